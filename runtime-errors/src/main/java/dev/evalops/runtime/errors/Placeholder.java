@@ -1,0 +1,6 @@
+package dev.evalops.runtime.errors;
+
+/** Placeholder. */
+public final class Placeholder {
+  private Placeholder() {}
+}

@@ -1,0 +1,5 @@
+/** Placeholder. */
+@NullMarked
+package dev.evalops.runtime.errors;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,5 @@
+/** Placeholder. */
+@NullMarked
+package dev.evalops.runtime.health;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,5 @@
+/** Placeholder. */
+@NullMarked
+package dev.evalops.runtime.http;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,6 @@
+package dev.evalops.runtime.postgres;
+
+/** Placeholder. */
+public final class Placeholder {
+  private Placeholder() {}
+}

@@ -1,0 +1,5 @@
+/** Placeholder. */
+@NullMarked
+package dev.evalops.runtime.postgres;
+
+import org.jspecify.annotations.NullMarked;

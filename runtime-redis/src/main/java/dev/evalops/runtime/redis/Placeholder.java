@@ -1,0 +1,6 @@
+package dev.evalops.runtime.redis;
+
+/** Placeholder. */
+public final class Placeholder {
+  private Placeholder() {}
+}

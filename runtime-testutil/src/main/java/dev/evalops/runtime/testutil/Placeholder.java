@@ -1,0 +1,6 @@
+package dev.evalops.runtime.testutil;
+
+/** Placeholder. */
+public final class Placeholder {
+  private Placeholder() {}
+}
