@@ -1,0 +1,43 @@
+# make help lists the targets.
+MVN ?= mvn -B -ntp
+# Published jars also want Javadoc and sources; lint builds them, the tests do not need them.
+TEST_FLAGS := -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
+EXAMPLE := examples/notes-service
+
+.PHONY: help demo run test soak lint format bench install-hooks servers clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: servers ## run the example service through a scenario on embedded Postgres, Redis and NATS
+	@scripts/example demo
+
+run: servers ## start the example service and leave it up
+	@scripts/example run
+
+test: servers ## run every test (fault, fuzz and load tests in their short form)
+	$(MVN) verify $(TEST_FLAGS)
+	@scripts/test-summary
+
+soak: servers ## run the long fault, fuzz and load tests and print their figures
+	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dsurefire.failIfNoSpecifiedTests=false
+
+lint: ## check format, static analysis, dependency rules and Javadoc
+	$(MVN) spotless:check
+	$(MVN) verify -DskipTests
+
+format: ## format all Java files
+	$(MVN) -q spotless:apply
+
+bench: servers ## run the benchmarks (BENCH=<regex> for some of them)
+	@scripts/bench $(BENCH)
+
+install-hooks: ## install the pre-commit hook
+	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
+	@echo "pre-commit installed; it checks what is staged"
+
+servers: # nats-server and redis-server, on the path
+	@scripts/install-test-servers
+
+clean: ## remove what was built
+	$(MVN) -q clean
