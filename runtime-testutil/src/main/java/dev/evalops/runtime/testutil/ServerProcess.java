@@ -1,0 +1,326 @@
+package dev.evalops.runtime.testutil;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.FileVisitResult;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * A server that runs as a child process: its output goes to a file in its own temporary directory, and it ends with this
+ * JVM however that ends. The second is the work of a small shell that waits for the end of its input, which is this JVM;
+ * unlike a shutdown hook it also sees a {@code kill -9}, and it acts after every hook of the program has run.
+ */
+final class ServerProcess implements Backend {
+  private static final Logger LOG = LoggerFactory.getLogger(ServerProcess.class);
+  private static final Duration START_TIMEOUT = Duration.ofSeconds(60);
+  private static final Duration STOP_TIMEOUT = Duration.ofSeconds(5);
+  private static final long POLL_MILLIS = 5;
+
+  // Keeps what runs from the garbage collector, which would close the watchdog's input and so end a
+  // server still in use.
+  private static final Set<ServerProcess> RUNNING = ConcurrentHashMap.newKeySet();
+
+  // $1 signal, $2 process id, $3 directory
+  private static final String WATCHDOG = """
+      trap '' INT TERM HUP
+      read -r _
+      kill -"$1" "$2"
+      for _ in 1 2 3 4 5; do kill -0 "$2" && sleep 1; done
+      kill -9 "$2"
+      rm -rf "$3"
+      """;
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Command command;
+  private final Path directory;
+  private @Nullable Process process;
+  private @Nullable Process watchdog;
+  private boolean closed;
+
+  /**
+   * What to run.
+   *
+   * @param name for messages
+   * @param line the program and its arguments
+   * @param stopSignal the signal by which it stops at once and leaves nothing behind
+   * @param probe tells that it is ready
+   */
+  record Command(String name, List<String> line, String stopSignal, Probe probe) {
+    Command {
+      line = List.copyOf(line);
+    }
+  }
+
+  /** Tells whether a server answers. */
+  interface Probe {
+    /** Returns whether this very process is ready; an {@link IOException} means not yet. */
+    boolean isReady(Process process) throws IOException;
+  }
+
+  /** The port was taken by somebody else first. */
+  static final class PortTakenException extends IllegalStateException {
+    private static final long serialVersionUID = 1L;
+
+    PortTakenException(String message) {
+      super(message);
+    }
+  }
+
+  private ServerProcess(Command command, Path directory) {
+    this.command = command;
+    this.directory = directory;
+  }
+
+  /**
+   * Starts a server and waits until it is ready.
+   *
+   * @param directory its own directory, deleted in the end, also when the start fails
+   */
+  static ServerProcess start(Command command, Path directory) {
+    ServerProcess server = new ServerProcess(command, directory);
+    try {
+      server.restart();
+      return server;
+    } catch (RuntimeException e) {
+      server.close();
+      throw e;
+    }
+  }
+
+  /** A new temporary directory, for {@link #start}. */
+  static Path newDirectory(String server) {
+    try {
+      return Files.createTempDirectory("testutil-" + server + "-");
+    } catch (IOException e) {
+      throw new UncheckedIOException("cannot make a temporary directory: " + e.getMessage(), e);
+    }
+  }
+
+  @Override
+  public void restart() {
+    lock.lock();
+    try {
+      if (closed) {
+        throw new IllegalStateException("the " + command.name() + " is closed; start a new one");
+      }
+      if (process != null && process.isAlive()) {
+        throw new IllegalStateException(
+            "the " + command.name() + " is running; kill() it before restart()");
+      }
+      launch();
+    } catch (IOException e) {
+      throw new UncheckedIOException(
+          "cannot start the " + command.name() + ": " + e.getMessage(), e);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void launch() throws IOException {
+    long begin = System.nanoTime();
+    Path log = directory.resolve("log");
+    Files.deleteIfExists(log);
+    List<String> line = new ArrayList<>(command.line());
+    // A session of its own: Ctrl-C in the terminal stops the program, and only then its servers.
+    Servers.onPath("setsid", System.getenv()).ifPresent(setsid -> line.add(0, setsid.toString()));
+    ProcessBuilder builder = new ProcessBuilder(line)
+        .redirectErrorStream(true)
+        .redirectOutput(log.toFile())
+        .directory(directory.toFile());
+    builder.environment().putAll(Map.of("LC_ALL", "C", "TZ", "UTC"));
+    Process started = builder.start();
+    process = started;
+    RUNNING.add(this);
+    started.getOutputStream().close();
+    watchdog = new ProcessBuilder(
+            "/bin/sh",
+            "-c",
+            WATCHDOG,
+            "watchdog",
+            command.stopSignal(),
+            Long.toString(started.pid()),
+            directory.toString())
+        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+        .redirectError(ProcessBuilder.Redirect.DISCARD)
+        .start();
+    awaitReady(started, log, begin);
+    LOG.atDebug()
+        .addKeyValue("server", command.name())
+        .addKeyValue("pid", started.pid())
+        .addKeyValue("took_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin))
+        .log("test server started");
+  }
+
+  private void awaitReady(Process started, Path log, long begin) throws IOException {
+    while (!ready(started)) {
+      if (!started.isAlive()) {
+        String output = tail(log);
+        String message = "the " + command.name() + " ended at once with exit code "
+            + started.exitValue() + ":\n" + output;
+        throw output.contains("ddress already in use")
+            ? new PortTakenException(message)
+            : new IllegalStateException(message);
+      }
+      if (System.nanoTime() - begin > START_TIMEOUT.toNanos()) {
+        throw new IllegalStateException("the " + command.name() + " was not ready after "
+            + START_TIMEOUT.toSeconds() + " s:\n" + tail(log));
+      }
+      try {
+        Thread.sleep(POLL_MILLIS);
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        throw new IllegalStateException(
+            "interrupted while the " + command.name() + " was starting", e);
+      }
+    }
+  }
+
+  private boolean ready(Process started) {
+    try {
+      return command.probe().isReady(started);
+    } catch (IOException e) {
+      return false;
+    }
+  }
+
+  private static String tail(Path log) throws IOException {
+    byte[] bytes = Files.readAllBytes(log);
+    int from = Math.max(0, bytes.length - 4000);
+    return new String(bytes, from, bytes.length - from, StandardCharsets.UTF_8).strip();
+  }
+
+  @Override
+  public void kill() {
+    lock.lock();
+    try {
+      stop("KILL");
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public void close() {
+    lock.lock();
+    try {
+      if (!closed) {
+        closed = true;
+        stop(command.stopSignal());
+        deleteTree(directory);
+      }
+    } catch (IOException e) {
+      // A file that a dying server has just written; the directory is a temporary one.
+      LOG.atDebug()
+          .setCause(e)
+          .addKeyValue("directory", directory)
+          .log("test server left files behind");
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void stop(String signal) {
+    Process running = process;
+    Process watching = watchdog;
+    process = null;
+    watchdog = null;
+    RUNNING.remove(this);
+    if (watching != null) {
+      watching.destroyForcibly();
+    }
+    if (running == null) {
+      return;
+    }
+    List<ProcessHandle> children = running.descendants().toList();
+    long deadline = System.nanoTime() + STOP_TIMEOUT.toNanos();
+    if (!signal.equals("KILL")) {
+      signal(signal, running);
+      await(() -> !running.isAlive(), deadline);
+    }
+    running.destroyForcibly();
+    children.forEach(ProcessHandle::destroyForcibly);
+    await(
+        () -> !running.isAlive() && children.stream().allMatch(ServerProcess::hasEnded), deadline);
+  }
+
+  private static void signal(String signal, Process process) {
+    try {
+      new ProcessBuilder("kill", "-" + signal, Long.toString(process.pid()))
+          .redirectErrorStream(true)
+          .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+          .start()
+          .onExit()
+          .orTimeout(STOP_TIMEOUT.toMillis(), TimeUnit.MILLISECONDS)
+          .exceptionally(e -> null)
+          .join();
+    } catch (IOException e) {
+      LOG.atDebug().setCause(e).log("no kill command; the server is ended the hard way");
+    }
+  }
+
+  // Whoever stops a server relies on its port and files being free, so an interrupt does not cut
+  // this short.
+  private static void await(BooleanSupplier end, long deadline) {
+    while (!end.getAsBoolean() && System.nanoTime() < deadline) {
+      LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(1));
+    }
+  }
+
+  private static boolean hasEnded(ProcessHandle process) {
+    return !process.isAlive() || isZombie(process);
+  }
+
+  // In a container there may be nobody who takes the orphans of a killed server away.
+  private static boolean isZombie(ProcessHandle process) {
+    try {
+      return Files.readString(Path.of("/proc", Long.toString(process.pid()), "stat"))
+          .contains(") Z ");
+    } catch (IOException e) {
+      return false;
+    }
+  }
+
+  private static void deleteTree(Path root) throws IOException {
+    Files.walkFileTree(root, new SimpleFileVisitor<>() {
+      @Override
+      public FileVisitResult visitFile(Path file, BasicFileAttributes attributes)
+          throws IOException {
+        Files.deleteIfExists(file);
+        return FileVisitResult.CONTINUE;
+      }
+
+      @Override
+      public FileVisitResult visitFileFailed(Path file, IOException e) throws IOException {
+        if (e instanceof NoSuchFileException) {
+          return FileVisitResult.CONTINUE;
+        }
+        throw e;
+      }
+
+      @Override
+      public FileVisitResult postVisitDirectory(Path directory, @Nullable IOException e)
+          throws IOException {
+        Files.deleteIfExists(directory);
+        return FileVisitResult.CONTINUE;
+      }
+    });
+  }
+}

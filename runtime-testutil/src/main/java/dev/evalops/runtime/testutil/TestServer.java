@@ -1,0 +1,81 @@
+package dev.evalops.runtime.testutil;
+
+import java.net.URI;
+import java.util.Optional;
+
+/** What the three servers have in common. */
+abstract class TestServer implements AutoCloseable {
+  private final URI uri;
+  private final Optional<Backend> own;
+
+  TestServer(URI uri, Optional<Backend> own) {
+    this.uri = uri;
+    this.own = own;
+  }
+
+  /**
+   * Where the server is, in the form that a service has in its environment.
+   *
+   * @return the URL, with user and password where there are any
+   */
+  public String url() {
+    return uri.toString();
+  }
+
+  /**
+   * The same as {@link #url()}, for clients that want a {@link URI}.
+   *
+   * @return the URL
+   */
+  public URI uri() {
+    return uri;
+  }
+
+  /**
+   * The port on which the server listens.
+   *
+   * @return the port; -1 when the environment names a server without one
+   */
+  public int port() {
+    return uri.getPort();
+  }
+
+  /**
+   * Ends the server as a crash would ({@code SIGKILL}) and returns when it is gone: its connections are cut and its port
+   * is free. Nothing happens when it is not running.
+   *
+   * @throws IllegalStateException for the shared server, on which other tests rely
+   */
+  public void kill() {
+    own().kill();
+  }
+
+  /**
+   * Starts the server again after {@link #kill()}, on the same port and with what it had on disk, and waits until it is
+   * ready.
+   *
+   * @throws IllegalStateException when it is running or closed, when its port was taken meanwhile, when it does not become
+   *     ready, or for the shared server
+   */
+  public void restart() {
+    own().restart();
+  }
+
+  private Backend own() {
+    return own.orElseThrow(
+        () -> new IllegalStateException(
+            "the shared server is not yours to stop, other tests use it; take one of your own with start()"));
+  }
+
+  /** Stops an own server at once and deletes its files; safe to call twice. The shared server stays as it is. */
+  @Override
+  public void close() {
+    own.ifPresent(Backend::close);
+  }
+
+  /** Names the server without user and password. */
+  @Override
+  public String toString() {
+    return getClass().getSimpleName() + "[" + uri.getHost() + ":" + uri.getPort() + "]";
+  }
+}
