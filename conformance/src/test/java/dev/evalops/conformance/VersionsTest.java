@@ -1,0 +1,35 @@
+package dev.evalops.conformance;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.evalops.conformance.Checkout.Module;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.util.List;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Versions are written in one place, the parent. */
+class VersionsTest {
+  private static final Pattern VERSION =
+      Pattern.compile("<version>([^<]*)</version>|<([\\w.-]+\\.version)>");
+
+  static List<Module> modules() {
+    return Checkout.modules();
+  }
+
+  @ParameterizedTest
+  @MethodSource("modules")
+  void modulePomsHoldNoVersion(Module module) throws IOException {
+    assertThat(VERSION
+            .matcher(Files.readString(module.path("pom.xml")))
+            .results()
+            .map(MatchResult::group))
+        .as(
+            "%s/pom.xml: write the version in the parent (<dependencyManagement>, <pluginManagement> or a property)",
+            module)
+        .isSubsetOf("<version>${project.version}</version>", "<version>${revision}</version>");
+  }
+}
