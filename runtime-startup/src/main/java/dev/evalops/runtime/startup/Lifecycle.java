@@ -1,0 +1,340 @@
+package dev.evalops.runtime.startup;
+
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Deque;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Closes what a service has opened, last opened first, when the process is told to end or {@link #close()} is called.
+ *
+ * <pre>{@code
+ * public static void main(String[] args) throws InterruptedException {
+ *   try (Lifecycle life = Lifecycle.untilTerminated()) {
+ *     DataSource db = life.add("postgres", Postgres.open(url));
+ *     life.add("http", HttpService.builder(8080).handle("/", handler(db)).start());
+ *     life.await();
+ *   }
+ * }
+ * }</pre>
+ *
+ * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one deadline (10 s).
+ * What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms for each one
+ * after it, and at most half of the time that is left is kept in this way.
+ *
+ * <p>Thread-safe.
+ */
+public final class Lifecycle implements AutoCloseable {
+  private static final long KEPT_FOR_EACH_NANOS = Duration.ofMillis(250).toNanos();
+
+  private static final Duration LAST_WORDS = Duration.ofMillis(250);
+
+  private record Hook(String name, AutoCloseable resource) {}
+
+  private record Failure(String name, Throwable failure) {}
+
+  private final long deadlineNanos;
+  private final Thread owner = Thread.currentThread();
+  private final @Nullable Thread jvmHook;
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Condition changed = lock.newCondition();
+  private final Deque<Hook> hooks = new ArrayDeque<>(); // the next to close comes first
+  private final List<Failure> failures = new ArrayList<>();
+  private boolean ownerAwaits;
+  private boolean ownerInterrupted;
+  private boolean terminated;
+  private boolean closing;
+  private boolean closed;
+  private long begun; // when the deadline began, by System.nanoTime
+  private volatile @Nullable Thread closingThread; // of the hook that runs
+
+  private Lifecycle(long deadlineNanos, boolean untilTerminated) {
+    this.deadlineNanos = deadlineNanos;
+    this.jvmHook = untilTerminated
+        ? Thread.ofPlatform().name("lifecycle").unstarted(this::onJvmShutdown)
+        : null;
+  }
+
+  /**
+   * A lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it from {@code
+   * main}, in a try-with-resources statement.
+   *
+   * <p>When the signal comes, {@link #await()} returns; if the calling thread is not there yet, because the service still
+   * starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the deadline,
+   * which counts from the signal, to begin to close this lifecycle. If it does not, or has ended already, everything is closed
+   * without it, and a {@link ShutdownException} goes to the handler for uncaught exceptions, which prints it. The exit status
+   * is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for SIGINT. What {@code main} does after closing is
+   * cut off 250 ms later.
+   *
+   * @return the lifecycle
+   */
+  public static Lifecycle untilTerminated() {
+    return builder().untilTerminated();
+  }
+
+  /**
+   * A lifecycle that knows nothing of signals, for tests and for a service inside another program.
+   *
+   * @return the lifecycle
+   */
+  public static Lifecycle create() {
+    return builder().create();
+  }
+
+  /**
+   * To choose the deadline.
+   *
+   * @return a builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Takes over a resource: it is closed before all that were added earlier.
+   *
+   * @param name what a failure to close begins with; if blank, {@code shutdown hook}
+   * @param resource what to close; a lambda will do
+   * @param <T> its type
+   * @return the resource
+   * @throws IllegalStateException if this lifecycle has begun to close; the resource is closed then
+   */
+  public <T extends AutoCloseable> T add(String name, T resource) {
+    Objects.requireNonNull(resource, "resource");
+    Hook hook = new Hook(name.isBlank() ? "shutdown hook" : name, resource);
+    lock.lock();
+    try {
+      if (!closing) {
+        hooks.addFirst(hook);
+        return resource;
+      }
+    } finally {
+      lock.unlock();
+    }
+    IllegalStateException refused = new IllegalStateException(
+        hook.name + " came when the lifecycle was closing, and was closed");
+    boolean interrupted = Thread.interrupted();
+    try {
+      close(hook, deadlineNanos);
+    } catch (Throwable e) {
+      interrupted |= e instanceof InterruptedException;
+      refused.addSuppressed(e);
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+    throw refused;
+  }
+
+  /**
+   * Waits until the process is told to end or another thread calls {@link #close()}.
+   *
+   * @throws InterruptedException if the calling thread is interrupted for any other reason
+   */
+  public void await() throws InterruptedException {
+    boolean isOwner = Thread.currentThread().equals(owner);
+    lock.lock();
+    try {
+      ownerAwaits |= isOwner;
+      while (!terminated && !closing) {
+        changed.await();
+      }
+      if (isOwner && ownerInterrupted) { // by the signal, just before it came here
+        ownerInterrupted = false;
+        Thread.interrupted();
+      }
+    } finally {
+      ownerAwaits &= !isOwner;
+      lock.unlock();
+    }
+  }
+
+  /**
+   * Closes everything, last added first, and returns when that is done, at the latest at the deadline. A second call waits
+   * for the first and then does nothing; so does one that a resource makes while it is closed, without waiting. An interrupt
+   * does not cut it short; the flag stays set.
+   *
+   * @throws ShutdownException if something failed to close or took too long
+   */
+  @Override
+  public void close() {
+    lock.lock();
+    try {
+      if (closing) {
+        while (!closed && !Thread.currentThread().equals(closingThread)) {
+          changed.awaitUninterruptibly();
+        }
+        return;
+      }
+      Thread.ofPlatform().daemon().name("shutdown").start(this::closeAll);
+      closing = true;
+      if (!terminated) {
+        begun = System.nanoTime();
+      }
+      changed.signalAll();
+      while (!closed) {
+        changed.awaitUninterruptibly();
+      }
+    } finally {
+      lock.unlock();
+    }
+    if (jvmHook != null) {
+      try {
+        Runtime.getRuntime().removeShutdownHook(jvmHook);
+      } catch (IllegalStateException e) {
+        // It runs.
+      }
+    }
+    if (!failures.isEmpty()) {
+      throw failure();
+    }
+  }
+
+  private ShutdownException failure() {
+    ShutdownException joined = new ShutdownException(failures.stream()
+        .map(failed -> failed.name + ": " + Bounded.text(failed.failure))
+        .collect(Collectors.joining("; ")));
+    failures.forEach(failed -> joined.addSuppressed(failed.failure));
+    return joined;
+  }
+
+  private void closeAll() {
+    List<Hook> inOrder;
+    lock.lock();
+    try {
+      inOrder = List.copyOf(hooks);
+    } finally {
+      lock.unlock();
+    }
+    int later = inOrder.size();
+    for (Hook hook : inOrder) {
+      later--;
+      long left = Math.max(0, left());
+      long kept = Math.min(later * KEPT_FOR_EACH_NANOS, left / 2);
+      try {
+        close(hook, left - kept);
+      } catch (Throwable e) {
+        failures.add(new Failure(hook.name, e));
+      }
+    }
+    lock.lock();
+    try {
+      closed = true;
+      changed.signalAll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void close(Hook hook, long nanos) throws Exception {
+    Bounded.call(
+        "shutdown-" + hook.name,
+        () -> {
+          closingThread = Thread.currentThread();
+          hook.resource.close();
+          return Optional.empty();
+        },
+        nanos);
+  }
+
+  private long left() {
+    return deadlineNanos - (System.nanoTime() - begun);
+  }
+
+  private void onJvmShutdown() {
+    try {
+      letOwnerClose();
+      try {
+        close();
+      } finally {
+        if (!exits(owner)) {
+          owner.join(LAST_WORDS);
+        }
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt(); // nobody does
+    }
+  }
+
+  /** Tells the owner, and returns when it has begun to close, or will not. */
+  private void letOwnerClose() throws InterruptedException {
+    lock.lock();
+    try {
+      terminated = true;
+      if (closing) {
+        return;
+      }
+      begun = System.nanoTime();
+      changed.signalAll();
+      if (!ownerAwaits) {
+        ownerInterrupted = true;
+        owner.interrupt();
+      }
+      while (!closing && owner.isAlive() && !exits(owner) && left() > deadlineNanos / 2) {
+        changed.await(10, TimeUnit.MILLISECONDS);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Whether the thread has called System.exit, and so waits for this shutdown itself. */
+  private static boolean exits(Thread thread) {
+    return Arrays.stream(thread.getStackTrace())
+        .anyMatch(frame -> frame.getClassName().equals("java.lang.Runtime")
+            && frame.getMethodName().equals("exit"));
+  }
+
+  /** Sets what differs from the defaults. Not thread-safe. */
+  public static final class Builder {
+    private Duration deadline = Duration.ofSeconds(10);
+
+    private Builder() {}
+
+    /**
+     * How long closing may take in all (10 s).
+     *
+     * @param deadline more than zero; less than what the platform waits from SIGTERM to SIGKILL
+     * @return this
+     * @throws IllegalArgumentException if it is zero or negative
+     */
+    public Builder deadline(Duration deadline) {
+      if (!deadline.isPositive()) {
+        throw new IllegalArgumentException("deadline must be more than zero: " + deadline);
+      }
+      this.deadline = deadline;
+      return this;
+    }
+
+    /**
+     * As {@link Lifecycle#untilTerminated()}.
+     *
+     * @return the lifecycle
+     * @throws IllegalStateException if the process ends already
+     */
+    public Lifecycle untilTerminated() {
+      Lifecycle life = new Lifecycle(Bounded.nanos(deadline), true);
+      Runtime.getRuntime().addShutdownHook(Objects.requireNonNull(life.jvmHook));
+      return life;
+    }
+
+    /**
+     * As {@link Lifecycle#create()}.
+     *
+     * @return the lifecycle
+     */
+    public Lifecycle create() {
+      return new Lifecycle(Bounded.nanos(deadline), false);
+    }
+  }
+}

@@ -1,0 +1,354 @@
+package dev.evalops.runtime.startup;
+
+import java.lang.System.Logger.Level;
+import java.time.Duration;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.function.Consumer;
+import java.util.function.Predicate;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Tries again until a dependency is up.
+ *
+ * <pre>{@code
+ * Thing thing = Retry.standard().call(() -> openThing()); // 30 attempts, 2 s apart
+ * }</pre>
+ *
+ * <p>Any {@link Exception} of the operation is a failed attempt; an {@link Error} ends the call at once. So does an interrupt
+ * of the calling thread: {@code startup interrupted}, and the flag is set again.
+ *
+ * <p>Immutable and thread-safe.
+ */
+public final class Retry {
+  private static final System.Logger LOG = System.getLogger(Retry.class.getName());
+  private static final long NEVER = Long.MAX_VALUE;
+
+  private final int maxAttempts;
+  private final long delayNanos;
+  private final long maxBackoffNanos; // 0: the delay stays the same
+  private final long deadlineNanos;
+  private final long attemptNanos;
+  private final Predicate<Throwable> stopWhen;
+  private final Consumer<? super Attempt> listener;
+
+  private Retry(
+      int maxAttempts,
+      long delayNanos,
+      long maxBackoffNanos,
+      long deadlineNanos,
+      long attemptNanos,
+      Predicate<Throwable> stopWhen,
+      Consumer<? super Attempt> listener) {
+    this.maxAttempts = maxAttempts;
+    this.delayNanos = delayNanos;
+    this.maxBackoffNanos = maxBackoffNanos;
+    this.deadlineNanos = deadlineNanos;
+    this.attemptNanos = attemptNanos;
+    this.stopWhen = stopWhen;
+    this.listener = listener;
+  }
+
+  /**
+   * 30 attempts, 2 s apart.
+   *
+   * @return the retry
+   */
+  public static Retry standard() {
+    return builder().build();
+  }
+
+  /**
+   * Starts from {@link #standard()}.
+   *
+   * @return a builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * The same, with one more rule to stop at once.
+   *
+   * @param permanent tells of a failure that waiting cannot heal, such as a wrong password
+   * @return a copy
+   */
+  public Retry stopWhen(Predicate<? super Throwable> permanent) {
+    return new Retry(
+        maxAttempts,
+        delayNanos,
+        maxBackoffNanos,
+        deadlineNanos,
+        attemptNanos,
+        stopWhen.or(Objects.requireNonNull(permanent, "permanent")),
+        listener);
+  }
+
+  /** What {@link Retry#run} runs. */
+  @FunctionalInterface
+  public interface Operation {
+    /**
+     * One attempt.
+     *
+     * @throws Exception if it failed
+     */
+    void run() throws Exception;
+  }
+
+  /**
+   * Runs the operation until it ends without an exception.
+   *
+   * @param operation what to try
+   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code startup
+   *     interrupted}, with the last failure as suppressed
+   */
+  public void run(Operation operation) {
+    Objects.requireNonNull(operation, "operation");
+    call(() -> {
+      operation.run();
+      return Optional.empty();
+    });
+  }
+
+  /**
+   * Calls the operation until it returns.
+   *
+   * @param operation what to try
+   * @param <T> what it gives
+   * @return what it returned
+   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code startup
+   *     interrupted}, with the last failure as suppressed
+   */
+  public <T extends @Nullable Object> T call(Callable<? extends T> operation) {
+    Objects.requireNonNull(operation, "operation");
+    long start = System.nanoTime();
+    Exception last = null;
+    try {
+      for (int number = 1; ; number++) {
+        if (Thread.interrupted()) {
+          throw new InterruptedException();
+        }
+        try {
+          return attempt(operation, number, start);
+        } catch (InterruptedException e) {
+          throw e;
+        } catch (Exception e) {
+          last = e;
+        }
+        if (Thread.interrupted()) { // the operation failed for it, and said so in its own way
+          throw new InterruptedException();
+        }
+        Optional<Duration> next = nextDelay(last, number, start);
+        tell(new Attempt(number, maxAttempts, last, next));
+        if (next.isEmpty()) {
+          throw new StartupException(
+              "startup failed after " + number + " attempts: " + Bounded.text(last), last);
+        }
+        Thread.sleep(next.get());
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      StartupException interrupted = new StartupException("startup interrupted", e);
+      if (last != null) {
+        interrupted.addSuppressed(last);
+      }
+      throw interrupted;
+    }
+  }
+
+  private <T extends @Nullable Object> T attempt(
+      Callable<? extends T> operation, int number, long start) throws Exception {
+    if (attemptNanos == NEVER && deadlineNanos == NEVER) {
+      return operation.call();
+    }
+    return Bounded.call(
+        "startup-attempt-" + number, operation, Math.min(attemptNanos, left(start)));
+  }
+
+  private Optional<Duration> nextDelay(Exception failure, int number, long start) {
+    if (number == maxAttempts || stopWhen.test(failure)) {
+      return Optional.empty();
+    }
+    long next = maxBackoffNanos == 0 ? delayNanos : backoff(number);
+    return next < left(start) ? Optional.of(Duration.ofNanos(next)) : Optional.empty();
+  }
+
+  /** Full jitter: anything from nothing to the delay doubled with each attempt. */
+  private long backoff(int number) {
+    int doublings = Math.min(number - 1, Long.SIZE - 2);
+    long highest =
+        delayNanos > maxBackoffNanos >> doublings ? maxBackoffNanos : delayNanos << doublings;
+    return ThreadLocalRandom.current().nextLong(highest + 1);
+  }
+
+  private long left(long start) {
+    return deadlineNanos == NEVER ? NEVER : deadlineNanos - (System.nanoTime() - start);
+  }
+
+  private void tell(Attempt attempt) {
+    try {
+      listener.accept(attempt);
+    } catch (Throwable e) {
+      LOG.log(Level.WARNING, "the listener for failed attempts failed: " + attempt, e);
+    }
+  }
+
+  /**
+   * A failed attempt.
+   *
+   * @param number 1 for the first
+   * @param maxAttempts how many there may be
+   * @param failure why it failed
+   * @param nextDelay how long until the next attempt begins, or empty if this was the last
+   */
+  public record Attempt(
+      int number, int maxAttempts, Throwable failure, Optional<Duration> nextDelay) {
+
+    /**
+     * One line for a log.
+     *
+     * @return for example {@code attempt 3 of 30 failed: connection refused; next in 2 s}
+     */
+    @Override
+    public String toString() {
+      return "attempt " + number + " of " + maxAttempts + " failed: " + Bounded.text(failure)
+          + nextDelay.map(delay -> "; next in " + Bounded.text(delay)).orElse("; giving up");
+    }
+  }
+
+  /** Sets what differs from {@link Retry#standard()}. Not thread-safe. */
+  public static final class Builder {
+    private int maxAttempts = 30;
+    private Duration delay = Duration.ofSeconds(2);
+    private Duration maxBackoff = Duration.ZERO;
+    private long deadlineNanos = NEVER;
+    private long attemptNanos = NEVER;
+    private Predicate<Throwable> stopWhen = failure -> false;
+    private Consumer<? super Attempt> listener = attempt -> {};
+
+    private Builder() {}
+
+    /**
+     * How many attempts there may be (30).
+     *
+     * @param maxAttempts 1 or more
+     * @return this
+     * @throws IllegalArgumentException if it is less
+     */
+    public Builder maxAttempts(int maxAttempts) {
+      if (maxAttempts < 1) {
+        throw new IllegalArgumentException("maxAttempts must be at least 1: " + maxAttempts);
+      }
+      this.maxAttempts = maxAttempts;
+      return this;
+    }
+
+    /**
+     * The time from a failed attempt to the next (2 s).
+     *
+     * @param delay zero or more; zero tries again at once
+     * @return this
+     * @throws IllegalArgumentException if it is negative
+     */
+    public Builder delay(Duration delay) {
+      if (delay.isNegative()) {
+        throw new IllegalArgumentException("delay must not be negative: " + delay);
+      }
+      this.delay = delay;
+      return this;
+    }
+
+    /**
+     * Doubles the delay with each attempt and then takes a random time up to that (full jitter), so that a fleet does not
+     * come back in step. Default: the delay stays the same.
+     *
+     * @param maxBackoff where the doubling ends; not below the delay
+     * @return this
+     * @throws IllegalArgumentException if it is zero or negative
+     */
+    public Builder exponentialBackoff(Duration maxBackoff) {
+      this.maxBackoff = positive(maxBackoff, "maxBackoff");
+      return this;
+    }
+
+    /**
+     * Bounds the whole call, so that it gives up when another delay would end after that, and leaves behind an attempt that
+     * still runs then, as {@link #attemptTimeout} does. Default: no bound.
+     *
+     * @param deadline more than zero, from the beginning of the call
+     * @return this
+     * @throws IllegalArgumentException if it is zero or negative
+     */
+    public Builder deadline(Duration deadline) {
+      this.deadlineNanos = Bounded.nanos(positive(deadline, "deadline"));
+      return this;
+    }
+
+    /**
+     * Bounds each attempt, which then runs on a thread of its own. One that takes longer has failed with a {@link
+     * java.util.concurrent.TimeoutException}; it is interrupted and no longer waited for, and if it returns an {@link
+     * AutoCloseable} later, that is closed. Default: no bound, and attempts run on the calling thread.
+     *
+     * @param attemptTimeout more than zero
+     * @return this
+     * @throws IllegalArgumentException if it is zero or negative
+     */
+    public Builder attemptTimeout(Duration attemptTimeout) {
+      this.attemptNanos = Bounded.nanos(positive(attemptTimeout, "attemptTimeout"));
+      return this;
+    }
+
+    /**
+     * Adds a rule to stop at once. Default: none.
+     *
+     * @param permanent tells of a failure that waiting cannot heal, such as a wrong password
+     * @return this
+     */
+    public Builder stopWhen(Predicate<? super Throwable> permanent) {
+      this.stopWhen = stopWhen.or(Objects.requireNonNull(permanent, "permanent"));
+      return this;
+    }
+
+    /**
+     * Sees each failed attempt, the last included, before the delay. What it throws is logged and changes nothing. Default:
+     * nobody does.
+     *
+     * @param listener called on the calling thread
+     * @return this
+     */
+    public Builder onFailedAttempt(Consumer<? super Attempt> listener) {
+      this.listener = Objects.requireNonNull(listener, "listener");
+      return this;
+    }
+
+    /**
+     * Checks and builds.
+     *
+     * @return the retry
+     * @throws IllegalArgumentException if the backoff ends below the delay
+     */
+    public Retry build() {
+      if (maxBackoff.isPositive() && maxBackoff.compareTo(delay) < 0) {
+        throw new IllegalArgumentException(
+            "maxBackoff " + maxBackoff + " must not be below delay " + delay);
+      }
+      return new Retry(
+          maxAttempts,
+          Bounded.nanos(delay),
+          Bounded.nanos(maxBackoff),
+          deadlineNanos,
+          attemptNanos,
+          stopWhen,
+          listener);
+    }
+
+    private static Duration positive(Duration duration, String name) {
+      if (!duration.isPositive()) {
+        throw new IllegalArgumentException(name + " must be more than zero: " + duration);
+      }
+      return duration;
+    }
+  }
+}
