@@ -59,9 +59,11 @@ class PublicSignatureTest {
   }
 
   private static boolean isNamed(ModuleTable.Row row, ClassNode owner, String shown) {
-    String below = className(owner.name).substring(row.packageName().length() + 1);
-    String adapter = row.adapters().get(below.substring(0, Math.max(0, below.indexOf('.'))));
-    return Stream.concat(row.shown().stream(), Stream.ofNullable(adapter))
+    Stream<String> adapters = row.adapters().entrySet().stream()
+        .filter(adapter ->
+            className(owner.name).startsWith(row.packageName() + "." + adapter.getKey() + "."))
+        .map(Map.Entry::getValue);
+    return Stream.concat(row.shown().stream(), adapters)
         .anyMatch(named -> named.endsWith(".") ? shown.startsWith(named) : shown.equals(named));
   }
 
