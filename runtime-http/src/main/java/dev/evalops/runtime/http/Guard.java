@@ -1,0 +1,161 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpHandler;
+import com.sun.net.httpserver.HttpsExchange;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ErrorResponse;
+import java.io.IOException;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import org.slf4j.event.Level;
+
+/** Answers every request, whatever its filters and handler do, and ends every response. */
+final class Guard implements HttpHandler {
+  private static final Logger LOG = LoggerFactory.getLogger(Guard.class);
+
+  private final List<Filter> filters;
+  private final HttpHandler target;
+
+  Guard(List<Filter> filters, HttpHandler target) {
+    this.filters = filters;
+    this.target = target instanceof Guard ? target : withBodyCheck(target);
+  }
+
+  private static HttpHandler withBodyCheck(HttpHandler handler) {
+    return exchange -> {
+      RequestContext.of(exchange).checkDeclaredLength();
+      handler.handle(exchange);
+    };
+  }
+
+  @Override
+  public void handle(HttpExchange exchange) throws IOException {
+    if (RequestContext.find(exchange) != null) {
+      new Filter.Chain(filters, target).doFilter(exchange);
+      return;
+    }
+    GuardedExchange guarded = new GuardedExchange(
+        exchange, Limits.NO_SERVICE, exchange.getHttpContext().getPath());
+    run(guarded, x -> {
+      check(guarded);
+      new Filter.Chain(filters, target).doFilter(x);
+    });
+  }
+
+  /** Refuses malformed requests, before any filter decides. */
+  static void check(GuardedExchange exchange) {
+    RequestRules.checkRequest(
+        exchange.getRequestMethod(), exchange.getProtocol(), exchange.getRequestHeaders());
+    exchange.context().path(RequestRules.path(exchange.context().path()));
+  }
+
+  static void run(GuardedExchange guarded, HttpHandler work) throws IOException {
+    HttpExchange exchange = guarded.raw() instanceof HttpsExchange https
+        ? new GuardedHttpsExchange(guarded, https)
+        : guarded;
+    Throwable failure = null;
+    try {
+      work.handle(exchange);
+      if (!guarded.committed()) {
+        throw new IllegalStateException("the handler sent no response");
+      }
+    } catch (Throwable t) {
+      failure = t;
+    }
+    try {
+      if (failure != null) {
+        guarded.context().failure(failure);
+        boolean begun = guarded.begun();
+        report(guarded, failure, begun);
+        if (begun) {
+          // For an IOException the server cuts the connection unless the exchange was closed; an
+          // Error leaves it open.
+          throw new IOException("response cut short", failure);
+        }
+        answer(guarded, failure);
+      }
+    } finally {
+      guarded.leave();
+      complete(guarded);
+    }
+    try {
+      guarded.end();
+    } catch (Throwable t) {
+      report(guarded, t, true);
+      throw new IOException("response cut short", t);
+    }
+  }
+
+  private static void answer(GuardedExchange guarded, Throwable failure) throws IOException {
+    try {
+      guarded.prepareError();
+      responseTo(guarded, failure).send(guarded);
+    } catch (Throwable t) {
+      report(guarded, t, guarded.begun());
+      if (guarded.begun()) {
+        throw new IOException("response cut short", t);
+      }
+      // A beforeResponse action has failed; each of them runs once.
+      guarded.prepareError();
+      ErrorResponse.of(ErrorCode.INTERNAL_ERROR).send(guarded);
+    }
+  }
+
+  private static ErrorResponse responseTo(GuardedExchange guarded, Throwable failure) {
+    ErrorResponse response = ErrorResponse.of(failure);
+    if (response.equals(ErrorResponse.of(ErrorCode.VERSION_CONFLICT))
+        && guarded.getRequestHeaders().containsKey("If-Match")) {
+      return new ErrorResponse(response.code(), "resource version does not match If-Match");
+    }
+    return response;
+  }
+
+  private static void report(GuardedExchange guarded, Throwable failure, boolean begun) {
+    try {
+      ErrorCode code = ErrorCode.codeOf(failure).orElse(null);
+      if (hasCause(failure, guarded.clientGone())) {
+        log(Level.DEBUG, "http client went away", guarded, failure);
+      } else if (code == null) {
+        log(Level.ERROR, "http panic recovered", guarded, failure);
+      } else if (begun || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
+        log(Level.ERROR, "http request failed", guarded, failure);
+      }
+    } catch (Throwable ignored) {
+      // A log that cannot be written must not cost the client its answer.
+    }
+  }
+
+  private static boolean hasCause(Throwable failure, @Nullable Throwable cause) {
+    Throwable t = failure;
+    for (int depth = 0; t != null && cause != null && depth < 20; depth++, t = t.getCause()) {
+      if (t.equals(cause)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private static void log(Level level, String message, GuardedExchange guarded, Throwable failure) {
+    LOG.atLevel(level)
+        .addKeyValue("request_id", guarded.context().requestId())
+        .addKeyValue("method", guarded.getRequestMethod())
+        .addKeyValue("path", guarded.getRequestURI().getRawPath())
+        .setCause(failure)
+        .log(message);
+  }
+
+  private static void complete(GuardedExchange guarded) {
+    Runnable action;
+    while ((action = guarded.context().nextOnComplete()) != null) {
+      try {
+        action.run();
+      } catch (Throwable t) {
+        LOG.atError().setCause(t).log("an onComplete action failed");
+      }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.errors.ConnectCode;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Objects;
+import java.util.TreeMap;
+import java.util.function.UnaryOperator;
+
+/**
+ * Handlers for those who run the service. They answer also when {@link HttpService.Builder#maxInFlight} is reached.
+ *
+ * <p>Thread-safe.
+ */
+public final class HttpEndpoints {
+  private static final ErrorCode NOT_READY =
+      ErrorCode.of("not_ready", 503, ConnectCode.UNAVAILABLE, "service is not ready");
+
+  /** A check that throws when something that the service needs does not answer. */
+  @FunctionalInterface
+  public interface Ping {
+    /**
+     * Checks.
+     *
+     * @throws Exception if the service is not ready
+     */
+    void ping() throws Exception;
+  }
+
+  /** Marks handlers that answer under load, too. */
+  interface Vital extends HttpHandler {}
+
+  private HttpEndpoints() {}
+
+  /**
+   * Answers that the process is alive.
+   *
+   * @param service name of the service
+   * @return a handler for GET: <code>{"service":"…","status":"ok"}</code>
+   */
+  public static HttpHandler health(String service) {
+    Map<String, String> body = new TreeMap<>(
+        Map.of("service", Objects.requireNonNull(service, "service"), "status", "ok"));
+    return (Vital) exchange -> {
+      HttpRequests.requireMethod(exchange, "GET");
+      HttpResponses.json(exchange, 200, body);
+    };
+  }
+
+  /**
+   * Answers whether the service can take requests.
+   *
+   * @param ping what to ask for; bounds its own time
+   * @return a handler for GET: {@code {"status":"ready"}}, or 503 {@code not_ready} when the ping throws or the service is
+   *     shutting down; the cause stays inside
+   */
+  public static HttpHandler ready(Ping ping) {
+    Objects.requireNonNull(ping, "ping");
+    return (Vital) exchange -> {
+      HttpRequests.requireMethod(exchange, "GET");
+      if (RequestContext.of(exchange).draining()) {
+        throw new ServiceException(NOT_READY, "http.ready");
+      }
+      try {
+        ping.ping();
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        throw new ServiceException(NOT_READY, "http.ready", e);
+      } catch (Exception e) {
+        throw new ServiceException(NOT_READY, "http.ready", e);
+      }
+      HttpResponses.json(exchange, 200, Map.of("status", "ready"));
+    };
+  }
+
+  /**
+   * Answers with metrics.
+   *
+   * @param scrape gives the metrics in the format of a content type, for example {@code registry::scrape} of a
+   *     {@code PrometheusMeterRegistry}
+   * @return a handler for GET: OpenMetrics 1.0 if {@code Accept} prefers it, else the Prometheus text format
+   */
+  public static HttpHandler metrics(UnaryOperator<String> scrape) {
+    Objects.requireNonNull(scrape, "scrape");
+    return (Vital) exchange -> {
+      HttpRequests.requireMethod(exchange, "GET");
+      List<String> accept = exchange.getRequestHeaders().get("Accept");
+      String type = metricsType(accept == null ? "" : String.join(",", accept));
+      HttpResponses.bytes(exchange, 200, type, scrape.apply(type).getBytes(StandardCharsets.UTF_8));
+    };
+  }
+
+  /** The better of the two formats for an Accept header. */
+  static String metricsType(String accept) {
+    double openMetrics = 0;
+    double text = 0;
+    for (String range : accept.split(",", -1)) {
+      String[] parts = range.split(";", -1);
+      double quality = 1;
+      for (int i = 1; i < parts.length; i++) {
+        if (parts[i].trim().startsWith("q=")) {
+          quality = quality(parts[i].trim().substring(2));
+        }
+      }
+      switch (parts[0].trim().toLowerCase(Locale.ROOT)) {
+        case "application/openmetrics-text" -> openMetrics = Math.max(openMetrics, quality);
+        case "text/plain", "text/*" -> text = Math.max(text, quality);
+        default -> {}
+      }
+    }
+    return openMetrics > 0 && openMetrics >= text
+        ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        : "text/plain; version=0.0.4; charset=utf-8";
+  }
+
+  private static double quality(String text) {
+    try {
+      return Double.parseDouble(text);
+    } catch (NumberFormatException e) {
+      return 0;
+    }
+  }
+}

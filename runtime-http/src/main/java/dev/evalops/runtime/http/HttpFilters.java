@@ -1,0 +1,170 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import java.io.IOException;
+import java.util.List;
+import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import org.slf4j.Logger;
+
+/**
+ * Filters that most services want, and {@link #chain} for handlers that no {@link HttpService} runs. What they decide is in
+ * {@link RequestRules}.
+ *
+ * <p>Thread-safe, as are the filters.
+ */
+public final class HttpFilters {
+  private static final String[] GUARD_HEADERS = {
+    "X-Content-Type-Options", "nosniff",
+    "X-Frame-Options", "DENY",
+    "Referrer-Policy", "no-referrer",
+    "Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy", "same-origin",
+    "Cross-Origin-Resource-Policy", "same-origin",
+    "Content-Security-Policy",
+        "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; script-src"
+            + " 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+  };
+
+  private HttpFilters() {}
+
+  /**
+   * One handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
+   * answered in the one JSON error shape, a response is ended when the handler has returned, request bodies are limited to
+   * 1 MiB (see {@link #maxBody}), malformed requests are refused, and {@link RequestContext#of} works. A handler of {@link
+   * HttpService} has all this already; there a chain only adds filters.
+   *
+   * @param handler the handler
+   * @param filters the filters, outermost first
+   * @return a handler for any {@code HttpServer}
+   */
+  public static HttpHandler chain(HttpHandler handler, Filter... filters) {
+    return new Guard(List.of(filters), handler);
+  }
+
+  /**
+   * Gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
+   * came in if it has 1 to 128 printable ASCII characters, else a new UUID of version 7.
+   *
+   * @return the filter
+   */
+  public static Filter requestId() {
+    return new Named("request id", (exchange, chain) -> {
+      String id = RequestRules.requestId(exchange.getRequestHeaders().getFirst("X-Request-Id"));
+      RequestContext.of(exchange).requestId(id);
+      exchange.getResponseHeaders().set("X-Request-Id", id);
+      chain.doFilter(exchange);
+    });
+  }
+
+  /**
+   * Limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
+   * length is announced, else as soon as a byte too many has been read.
+   *
+   * @param bytes the most bytes, 0 or more
+   * @return the filter
+   * @throws IllegalArgumentException if {@code bytes} is negative
+   */
+  public static Filter maxBody(long bytes) {
+    if (bytes < 0) {
+      throw new IllegalArgumentException("bytes must not be negative");
+    }
+    return new Named("body limit", (exchange, chain) -> {
+      RequestContext.of(exchange).bodyLimit(bytes);
+      chain.doFilter(exchange);
+    });
+  }
+
+  /**
+   * Logs {@code http request complete} at INFO for every request, also for those that fail, with the key-values {@code
+   * request_id}, {@code method}, {@code path}, {@code route}, {@code status} (as sent) and {@code duration_ms}. Neither
+   * query nor body is logged.
+   *
+   * @param logger where to
+   * @return the filter
+   */
+  public static Filter requestLog(Logger logger) {
+    return new Named("request log", (exchange, chain) -> {
+      RequestContext context = RequestContext.of(exchange);
+      String method = exchange.getRequestMethod();
+      long start = System.nanoTime();
+      context.onComplete(() -> logger
+          .atInfo()
+          .addKeyValue("request_id", context.requestId())
+          .addKeyValue("method", method)
+          .addKeyValue("path", context.path())
+          .addKeyValue("route", context.route())
+          .addKeyValue("status", context.status())
+          .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start))
+          .log("http request complete"));
+      chain.doFilter(exchange);
+    });
+  }
+
+  /**
+   * Protects what browsers can reach. Sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
+   * {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code Cross-Origin-Resource-Policy} and {@code
+   * Content-Security-Policy}, each only where the response does not have it; refuses what {@link
+   * RequestRules#refusedForBrowser} says.
+   *
+   * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code text/csv}
+   * @return the filter
+   */
+  public static Filter browserGuards(String... moreContentTypes) {
+    Set<String> moreTypes = Set.of(moreContentTypes);
+    return new Named("browser guards", (exchange, chain) -> {
+      RequestContext.of(exchange).beforeResponse(HttpFilters::setGuardHeaders);
+      Headers headers = exchange.getRequestHeaders();
+      boolean hasBody = headers.containsKey("Transfer-Encoding")
+          || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
+      Optional<ErrorCode> refused = RequestRules.refusedForBrowser(
+          exchange.getRequestMethod(),
+          headers.getFirst("Sec-Fetch-Site"),
+          headers.getFirst("Content-Type"),
+          hasBody,
+          moreTypes);
+      if (refused.isPresent()) {
+        throw new ServiceException(refused.get(), "http.browser_guards");
+      }
+      chain.doFilter(exchange);
+    });
+  }
+
+  private static void setGuardHeaders(Headers headers) {
+    for (int i = 0; i < GUARD_HEADERS.length; i += 2) {
+      if (!headers.containsKey(GUARD_HEADERS[i])) {
+        headers.set(GUARD_HEADERS[i], GUARD_HEADERS[i + 1]);
+      }
+    }
+  }
+
+  private interface Body {
+    void doFilter(HttpExchange exchange, Filter.Chain chain) throws IOException;
+  }
+
+  private static final class Named extends Filter {
+    private final String description;
+    private final Body body;
+
+    Named(String description, Body body) {
+      this.description = description;
+      this.body = body;
+    }
+
+    @Override
+    public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+      body.doFilter(exchange, chain);
+    }
+
+    @Override
+    public String description() {
+      return description;
+    }
+  }
+}

@@ -1,0 +1,301 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.errors.ConnectCode;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.List;
+import java.util.UUID;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.core.StreamReadFeature;
+import tools.jackson.databind.DeserializationFeature;
+import tools.jackson.databind.MapperFeature;
+import tools.jackson.databind.cfg.EnumFeature;
+import tools.jackson.databind.exc.UnrecognizedPropertyException;
+import tools.jackson.databind.json.JsonMapper;
+
+/**
+ * What a handler reads from a request. What is wrong with it becomes a {@link ServiceException} that the guard answers.
+ *
+ * <p>Thread-safe.
+ */
+public final class HttpRequests {
+  private static final ErrorCode METHOD_NOT_ALLOWED = ErrorCode.of(
+      "method_not_allowed", 405, ConnectCode.UNIMPLEMENTED, "method is not allowed here");
+  private static final ErrorCode MISSING_IF_MATCH = ErrorCode.of(
+      "missing_if_match", 428, ConnectCode.FAILED_PRECONDITION, "If-Match header is required");
+  private static final ErrorCode INVALID_IF_MATCH = ErrorCode.of(
+      "invalid_if_match",
+      400,
+      ConnectCode.INVALID_ARGUMENT,
+      "If-Match must contain a numeric version");
+
+  private static final JsonMapper MAPPER = JsonMapper.builder()
+      .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
+      .enable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES)
+      .disable(DeserializationFeature.ACCEPT_FLOAT_AS_INT)
+      .enable(EnumFeature.FAIL_ON_NUMBERS_FOR_ENUMS)
+      .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
+      .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+      .build();
+
+  private HttpRequests() {}
+
+  /**
+   * Reads the body as one JSON value with {@link #mapper()}.
+   *
+   * @param exchange the exchange
+   * @param type the class of the value, usually a record
+   * @param <T> its type
+   * @return the value
+   * @throws IOException if the body cannot be read
+   * @throws ServiceException 400 {@code invalid_json} for everything that is not exactly one such value: trailing data, a
+   *     duplicate or unknown field, {@code null}, a wrong type, too deep a nesting, bytes that are not UTF-8; 413 if the body
+   *     is too large
+   */
+  public static <T> T json(HttpExchange exchange, Class<T> type) throws IOException {
+    return json(exchange, type, MAPPER);
+  }
+
+  /**
+   * Reads the body as one JSON value.
+   *
+   * @param exchange the exchange
+   * @param type the class of the value
+   * @param mapper how fields are read; rebuild it from {@link #mapper()} to stay strict
+   * @param <T> its type
+   * @return the value
+   * @throws IOException if the body cannot be read
+   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large
+   */
+  public static <T> T json(HttpExchange exchange, Class<T> type, JsonMapper mapper)
+      throws IOException {
+    return json(exchange.getRequestBody().readAllBytes(), type, mapper);
+  }
+
+  /**
+   * Reads a body as one JSON value.
+   *
+   * @param body the bytes of the body
+   * @param type the class of the value
+   * @param mapper how fields are read
+   * @param <T> its type
+   * @return the value
+   * @throws ServiceException 400 {@code invalid_json}; a ServiceException thrown by the constructor of the type as it is
+   */
+  public static <T> T json(byte[] body, Class<T> type, JsonMapper mapper) {
+    try (JsonParser parser = mapper.createParser(utf8(body))) {
+      JsonToken first = parser.nextToken();
+      if (first == null || first == JsonToken.VALUE_NULL) {
+        throw invalidJson("Request body must be valid JSON", null);
+      }
+      T value = mapper
+          .readerFor(type)
+          .without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+          .readValue(parser);
+      if (hasMore(parser)) {
+        throw invalidJson("Request body must contain a single JSON value", null);
+      }
+      return value;
+    } catch (UnrecognizedPropertyException e) {
+      throw invalidJson(
+          "Request body has an unknown field: " + RequestRules.printable(e.getPropertyName()), e);
+    } catch (JacksonException e) {
+      for (Throwable t = e.getCause(); t != null; t = t.getCause()) {
+        if (t instanceof ServiceException own) {
+          throw own;
+        }
+      }
+      throw invalidJson("Request body must be valid JSON", e);
+    }
+  }
+
+  private static boolean hasMore(JsonParser parser) {
+    try {
+      return parser.nextToken() != null;
+    } catch (JacksonException e) {
+      return true;
+    }
+  }
+
+  /** Jackson guesses the encoding of bytes, and takes some that are malformed. */
+  private static String utf8(byte[] body) {
+    String text = new String(body, StandardCharsets.UTF_8);
+    if (text.indexOf('\ufffd') >= 0) {
+      try {
+        StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(body));
+      } catch (CharacterCodingException e) {
+        throw invalidJson("Request body must be valid JSON", e);
+      }
+    }
+    return text;
+  }
+
+  private static ServiceException invalidJson(String message, @Nullable Throwable cause) {
+    return cause == null
+        ? new ServiceException(ErrorCode.INVALID_JSON, "http.json", message)
+        : new ServiceException(ErrorCode.INVALID_JSON, "http.json", message, cause);
+  }
+
+  /**
+   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes and enums as numbers are
+   * errors; names are compared as they stand.
+   *
+   * @return a mapper to rebuild from
+   */
+  public static JsonMapper mapper() {
+    return MAPPER;
+  }
+
+  /**
+   * Reads a UUID, in its form of 36 characters only.
+   *
+   * @param raw what the client sent
+   * @param name of the parameter, for the error; {@code id} if blank
+   * @return the UUID
+   * @throws ServiceException 400 {@code invalid_<name>}
+   */
+  public static UUID uuid(String raw, String name) {
+    boolean valid = raw.length() == 36;
+    for (int i = 0; valid && i < 36; i++) {
+      char c = raw.charAt(i);
+      valid = (i == 8 || i == 13 || i == 18 || i == 23)
+          ? c == '-'
+          : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+    }
+    if (!valid) {
+      throw invalid(name.isBlank() ? "id" : name, "a valid UUID");
+    }
+    return UUID.fromString(raw);
+  }
+
+  /**
+   * Reads the version that the client has seen.
+   *
+   * @param exchange the exchange
+   * @return the version, 0 or more
+   * @throws ServiceException 428 {@code missing_if_match}, 400 {@code invalid_if_match}
+   */
+  public static long requireIfMatch(HttpExchange exchange) {
+    List<String> values = exchange.getRequestHeaders().get("If-Match");
+    return requireIfMatch(values == null ? null : String.join(",", values));
+  }
+
+  /**
+   * Reads the version that the client has seen: a number, bare, in quotes, or as a weak entity tag.
+   *
+   * @param header the value of {@code If-Match}, or null
+   * @return the version, 0 or more
+   * @throws ServiceException 428 {@code missing_if_match}; 400 {@code invalid_if_match} for anything else, a list or {@code
+   *     *} too
+   */
+  public static long requireIfMatch(@Nullable String header) {
+    String tag = header == null ? "" : header.trim();
+    if (tag.isEmpty()) {
+      throw new ServiceException(MISSING_IF_MATCH, "http.if_match");
+    }
+    if (tag.startsWith("W/\"")) {
+      tag = tag.substring(2);
+    }
+    if (tag.length() > 1 && tag.startsWith("\"") && tag.endsWith("\"")) {
+      tag = tag.substring(1, tag.length() - 1);
+    }
+    try {
+      if (RequestRules.isDigits(tag)) {
+        return Long.parseLong(tag);
+      }
+    } catch (NumberFormatException e) {
+      // Too large.
+    }
+    throw new ServiceException(INVALID_IF_MATCH, "http.if_match");
+  }
+
+  /**
+   * Reads a number from the query.
+   *
+   * @param exchange the exchange
+   * @param key name of the parameter
+   * @param fallback what is returned when it is absent or empty
+   * @return the number
+   * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
+   */
+  public static long longQuery(HttpExchange exchange, String key, long fallback) {
+    return longQuery(exchange.getRequestURI().getRawQuery(), key, fallback);
+  }
+
+  /**
+   * Reads a number from a query.
+   *
+   * @param rawQuery the query as it was sent, or null
+   * @param key name of the parameter
+   * @param fallback what is returned when it is absent or empty
+   * @return the number
+   * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
+   */
+  public static long longQuery(@Nullable String rawQuery, String key, long fallback) {
+    if (rawQuery == null) {
+      return fallback;
+    }
+    String found = null;
+    for (String pair : rawQuery.split("&", -1)) {
+      if (pair.startsWith(key)
+          && (pair.length() == key.length() || pair.charAt(key.length()) == '=')) {
+        if (found != null) {
+          throw invalid(key, "given once");
+        }
+        found = pair.substring(Math.min(pair.length(), key.length() + 1));
+      }
+    }
+    if (found == null || found.isEmpty()) {
+      return fallback;
+    }
+    try {
+      if (RequestRules.isDigits(found.startsWith("-") ? found.substring(1) : found)) {
+        return Long.parseLong(found);
+      }
+    } catch (NumberFormatException e) {
+      // Too large.
+    }
+    throw invalid(key, "an integer");
+  }
+
+  private static ServiceException invalid(String name, String what) {
+    String message = name + " must be " + what;
+    return new ServiceException(
+        ErrorCode.of("invalid_" + name, 400, ConnectCode.INVALID_ARGUMENT, message),
+        "http.request",
+        message);
+  }
+
+  /**
+   * Refuses other methods, and says which are allowed.
+   *
+   * @param exchange the exchange
+   * @param allowed the methods; GET allows HEAD too
+   * @throws ServiceException 405 {@code method_not_allowed}, with {@code Allow}
+   */
+  public static void requireMethod(HttpExchange exchange, String... allowed) {
+    String method = exchange.getRequestMethod();
+    List<String> methods = Arrays.asList(allowed);
+    if (methods.contains(method) || (method.equals("HEAD") && methods.contains("GET"))) {
+      return;
+    }
+    exchange
+        .getResponseHeaders()
+        .set(
+            "Allow",
+            methods.stream()
+                .map(m -> m.equals("GET") && !methods.contains("HEAD") ? "GET, HEAD" : m)
+                .collect(Collectors.joining(", ")));
+    throw new ServiceException(METHOD_NOT_ALLOWED, "http.method");
+  }
+}

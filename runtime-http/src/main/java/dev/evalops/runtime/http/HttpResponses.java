@@ -1,0 +1,139 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.errors.ErrorResponse;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.util.Arrays;
+import java.util.OptionalLong;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.databind.json.JsonMapper;
+
+/**
+ * What a handler answers. A value is turned into bytes before the status is sent: one that cannot be is a clean 500.
+ *
+ * <p>Thread-safe.
+ */
+public final class HttpResponses {
+  private static final JsonMapper MAPPER = JsonMapper.shared();
+
+  private HttpResponses() {}
+
+  /**
+   * Answers with JSON.
+   *
+   * @param exchange the exchange
+   * @param status 200 to 599
+   * @param value a record, a map, a collection, …; times become ISO 8601
+   * @throws IOException if the client is gone
+   */
+  public static void json(HttpExchange exchange, int status, Object value) throws IOException {
+    json(exchange, status, value, MAPPER);
+  }
+
+  /**
+   * Answers with JSON.
+   *
+   * @param exchange the exchange
+   * @param status 200 to 599
+   * @param value the value
+   * @param mapper how it is written
+   * @throws IOException if the client is gone
+   */
+  public static void json(HttpExchange exchange, int status, Object value, JsonMapper mapper)
+      throws IOException {
+    bytes(exchange, status, "application/json", toJson(value, mapper));
+  }
+
+  /**
+   * Answers a mutation with {@code X-Change-Seq} and JSON. If the JSON is an object with an integer field {@code version},
+   * that is the {@code ETag}, as {@link HttpRequests#requireIfMatch} reads it.
+   *
+   * @param exchange the exchange
+   * @param status 200 to 599
+   * @param payload the resource after the mutation
+   * @param sequence its number in the change journal
+   * @throws IOException if the client is gone
+   */
+  public static void mutation(HttpExchange exchange, int status, Object payload, long sequence)
+      throws IOException {
+    byte[] body = toJson(payload, MAPPER);
+    Headers headers = exchange.getResponseHeaders();
+    headers.set("X-Change-Seq", Long.toString(sequence));
+    OptionalLong version = version(body);
+    if (version.isPresent()) {
+      headers.set("ETag", "\"" + version.getAsLong() + "\"");
+    }
+    bytes(exchange, status, "application/json", body);
+  }
+
+  private static byte[] toJson(Object value, JsonMapper mapper) {
+    byte[] json = mapper.writeValueAsBytes(value);
+    byte[] line = Arrays.copyOf(json, json.length + 1);
+    line[json.length] = '\n';
+    return line;
+  }
+
+  private static OptionalLong version(byte[] json) {
+    try (JsonParser parser = MAPPER.createParser(json)) {
+      if (parser.nextToken() != JsonToken.START_OBJECT) {
+        return OptionalLong.empty();
+      }
+      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+        boolean named = parser.currentName().equals("version");
+        JsonToken value = parser.nextToken();
+        if (named) {
+          return value == JsonToken.VALUE_NUMBER_INT
+              ? OptionalLong.of(parser.getLongValue())
+              : OptionalLong.empty();
+        }
+        parser.skipChildren();
+      }
+      return OptionalLong.empty();
+    }
+  }
+
+  /**
+   * Answers with bytes.
+   *
+   * @param exchange the exchange
+   * @param status 200 to 599
+   * @param contentType the media type
+   * @param body the whole body; may be empty
+   * @throws IOException if the client is gone
+   */
+  public static void bytes(HttpExchange exchange, int status, String contentType, byte[] body)
+      throws IOException {
+    exchange.getResponseHeaders().set("Content-Type", contentType);
+    exchange.sendResponseHeaders(status, body.length == 0 ? -1 : body.length);
+    if (body.length > 0) {
+      try (OutputStream out = exchange.getResponseBody()) {
+        out.write(body);
+      }
+    }
+  }
+
+  /**
+   * Answers 204 without a body.
+   *
+   * @param exchange the exchange
+   * @throws IOException if the client is gone
+   */
+  public static void noContent(HttpExchange exchange) throws IOException {
+    exchange.sendResponseHeaders(204, -1);
+  }
+
+  /**
+   * Answers as the guard would if this were thrown, but for the log. Handlers throw; this is for a filter that has to go on
+   * afterwards.
+   *
+   * @param exchange the exchange
+   * @param failure what went wrong
+   * @throws IOException if the client is gone
+   */
+  public static void error(HttpExchange exchange, Throwable failure) throws IOException {
+    ErrorResponse.of(failure).send(exchange);
+  }
+}

@@ -1,0 +1,259 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpPrincipal;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What belongs to one request and to nobody else. {@link HttpExchange#setAttribute} of the JDK's server is shared by all
+ * requests of a context up to Java 25; on an exchange that comes from this library it is not.
+ *
+ * <p>Values may be read and put from any thread; everything else belongs to the thread that handles the request.
+ */
+public final class RequestContext {
+  /** The route of a request that no registered path matches. */
+  public static final String UNMATCHED = "unmatched";
+
+  static final String ATTRIBUTE = RequestContext.class.getName();
+
+  /**
+   * The name of a value of one type. Two keys are never equal, whatever their names.
+   *
+   * @param <T> the type of the value
+   */
+  @SuppressWarnings("UnusedTypeParameter") // Ties what is put to what is got.
+  public static final class Key<T> {
+    private final String name;
+
+    private Key(String name) {
+      this.name = Objects.requireNonNull(name, "name");
+    }
+
+    /**
+     * A new key; keep it in a static field.
+     *
+     * @param name for {@link #toString()} alone
+     * @param <T> the type of the value
+     * @return the key
+     */
+    public static <T> Key<T> of(String name) {
+      return new Key<>(name);
+    }
+
+    @Override
+    public String toString() {
+      return name;
+    }
+  }
+
+  private final GuardedExchange exchange;
+  // By Key, and by String for the attributes of the exchange.
+  private final Map<Object, Object> values = new ConcurrentHashMap<>(4);
+  private final Deque<Consumer<Headers>> beforeResponse = new ArrayDeque<>(4);
+  private final Deque<Runnable> onComplete = new ArrayDeque<>(4);
+  private String route;
+  private String path;
+  private @Nullable String requestId;
+  private @Nullable Throwable failure;
+  private @Nullable HttpPrincipal principal;
+
+  RequestContext(GuardedExchange exchange, String route, String path) {
+    this.exchange = exchange;
+    this.route = route;
+    this.path = path;
+  }
+
+  /**
+   * The context of a request. It is found through wrappers that other filters have put around the exchange, as long as they
+   * pass {@link HttpExchange#getAttribute} on.
+   *
+   * @param exchange an exchange that a filter or handler of {@link HttpService} or {@link HttpFilters#chain} was given
+   * @return its context
+   * @throws IllegalStateException if the exchange comes from elsewhere
+   */
+  public static RequestContext of(HttpExchange exchange) {
+    RequestContext found = find(exchange);
+    if (found == null) {
+      throw new IllegalStateException("the exchange does not come from HttpService or"
+          + " HttpFilters.chain(handler, filters...); put the handler behind one of them");
+    }
+    return found;
+  }
+
+  static @Nullable RequestContext find(HttpExchange exchange) {
+    return exchange instanceof GuardedExchange guarded
+        ? guarded.context()
+        : (RequestContext) exchange.getAttribute(ATTRIBUTE);
+  }
+
+  /**
+   * The id of the request: what {@link HttpFilters#requestId()} accepted or made. Without that filter one is made here.
+   *
+   * @return 1 to 128 printable ASCII characters
+   */
+  public String requestId() {
+    String id = requestId;
+    if (id == null) {
+      id = RequestRules.newRequestId();
+      requestId = id;
+    }
+    return id;
+  }
+
+  void requestId(String id) {
+    requestId = id;
+  }
+
+  /**
+   * The route template, for metric labels and span names. A router within a handler sets it; until then it is the path that
+   * the handler was registered with, or {@link #UNMATCHED}.
+   *
+   * @return for example {@code /v1/notes/{id}}; never the path of the request
+   */
+  public String route() {
+    return route;
+  }
+
+  /**
+   * Sets the route template.
+   *
+   * @param template one of a fixed set, for example {@code /v1/notes/{id}}
+   */
+  public void route(String template) {
+    route = Objects.requireNonNull(template, "template");
+  }
+
+  /**
+   * The path of the request that routes were matched with: percent-decoded, without dot segments and empty segments.
+   *
+   * @return starts with {@code /}
+   */
+  public String path() {
+    return path;
+  }
+
+  void path(String normalised) {
+    path = normalised;
+  }
+
+  /**
+   * A value that was put.
+   *
+   * @param key its key
+   * @param <T> its type
+   * @return the value, if any
+   */
+  @SuppressWarnings("unchecked")
+  public <T> Optional<T> get(Key<T> key) {
+    return Optional.ofNullable((T) values.get(key));
+  }
+
+  /**
+   * Keeps a value for the rest of the request, in place of an earlier one.
+   *
+   * @param key its key
+   * @param value the value
+   * @param <T> its type
+   */
+  public <T> void put(Key<T> key, T value) {
+    values.put(key, Objects.requireNonNull(value, "value"));
+  }
+
+  void bodyLimit(long bytes) {
+    exchange.bodyLimit(bytes);
+  }
+
+  void checkDeclaredLength() {
+    exchange.checkDeclaredLength();
+  }
+
+  Map<Object, Object> values() {
+    return values;
+  }
+
+  /**
+   * Sets what {@link HttpExchange#getPrincipal()} returns from now on.
+   *
+   * @param principal who calls
+   */
+  public void principal(HttpPrincipal principal) {
+    this.principal = Objects.requireNonNull(principal, "principal");
+  }
+
+  @Nullable
+  HttpPrincipal principal() {
+    return principal;
+  }
+
+  /**
+   * Whether the service is shutting down: it still answers, and is no longer ready.
+   *
+   * @return false for a handler that no {@link HttpService} runs
+   */
+  public boolean draining() {
+    return exchange.draining();
+  }
+
+  /**
+   * The status that was sent.
+   *
+   * @return -1 until the response begins
+   */
+  public int status() {
+    return exchange.getResponseCode();
+  }
+
+  /**
+   * What a handler or filter has thrown, for actions given to {@link #onComplete}.
+   *
+   * @return empty for a request that went well
+   */
+  public Optional<Throwable> failure() {
+    return Optional.ofNullable(failure);
+  }
+
+  void failure(Throwable failure) {
+    this.failure = failure;
+  }
+
+  /**
+   * Runs once when the status is known and before anything is sent, for responses of any origin, errors too: the last moment
+   * to set a header. The last one added runs first.
+   *
+   * @param action is given the response headers
+   */
+  public void beforeResponse(Consumer<Headers> action) {
+    beforeResponse.push(action);
+  }
+
+  void runBeforeResponse(Headers headers) {
+    Consumer<Headers> action;
+    while ((action = beforeResponse.poll()) != null) {
+      action.accept(headers);
+    }
+  }
+
+  /**
+   * Runs once when the request has been dealt with, for failures too: {@link #status()} is what was sent, {@link #failure()}
+   * why. The client sees the end of the response afterwards. The last one added runs first; what an action throws is logged
+   * and changes nothing.
+   *
+   * @param action what to do
+   */
+  public void onComplete(Runnable action) {
+    onComplete.push(action);
+  }
+
+  @Nullable
+  Runnable nextOnComplete() {
+    return onComplete.poll();
+  }
+}

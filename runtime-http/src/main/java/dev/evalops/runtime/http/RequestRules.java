@@ -1,0 +1,363 @@
+package dev.evalops.runtime.http;
+
+import com.sun.net.httpserver.Headers;
+import dev.evalops.runtime.errors.ConnectCode;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.atomic.AtomicLong;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What the filters of this package decide, on plain values: for use without an {@code HttpExchange}.
+ *
+ * <p>Thread-safe.
+ */
+public final class RequestRules {
+  static final ErrorCode BODY_TOO_LARGE = ErrorCode.of(
+      "body_too_large", 413, ConnectCode.RESOURCE_EXHAUSTED, "request body is too large");
+  static final ErrorCode INVALID_BODY = ErrorCode.of(
+      "invalid_body", 400, ConnectCode.INVALID_ARGUMENT, "unable to read request body");
+  private static final ErrorCode CROSS_SITE = ErrorCode.of(
+      "cross_site_request",
+      403,
+      ConnectCode.PERMISSION_DENIED,
+      "cross-site browser requests are not allowed");
+  private static final ErrorCode MISSING_TYPE = ErrorCode.of(
+      "missing_content_type",
+      415,
+      ConnectCode.INVALID_ARGUMENT,
+      "request body requires a Content-Type header");
+  private static final ErrorCode UNSUPPORTED_TYPE = ErrorCode.of(
+      "unsupported_content_type",
+      415,
+      ConnectCode.INVALID_ARGUMENT,
+      "request Content-Type is not supported");
+
+  private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
+  private static final Set<String> CONTENT_TYPES = Set.of(
+      "application/json",
+      "application/x-www-form-urlencoded",
+      "multipart/form-data",
+      "application/protobuf",
+      "application/x-protobuf",
+      "application/proto",
+      "application/grpc",
+      "application/grpc-web",
+      "application/grpc-web-text",
+      "application/octet-stream",
+      "application/x-ndjson");
+
+  // Milliseconds and, in the low 12 bits, a counter.
+  private static final AtomicLong LAST_ID = new AtomicLong();
+
+  private RequestRules() {}
+
+  /**
+   * The id for a request.
+   *
+   * @param header the value of {@code X-Request-Id}, or null
+   * @return the same if it has 1 to 128 characters of printable ASCII, else a new {@link #newRequestId}
+   */
+  public static String requestId(@Nullable String header) {
+    if (header == null || header.isEmpty() || header.length() > 128) {
+      return newRequestId();
+    }
+    for (int i = 0; i < header.length(); i++) {
+      if (header.charAt(i) < ' ' || header.charAt(i) > '~') {
+        return newRequestId();
+      }
+    }
+    return header;
+  }
+
+  /**
+   * A UUID of version 7 (RFC 9562). Those made by one process sort by their time of making.
+   *
+   * @return 36 characters
+   */
+  public static String newRequestId() {
+    long time = LAST_ID.accumulateAndGet(
+        System.currentTimeMillis() << 12, (last, now) -> Math.max(last + 1, now));
+    long most = (time >>> 12 << 16) | 0x7000 | (time & 0xfff);
+    long least = (ThreadLocalRandom.current().nextLong() >>> 2) | 0x8000_0000_0000_0000L;
+    return new UUID(most, least).toString();
+  }
+
+  /**
+   * Whether a browser may send this request: not for another site, and only with a body that a foreign form cannot make
+   * unnoticed.
+   *
+   * @param method the method; GET, HEAD, OPTIONS and TRACE are always let through
+   * @param secFetchSite the value of {@code Sec-Fetch-Site}, or null
+   * @param contentType the value of {@code Content-Type}, or null
+   * @param hasBody whether there is a body
+   * @param moreTypes accepted media types beside JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson; in lower
+   *     case, without parameters
+   * @return why it is refused (403 {@code cross_site_request}, 415 {@code missing_content_type} or {@code
+   *     unsupported_content_type}), or empty
+   */
+  public static Optional<ErrorCode> refusedForBrowser(
+      String method,
+      @Nullable String secFetchSite,
+      @Nullable String contentType,
+      boolean hasBody,
+      Set<String> moreTypes) {
+    if (SAFE_METHODS.contains(method)) {
+      return Optional.empty();
+    }
+    if (secFetchSite != null && secFetchSite.trim().equalsIgnoreCase("cross-site")) {
+      return Optional.of(CROSS_SITE);
+    }
+    if (!hasBody) {
+      return Optional.empty();
+    }
+    if (contentType == null || contentType.isBlank()) {
+      return Optional.of(MISSING_TYPE);
+    }
+    int end = contentType.indexOf(';');
+    String type =
+        (end < 0 ? contentType : contentType.substring(0, end)).trim().toLowerCase(Locale.ROOT);
+    boolean known = CONTENT_TYPES.contains(type)
+        || moreTypes.contains(type)
+        || isStructured(type)
+        || type.startsWith("application/grpc+")
+        || type.startsWith("application/grpc-web+")
+        || type.startsWith("application/grpc-web-text+");
+    return known ? Optional.empty() : Optional.of(UNSUPPORTED_TYPE);
+  }
+
+  private static boolean isStructured(String type) {
+    return type.indexOf('/') > 0 && (type.endsWith("+json") || type.endsWith("+proto"));
+  }
+
+  /**
+   * Refuses a body that is too large.
+   *
+   * @param limit the most bytes that are accepted
+   * @param declared the announced length in bytes, or negative if none is
+   * @throws ServiceException 413 {@code body_too_large}
+   */
+  public static void requireBodyWithin(long limit, long declared) {
+    if (declared > limit) {
+      throw new ServiceException(BODY_TOO_LARGE, "http.body");
+    }
+  }
+
+  /**
+   * The path that routes and rights may be decided on. What two programs could read in two ways is refused: dot segments, empty
+   * segments, encoded slashes and backslashes, control characters, anything encoded twice, and what is not UTF-8.
+   *
+   * @param rawPath the path as it was sent; empty stands for {@code /}
+   * @return the path, percent-decoded
+   * @throws ServiceException 400 {@code invalid_input}
+   */
+  public static String path(String rawPath) {
+    if (rawPath.isEmpty()) {
+      return "/";
+    }
+    boolean encoded = false;
+    for (int i = 0; i < rawPath.length(); i++) {
+      char c = rawPath.charAt(i);
+      if (c <= ' ' || c > '~' || c == '\\') {
+        throw invalid("request path has an illegal character");
+      }
+      encoded |= c == '%';
+    }
+    String path = encoded ? decode(rawPath) : rawPath;
+    if (path.charAt(0) != '/') {
+      throw invalid("request path must start with a slash");
+    }
+    for (int start = 1; start < path.length(); ) {
+      int end = path.indexOf('/', start);
+      end = end < 0 ? path.length() : end;
+      if (isSuspicious(path, start, end)) {
+        throw invalid("request path must not have empty or dot segments");
+      }
+      start = end + 1;
+    }
+    return path;
+  }
+
+  private static boolean isSuspicious(String path, int start, int end) {
+    if (start == end) {
+      return true;
+    }
+    if (path.charAt(start) != '.') {
+      return false;
+    }
+    int parameters = path.indexOf(';', start);
+    int length = (parameters < 0 ? end : Math.min(end, parameters)) - start;
+    return length == 1 || (length == 2 && path.charAt(start + 1) == '.');
+  }
+
+  private static String decode(String rawPath) {
+    byte[] bytes = new byte[rawPath.length()];
+    int n = 0;
+    for (int i = 0; i < rawPath.length(); i++) {
+      char c = rawPath.charAt(i);
+      if (c == '%') {
+        int value = hexByte(rawPath, i + 1);
+        if (value < 0) {
+          throw invalid("request path has a broken percent-encoding");
+        }
+        if (value == '/' || value == '\\') {
+          throw invalid("request path must not have encoded slashes");
+        }
+        c = (char) value;
+        i += 2;
+      }
+      bytes[n++] = (byte) c;
+    }
+    String path;
+    try {
+      path = StandardCharsets.UTF_8
+          .newDecoder()
+          .decode(ByteBuffer.wrap(bytes, 0, n))
+          .toString();
+    } catch (CharacterCodingException e) {
+      throw invalid("request path must be UTF-8");
+    }
+    for (int i = 0; i < path.length(); i++) {
+      if (Character.isISOControl(path.charAt(i))) {
+        throw invalid("request path has an illegal character");
+      }
+      if (path.charAt(i) == '%' && hexByte(path, i + 1) >= 0) {
+        throw invalid("request path must not be encoded twice");
+      }
+    }
+    return path;
+  }
+
+  /** The value of the two hexadecimal digits at an index, or -1. */
+  static int hexByte(String text, int index) {
+    if (index + 2 > text.length()) {
+      return -1;
+    }
+    int high = Character.digit(text.charAt(index), 16);
+    int low = Character.digit(text.charAt(index + 1), 16);
+    // Character.digit takes digits of other scripts too.
+    return high < 0 || low < 0 || text.charAt(index) > 'f' || text.charAt(index + 1) > 'f'
+        ? -1
+        : high << 4 | low;
+  }
+
+  /**
+   * Refuses what servers and proxies could read in two ways, whichever provider lets it through: a missing, repeated or
+   * malformed {@code Host}, lengths that are not plain digits, both a length and a transfer encoding, encodings other than
+   * {@code chunked}, control characters.
+   *
+   * @throws ServiceException 400 {@code invalid_input}
+   */
+  static void checkRequest(String method, String protocol, Headers headers) {
+    if (!isToken(method)) {
+      throw invalid("request method has an illegal character");
+    }
+    boolean http11 = protocol.equals("HTTP/1.1");
+    if (!http11 && !protocol.equals("HTTP/1.0")) {
+      throw invalid("HTTP version must be 1.0 or 1.1");
+    }
+    headers.forEach((name, values) -> {
+      if (!isHeader(name, values)) {
+        throw invalid("request header has an illegal character");
+      }
+    });
+    List<String> hosts = headers.get("Host");
+    if (hosts == null ? http11 : hosts.size() != 1 || !isHost(hosts.get(0))) {
+      throw invalid("request must have one valid Host header");
+    }
+    List<String> lengths = headers.get("Content-Length");
+    List<String> encodings = headers.get("Transfer-Encoding");
+    if (lengths != null) {
+      if (lengths.size() != 1 || contentLength(lengths.get(0)) < 0) {
+        throw invalid("Content-Length must be a number");
+      }
+      if (encodings != null) {
+        throw invalid("request must not have both Content-Length and Transfer-Encoding");
+      }
+    }
+    if (encodings != null
+        && (!http11 || encodings.size() != 1 || !encodings.get(0).equalsIgnoreCase("chunked"))) {
+      throw invalid("Transfer-Encoding must be chunked");
+    }
+  }
+
+  static ServiceException invalid(String message) {
+    return new ServiceException(ErrorCode.INVALID_INPUT, "http.request", message);
+  }
+
+  /** The number of a Content-Length header, or -1 if there is none or it is no plain number. */
+  static long contentLength(@Nullable String header) {
+    return header != null && header.length() <= 18 && isDigits(header)
+        ? Long.parseLong(header)
+        : -1;
+  }
+
+  static boolean isDigits(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      if (text.charAt(i) < '0' || text.charAt(i) > '9') {
+        return false;
+      }
+    }
+    return !text.isEmpty();
+  }
+
+  /** Whether this may stand in a header: RFC 9110, section 5. */
+  static boolean isHeader(String name, List<String> values) {
+    if (!isToken(name)) {
+      return false;
+    }
+    for (String value : values) {
+      for (int i = 0; i < value.length(); i++) {
+        char c = value.charAt(i);
+        if ((c < ' ' && c != '\t') || c == 0x7f || c > 0xff) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  static boolean isToken(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      boolean letterOrDigit =
+          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+      if (!letterOrDigit && c != '-' && "!#$%&'*+.^_`|~".indexOf(c) < 0) {
+        return false;
+      }
+    }
+    return !text.isEmpty();
+  }
+
+  /** Host of RFC 9110, section 7.2, as far as characters go; without user-info. */
+  private static boolean isHost(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      boolean letterOrDigit =
+          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+      if (!letterOrDigit && "-._~%!$&'()*+,;=:[]".indexOf(c) < 0) {
+        return false;
+      }
+    }
+    return !text.isEmpty();
+  }
+
+  /** The text without what could break a log line. */
+  static String printable(String text) {
+    StringBuilder safe = new StringBuilder(Math.min(text.length(), 64));
+    for (int i = 0; i < text.length() && i < 64; i++) {
+      char c = text.charAt(i);
+      safe.append(c < ' ' || c > '~' ? '?' : c);
+    }
+    return safe.toString();
+  }
+}
