@@ -29,14 +29,13 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one deadline (10 s).
  * What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms for each one
- * after it, and at most half of the time that is left is kept in this way.
+ * after it, or no more than its equal share where that is too short.
  *
  * <p>Thread-safe.
  */
 public final class Lifecycle implements AutoCloseable {
-  private static final long KEPT_FOR_EACH_NANOS = Duration.ofMillis(250).toNanos();
-
-  private static final Duration LAST_WORDS = Duration.ofMillis(250);
+  private static final long KEPT_FOR_EACH_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
+  private static final long LAST_WORDS_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   private record Hook(String name, AutoCloseable resource) {}
 
@@ -74,7 +73,7 @@ public final class Lifecycle implements AutoCloseable {
    * which counts from the signal, to begin to close this lifecycle. If it does not, or has ended already, everything is closed
    * without it, and a {@link ShutdownException} goes to the handler for uncaught exceptions, which prints it. The exit status
    * is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for SIGINT. What {@code main} does after closing is
-   * cut off 250 ms later.
+   * cut off a second later.
    *
    * @return the lifecycle
    */
@@ -220,7 +219,7 @@ public final class Lifecycle implements AutoCloseable {
     for (Hook hook : inOrder) {
       later--;
       long left = Math.max(0, left());
-      long kept = Math.min(later * KEPT_FOR_EACH_NANOS, left / 2);
+      long kept = later * Math.min(KEPT_FOR_EACH_NANOS, left / (later + 1));
       try {
         close(hook, left - kept);
       } catch (Throwable e) {
@@ -257,8 +256,9 @@ public final class Lifecycle implements AutoCloseable {
       try {
         close();
       } finally {
-        if (!exits(owner)) {
-          owner.join(LAST_WORDS);
+        long start = System.nanoTime();
+        while (owner.isAlive() && !exits(owner) && System.nanoTime() - start < LAST_WORDS_NANOS) {
+          owner.join(10);
         }
       }
     } catch (InterruptedException e) {

@@ -1,0 +1,287 @@
+package dev.evalops.runtime.startup;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
+import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(60)
+class LifecycleTest {
+  private final List<String> closed = new CopyOnWriteArrayList<>();
+  private final CountDownLatch release = new CountDownLatch(1);
+  private final Lifecycle life = Lifecycle.create();
+
+  @AfterEach
+  void endAllThatHangs() {
+    release.countDown();
+    assertThat(Thread.interrupted()).as("flag left over for the next test").isFalse();
+  }
+
+  private AutoCloseable closes(String name) {
+    return () -> closed.add(name);
+  }
+
+  private void hangDeafly() {
+    boolean released = false;
+    while (!released) {
+      try {
+        release.await();
+        released = true;
+      } catch (InterruptedException e) {
+        closed.add("interrupted");
+      }
+    }
+  }
+
+  private static void awaitWaiting(Thread thread) {
+    while (thread.getState() != Thread.State.WAITING) {
+      Thread.onSpinWait();
+    }
+  }
+
+  @Test
+  void closesTheLastAddedFirst() {
+    life.add("a", closes("a"));
+    life.add("b", closes("b"));
+    life.add("c", closes("c"));
+    life.close();
+    assertThat(closed).containsExactly("c", "b", "a");
+  }
+
+  @Test
+  void givesBackWhatItTakes() {
+    ExecutorService executor = life.add("executor", Executors.newSingleThreadExecutor());
+    life.close();
+    assertThat(executor.isTerminated()).isTrue();
+  }
+
+  @Test
+  void closesEveryResource_whateverTheOthersThrow_andJoinsTheFailures() {
+    AssertionError error = new AssertionError("a bug");
+    IOException failure = new IOException("disk full");
+    life.add("first", closes("first"));
+    life.add("journal", () -> {
+      throw failure;
+    });
+    life.add(" ", () -> {
+      throw error;
+    });
+    life.add("silent", () -> {
+      throw new IllegalStateException();
+    });
+    life.add("last", closes("last"));
+    assertThatExceptionOfType(ShutdownException.class)
+        .isThrownBy(life::close)
+        .withMessage("silent: IllegalStateException; shutdown hook: a bug; journal: disk full")
+        .satisfies(e -> assertThat(e.getSuppressed()).hasSize(3).contains(error, failure));
+    assertThat(closed).containsExactly("last", "first");
+  }
+
+  @Test
+  void cleansUpAPartialStart() {
+    assertThatThrownBy(() -> {
+          try (Lifecycle partial = Lifecycle.create()) {
+            partial.add("postgres", closes("postgres"));
+            partial.add("redis", () -> {
+              throw new IOException("already gone");
+            });
+            Retry.builder().maxAttempts(1).build().run(() -> {
+              throw new IOException("no nats");
+            });
+          }
+        })
+        .isInstanceOf(StartupException.class)
+        .hasMessage("startup failed after 1 attempts: no nats")
+        .satisfies(e -> assertThat(e.getSuppressed())
+            .singleElement()
+            .extracting(Throwable::getMessage)
+            .isEqualTo("redis: already gone"));
+    assertThat(closed).containsExactly("postgres");
+  }
+
+  @Test
+  void leavesBehindWhatHangs_andKeepsTimeForTheOthers() {
+    Lifecycle brief = Lifecycle.builder().deadline(Duration.ofMillis(1999)).create();
+    brief.add("a", closes("a"));
+    brief.add("b", closes("b"));
+    brief.add("stuck", this::hangDeafly);
+    brief.add("stuck, too", this::hangDeafly);
+    assertThatExceptionOfType(ShutdownException.class)
+        .isThrownBy(brief::close)
+        .withMessageMatching("stuck, too: not done within .+ m?s; stuck: not done within .+ m?s")
+        .satisfies(e -> assertThat(e.getSuppressed())
+            .allSatisfy(failure -> assertThat(failure)
+                .isInstanceOf(TimeoutException.class)
+                .satisfies(timeout -> assertThat(timeout.getStackTrace())
+                    .as("where it hangs")
+                    .anyMatch(frame -> frame.getMethodName().equals("hangDeafly")))));
+    assertThat(closed).contains("a", "b", "interrupted");
+  }
+
+  @Test
+  void keepsAQuarterOfASecondForEachLaterOne() {
+    List<Integer> given = timesGiven(Duration.ofMillis(1400), 3);
+    assertThat(given.getFirst()).isBetween(251, 900);
+    assertThat(given).hasSize(3);
+    assertThat(given.subList(1, 3)).allSatisfy(one -> assertThat(one).isBetween(0, 250));
+  }
+
+  @Test
+  void keepsAnEqualShareForEachLaterOne_whenTimeIsShort() {
+    assertThat(timesGiven(Duration.ofMillis(400), 4))
+        .allSatisfy(given -> assertThat(given).isBetween(0, 100))
+        .anySatisfy(given -> assertThat(given).isGreaterThan(0));
+  }
+
+  private List<Integer> timesGiven(Duration deadline, int stuck) {
+    Lifecycle brief = Lifecycle.builder().deadline(deadline).create();
+    for (int i = 0; i < stuck; i++) {
+      brief.add("stuck", this::hangDeafly);
+    }
+    List<Integer> given = new ArrayList<>();
+    assertThatExceptionOfType(ShutdownException.class).isThrownBy(brief::close).satisfies(e -> {
+      for (Throwable failure : e.getSuppressed()) {
+        given.add(Integer.valueOf(failure.getMessage().replaceAll("\\D", "")));
+      }
+    });
+    return given;
+  }
+
+  @Test
+  void closesOnce_andASecondCallDoesNothing() {
+    AtomicInteger times = new AtomicInteger();
+    life.add("failing", () -> {
+      times.incrementAndGet();
+      throw new IOException("once");
+    });
+    assertThatThrownBy(life::close).hasMessage("failing: once");
+    life.close();
+    assertThat(times).hasValue(1);
+  }
+
+  @Test
+  void closesOnce_whenSeveralThreadsDo_andAllWait() throws Exception {
+    AtomicInteger times = new AtomicInteger();
+    life.add("slow", () -> {
+      times.incrementAndGet();
+      release.await();
+      closed.add("slow");
+    });
+    List<Thread> threads = new CopyOnWriteArrayList<>();
+    try (ExecutorService callers = Executors.newThreadPerTaskExecutor(task -> {
+      Thread thread = new Thread(task);
+      threads.add(thread);
+      return thread;
+    })) {
+      List<Future<List<String>>> seen = new ArrayList<>();
+      for (int i = 0; i < 4; i++) {
+        seen.add(callers.submit(() -> {
+          life.close();
+          return List.copyOf(closed);
+        }));
+      }
+      threads.forEach(LifecycleTest::awaitWaiting);
+      release.countDown();
+      for (Future<List<String>> one : seen) {
+        assertThat(one.get(30, TimeUnit.SECONDS)).containsExactly("slow");
+      }
+    }
+    assertThat(times).hasValue(1);
+  }
+
+  @Test
+  void closesAtOnceWhatComesTooLate() {
+    life.close();
+    assertThatThrownBy(() -> life.add("late", closes("late")))
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessage("late came when the lifecycle was closing, and was closed");
+    assertThat(closed).containsExactly("late");
+    assertThatThrownBy(() -> life.add("late", () -> {
+          throw new IOException("stuck");
+        }))
+        .isInstanceOf(IllegalStateException.class)
+        .satisfies(
+            e -> assertThat(e.getSuppressed()).singleElement().isInstanceOf(IOException.class));
+  }
+
+  @Test
+  void closesAtOnceWhatComesTooLate_evenIfTheThreadIsInterrupted() {
+    life.close();
+    Thread.currentThread().interrupt();
+    assertThatThrownBy(() -> life.add("late", closes("late")))
+        .isInstanceOf(IllegalStateException.class)
+        .hasNoSuppressedExceptions();
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(closed).containsExactly("late");
+  }
+
+  @Test
+  void closesInFull_whenTheThreadIsInterrupted_andKeepsTheFlag() {
+    life.add("a", () -> {
+      assertThat(Thread.currentThread().isInterrupted()).isFalse();
+      closed.add("a");
+    });
+    Thread.currentThread().interrupt();
+    life.close();
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(closed).containsExactly("a");
+  }
+
+  @Test
+  void aResourceMayCloseTheLifecycleItself() {
+    life.add("a", closes("a"));
+    life.add("b", life);
+    life.close();
+    assertThat(closed).containsExactly("a");
+  }
+
+  @Test
+  void awaitEnds_whenAnotherThreadCloses() throws Exception {
+    Thread main = Thread.currentThread();
+    Thread other = Thread.ofPlatform().start(() -> {
+      awaitWaiting(main);
+      life.close();
+    });
+    life.await();
+    other.join();
+    life.await();
+  }
+
+  @Test
+  void awaitEnds_whenInterrupted() {
+    Thread.currentThread().interrupt();
+    assertThatExceptionOfType(InterruptedException.class).isThrownBy(life::await);
+  }
+
+  @Test
+  void refusesADeadlineThatMakesNoSense() {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Lifecycle.builder().deadline(Duration.ZERO))
+        .withMessage("deadline must be more than zero: PT0S");
+  }
+
+  @Test
+  void takesADeadlineBeyondALongOfNanoseconds() {
+    Lifecycle patient =
+        Lifecycle.builder().deadline(Duration.ofSeconds(Long.MAX_VALUE)).create();
+    patient.add("a", closes("a"));
+    patient.close();
+    assertThat(closed).containsExactly("a");
+  }
+}
