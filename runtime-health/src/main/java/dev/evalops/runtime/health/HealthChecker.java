@@ -1,9 +1,17 @@
 package dev.evalops.runtime.health;
 
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.http.HttpRequests;
+import dev.evalops.runtime.http.HttpResponses;
+import dev.evalops.runtime.http.RequestContext;
+import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.locks.ReentrantLock;
@@ -32,6 +40,12 @@ import org.jspecify.annotations.Nullable;
  *     driver's synchronized block would hold a carrier thread.
  */
 public final class HealthChecker {
+  private static final HealthReport DRAINING = new HealthReport(
+      false,
+      List.of(
+          new HealthReport.Check("server", false, false, Duration.ZERO, Optional.of("draining"))),
+      Duration.ZERO);
+
   private final Duration timeout;
   private final Duration cacheFor;
   private final LongSupplier nanoTime;
@@ -122,6 +136,33 @@ public final class HealthChecker {
       return currentRun().report.get();
     } catch (ExecutionException e) {
       throw new IllegalStateException("the health checks could not be run", e.getCause());
+    }
+  }
+
+  /**
+   * Answers GET and HEAD with the report as JSON, with status 200 when healthy, else 503. While the server drains the
+   * answer is 503 with the one check {@code server}, {@code draining}, and nothing is checked. To be served by {@link
+   * dev.evalops.runtime.http.HttpService}.
+   *
+   * @return the handler, for {@code /readyz}
+   */
+  public HttpHandler handler() {
+    return this::answer;
+  }
+
+  private void answer(HttpExchange exchange) throws IOException {
+    HttpRequests.requireMethod(exchange, "GET");
+    HealthReport report = RequestContext.of(exchange).draining() ? DRAINING : reportForRequest();
+    exchange.getResponseHeaders().set("Cache-Control", "no-store");
+    HttpResponses.json(exchange, report.healthy() ? 200 : 503, report);
+  }
+
+  private HealthReport reportForRequest() throws InterruptedIOException {
+    try {
+      return report();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new InterruptedIOException("interrupted while waiting for the health checks");
     }
   }
 

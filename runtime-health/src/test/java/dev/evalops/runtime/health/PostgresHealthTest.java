@@ -1,0 +1,134 @@
+package dev.evalops.runtime.health;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
+
+import com.zaxxer.hikari.HikariConfig;
+import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.testutil.PostgresServer;
+import java.sql.Connection;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(120)
+class PostgresHealthTest {
+  private static final int POOL_SIZE = 3;
+
+  private PostgresServer server;
+  private HikariDataSource pool;
+  private HealthChecker health;
+
+  @BeforeEach
+  void start() {
+    server = PostgresServer.start();
+    HikariConfig config = new HikariConfig();
+    config.setJdbcUrl("jdbc:postgresql://127.0.0.1:" + server.port() + "/postgres");
+    config.setUsername("test");
+    config.setPassword("test");
+    config.setMaximumPoolSize(POOL_SIZE);
+    pool = new HikariDataSource(config);
+    health = checker(Duration.ofSeconds(2));
+  }
+
+  @AfterEach
+  void stop() {
+    pool.close();
+    server.close();
+  }
+
+  private HealthChecker checker(Duration timeout) {
+    return HealthChecker.builder()
+        .timeout(timeout)
+        .cacheFor(Duration.ZERO)
+        .build()
+        .add("postgres", HealthChecks.postgres(pool));
+  }
+
+  @Test
+  void isHealthy_andGivesTheConnectionBack() throws Exception {
+    for (int i = 0; i < 2 * POOL_SIZE; i++) {
+      assertThat(health.report().healthy()).isTrue();
+    }
+  }
+
+  @Test
+  void showsNeitherHostNorUser_whenTheServerIsKilled_andRecoversWithIt() throws Exception {
+    assertThat(health.report().healthy()).isTrue();
+    server.kill();
+
+    HealthReport down = health.report();
+    assertThat(down.healthy()).isFalse();
+    assertThat(down.checks().getFirst().error().orElseThrow()).isIn("check failed", "timed out");
+
+    server.restart();
+    await().until(() -> health.report().healthy());
+  }
+
+  @Test
+  void isTimedOut_whenTheServerHangs_andThePoolKeepsItsConnections() throws Exception {
+    HealthChecker shortly = checker(Duration.ofMillis(300));
+    Set<Integer> before = backends();
+    long aBackend = before.iterator().next();
+    long postmaster =
+        ProcessHandle.of(aBackend).flatMap(ProcessHandle::parent).orElseThrow().pid();
+
+    try (Paused paused = Paused.tree(postmaster)) {
+      assertThat(shortly.report().checks().getFirst().error()).contains("timed out");
+      assertThat(shortly.report().checks().getFirst().error()).contains("timed out");
+    }
+
+    await().until(() -> shortly.report().healthy());
+    assertThat(backends()).isEqualTo(before);
+  }
+
+  @Test
+  void isTimedOut_whenThePoolHasNoConnectionToGive() throws Exception {
+    HealthChecker shortly = checker(Duration.ofMillis(100));
+    List<Connection> all = borrowAll();
+
+    assertThat(shortly.report().checks().getFirst().error()).contains("timed out");
+
+    for (Connection connection : all) {
+      connection.close();
+    }
+    await().until(() -> shortly.report().healthy());
+  }
+
+  @Test
+  void fails_whenThePoolIsClosed() throws Exception {
+    pool.close();
+
+    assertThat(health.report().checks().getFirst().error()).contains("check failed");
+  }
+
+  private Set<Integer> backends() throws SQLException {
+    Set<Integer> pids = new TreeSet<>();
+    for (Connection connection : borrowAll()) {
+      try (connection;
+          Statement statement = connection.createStatement();
+          ResultSet row = statement.executeQuery("SELECT pg_backend_pid()")) {
+        row.next();
+        pids.add(row.getInt(1));
+      }
+    }
+    return pids;
+  }
+
+  private List<Connection> borrowAll() throws SQLException {
+    List<Connection> all = new ArrayList<>();
+    for (int i = 0; i < POOL_SIZE; i++) {
+      all.add(pool.getConnection());
+    }
+    return all;
+  }
+}
