@@ -61,8 +61,12 @@ public final class NatsHealth {
         return;
       }
       Status status = connection.getStatus();
-      if (status == Status.CLOSED || !connectedBefore || graceIsOver()) {
+      if (status == Status.CLOSED || !connectedBefore) {
         throw new UnhealthyException("nats_not_ready: " + status);
+      }
+      if (graceIsOver()) {
+        // Between two attempts the client calls itself disconnected; a text that changes all the time says no more.
+        throw new UnhealthyException("nats_not_ready: " + Status.RECONNECTING);
       }
     }
 
