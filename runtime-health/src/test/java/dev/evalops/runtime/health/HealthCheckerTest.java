@@ -52,13 +52,11 @@ class HealthCheckerTest {
     log.list = Collections.synchronizedList(new ArrayList<>());
     log.start();
     logger.addAppender(log);
-    logger.setAdditive(false);
   }
 
   @AfterEach
   void release() {
     logger.detachAppender(log);
-    logger.setAdditive(true);
     callers.shutdownNow();
   }
 

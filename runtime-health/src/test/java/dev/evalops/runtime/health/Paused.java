@@ -10,6 +10,9 @@ public final class Paused implements AutoCloseable {
 
   private Paused(List<ProcessHandle> processes) throws IOException, InterruptedException {
     this.processes = processes;
+    if (processes.isEmpty()) {
+      throw new IllegalStateException("no such process");
+    }
     signal("STOP");
   }
 
@@ -29,18 +32,20 @@ public final class Paused implements AutoCloseable {
   }
 
   private void signal(String signal) throws IOException, InterruptedException {
-    if (processes.isEmpty()) {
-      throw new IllegalStateException("no such process");
-    }
-    Stream<String> pids = processes.stream().map(process -> Long.toString(process.pid()));
+    Stream<String> pids = processes.stream()
+        .filter(ProcessHandle::isAlive)
+        .map(process -> Long.toString(process.pid()));
     List<String> command = Stream.concat(Stream.of("kill", "-" + signal), pids).toList();
     if (new ProcessBuilder(command).inheritIO().start().waitFor() != 0) {
       throw new IllegalStateException("cannot send " + signal + " to " + processes);
     }
   }
 
+  /** Resumes those that are still there. */
   @Override
   public void close() throws IOException, InterruptedException {
-    signal("CONT");
+    if (processes.stream().anyMatch(ProcessHandle::isAlive)) {
+      signal("CONT");
+    }
   }
 }

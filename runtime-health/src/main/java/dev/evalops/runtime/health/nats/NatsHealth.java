@@ -65,7 +65,8 @@ public final class NatsHealth {
         throw new UnhealthyException("nats_not_ready: " + status);
       }
       if (graceIsOver()) {
-        // Between two attempts the client calls itself disconnected; a text that changes all the time says no more.
+        // Between two attempts the client calls itself disconnected; a text that changes all the
+        // time says no more.
         throw new UnhealthyException("nats_not_ready: " + Status.RECONNECTING);
       }
     }

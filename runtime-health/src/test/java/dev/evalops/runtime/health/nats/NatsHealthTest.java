@@ -11,6 +11,7 @@ import dev.evalops.runtime.health.UnhealthyException;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
+import io.nats.client.ErrorListener;
 import io.nats.client.Nats;
 import io.nats.client.Options;
 import java.io.IOException;
@@ -47,6 +48,7 @@ class NatsHealthTest {
     return Options.builder()
         .server(server.url())
         .maxReconnects(-1)
+        .errorListener(new ErrorListener() {})
         .reconnectWait(Duration.ofMillis(20))
         .reconnectJitter(Duration.ofMillis(1));
   }
@@ -159,8 +161,6 @@ class NatsHealthTest {
       });
       await().until(() -> checking.getState() == Thread.State.TIMED_WAITING);
       server.kill();
-    } catch (IllegalStateException resumingTheDead) {
-      assertThat(resumingTheDead).hasMessageStartingWith("cannot send CONT");
     }
 
     result.get();

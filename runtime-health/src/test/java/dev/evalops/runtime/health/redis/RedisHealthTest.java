@@ -8,8 +8,10 @@ import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthReport;
 import dev.evalops.runtime.health.Paused;
 import dev.evalops.runtime.testutil.RedisServer;
+import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.protocol.ProtocolVersion;
 import java.time.Duration;
 import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
@@ -118,9 +120,9 @@ class RedisHealthTest {
   }
 
   private StatefulRedisConnection<String, String> connectWithoutHandshake() {
-    client.setOptions(io.lettuce.core.ClientOptions.builder()
+    client.setOptions(ClientOptions.builder()
         .pingBeforeActivateConnection(false)
-        .protocolVersion(io.lettuce.core.protocol.ProtocolVersion.RESP2)
+        .protocolVersion(ProtocolVersion.RESP2)
         .build());
     return client.connect();
   }
