@@ -38,6 +38,18 @@ public final class HttpEndpoints {
   private HttpEndpoints() {}
 
   /**
+   * Lets a handler answer also when {@link HttpService.Builder#maxInFlight} is reached, as those of this class do: for
+   * probes, which must not take a busy service for a broken one.
+   *
+   * @param handler a handler that bounds what it does under load itself
+   * @return the handler to register
+   */
+  public static HttpHandler vital(HttpHandler handler) {
+    Objects.requireNonNull(handler, "handler");
+    return (Vital) handler::handle;
+  }
+
+  /**
    * Answers that the process is alive.
    *
    * @param service name of the service
