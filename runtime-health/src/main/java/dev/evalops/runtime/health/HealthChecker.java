@@ -2,6 +2,7 @@ package dev.evalops.runtime.health;
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.RequestContext;
@@ -142,12 +143,12 @@ public final class HealthChecker {
   /**
    * Answers GET and HEAD with the report as JSON, with status 200 when healthy, else 503. While the server drains the
    * answer is 503 with the one check {@code server}, {@code draining}, and nothing is checked. To be served by {@link
-   * dev.evalops.runtime.http.HttpService}.
+   * dev.evalops.runtime.http.HttpService}, also when that refuses other requests because it has too many.
    *
    * @return the handler, for {@code /readyz}
    */
   public HttpHandler handler() {
-    return this::answer;
+    return HttpEndpoints.vital(this::answer);
   }
 
   private void answer(HttpExchange exchange) throws IOException {

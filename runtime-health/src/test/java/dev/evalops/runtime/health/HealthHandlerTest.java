@@ -129,6 +129,29 @@ class HealthHandlerTest {
   }
 
   @Test
+  void answers_whenTheServiceHasAsManyRequestsAsItTakes() throws Exception {
+    CountDownLatch leave = new CountDownLatch(1);
+    HttpService.Handler busy = exchange -> {
+      leave.await();
+      exchange.sendResponseHeaders(204, -1);
+    };
+    try (HttpService full = HttpService.builder(0)
+        .maxInFlight(1)
+        .handle("/busy", busy)
+        .handle("/readyz", health.handler())
+        .start()) {
+      HttpRequest work = HttpRequest.newBuilder(full.uri().resolve("/busy")).build();
+      HttpRequest probe = HttpRequest.newBuilder(full.uri().resolve("/readyz")).build();
+      CompletableFuture<HttpResponse<String>> one = client.sendAsync(work, BodyHandlers.ofString());
+      CompletableFuture<HttpResponse<String>> two = client.sendAsync(work, BodyHandlers.ofString());
+      assertThat(one.applyToEither(two, HttpResponse::statusCode).get()).isEqualTo(503);
+
+      assertThat(client.send(probe, BodyHandlers.ofString()).statusCode()).isEqualTo(200);
+      leave.countDown();
+    }
+  }
+
+  @Test
   void sharesOneRunAmongConcurrentProbes() throws Exception {
     AtomicInteger runs = new AtomicInteger();
     CountDownLatch open = new CountDownLatch(1);
