@@ -112,8 +112,13 @@ class LayoutTest {
                 annotation -> annotation.desc.equals("Lorg/jspecify/annotations/NullMarked;"));
   }
 
+  /** What protoc writes does not count: it is the vocabulary of the wire. */
   private static boolean isPublicTopLevel(ClassNode type) {
+    boolean generated = type.invisibleAnnotations != null
+        && type.invisibleAnnotations.stream()
+            .anyMatch(annotation -> annotation.desc.equals("Lcom/google/protobuf/Generated;"));
     return (type.access & Opcodes.ACC_PUBLIC) != 0
+        && !generated
         && !type.name.contains("$")
         && !type.name.endsWith("/package-info");
   }

@@ -15,6 +15,7 @@ import java.util.TreeSet;
  */
 final class ModuleTable {
   private static final String JACKSON = "tools.jackson.core:jackson-databind";
+  private static final String JACKSON_CORE = "tools.jackson.core:jackson-core";
   private static final String SLF4J = "org.slf4j:slf4j-api";
   private static final String HIKARI = "com.zaxxer:HikariCP";
   private static final String PGJDBC = "org.postgresql:postgresql";
@@ -63,11 +64,12 @@ final class ModuleTable {
           .needs("runtime-errors", JACKSON, SLF4J)
           .optional(OTEL_API)
           .shows("tools.jackson.databind.", "org.slf4j.Logger")
-          .adapter("opentelemetry", "io.opentelemetry.api.")
+          .adapter("opentelemetry", "io.opentelemetry.")
           .brings("runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
       row("runtime-postgres")
           .needs("runtime-startup", HIKARI, PGJDBC, SLF4J)
+          .optional("org.checkerframework:checker-qual")
           .shows("com.zaxxer.hikari.")
           .brings("runtime-startup", "HikariCP", "postgresql", "slf4j-api"),
       row("runtime-redis")
@@ -115,16 +117,18 @@ final class ModuleTable {
           .brings(JACKSON_JARS),
       row("runtime-mtls")
           .release(17)
-          .needs(SLF4J)
           .optional(OTEL_API)
-          .shows("io.opentelemetry.api."),
-      // Planned: from here on the rows say what the design allows, and nothing yet of what is
-      // brought.
+          .adapter("opentelemetry", "io.opentelemetry.")
+          .brings(),
       row("runtime-identity")
           .release(17)
-          .needs("runtime-mtls", JACKSON, SLF4J)
+          .needs("runtime-mtls", JACKSON_CORE)
           .optional(OTEL_API, PROTOBUF)
-          .shows("io.opentelemetry.api."),
+          .shows("io.opentelemetry.api.OpenTelemetry")
+          .adapter("proto", "com.google.protobuf.")
+          .brings("jackson-core"),
+      // Planned: from here on the rows say what the design allows, and nothing yet of what is
+      // brought.
       row("runtime-observability")
           .needs("runtime-http", MICROMETER, PROMETHEUS, SLF4J)
           .optional(HIKARI, LETTUCE, OTEL_API, OTEL_SDK, OTEL_OTLP)
