@@ -1,0 +1,51 @@
+package dev.evalops.runtime.postgres;
+
+import java.time.Duration;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+
+/** Blocking socket work with a limit. It runs on a virtual thread, because interrupting one of those closes its socket. */
+final class Cancellable {
+  private Cancellable() {}
+
+  /**
+   * Does the work, which ends with this call: when the limit has passed or the caller is interrupted, so is the work.
+   *
+   * @throws TimeoutException when the limit has passed
+   */
+  static <T extends AutoCloseable> T call(Duration limit, Callable<? extends T> work)
+      throws Exception {
+    CompletableFuture<T> result = new CompletableFuture<>();
+    Thread worker = Thread.ofVirtual().name("postgres-connect").start(() -> {
+      try {
+        T value = work.call();
+        if (!result.complete(value)) {
+          value.close();
+        }
+      } catch (Throwable failure) {
+        result.completeExceptionally(failure);
+      }
+    });
+    try {
+      return result.get(limit.toNanos(), TimeUnit.NANOSECONDS);
+    } catch (ExecutionException failure) {
+      if (failure.getCause() instanceof Exception exception) {
+        throw exception;
+      }
+      if (failure.getCause() instanceof Error error) {
+        throw error;
+      }
+      throw failure;
+    } catch (TimeoutException | InterruptedException end) {
+      if (result.completeExceptionally(end)) {
+        worker.interrupt();
+      } else if (!result.isCompletedExceptionally()) {
+        result.join().close();
+      }
+      throw end;
+    }
+  }
+}

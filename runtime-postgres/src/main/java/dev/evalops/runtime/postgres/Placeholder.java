@@ -1,6 +1,0 @@
-package dev.evalops.runtime.postgres;
-
-/** Placeholder. */
-public final class Placeholder {
-  private Placeholder() {}
-}
