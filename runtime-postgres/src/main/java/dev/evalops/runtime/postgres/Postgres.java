@@ -109,7 +109,7 @@ public final class Postgres {
      * @throws IllegalArgumentException if it is zero or less
      */
     public Builder pingTimeout(Duration timeout) {
-      if (timeout.isZero() || timeout.isNegative()) {
+      if (!timeout.isPositive()) {
         throw new IllegalArgumentException("pingTimeout must be more than zero");
       }
       this.pingTimeout = timeout;

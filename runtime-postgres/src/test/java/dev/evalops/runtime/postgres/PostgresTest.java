@@ -222,7 +222,8 @@ class PostgresTest {
   }
 
   @Test
-  void stopsAtOnce_whenTlsIsRefused(@TempDir Path directory) throws Exception {
+  void tlsFilesOfTheUrlAreUsed_andTlsThatDoesNotDoStopsAtOnce(@TempDir Path directory)
+      throws Exception {
     assertThat(gaveUp(5, url("app", "S3cret", "postgres") + "?sslmode=require"))
         .hasMessage(
             "startup failed after 1 attempts: ping_postgres: The server does not support SSL.");
@@ -244,7 +245,7 @@ class PostgresTest {
             StandardCopyOption.COPY_ATTRIBUTES);
         Files.setOwner(copy, Files.getOwner(data));
       }
-      execute(tls, "ALTER SYSTEM SET ssl = on");
+      execute(tls, "ALTER SYSTEM SET ssl = on", "ALTER SYSTEM SET ssl_ca_file = 'server.crt'");
       tls.kill();
       tls.restart();
       String named = "postgres://test:test@localhost:" + tls.port() + "/postgres?sslmode=";
@@ -255,6 +256,15 @@ class PostgresTest {
         assertThat(query(pool, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
             .isEqualTo("t");
       }
+      String mutual =
+          "require&sslcert=" + certificate + "&sslkey=" + certificate.resolveSibling("server.key");
+      try (HikariDataSource pool = Postgres.builder(named + mutual)
+          .configure(config -> config.addDataSourceProperty("pemKeyAlgorithm", "EC"))
+          .open()) {
+        assertThat(query(pool, "SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+            .isEqualTo("/CN=test");
+      }
+      assertThat(gaveUp(5, named + mutual)).hasMessageContaining("1 attempts: ping_postgres: ");
       Postgres.open(numbered + "verify-ca&sslrootcert=" + certificate).close();
       Postgres.open(numbered + "require").close();
       assertThat(gaveUp(5, numbered + "verify-full&sslrootcert=" + certificate))

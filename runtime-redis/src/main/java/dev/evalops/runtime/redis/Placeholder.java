@@ -1,6 +1,0 @@
-package dev.evalops.runtime.redis;
-
-/** Placeholder. */
-public final class Placeholder {
-  private Placeholder() {}
-}

@@ -1,0 +1,272 @@
+package dev.evalops.runtime.redis;
+
+import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.startup.StartupException;
+import io.lettuce.core.ClientOptions;
+import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisConnectionException;
+import io.lettuce.core.RedisURI;
+import io.lettuce.core.SocketOptions;
+import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.codec.StringCodec;
+import io.lettuce.core.resource.ClientResources;
+import io.lettuce.core.resource.DefaultClientResources;
+import io.lettuce.core.resource.Delay;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or has no DNS name
+ * yet, and stops at once where waiting is no use (bad credentials or database, TLS refused, bad URL).
+ *
+ * <pre>{@code
+ * try (Redis redis = Redis.open(redisUrl)) {
+ *   redis.connection().sync().set("greeting", "hello");
+ * }
+ * }</pre>
+ *
+ * <p>The URL is read by Lettuce: {@code redis://user:password@host:6379/0}, {@code rediss://} for TLS, {@code
+ * redis-sentinel://host1,host2/0#master}. An unknown parameter is an error. Nothing here
+ * throws a password or logs it, but for Lettuce's own wire log at level TRACE.
+ *
+ * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is reported as
+ * failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says.
+ *
+ * <p>Thread-safe.
+ */
+public final class Redis implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
+  private static final long CLOSE_SECONDS = 2;
+
+  private final ClientResources resources;
+  private final RedisClient client;
+  private final StatefulRedisConnection<String, String> connection;
+  private final AtomicBoolean closed = new AtomicBoolean();
+
+  private Redis(
+      ClientResources resources,
+      RedisClient client,
+      StatefulRedisConnection<String, String> connection) {
+    this.resources = resources;
+    this.client = client;
+    this.connection = connection;
+  }
+
+  /**
+   * Opens a connection with the defaults of {@link #builder}.
+   *
+   * @param url the Redis URL
+   * @return a connection that has answered; the caller closes it
+   * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
+   * @throws StartupException if Redis does not come up, or refuses
+   */
+  public static Redis open(String url) {
+    return builder(url).open();
+  }
+
+  /**
+   * Starts to describe a connection.
+   *
+   * @param url the Redis URL
+   * @return a builder with the defaults
+   */
+  public static Builder builder(String url) {
+    return new Builder(url);
+  }
+
+  /**
+   * The connection, which many threads may share. For blocking commands, transactions or subscriptions open another by {@link
+   * #client}.
+   *
+   * @return the connection, always the same
+   */
+  public StatefulRedisConnection<String, String> connection() {
+    return connection;
+  }
+
+  /**
+   * The client, for more connections; they are closed with it.
+   *
+   * @return the client, always the same
+   */
+  public RedisClient client() {
+    return client;
+  }
+
+  /** Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call does nothing. */
+  @Override
+  public void close() {
+    if (closed.compareAndSet(false, true)) {
+      shutDown(client, resources);
+    }
+  }
+
+  private static void shutDown(RedisClient client, ClientResources resources) {
+    boolean interrupted = Thread.interrupted(); // else nothing would be waited for
+    interrupted |= !ended(client.shutdownAsync(0, CLOSE_SECONDS, TimeUnit.SECONDS));
+    interrupted |= !ended(resources.shutdown(0, CLOSE_SECONDS, TimeUnit.SECONDS));
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /** Waits for the end; false if interrupted meanwhile. */
+  private static boolean ended(Future<?> end) {
+    try {
+      end.get(CLOSE_SECONDS, TimeUnit.SECONDS);
+    } catch (InterruptedException interrupted) {
+      return false;
+    } catch (ExecutionException | TimeoutException failure) {
+      LOG.atWarn().setCause(failure).log("redis: the client did not end in time");
+    }
+    return true;
+  }
+
+  /** Describes a connection. Not thread-safe. */
+  public static final class Builder {
+    private final String url;
+    private final List<Consumer<? super ClientOptions.Builder>> configure = new ArrayList<>();
+    private final List<Consumer<? super ClientResources.Builder>> configureResources =
+        new ArrayList<>();
+    private Duration pingTimeout = Duration.ofSeconds(5);
+    private Retry retry = Retry.builder()
+        .onFailedAttempt(attempt -> LOG.atWarn().log("redis: {}", attempt))
+        .build();
+
+    private Builder(String url) {
+      this.url = Objects.requireNonNull(url, "url");
+    }
+
+    /**
+     * Changes the client's options; TLS from PEM files is {@code options.sslOptions(SslOptions.builder().trustManager(ca)
+     * .keyManager(certificate, key, null).build())}.
+     *
+     * @param change what to change; a further call adds to it
+     * @return this
+     */
+    public Builder configure(Consumer<? super ClientOptions.Builder> change) {
+      configure.add(Objects.requireNonNull(change, "configure"));
+      return this;
+    }
+
+    /**
+     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end with it.
+     *
+     * @param change what to change; a further call adds to it
+     * @return this
+     */
+    public Builder configureResources(Consumer<? super ClientResources.Builder> change) {
+      configureResources.add(Objects.requireNonNull(change, "configureResources"));
+      return this;
+    }
+
+    /**
+     * Limits each attempt to connect and ping (5 s).
+     *
+     * @param timeout more than zero
+     * @return this
+     * @throws IllegalArgumentException if it is zero or less
+     */
+    public Builder pingTimeout(Duration timeout) {
+      if (!timeout.isPositive()) {
+        throw new IllegalArgumentException("pingTimeout must be more than zero");
+      }
+      this.pingTimeout = timeout;
+      return this;
+    }
+
+    /**
+     * Says how often to try (30 times, 2 s apart, each failed attempt logged as a warning). Failures that waiting cannot heal stop at
+     * once with every retry.
+     *
+     * @param retry attempts and delays; its own rules stay
+     * @return this
+     */
+    public Builder retry(Retry retry) {
+      this.retry = Objects.requireNonNull(retry, "retry");
+      return this;
+    }
+
+    /**
+     * Opens the connection. On giving up, or when interrupted, none of its threads is left.
+     *
+     * @return a connection that has answered; the caller closes it
+     * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
+     * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
+     */
+    public Redis open() {
+      RedisURI uri = RedisUrl.parse(url);
+      ClientOptions.Builder options = ClientOptions.builder()
+          .disconnectedBehavior(ClientOptions.DisconnectedBehavior.REJECT_COMMANDS)
+          .requestQueueSize(65_536)
+          .socketOptions(
+              SocketOptions.builder().connectTimeout(Duration.ofSeconds(5)).build());
+      configure.forEach(change -> change.accept(options));
+      // Jitter, so that a fleet does not come back in step.
+      ClientResources.Builder threads = DefaultClientResources.builder()
+          .reconnectDelay(Delay.equalJitter(
+              Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
+      configureResources.forEach(change -> change.accept(threads));
+
+      ClientResources resources = threads.build();
+      RedisClient client = RedisClient.create(resources, uri);
+      boolean opened = false;
+      try {
+        client.setOptions(options.build());
+        Redis redis = retry.stopWhen(Failures::permanent).call(() -> {
+          StatefulRedisConnection<String, String> connection = connect(client);
+          connection.setTimeout(uri.getTimeout());
+          return new Redis(resources, client, connection);
+        });
+        opened = true;
+        return redis;
+      } finally {
+        if (!opened) {
+          shutDown(client, resources);
+        }
+      }
+    }
+
+    private StatefulRedisConnection<String, String> connect(RedisClient client)
+        throws InterruptedException {
+      RedisURI uri = RedisUrl.parse(url);
+      uri.setTimeout(pingTimeout); // of the handshake, here and when the connection comes back
+      uri.getSentinels().forEach(sentinel -> sentinel.setTimeout(pingTimeout));
+      CompletableFuture<StatefulRedisConnection<String, String>> connecting =
+          client.connectAsync(StringCodec.UTF8, uri).toCompletableFuture();
+      try {
+        return connecting
+            .thenCompose(connected -> connected.async().ping().thenApply(pong -> connected))
+            .get(pingTimeout.toNanos(), TimeUnit.NANOSECONDS);
+      } catch (InterruptedException interrupted) {
+        abandon(connecting);
+        throw interrupted;
+      } catch (TimeoutException timeout) {
+        abandon(connecting);
+        throw new RedisConnectionException(
+            "ping_redis: no answer within " + pingTimeout.toMillis() + " ms", timeout);
+      } catch (ExecutionException failure) {
+        abandon(connecting);
+        Throwable cause = failure.getCause() == null ? failure : failure.getCause();
+        throw new RedisConnectionException("ping_redis: " + Failures.describe(cause), cause);
+      }
+    }
+
+    /** Closes the connection, also when it comes late. */
+    private static void abandon(
+        CompletableFuture<StatefulRedisConnection<String, String>> connecting) {
+      var unused = connecting.thenCompose(StatefulRedisConnection::closeAsync);
+    }
+  }
+}

@@ -1,0 +1,432 @@
+package dev.evalops.runtime.redis;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowableOfType;
+
+import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.startup.StartupException;
+import dev.evalops.runtime.testutil.RedisServer;
+import io.lettuce.core.RedisCommandTimeoutException;
+import io.lettuce.core.RedisException;
+import io.lettuce.core.RedisFuture;
+import io.lettuce.core.SslOptions;
+import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.codec.StringCodec;
+import io.lettuce.core.output.StatusOutput;
+import io.lettuce.core.protocol.CommandArgs;
+import io.lettuce.core.protocol.CommandType;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.KeyStore;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class RedisTest {
+  private final List<Throwable> failures = new CopyOnWriteArrayList<>();
+
+  @AfterEach
+  void noThreadIsLeft() throws InterruptedException {
+    for (Thread thread : Thread.getAllStackTraces().keySet()) {
+      if (thread.getName().startsWith("lettuce-")) {
+        thread.join(Duration.ofSeconds(30));
+        assertThat(thread.isAlive()).describedAs(thread.getName()).isFalse();
+      }
+    }
+  }
+
+  @Test
+  void opensAConnection() {
+    try (Redis redis = Redis.open(RedisServer.shared().url())) {
+      redis.connection().sync().set("opensAConnection", "é");
+      assertThat(redis.connection().sync().get("opensAConnection")).isEqualTo("é");
+      assertThat(redis.connection().getTimeout()).isEqualTo(Duration.ofSeconds(3));
+      try (StatefulRedisConnection<String, String> other = redis.client().connect()) {
+        assertThat(other.sync().ping()).isEqualTo("PONG");
+        assertThat(other.getTimeout()).isEqualTo(Duration.ofSeconds(3));
+      }
+    }
+  }
+
+  @Test
+  void closesClientAndConnection_twiceSafely() {
+    Redis redis = Redis.open(RedisServer.shared().url());
+    redis.close();
+    redis.close();
+    assertThat(redis.connection().isOpen()).isFalse();
+    assertThatThrownBy(() -> redis.client().connect()).isInstanceOf(RuntimeException.class);
+  }
+
+  @Test
+  void anInterruptedThreadClosesItAllTheSame() {
+    Redis redis = Redis.open(RedisServer.shared().url());
+    Thread.currentThread().interrupt();
+    redis.close();
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(redis.connection().isOpen()).isFalse();
+  }
+
+  @Test
+  void waitsForAServerThatComesUpLater() throws Exception {
+    int port = freePort();
+    AtomicReference<CompletableFuture<RedisServer>> late = new AtomicReference<>();
+    Retry retry = retry(
+        600,
+        failure ->
+            late.compareAndSet(null, CompletableFuture.supplyAsync(() -> RedisServer.start(port))));
+    try (Redis redis = Redis.builder("redis://127.0.0.1:" + port).retry(retry).open()) {
+      assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
+      assertThat(failures.getFirst())
+          .hasMessageStartingWith("ping_redis: Unable to connect to 127.0.0.1")
+          .hasMessageContaining("refused");
+    } finally {
+      late.get().get(60, TimeUnit.SECONDS).close();
+    }
+  }
+
+  @Test
+  void triesAgain_whenTheHostHasNoAddressYet() {
+    assertThat(gaveUp("redis://no-such-host.invalid"))
+        .hasMessageStartingWith("startup failed after 3 attempts: ping_redis: ")
+        .hasMessageContaining("no-such-host.invalid");
+    assertThat(failures).hasSize(3);
+  }
+
+  @Test
+  void stopsAtOnce_whenTheServerWillNeverAgree() {
+    try (RedisServer server = RedisServer.start()) {
+      String at = "127.0.0.1:" + server.port();
+      assertThat(gaveUp("redis://" + at + "/99"))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("DB index is out of range");
+      try (Redis admin = Redis.open(server.url())) {
+        admin.connection().sync().configSet("requirepass", "S3cret");
+        admin
+            .connection()
+            .sync()
+            .dispatch(
+                CommandType.ACL,
+                new StatusOutput<>(StringCodec.UTF8),
+                new CommandArgs<>(StringCodec.UTF8)
+                    .add("SETUSER")
+                    .add("weak")
+                    .add("on")
+                    .add(">S3cret")
+                    .add("+hello")
+                    .add("+auth"));
+      }
+      assertThat(gaveUp("redis://" + at))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("NOAUTH");
+      assertThat(gaveUp("redis://:wr0ng@" + at))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("WRONGPASS");
+      assertThat(gaveUp("redis://stranger:S3cret@" + at)).hasMessageContaining("WRONGPASS");
+      assertThat(gaveUp("redis://weak:S3cret@" + at))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("NOPERM");
+      Redis.open("redis://:S3cret@" + at).close();
+      Redis.open("redis://default:S3cret@" + at).close();
+    }
+  }
+
+  @Test
+  void theUsersOwnRuleToStopIsKept() throws IOException {
+    Retry once =
+        retry(3, failure -> {}).stopWhen(failure -> failure.getMessage().contains("refused"));
+    assertThatThrownBy(
+            () -> Redis.builder("redis://127.0.0.1:" + freePort()).retry(once).open())
+        .isInstanceOf(StartupException.class)
+        .hasMessageStartingWith("startup failed after 1 attempts: ping_redis: ");
+  }
+
+  @Test
+  void aWrongUrlIsNotTried() {
+    assertThatThrownBy(() -> Redis.builder("redis://u:S3cret@h?skip_verify=true")
+            .retry(retry(3, failure -> {}))
+            .open())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("parse_redis_url: ")
+        .hasMessageNotContaining("S3cret");
+    assertThat(failures).isEmpty();
+  }
+
+  @Test
+  void aServerThatNeverAnswersIsCutAtThePingTimeout() throws IOException {
+    try (SilentServer silent = new SilentServer()) {
+      Redis.Builder builder = Redis.builder("redis://127.0.0.1:" + silent.port())
+          .pingTimeout(Duration.ofMillis(200))
+          .retry(retry(2, failure -> {}));
+      assertThatThrownBy(builder::open)
+          .hasMessageStartingWith("startup failed after 2 attempts: ping_redis: ");
+      silent.awaitHangUps(2);
+    }
+  }
+
+  @Test
+  void anInterruptStopsAtOnce_whileTheServerIsSilent() throws Exception {
+    try (SilentServer silent = new SilentServer()) {
+      CompletableFuture<Boolean> flag = new CompletableFuture<>();
+      AtomicReference<Throwable> thrown = new AtomicReference<>();
+      Thread opening = Thread.ofPlatform().start(() -> {
+        thrown.set(catchThrowableOfType(
+            StartupException.class,
+            () -> Redis.builder("redis://127.0.0.1:" + silent.port())
+                .pingTimeout(Duration.ofHours(1))
+                .open()));
+        flag.complete(Thread.currentThread().isInterrupted());
+      });
+      silent.awaitConnections(1);
+      opening.interrupt();
+      assertThat(flag.get(30, TimeUnit.SECONDS)).isTrue();
+      assertThat(thrown.get()).hasMessageStartingWith("startup interrupted");
+      silent.awaitHangUps(1);
+    }
+  }
+
+  @Test
+  void commandsFailWhileTheServerIsDown_andTheConnectionComesBack() throws Exception {
+    try (RedisServer server = RedisServer.start();
+        Redis redis = Redis.open(server.url())) {
+      RedisFuture<?> underWay = redis.connection().async().blpop(0, "nothing");
+      server.kill();
+      assertThatThrownBy(() -> underWay.get(30, TimeUnit.SECONDS))
+          .isInstanceOf(ExecutionException.class)
+          .hasCauseInstanceOf(RedisException.class);
+      assertThatThrownBy(() -> redis.connection().sync().ping()).isInstanceOf(RedisException.class);
+      server.restart();
+      assertThat(awaitPing(redis)).isEqualTo("PONG");
+    }
+  }
+
+  @Test
+  void aCommandWithoutAnswerTimesOut() {
+    try (RedisServer server = RedisServer.start();
+        Redis redis = Redis.open(server.url() + "?timeout=150ms")) {
+      redis.connection().sync().clientPause(3_600_000);
+      assertThatThrownBy(() -> redis.connection().sync().set("key", "value"))
+          .isInstanceOf(RedisCommandTimeoutException.class);
+    }
+  }
+
+  @Test
+  void masterIsFoundThroughSentinels(@TempDir Path directory) throws Exception {
+    int port = freePort();
+    try (RedisServer server = RedisServer.start()) {
+      Path settings = Files.writeString(
+          directory.resolve("sentinel.conf"),
+          "bind 127.0.0.1\nport " + port + "\nsentinel monitor main 127.0.0.1 " + server.port()
+              + " 1\n");
+      Process sentinel = new ProcessBuilder("redis-server", settings.toString(), "--sentinel")
+          .redirectErrorStream(true)
+          .redirectOutput(directory.resolve("log").toFile())
+          .start();
+      try (Redis redis = Redis.builder("redis-sentinel://127.0.0.1:" + port + "/1#main")
+          .retry(retry(600, failure -> {}))
+          .open()) {
+        redis.connection().sync().set("where", "here");
+        assertThat(redis.connection().sync().info("server")).contains("tcp_port:" + server.port());
+      } finally {
+        sentinel.destroyForcibly().waitFor();
+      }
+    }
+  }
+
+  @Test
+  void tlsFromPemFilesIsConfigured_andTlsThatDoesNotDoStopsAtOnce(@TempDir Path directory)
+      throws Exception {
+    Path certificate = certificate(directory.resolve("server"));
+    Path stranger = certificate(directory.resolve("stranger"));
+    try (RedisServer server = RedisServer.start();
+        Redis admin = Redis.open(server.url())) {
+      int port = freePort();
+      admin
+          .connection()
+          .sync()
+          .configSet(Map.of(
+              "tls-cert-file", certificate.toString(),
+              "tls-key-file", certificate.resolveSibling("key.pem").toString(),
+              "tls-ca-cert-file", certificate.toString(),
+              "tls-port", Integer.toString(port)));
+      String tls = "rediss://127.0.0.1:" + port;
+
+      try (Redis redis = Redis.builder(tls)
+          .configure(options -> options.sslOptions(SslOptions.builder()
+              .jdkSslProvider()
+              .trustManager(certificate.toFile())
+              .keyManager(
+                  certificate.toFile(), certificate.resolveSibling("key.pem").toFile(), null)
+              .build()))
+          .open()) {
+        assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
+      }
+      assertThat(gaveUp(tls, trusting(stranger)))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("path");
+      assertThat(gaveUp(tls, trusting(certificate)))
+          .hasMessageContaining("1 attempts: ping_redis: ")
+          .hasMessageContaining("certificate_required");
+    }
+  }
+
+  private static Consumer<Redis.Builder> trusting(Path certificate) {
+    return builder -> builder.configure(options -> options.sslOptions(
+        SslOptions.builder().jdkSslProvider().trustManager(certificate.toFile()).build()));
+  }
+
+  @Test
+  void configureResourcesReachesTheClient() {
+    try (Redis redis = Redis.builder(RedisServer.shared().url())
+        .configureResources(resources -> resources.ioThreadPoolSize(2))
+        .open()) {
+      assertThat(redis.client().getResources().ioThreadPoolSize()).isEqualTo(2);
+    }
+  }
+
+  @Test
+  void setterRefusesNonsense() {
+    assertThatThrownBy(() -> Redis.builder("redis://h").pingTimeout(Duration.ZERO))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("pingTimeout");
+  }
+
+  private StartupException gaveUp(String url) {
+    return gaveUp(url, builder -> {});
+  }
+
+  private StartupException gaveUp(String url, Consumer<Redis.Builder> change) {
+    failures.clear();
+    Redis.Builder builder = Redis.builder(url).retry(retry(3, failure -> {}));
+    change.accept(builder);
+    return catchThrowableOfType(StartupException.class, () -> builder.open().close());
+  }
+
+  private Retry retry(int attempts, Consumer<Throwable> onFailure) {
+    return Retry.builder()
+        .maxAttempts(attempts)
+        .delay(Duration.ofMillis(100))
+        .onFailedAttempt(attempt -> {
+          failures.add(attempt.failure());
+          onFailure.accept(attempt.failure());
+        })
+        .build();
+  }
+
+  private static String awaitPing(Redis redis) {
+    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    while (true) {
+      try {
+        return redis.connection().sync().ping();
+      } catch (RedisException failure) {
+        if (System.nanoTime() > end) {
+          throw failure;
+        }
+        Thread.onSpinWait();
+      }
+    }
+  }
+
+  private static int freePort() throws IOException {
+    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      return socket.getLocalPort();
+    }
+  }
+
+  /** A self-signed certificate in PEM form, with its key beside it as {@code key.pem}. */
+  private static Path certificate(Path directory) throws Exception {
+    Files.createDirectories(directory);
+    Path store = directory.resolve("store.p12");
+    Process keytool = new ProcessBuilder(
+            Path.of(System.getProperty("java.home"), "bin", "keytool").toString(),
+            "-genkeypair",
+            "-alias",
+            "a",
+            "-keyalg",
+            "EC",
+            "-groupname",
+            "secp256r1",
+            "-dname",
+            "CN=test",
+            "-ext",
+            "san=ip:127.0.0.1",
+            "-validity",
+            "30",
+            "-storetype",
+            "PKCS12",
+            "-keystore",
+            store.toString(),
+            "-storepass",
+            "changeit")
+        .inheritIO()
+        .start();
+    assertThat(keytool.waitFor()).isZero();
+    KeyStore keys = KeyStore.getInstance(store.toFile(), "changeit".toCharArray());
+    Files.writeString(
+        directory.resolve("key.pem"),
+        pem("PRIVATE KEY", keys.getKey("a", "changeit".toCharArray()).getEncoded()));
+    return Files.writeString(
+        directory.resolve("certificate.pem"),
+        pem("CERTIFICATE", keys.getCertificate("a").getEncoded()));
+  }
+
+  private static String pem(String type, byte[] der) {
+    return "-----BEGIN " + type + "-----\n"
+        + Base64.getMimeEncoder(64, new byte[] {'\n'}).encodeToString(der) + "\n-----END " + type
+        + "-----\n";
+  }
+
+  /** Takes connections and what is sent on them, and never says a word. */
+  private static final class SilentServer implements AutoCloseable {
+    private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+    private final List<Socket> sockets = new ArrayList<>();
+
+    SilentServer() throws IOException {
+      listener.setSoTimeout(30_000);
+    }
+
+    int port() {
+      return listener.getLocalPort();
+    }
+
+    void awaitConnections(int count) throws IOException {
+      while (sockets.size() < count) {
+        Socket socket = listener.accept();
+        socket.setSoTimeout(30_000);
+        sockets.add(socket);
+        assertThat(socket.getInputStream().read()).isNotNegative();
+      }
+    }
+
+    void awaitHangUps(int count) throws IOException {
+      awaitConnections(count);
+      for (Socket socket : sockets) {
+        socket.getInputStream().transferTo(OutputStream.nullOutputStream());
+      }
+    }
+
+    @Override
+    public void close() throws IOException {
+      for (Socket socket : sockets) {
+        socket.close();
+      }
+      listener.close();
+    }
+  }
+}

@@ -1,0 +1,117 @@
+package dev.evalops.runtime.redis;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowableOfType;
+
+import io.lettuce.core.RedisCredentials;
+import io.lettuce.core.RedisURI;
+import java.time.Duration;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class RedisUrlTest {
+  @ParameterizedTest
+  @CsvSource({
+    "redis://h, h, 6379, 0, false",
+    "redis://h:7/3, h, 7, 3, false",
+    "rediss://h:7, h, 7, 0, true",
+    "redis://h?db=4, h, 6379, 4, false",
+    "redis://h?database=4&timeout=2s, h, 6379, 4, false",
+    "redis://[::1]:7/1, [::1], 7, 1, false",
+  })
+  void readsHostPortDatabaseAndTls(String url, String host, int port, int database, boolean tls) {
+    RedisURI uri = RedisUrl.parse(url);
+    assertThat(uri.getHost()).isEqualTo(host);
+    assertThat(uri.getPort()).isEqualTo(port);
+    assertThat(uri.getDatabase()).isEqualTo(database);
+    assertThat(uri.isSsl()).isEqualTo(tls);
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      nullValues = "-",
+      value = {
+        "redis://h | - | -",
+        "redis://:p%40ss@h | - | p@ss",
+        "redis://user:p%2Fs+s@h | user | p/s+s",
+        "redis-sentinel://user:pa%40ss@h1:1,h2/0#main | user | pa@ss",
+      })
+  void readsUserAndPassword(String url, String user, String password) {
+    RedisCredentials credentials =
+        RedisUrl.parse(url).getCredentialsProvider().resolveCredentials().block();
+    assertThat(credentials.getUsername()).isEqualTo(user);
+    assertThat(credentials.getPassword() == null ? null : new String(credentials.getPassword()))
+        .isEqualTo(password);
+  }
+
+  @Test
+  void readsSentinels() {
+    RedisURI uri = RedisUrl.parse("redis-sentinel://h1:1,h2/2#main");
+    assertThat(uri.getSentinelMasterId()).isEqualTo("main");
+    assertThat(uri.getSentinels()).extracting(RedisURI::getHost).containsExactly("h1", "h2");
+    assertThat(uri.getDatabase()).isEqualTo(2);
+  }
+
+  @Test
+  void commandsTimeOutAfterThreeSeconds_unlessTheUrlSaysOtherwise() {
+    assertThat(RedisUrl.parse("redis://h").getTimeout()).isEqualTo(Duration.ofSeconds(3));
+    assertThat(RedisUrl.parse("redis://h?timeout=250ms").getTimeout())
+        .isEqualTo(Duration.ofMillis(250));
+    assertThat(RedisUrl.parse("redis://h?Timeout=0").getTimeout()).isZero();
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "'' | must begin with redis://",
+        "h:6379 | must begin with redis://",
+        "http://h | must begin with redis://",
+        "redis-socket:///tmp/x | must begin with redis://",
+        "redis:///0 | the host is missing",
+        "redis://my_host:7 | the host is missing or no host name",
+        "redis://h1,h2 | the host is missing or no host name",
+        "redis://h/zero | a database number",
+        "redis://h:99999 | a port (1 to 65535)",
+        "redis-sentinel://h1 | the name of the master (#name)",
+        "redis://h?dial_timeout=3 | unknown parameter \"dial_timeout\"",
+        "redis://h?skip_verify=true | unknown parameter \"skip_verify\"",
+        "redis://h?timeout | unknown parameter",
+        "redis://h?verifyPeer=maybe | missing or wrong",
+        "redis://u:%zz@h | it is no URL",
+        "redis://u:p w@h | it is no URL",
+      })
+  void namesTheProblem(String url, String message) {
+    assertThatThrownBy(() -> RedisUrl.parse(url))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("parse_redis_url: ")
+        .hasMessageContaining(message)
+        .hasNoCause();
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "redis://u:S3cret^@h",
+        "redis://u:S3/cret@h",
+        "redis://u:1/S3cret@h",
+        "redis://u:1?S3cret@h",
+        "redis://u:1?S3cret=@h",
+        "redis://u:S3#cret@h",
+        "redis://u:1#S3cret@h",
+        "redis://u:S3cret@h/S3cret",
+        "redis://u:S3cret@h:S3cret",
+        "redis://h?verifyPeer=S3cret",
+        "u:S3cret@h",
+      })
+  void aComplaintHoldsNoPieceOfThePassword(String url) {
+    IllegalArgumentException refused =
+        catchThrowableOfType(IllegalArgumentException.class, () -> RedisUrl.parse(url));
+    assertThat(refused).hasNoCause();
+    assertThat(refused.getMessage()).doesNotContain("S3").doesNotContain("cret");
+  }
+}
