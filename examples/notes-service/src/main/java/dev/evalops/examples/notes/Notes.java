@@ -1,0 +1,106 @@
+package dev.evalops.examples.notes;
+
+import static dev.evalops.runtime.errors.ErrorCode.INVALID_INPUT;
+import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
+
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.HttpRequests;
+import dev.evalops.runtime.http.HttpResponses;
+import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.http.RequestContext;
+import io.nats.client.Connection;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.sql.SQLException;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.UUID;
+import tools.jackson.databind.json.JsonMapper;
+
+/** {@code /v1/notes}: create, read, update with If-Match, list. */
+final class Notes implements HttpService.Handler {
+  private static final String PATH = "/v1/notes";
+  private static final JsonMapper JSON = JsonMapper.shared();
+
+  private final NoteStore store;
+  private final NoteCache cache;
+  private final Connection events;
+
+  Notes(NoteStore store, NoteCache cache, Connection events) {
+    this.store = store;
+    this.cache = cache;
+    this.events = events;
+  }
+
+  @Override
+  public void serve(HttpExchange exchange) throws IOException, SQLException {
+    RequestContext context = RequestContext.of(exchange);
+    String rest = context.path().substring(PATH.length());
+    if (rest.isEmpty()) {
+      HttpRequests.requireMethod(exchange, "GET", "POST");
+      if (exchange.getRequestMethod().equals("POST")) {
+        create(exchange);
+      } else {
+        list(exchange);
+      }
+      return;
+    }
+    String id = rest.substring(1);
+    if (id.isEmpty() || id.contains("/")) {
+      throw new ServiceException(NOT_FOUND, "note.route");
+    }
+    context.route(PATH + "/{id}");
+    HttpRequests.requireMethod(exchange, "GET", "PUT");
+    if (exchange.getRequestMethod().equals("PUT")) {
+      update(exchange, id);
+    } else {
+      read(exchange, id);
+    }
+  }
+
+  private void create(HttpExchange exchange) throws IOException, SQLException {
+    EditNote edit = HttpRequests.json(exchange, EditNote.class);
+    Saved saved = store.create(edit.checkedTitle(), edit.bodyOrEmpty());
+    announce("create", saved.note());
+    exchange.getResponseHeaders().set("Location", PATH + "/" + saved.note().id());
+    HttpResponses.mutation(exchange, 201, saved.note(), saved.sequence());
+  }
+
+  private void update(HttpExchange exchange, String rawId) throws IOException, SQLException {
+    UUID id = HttpRequests.uuid(rawId, "note_id");
+    long version = HttpRequests.requireIfMatch(exchange);
+    EditNote edit = HttpRequests.json(exchange, EditNote.class);
+    Saved saved = store.update(id, version, edit.checkedTitle(), edit.bodyOrEmpty());
+    announce("update", saved.note());
+    HttpResponses.mutation(exchange, 200, saved.note(), saved.sequence());
+  }
+
+  void read(HttpExchange exchange, String rawId) throws IOException, SQLException {
+    UUID id = HttpRequests.uuid(rawId, "note_id");
+    Optional<Note> cached = cache.get(id);
+    Note note = cached.isPresent() ? cached.get() : store.read(id);
+    if (cached.isEmpty()) {
+      cache.fill(note);
+    }
+    exchange.getResponseHeaders().set("ETag", "\"" + note.version() + "\"");
+    HttpResponses.json(exchange, 200, note);
+  }
+
+  private void list(HttpExchange exchange) throws IOException, SQLException {
+    long limit = HttpRequests.longQuery(exchange, "limit", 20);
+    if (limit < 1 || limit > 100) {
+      throw new ServiceException(INVALID_INPUT, "note.list", "limit must be from 1 to 100");
+    }
+    List<Note> notes = store.list((int) limit);
+    HttpResponses.json(exchange, 200, Map.of("notes", notes));
+  }
+
+  private void announce(String operation, Note note) {
+    cache.overwrite(note);
+    events.publish(
+        "notes.changes.note." + operation,
+        JSON.writeValueAsString(note).getBytes(StandardCharsets.UTF_8));
+  }
+}

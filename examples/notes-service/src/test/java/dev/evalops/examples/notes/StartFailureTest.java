@@ -1,0 +1,67 @@
+package dev.evalops.examples.notes;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.evalops.runtime.testutil.NatsServer;
+import dev.evalops.runtime.testutil.PostgresServer;
+import dev.evalops.runtime.testutil.RedisServer;
+import java.net.URI;
+import java.time.Duration;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** A service that cannot come up says why in one line, shows no secret and ends with a status of its own. */
+class StartFailureTest {
+  private static final String SECRET = "hunter2-secret";
+  // A JVM's start and a connection, with room for a busy machine; the retries alone would take a
+  // minute.
+  private static final Duration AT_ONCE = Duration.ofSeconds(20);
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "postgres://nobody:hunter2-secret@{host}/postgres     | password authentication failed",
+        "postgres://{user}@{host}/nowhere?password={password} | database \"nowhere\" does not exist",
+        "postgres://app:hunter2-secret@host:notaport/db       | port",
+        "mysql://app:hunter2-secret@host/db                   | postgres://",
+      })
+  void endsWithOneLine_whenTheDatabaseUrlIsWrong(String url, String cause) throws Exception {
+    URI good = URI.create(PostgresServer.shared().url());
+    String[] user = good.getUserInfo().split(":", 2);
+    String wrong = url.replace("{host}", good.getHost() + ":" + good.getPort())
+        .replace("{user}", user[0])
+        .replace("{password}", user[1]);
+
+    assertThat(logOfFailedStart(wrong))
+        .contains("notes cannot start: ", cause)
+        .doesNotContain(SECRET)
+        .hasLineCount(1);
+  }
+
+  @Test
+  void namesEverySettingThatIsMissing() throws Exception {
+    try (ServiceProcess service = ServiceProcess.start(Map.of("PORT", "many"), line -> {})) {
+      assertThat(service.awaitExit(AT_ONCE)).contains(1);
+      assertThat(service.log())
+          .contains(
+              "DATABASE_URL is not set",
+              "REDIS_URL is not set",
+              "NATS_URL is not set",
+              "PORT must be");
+    }
+  }
+
+  private static String logOfFailedStart(String databaseUrl) throws Exception {
+    Map<String, String> environment = Map.of(
+        "DATABASE_URL", databaseUrl,
+        "REDIS_URL", RedisServer.shared().url(),
+        "NATS_URL", NatsServer.shared().url());
+    try (ServiceProcess service = ServiceProcess.start(environment, line -> {})) {
+      assertThat(service.awaitExit(AT_ONCE)).contains(1);
+      return service.log();
+    }
+  }
+}
