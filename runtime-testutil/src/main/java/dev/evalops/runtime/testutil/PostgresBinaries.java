@@ -118,7 +118,7 @@ record PostgresBinaries(Path home, List<String> prefix) {
     for (List<String> candidate : List.of(
         List.of("setpriv", "--reuid=" + UNPRIVILEGED, "--regid=" + UNPRIVILEGED, "--clear-groups"),
         List.of("unshare", "-U"))) {
-      if (Servers.onPath(candidate.get(0), System.getenv()).isPresent()
+      if (Host.current().program(candidate.get(0)).isPresent()
           && exitCode(candidate, "true") == 0) {
         return candidate;
       }

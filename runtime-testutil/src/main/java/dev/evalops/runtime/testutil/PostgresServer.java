@@ -15,7 +15,6 @@ import java.sql.Statement;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.ThreadLocalRandom;
@@ -28,7 +27,7 @@ import java.util.concurrent.ThreadLocalRandom;
  * ends with the JVM, however that ends. Safe for use by several threads.
  */
 public final class PostgresServer extends TestServer {
-  private static final Shared<PostgresServer> SHARED = new Shared<>(() -> shared(System.getenv()));
+  private static final Shared<PostgresServer> SHARED = new Shared<>(() -> shared(Host.current()));
   private static final String USER = "test";
   private static final String PASSWORD = "test";
 
@@ -47,10 +46,9 @@ public final class PostgresServer extends TestServer {
     return SHARED.get();
   }
 
-  static PostgresServer shared(Map<String, String> environment) {
-    URI uri =
-        Servers.named("TEST_DATABASE_URL", environment).orElseGet(() -> start().uri());
-    return new PostgresServer(uri, Optional.empty());
+  static PostgresServer shared(Host host) {
+    return new PostgresServer(
+        host.named("TEST_DATABASE_URL").orElseGet(() -> start().uri()), Optional.empty());
   }
 
   /**
@@ -60,7 +58,7 @@ public final class PostgresServer extends TestServer {
    * @throws IllegalStateException when it cannot be started
    */
   public static PostgresServer start() {
-    return Servers.onFreePort(PostgresServer::start);
+    return ServerProcess.onFreePort(PostgresServer::start);
   }
 
   /**
@@ -71,10 +69,24 @@ public final class PostgresServer extends TestServer {
    * @throws IllegalStateException when it cannot be started, or the port is taken
    */
   public static PostgresServer start(int port) {
+    checkPort(port);
+    return new PostgresServer(
+        URI.create("postgres://" + USER + ":" + PASSWORD + "@127.0.0.1:" + port + "/postgres"),
+        Optional.of(run(port)));
+  }
+
+  private static Backend run(int port) {
+    PostgresBinaries binaries;
+    try {
+      binaries = PostgresBinaries.unpacked();
+    } catch (IllegalStateException e) {
+      if (DockerServer.isPossible()) {
+        return DockerServer.postgres(port, USER, PASSWORD);
+      }
+      throw e;
+    }
     Path directory = ServerProcess.newDirectory("postgres");
-    PostgresBinaries binaries = PostgresBinaries.unpacked();
     Path data = directory.resolve("data");
-    binaries.newDatabase(directory, data, USER, PASSWORD);
     List<String> line = new ArrayList<>(binaries.command("postgres"));
     line.addAll(List.of("-D", data.toString(), "-p", Integer.toString(port)));
     for (String setting : List.of(
@@ -82,15 +94,13 @@ public final class PostgresServer extends TestServer {
         "unix_socket_directories=",
         "fsync=off",
         "full_page_writes=off",
-        "max_connections=300",
-        "shared_buffers=32MB")) {
+        "max_connections=300")) {
       line.addAll(List.of("-c", setting));
     }
     ServerProcess.Command command = new ServerProcess.Command(
         "Postgres server", line, "QUIT", process -> isReady(data, process));
-    return new PostgresServer(
-        URI.create("postgres://" + USER + ":" + PASSWORD + "@127.0.0.1:" + port + "/postgres"),
-        Optional.of(ServerProcess.start(command, directory)));
+    return ServerProcess.start(
+        command, directory, () -> binaries.newDatabase(directory, data, USER, PASSWORD));
   }
 
   // The server's own sign: its process id in the first line and its state in the eighth.

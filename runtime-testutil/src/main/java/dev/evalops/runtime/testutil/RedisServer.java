@@ -9,13 +9,12 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.net.URI;
+import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.List;
-import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -25,7 +24,7 @@ import java.util.Optional;
  * empty, as a cache is), and ends with the JVM, however that ends. Safe for use by several threads.
  */
 public final class RedisServer extends TestServer {
-  private static final Shared<RedisServer> SHARED = new Shared<>(() -> shared(System.getenv()));
+  private static final Shared<RedisServer> SHARED = new Shared<>(() -> shared(Host.current()));
 
   private RedisServer(URI uri, Optional<Backend> own) {
     super(uri, own);
@@ -42,9 +41,9 @@ public final class RedisServer extends TestServer {
     return SHARED.get();
   }
 
-  static RedisServer shared(Map<String, String> environment) {
-    URI uri = Servers.named("TEST_REDIS_URL", environment)
-        .orElseGet(() -> Servers.onFreePort(port -> start(port, environment)).uri());
+  static RedisServer shared(Host host) {
+    URI uri = host.named("TEST_REDIS_URL")
+        .orElseGet(() -> ServerProcess.onFreePort(port -> start(port, host)).uri());
     return new RedisServer(uri, Optional.empty());
   }
 
@@ -55,7 +54,7 @@ public final class RedisServer extends TestServer {
    * @throws IllegalStateException when it cannot be started; the message says what to install
    */
   public static RedisServer start() {
-    return Servers.onFreePort(RedisServer::start);
+    return ServerProcess.onFreePort(RedisServer::start);
   }
 
   /**
@@ -66,52 +65,42 @@ public final class RedisServer extends TestServer {
    * @throws IllegalStateException when it cannot be started, or the port is taken
    */
   public static RedisServer start(int port) {
-    return start(port, System.getenv());
+    return start(port, Host.current());
   }
 
-  static RedisServer start(int port, Map<String, String> environment) {
-    Path directory = ServerProcess.newDirectory("redis");
-    String program = Servers.onPath("redis-server", environment)
-        .or(() -> embedded(directory, System.getProperty("os.name"), System.getProperty("os.arch")))
-        .orElseThrow(() -> Servers.missing("Redis", "redis-server", "TEST_REDIS_URL"))
-        .toString();
-    List<String> line = List.of(
-        program,
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        Integer.toString(port),
-        "--dir",
-        directory.toString(),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--daemonize",
-        "no");
-    ServerProcess.Command command = new ServerProcess.Command(
-        "Redis server", line, "KILL", process -> processId(port) == process.pid());
-    return new RedisServer(
-        URI.create("redis://127.0.0.1:" + port),
-        Optional.of(ServerProcess.start(command, directory)));
+  static RedisServer start(int port, Host host) {
+    checkPort(port);
+    Optional<Path> installed = host.program("redis-server");
+    URL embedded = RedisServer.class.getResource("/redis-server-7.0.15-" + host.platform());
+    Backend backend;
+    if (installed.isPresent() || embedded != null) {
+      Path directory = ServerProcess.newDirectory("redis");
+      backend = run(
+          installed.isPresent() ? installed.get() : unpack(embedded, directory), port, directory);
+    } else {
+      backend = host.container("redis-server", "TEST_REDIS_URL", () -> DockerServer.redis(port));
+    }
+    return new RedisServer(URI.create("redis://127.0.0.1:" + port), Optional.of(backend));
   }
 
-  static Optional<Path> embedded(Path directory, String os, String arch) {
-    String system =
-        os.toLowerCase(Locale.ROOT).startsWith("mac") ? "darwin" : os.toLowerCase(Locale.ROOT);
-    String machine = arch.equals("aarch64") ? "arm64" : arch.equals("x86_64") ? "amd64" : arch;
+  private static Path unpack(URL embedded, Path directory) {
     Path program = directory.resolve("redis-server");
-    try (InputStream in =
-        RedisServer.class.getResourceAsStream("/redis-server-7.0.15-" + system + "-" + machine)) {
-      if (in == null) {
-        return Optional.empty();
-      }
+    try (InputStream in = embedded.openStream()) {
       Files.copy(in, program);
       Files.setPosixFilePermissions(program, PosixFilePermissions.fromString("r-x------"));
-      return Optional.of(program);
+      return program;
     } catch (IOException e) {
       throw new UncheckedIOException("cannot unpack the Redis server: " + e.getMessage(), e);
     }
+  }
+
+  private static Backend run(Path program, int port, Path directory) {
+    List<String> line = List.of(
+        program.toString(), "--bind", "127.0.0.1", "--port", Integer.toString(port), "--save", "");
+    return ServerProcess.start(
+        new ServerProcess.Command(
+            "Redis server", line, "KILL", process -> processId(port) == process.pid()),
+        directory);
   }
 
   private static long processId(int port) throws IOException {

@@ -2,6 +2,9 @@ package dev.evalops.runtime.testutil;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
@@ -15,10 +18,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
+import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -33,6 +38,13 @@ final class ServerProcess implements Backend {
   private static final Duration START_TIMEOUT = Duration.ofSeconds(60);
   private static final Duration STOP_TIMEOUT = Duration.ofSeconds(5);
   private static final long POLL_MILLIS = 5;
+  // Below the range from which systems take the local ports of outgoing connections: a client that
+  // keeps trying the port of
+  // a server that is down can otherwise get that very port as its own, connect to itself and keep
+  // the server out.
+  private static final int FIRST_PORT = 20_000;
+  private static final int LAST_PORT = 31_999;
+  private static final int PORT_ATTEMPTS = 50;
 
   // Keeps what runs from the garbage collector, which would close the watchdog's input and so end a
   // server still in use.
@@ -43,7 +55,7 @@ final class ServerProcess implements Backend {
       trap '' INT TERM HUP
       read -r _
       kill -"$1" "$2"
-      for _ in 1 2 3 4 5; do kill -0 "$2" && sleep 1; done
+      sleep 1
       kill -9 "$2"
       rm -rf "$3"
       """;
@@ -95,8 +107,14 @@ final class ServerProcess implements Backend {
    * @param directory its own directory, deleted in the end, also when the start fails
    */
   static ServerProcess start(Command command, Path directory) {
+    return start(command, directory, () -> {});
+  }
+
+  /** The same, after {@code preparation} has put files into the directory. */
+  static ServerProcess start(Command command, Path directory, Runnable preparation) {
     ServerProcess server = new ServerProcess(command, directory);
     try {
+      preparation.run();
       server.restart();
       return server;
     } catch (RuntimeException e) {
@@ -105,10 +123,35 @@ final class ServerProcess implements Backend {
     }
   }
 
+  /** Calls {@code starter} with a free port, and with another when somebody else was quicker. */
+  static <T> T onFreePort(IntFunction<T> starter) {
+    for (int attempt = 1; attempt < PORT_ATTEMPTS; attempt++) {
+      int port = ThreadLocalRandom.current().nextInt(FIRST_PORT, LAST_PORT + 1);
+      if (isFree(port)) {
+        try {
+          return starter.apply(port);
+        } catch (PortTakenException e) {
+          LOG.atDebug().addKeyValue("port", port).log("port taken in the meantime; trying another");
+        }
+      }
+    }
+    return starter.apply(ThreadLocalRandom.current().nextInt(FIRST_PORT, LAST_PORT + 1));
+  }
+
+  private static boolean isFree(int port) {
+    try (ServerSocket socket = new ServerSocket()) {
+      socket.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), port));
+      return true;
+    } catch (IOException e) {
+      return false;
+    }
+  }
+
   /** A new temporary directory, for {@link #start}. */
   static Path newDirectory(String server) {
     try {
-      return Files.createTempDirectory("testutil-" + server + "-");
+      return Files.createTempDirectory(
+          "testutil-" + ProcessHandle.current().pid() + "-" + server + "-");
     } catch (IOException e) {
       throw new UncheckedIOException("cannot make a temporary directory: " + e.getMessage(), e);
     }
@@ -125,7 +168,13 @@ final class ServerProcess implements Backend {
         throw new IllegalStateException(
             "the " + command.name() + " is running; kill() it before restart()");
       }
-      launch();
+      stop("KILL"); // the watchdog of one that ended by itself
+      try {
+        launch();
+      } catch (RuntimeException | IOException e) {
+        stop("KILL");
+        throw e;
+      }
     } catch (IOException e) {
       throw new UncheckedIOException(
           "cannot start the " + command.name() + ": " + e.getMessage(), e);
@@ -140,7 +189,7 @@ final class ServerProcess implements Backend {
     Files.deleteIfExists(log);
     List<String> line = new ArrayList<>(command.line());
     // A session of its own: Ctrl-C in the terminal stops the program, and only then its servers.
-    Servers.onPath("setsid", System.getenv()).ifPresent(setsid -> line.add(0, setsid.toString()));
+    Host.current().program("setsid").ifPresent(setsid -> line.add(0, setsid.toString()));
     ProcessBuilder builder = new ProcessBuilder(line)
         .redirectErrorStream(true)
         .redirectOutput(log.toFile())

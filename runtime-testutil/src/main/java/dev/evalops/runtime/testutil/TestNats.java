@@ -30,7 +30,7 @@ public final class TestNats implements ParameterResolver {
     return test.getStore(NAMESPACE)
         .computeIfAbsent(
             NatsServer.class,
-            key -> Servers.named("TEST_NATS_URL", System.getenv()).isPresent()
+            key -> Host.current().named("TEST_NATS_URL").isPresent()
                 ? NatsServer.shared()
                 : NatsServer.start(),
             NatsServer.class);

@@ -30,7 +30,7 @@ public final class TestRedis implements ParameterResolver {
     return test.getStore(NAMESPACE)
         .computeIfAbsent(
             RedisServer.class,
-            key -> Servers.named("TEST_REDIS_URL", System.getenv()).isPresent()
+            key -> Host.current().named("TEST_REDIS_URL").isPresent()
                 ? RedisServer.shared()
                 : RedisServer.start(),
             RedisServer.class);

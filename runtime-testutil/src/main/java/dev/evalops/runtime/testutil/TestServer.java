@@ -13,6 +13,12 @@ abstract class TestServer implements AutoCloseable {
     this.own = own;
   }
 
+  static void checkPort(int port) {
+    if (port < 1 || port > 65_535) {
+      throw new IllegalArgumentException("port must be from 1 to 65535, was " + port);
+    }
+  }
+
   /**
    * Where the server is, in the form that a service has in its environment.
    *

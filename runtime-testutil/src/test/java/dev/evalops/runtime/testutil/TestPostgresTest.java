@@ -7,18 +7,34 @@ import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.util.ArrayList;
+import java.util.List;
 import javax.sql.DataSource;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
 @ExtendWith(TestPostgres.class)
 class TestPostgresTest {
+  private static final List<String> USED = new ArrayList<>();
+
   private String inBeforeEach = "";
+
+  @AfterAll
+  static void everyTestHadItsOwnSchema_dropped() throws SQLException {
+    assertThat(USED).hasSize(3).doesNotHaveDuplicates();
+    try (PostgresServer.TestSchema schema = PostgresServer.shared().schema()) {
+      assertThat(query(schema.dataSource(), "SELECT string_agg(nspname, ',') FROM pg_namespace"))
+          .contains(schema.name())
+          .doesNotContain(USED);
+    }
+  }
 
   @BeforeEach
   void remember(DataSource db) throws SQLException {
     inBeforeEach = query(db, "SELECT current_schema()");
+    USED.add(inBeforeEach);
   }
 
   @Test
