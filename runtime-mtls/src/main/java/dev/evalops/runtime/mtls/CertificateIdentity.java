@@ -1,0 +1,178 @@
+package dev.evalops.runtime.mtls;
+
+import java.security.cert.CertificateParsingException;
+import java.security.cert.X509Certificate;
+import java.util.Collection;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import javax.naming.InvalidNameException;
+import javax.naming.NamingException;
+import javax.naming.directory.Attribute;
+import javax.naming.ldap.LdapName;
+import javax.naming.ldap.Rdn;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One name that a certificate gives its holder. Two are equal only if they are of the same kind, so that a certificate with
+ * the common name {@code svc.internal} does not pass for the DNS name. Immutable.
+ *
+ * @param kind where in the certificate the name stands
+ * @param value not blank; compared exactly, DNS names regardless of case
+ */
+public record CertificateIdentity(Kind kind, String value) {
+
+  /** Where in a certificate a name stands. */
+  public enum Kind {
+    /** The most specific common name (CN) of the subject. */
+    COMMON_NAME("cn"),
+    /** A DNS name of the subject alternative names; a wildcard is a name like any other. */
+    DNS("dns"),
+    /** A URI of the subject alternative names, such as a SPIFFE id. */
+    URI("uri"),
+    /** An e-mail address of the subject alternative names. */
+    EMAIL("email");
+
+    private final String prefix;
+
+    Kind(String prefix) {
+      this.prefix = prefix;
+    }
+  }
+
+  /** The type numbers of RFC 5280 section 4.2.1.6, in our order. */
+  private static final int RFC822_NAME = 1;
+
+  private static final int DNS_NAME = 2;
+  private static final int UNIFORM_RESOURCE_IDENTIFIER = 6;
+
+  /**
+   * A name of a kind.
+   *
+   * @throws IllegalArgumentException if the value is blank
+   */
+  public CertificateIdentity {
+    if (value.isBlank()) {
+      throw new IllegalArgumentException("value of a " + kind + " identity must not be blank");
+    }
+    if (kind == Kind.DNS) {
+      value = value.toLowerCase(Locale.ROOT);
+    }
+  }
+
+  /**
+   * A common name, for certificates that have nothing better.
+   *
+   * @param value not blank
+   * @return the identity
+   */
+  public static CertificateIdentity commonName(String value) {
+    return new CertificateIdentity(Kind.COMMON_NAME, value);
+  }
+
+  /**
+   * A DNS name.
+   *
+   * @param value not blank
+   * @return the identity
+   */
+  public static CertificateIdentity dns(String value) {
+    return new CertificateIdentity(Kind.DNS, value);
+  }
+
+  /**
+   * A URI, such as {@code spiffe://prod/ns/billing/sa/api}.
+   *
+   * @param value not blank
+   * @return the identity
+   */
+  public static CertificateIdentity uri(String value) {
+    return new CertificateIdentity(Kind.URI, value);
+  }
+
+  /**
+   * An e-mail address.
+   *
+   * @param value not blank
+   * @return the identity
+   */
+  public static CertificateIdentity email(String value) {
+    return new CertificateIdentity(Kind.EMAIL, value);
+  }
+
+  /**
+   * Reads what {@link #toString()} writes, as for a list of allowed identities in the environment.
+   *
+   * @param text {@code cn:…}, {@code dns:…}, {@code uri:…} or {@code email:…}; white space around is ignored
+   * @return the identity
+   * @throws IllegalArgumentException if the kind is missing or the value blank
+   */
+  public static CertificateIdentity parse(String text) {
+    int colon = text.indexOf(':');
+    for (Kind kind : Kind.values()) {
+      if (colon > 0 && text.substring(0, colon).strip().equals(kind.prefix)) {
+        return new CertificateIdentity(kind, text.substring(colon + 1).strip());
+      }
+    }
+    throw new IllegalArgumentException("an identity starts with cn:, dns:, uri: or email:, but this is \"" + text + "\"");
+  }
+
+  /**
+   * All names of a certificate.
+   *
+   * @param leaf of the peer
+   * @return common name, DNS names, URIs, e-mail addresses, without repeats
+   * @throws IllegalArgumentException if the names cannot be decoded
+   */
+  public static List<CertificateIdentity> of(X509Certificate leaf) {
+    Set<CertificateIdentity> identities = new LinkedHashSet<>();
+    try {
+      add(identities, Kind.COMMON_NAME, commonName(leaf));
+      Collection<List<?>> names = leaf.getSubjectAlternativeNames();
+      if (names != null) {
+        addAll(identities, names, DNS_NAME, Kind.DNS);
+        addAll(identities, names, UNIFORM_RESOURCE_IDENTIFIER, Kind.URI);
+        addAll(identities, names, RFC822_NAME, Kind.EMAIL);
+      }
+    } catch (CertificateParsingException | NamingException e) {
+      throw new IllegalArgumentException("the names of the certificate cannot be decoded", e);
+    }
+    return List.copyOf(identities);
+  }
+
+  private static void addAll(Set<CertificateIdentity> identities, Collection<List<?>> names, int type, Kind kind) {
+    for (List<?> name : names) {
+      if (Integer.valueOf(type).equals(name.get(0))) {
+        add(identities, kind, name.get(1));
+      }
+    }
+  }
+
+  private static void add(Set<CertificateIdentity> identities, Kind kind, @Nullable Object name) {
+    if (name instanceof String text && !text.isBlank()) {
+      identities.add(new CertificateIdentity(kind, text));
+    }
+  }
+
+  private static @Nullable Object commonName(X509Certificate leaf) throws NamingException {
+    List<Rdn> leastSpecificFirst = name(leaf).getRdns();
+    for (int i = leastSpecificFirst.size() - 1; i >= 0; i--) {
+      Attribute commonName = leastSpecificFirst.get(i).toAttributes().get("CN");
+      if (commonName != null) {
+        return commonName.get();
+      }
+    }
+    return null;
+  }
+
+  private static LdapName name(X509Certificate leaf) throws InvalidNameException {
+    return new LdapName(leaf.getSubjectX500Principal().getName());
+  }
+
+  /** The kind and the value, such as {@code dns:svc.internal}. */
+  @Override
+  public String toString() {
+    return kind.prefix + ":" + value;
+  }
+}

@@ -1,0 +1,57 @@
+package dev.evalops.runtime.mtls;
+
+import java.util.List;
+import javax.net.ssl.SNIHostName;
+import javax.net.ssl.SNIServerName;
+import javax.net.ssl.SSLParameters;
+import org.jspecify.annotations.Nullable;
+
+/** What holds for every connection, whatever the library that makes it would set. */
+record Policy(Side side, @Nullable String serverName, ClientAuth clientAuth) {
+  enum Side {
+    CLIENT,
+    SERVER
+  }
+
+  enum ClientAuth {
+    NONE,
+    WANTED,
+    REQUIRED
+  }
+
+  boolean isClient() {
+    return side == Side.CLIENT;
+  }
+
+  /** The host that the peer must prove to be. */
+  @Nullable String peerHost(@Nullable String host) {
+    return serverName == null ? host : serverName;
+  }
+
+  /** Changes the parameters and gives them back. */
+  SSLParameters apply(SSLParameters parameters) {
+    parameters.setProtocols(new String[] {"TLSv1.3"});
+    if (isClient()) {
+      parameters.setEndpointIdentificationAlgorithm("HTTPS");
+      if (serverName != null) {
+        parameters.setServerNames(serverNames(serverName));
+      }
+    } else {
+      switch (clientAuth) {
+        case REQUIRED -> parameters.setNeedClientAuth(true);
+        case WANTED -> parameters.setWantClientAuth(true);
+        case NONE -> parameters.setWantClientAuth(false); // clears "need" as well
+      }
+    }
+    return parameters;
+  }
+
+  /** For the SNI extension, which knows no IP addresses (RFC 6066 section 3). */
+  private static List<SNIServerName> serverNames(String name) {
+    return isAddress(name) ? List.of() : List.of(new SNIHostName(name));
+  }
+
+  static boolean isAddress(String name) {
+    return name.indexOf(':') >= 0 || name.matches("[0-9.]+");
+  }
+}

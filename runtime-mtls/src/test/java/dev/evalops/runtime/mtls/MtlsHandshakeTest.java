@@ -1,0 +1,380 @@
+package dev.evalops.runtime.mtls;
+
+import static java.nio.file.Files.writeString;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.sun.net.httpserver.HttpsConfigurator;
+import com.sun.net.httpserver.HttpsParameters;
+import dev.evalops.runtime.mtls.TestCa.Issued;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.file.Path;
+import java.security.KeyPair;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.stream.Stream;
+import javax.net.ssl.HttpsURLConnection;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLHandshakeException;
+import javax.net.ssl.SSLParameters;
+import javax.net.ssl.SSLSocket;
+import javax.net.ssl.X509ExtendedKeyManager;
+import javax.net.ssl.X509ExtendedTrustManager;
+import javax.net.ssl.KeyManager;
+import javax.net.ssl.TrustManager;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+class MtlsHandshakeTest {
+  private final TestCa authority = TestCa.create();
+
+  @TempDir Path dir;
+
+  private int files;
+
+  private Path file(String text) throws IOException {
+    return writeString(dir.resolve("file" + ++files), text);
+  }
+
+  private Mtls.ClientBuilder client(Issued issued) throws IOException {
+    return Mtls.client()
+        .reloadEvery(Duration.ZERO)
+        .ca(file(authority.pem()))
+        .certificate(file(issued.chainPem()), file(issued.keyPem()));
+  }
+
+  private Mtls.ClientBuilder anonymous() throws IOException {
+    return Mtls.client().reloadEvery(Duration.ZERO).ca(file(authority.pem()));
+  }
+
+  private Mtls.ServerBuilder server(Issued issued) throws IOException {
+    return Mtls.server()
+        .reloadEvery(Duration.ZERO)
+        .certificate(file(issued.chainPem()), file(issued.keyPem()));
+  }
+
+  private Mtls.ServerBuilder server() throws IOException {
+    return server(authority.issue("server"));
+  }
+
+  private static String get(HttpClient client, URI uri) throws IOException, InterruptedException {
+    HttpRequest request =
+        HttpRequest.newBuilder(uri).timeout(Duration.ofSeconds(20)).build();
+    HttpResponse<String> response = client.send(request, BodyHandlers.ofString());
+    assertThat(response.statusCode()).isEqualTo(200);
+    return response.body();
+  }
+
+  private static void refused(HttpClient client, URI uri) {
+    assertThatThrownBy(() -> get(client, uri)).isInstanceOf(IOException.class);
+  }
+
+  private static void refusedByTheClient(HttpClient client, URI uri, String reason) {
+    assertThatThrownBy(() -> get(client, uri))
+        .isInstanceOf(SSLHandshakeException.class)
+        .hasMessageContaining(reason);
+  }
+
+  static Stream<KeyPair> connectsWithEveryKindOfKey() {
+    return Stream.of(
+        Keys.rsa(), Keys.ec(), Keys.ec("secp384r1"), Keys.ec("secp521r1"), Keys.ed25519());
+  }
+
+  @ParameterizedTest
+  @MethodSource
+  void connectsWithEveryKindOfKey(KeyPair keys) throws Exception {
+    Path ca = file(authority.pem());
+    try (Mtls server = server(authority.issue("server", keys)).requireClients(ca).build();
+        Mtls client = client(authority.issue("client", keys)).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(client.httpClient(), http.uri())).isEqualTo("CN=client sni=localhost TLSv1.3");
+    }
+  }
+
+  @Test
+  void sendsTheIntermediates() throws Exception {
+    TestCa intermediate = authority.intermediate();
+    Path ca = file(authority.pem());
+    try (Mtls server = server(intermediate.issue("server")).requireClients(ca).build();
+        Mtls client = client(intermediate.issue("client")).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(client.httpClient(), http.uri())).startsWith("CN=client");
+    }
+  }
+
+  @Test
+  void trustsEveryAuthorityOfABundle() throws Exception {
+    TestCa other = TestCa.create();
+    Path bundle = file(TestCa.create().pem() + authority.pem() + other.pem());
+    try (Mtls server = server().requireClients(bundle).build();
+        Mtls one = client(authority.issue("one")).build();
+        Mtls two = client(other.issue("two")).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(one.httpClient(), http.uri())).startsWith("CN=one");
+      assertThat(get(two.httpClient(), http.uri())).startsWith("CN=two");
+    }
+  }
+
+  @Test
+  void refusesAServerOfAnotherAuthority() throws Exception {
+    try (Mtls server = server(TestCa.create().issue("server")).build();
+        Mtls client = anonymous().build();
+        TestServer http = new TestServer(server.sslContext())) {
+      refusedByTheClient(client.httpClient(), http.uri(), "unable to find valid certification path");
+    }
+  }
+
+  @Test
+  void refusesAServerWhoseCertificateIsOutOfItsTime() throws Exception {
+    Instant now = Instant.now();
+    Duration hour = Duration.ofHours(1);
+    Issued expired = authority
+        .request("CN=server", Keys.ec())
+        .dns("localhost")
+        .valid(now.minus(hour.multipliedBy(2)), now.minus(hour))
+        .issue();
+    Issued notYet = authority
+        .request("CN=server", Keys.ec())
+        .dns("localhost")
+        .valid(now.plus(hour), now.plus(hour.multipliedBy(2)))
+        .issue();
+    for (Issued issued : new Issued[] {expired, notYet}) {
+      try (Mtls server = server(issued).build();
+          Mtls client = anonymous().build();
+          TestServer http = new TestServer(server.sslContext())) {
+        refusedByTheClient(client.httpClient(), http.uri(), "validity check failed");
+      }
+    }
+  }
+
+  @Test
+  void refusesAServerWithAnotherName() throws Exception {
+    Issued issued =
+        authority.request("CN=localhost", Keys.ec()).dns("other.internal").issue();
+    try (Mtls server = server(issued).build();
+        Mtls client = anonymous().build();
+        TestServer http = new TestServer(server.sslContext())) {
+      refusedByTheClient(client.httpClient(), http.uri(), "localhost");
+      refusedByTheClient(client.httpClient(), http.uri("127.0.0.1"), "127.0.0.1");
+    }
+  }
+
+  @Test
+  void checksAndSendsTheServerName_insteadOfTheHostOfTheUrl() throws Exception {
+    Issued issued = authority.request("CN=server", Keys.ec()).dns("svc.internal").issue();
+    try (Mtls server = server(issued).build();
+        Mtls client = anonymous().serverName("svc.internal").build();
+        Mtls other = anonymous().serverName("other.internal").build();
+        TestServer http = new TestServer(server.sslContext())) {
+      for (String host : new String[] {"localhost", "127.0.0.1"}) {
+        assertThat(get(client.httpClient(), http.uri(host))).isEqualTo("nobody sni=svc.internal TLSv1.3");
+        refusedByTheClient(other.httpClient(), http.uri(host), "other.internal");
+      }
+    }
+  }
+
+  @Test
+  void refusesACertificateForTheHostOfTheUrl_whenAServerNameIsSet() throws Exception {
+    try (Mtls server = server().build();
+        Mtls client = anonymous().serverName("svc.internal").build();
+        TestServer http = new TestServer(server.sslContext())) {
+      refusedByTheClient(client.httpClient(), http.uri(), "svc.internal");
+      refusedByTheClient(client.httpClient(), http.uri("127.0.0.1"), "svc.internal");
+      HttpsURLConnection old = (HttpsURLConnection) http.uri().toURL().openConnection();
+      old.setSSLSocketFactory(client.sslContext().getSocketFactory());
+      assertThatThrownBy(old::getResponseCode).hasMessageContaining("svc.internal");
+    }
+  }
+
+  @Test
+  void takesAnAddressAsServerName() throws Exception {
+    try (Mtls server = server().build();
+        Mtls client = anonymous().serverName("127.0.0.1").build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(client.httpClient(), http.uri())).isEqualTo("nobody sni=none TLSv1.3");
+    }
+  }
+
+  @Test
+  void letsNoClientInWithoutACertificate_whenRequired() throws Exception {
+    try (Mtls server = server().requireClients(file(authority.pem())).build();
+        Mtls client = anonymous().build();
+        TestServer http = new TestServer(server.sslContext())) {
+      refused(client.httpClient(), http.uri());
+    }
+  }
+
+  @Test
+  void letsAClientInWithoutACertificate_butNotWithABadOne_whenWanted() throws Exception {
+    Instant now = Instant.now();
+    Issued expired = authority
+        .request("CN=client", Keys.ec())
+        .valid(now.minus(Duration.ofHours(2)), now.minus(Duration.ofHours(1)))
+        .issue();
+    try (Mtls server = server().wantClients(file(authority.pem())).build();
+        Mtls nobody = anonymous().build();
+        Mtls good = client(authority.issue("client")).build();
+        Mtls bad = client(expired).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(nobody.httpClient(), http.uri())).startsWith("nobody");
+      assertThat(get(good.httpClient(), http.uri())).startsWith("CN=client");
+      refused(bad.httpClient(), http.uri());
+    }
+  }
+
+  @Test
+  void refusesClientsOfAnotherAuthority_orOutOfTheirTime() throws Exception {
+    Instant now = Instant.now();
+    Issued notYet = authority
+        .request("CN=client", Keys.ec())
+        .valid(now.plus(Duration.ofHours(1)), now.plus(Duration.ofHours(2)))
+        .issue();
+    try (Mtls server = server().requireClients(file(authority.pem())).build();
+        Mtls stranger = client(TestCa.create().issue("client")).build();
+        Mtls early = client(notYet).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      refused(stranger.httpClient(), http.uri());
+      refused(early.httpClient(), http.uri());
+    }
+  }
+
+  @Test
+  void asksNobodyForACertificate_withoutAClientCa() throws Exception {
+    try (Mtls server = server().build();
+        Mtls client = client(authority.issue("client")).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(client.httpClient(), http.uri())).startsWith("nobody");
+    }
+  }
+
+  /** The plainest client of the JDK, which trusts all and shows what it is told. */
+  private static SSLContext careless(String protocol) throws Exception {
+    SSLContext context = SSLContext.getInstance(protocol);
+    context.init(new KeyManager[0], new TrustManager[] {new TrustAll()}, null);
+    return context;
+  }
+
+  private static SSLParameters protocol(String name) {
+    SSLParameters parameters = new SSLParameters();
+    parameters.setProtocols(new String[] {name});
+    return parameters;
+  }
+
+  @Test
+  void refusesTls12OnTheServer() throws Exception {
+    try (Mtls server = server().build();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpClient old = HttpClient.newBuilder()
+          .sslContext(careless("TLSv1.2"))
+          .sslParameters(protocol("TLSv1.2"))
+          .build();
+      refusedByTheClient(old, http.uri(), "protocol_version");
+    }
+  }
+
+  @Test
+  void refusesTls12OnTheClient() throws Exception {
+    SSLContext old = SSLContext.getInstance("TLSv1.2");
+    try (Mtls server = server().build();
+        Mtls client = anonymous().build()) {
+      old.init(new KeyManager[] {server.keyManager()}, new TrustManager[0], null);
+      try (TestServer http = new TestServer(new HttpsConfigurator(old), TestServer::describeClient)) {
+        refusedByTheClient(client.httpClient(), http.uri(), "protocol_version");
+      }
+    }
+  }
+
+  @Test
+  void keepsItsPolicy_whateverAServerSetsOnTheEngine() throws Exception {
+    try (Mtls tls = server().requireClients(file(authority.pem())).build();
+        Mtls client = anonymous().build()) {
+      HttpsConfigurator forgetful = new HttpsConfigurator(tls.sslContext()) {
+        @Override
+        public void configure(HttpsParameters parameters) {
+          parameters.setSSLParameters(protocol("TLSv1.2"));
+        }
+      };
+      try (TestServer http = new TestServer(forgetful, TestServer::describeClient)) {
+        refused(client.httpClient(), http.uri());
+        refused(
+            HttpClient.newBuilder()
+                .sslContext(careless("TLSv1.2"))
+                .sslParameters(protocol("TLSv1.2"))
+                .build(),
+            http.uri());
+      }
+      var engine = tls.sslContext().createSSLEngine();
+      engine.setNeedClientAuth(false);
+      engine.setWantClientAuth(true);
+      engine.setEnabledProtocols(new String[] {"TLSv1.2"});
+      assertThat(engine.getNeedClientAuth()).isTrue();
+      assertThat(engine.getEnabledProtocols()).containsExactly("TLSv1.3");
+    }
+  }
+
+  @Test
+  void keepsItsPolicy_inAClientThatIsGivenTheContextAlone() throws Exception {
+    try (Mtls server = server(authority.request("CN=server", Keys.ec()).dns("other").issue()).build();
+        Mtls client = anonymous().build();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpClient plain = HttpClient.newBuilder()
+          .sslContext(client.sslContext())
+          .sslParameters(protocol("TLSv1.2"))
+          .build();
+      refusedByTheClient(plain, http.uri(), "localhost");
+    }
+  }
+
+  @Test
+  void connectsSocketsOfTheFactory() throws Exception {
+    Path ca = file(authority.pem());
+    try (Mtls server = server().requireClients(ca).build();
+        Mtls client = client(authority.issue("client")).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpsURLConnection old = (HttpsURLConnection) http.uri().toURL().openConnection();
+      old.setSSLSocketFactory(client.sslContext().getSocketFactory());
+      assertThat(old.getInputStream().readAllBytes()).asString().startsWith("CN=client");
+      try (SSLSocket socket = (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+        socket.startHandshake();
+        assertThat(socket.getSession().getProtocol()).isEqualTo("TLSv1.3");
+      }
+    }
+  }
+
+  @Test
+  void checksTheNameOnSocketsToo_whoseLibrariesForgetIt() throws Exception {
+    Issued issued = authority.request("CN=server", Keys.ec()).dns("other").issue();
+    try (Mtls server = server(issued).build();
+        Mtls client = anonymous().build();
+        Mtls named = anonymous().serverName("other").build();
+        TestServer http = new TestServer(server.sslContext())) {
+      try (SSLSocket socket = (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+        assertThatThrownBy(socket::startHandshake).isInstanceOf(SSLHandshakeException.class);
+      }
+      try (SSLSocket socket = (SSLSocket) named.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+        socket.startHandshake();
+      }
+    }
+  }
+
+  @Test
+  void worksThroughItsManagers() throws Exception {
+    Path ca = file(authority.pem());
+    try (Mtls server = server().requireClients(ca).build();
+        Mtls client = client(authority.issue("client")).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      X509ExtendedKeyManager keys = client.keyManager();
+      X509ExtendedTrustManager trust = client.trustManager();
+      SSLContext own = SSLContext.getInstance("TLS");
+      own.init(new KeyManager[] {keys}, new TrustManager[] {trust}, null);
+      assertThat(get(HttpClient.newBuilder().sslContext(own).build(), http.uri())).startsWith("CN=client");
+    }
+  }
+}

@@ -1,0 +1,418 @@
+package dev.evalops.runtime.mtls;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static java.nio.file.Files.createDirectory;
+import static java.nio.file.Files.createSymbolicLink;
+import static java.nio.file.Files.delete;
+import static java.nio.file.Files.getLastModifiedTime;
+import static java.nio.file.Files.move;
+import static java.nio.file.Files.setLastModifiedTime;
+import static java.nio.file.Files.writeString;
+import static java.nio.file.StandardCopyOption.ATOMIC_MOVE;
+import static java.nio.file.StandardCopyOption.REPLACE_EXISTING;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.evalops.runtime.mtls.Mtls.Reload;
+import dev.evalops.runtime.mtls.TestCa.Issued;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.security.KeyPair;
+import java.security.cert.X509Certificate;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLSocket;
+import javax.net.ssl.X509ExtendedKeyManager;
+import javax.net.ssl.X509ExtendedTrustManager;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class MtlsReloadTest {
+  private final TestCa authority = TestCa.create();
+  private final List<Reload> reloads = new ArrayList<>();
+
+  @TempDir Path dir;
+
+  /** The three files of one side. */
+  private record Store(Path ca, Path cert, Path key) {
+    static Store in(Path dir) {
+      return new Store(dir.resolve("ca.crt"), dir.resolve("tls.crt"), dir.resolve("tls.key"));
+    }
+
+    Store write(TestCa authority, Issued issued) throws IOException {
+      writeString(ca, authority.pem());
+      writeString(cert, issued.chainPem());
+      writeString(key, issued.keyPem());
+      return this;
+    }
+  }
+
+  private Store store(String name, Issued issued) throws IOException {
+    return Store.in(createDirectory(dir.resolve(name))).write(authority, issued);
+  }
+
+  private Mtls.ServerBuilder server(Store store) {
+    return Mtls.server()
+        .certificate(store.cert, store.key)
+        .requireClients(store.ca)
+        .reloadEvery(Duration.ZERO)
+        .onReload(reloads::add);
+  }
+
+  private static Mtls.ClientBuilder client(Store store) {
+    return Mtls.client().ca(store.ca).certificate(store.cert, store.key).reloadEvery(Duration.ZERO);
+  }
+
+  private static String get(HttpClient client, URI uri) throws IOException, InterruptedException {
+    HttpRequest request =
+        HttpRequest.newBuilder(uri).timeout(Duration.ofSeconds(20)).build();
+    return client.send(request, BodyHandlers.ofString()).body();
+  }
+
+  /** The certificate that a new connection gets to see. */
+  private static X509Certificate presented(Mtls client, TestServer server) throws IOException {
+    try (SSLSocket socket = connect(client, server)) {
+      return (X509Certificate) socket.getSession().getPeerCertificates()[0];
+    }
+  }
+
+  private static SSLSocket connect(Mtls client, TestServer server) throws IOException {
+    SSLSocket socket =
+        (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", server.port());
+    socket.setSoTimeout(20_000);
+    socket.startHandshake();
+    return socket;
+  }
+
+  /** Reads an answer, and with it the session tickets. */
+  private static String exchange(SSLSocket socket) throws IOException {
+    socket.getOutputStream().write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".getBytes(UTF_8));
+    return new String(socket.getInputStream().readAllBytes(), UTF_8);
+  }
+
+  @Test
+  void usesARotatedPairInNewHandshakes_withTheSameContext() throws Exception {
+    Issued next = authority.issue("server two");
+    Store files = store("server", authority.issue("server one"));
+    try (Mtls server = server(files).build();
+        Mtls client = client(store("client", authority.issue("client"))).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      SSLContext context = server.sslContext();
+      assertThat(presented(client, http).getSubjectX500Principal().getName()).isEqualTo("CN=server one");
+
+      files.write(authority, next);
+      assertThat(server.reload()).isTrue();
+
+      assertThat(presented(client, http)).isEqualTo(next.leaf());
+      assertThat(server.sslContext()).isSameAs(context);
+      assertThat(server.notAfter()).contains(next.leaf().getNotAfter().toInstant());
+      assertThat(reloads).containsExactly(new Reload(server.notAfter(), Optional.empty()));
+    }
+  }
+
+  @Test
+  void presentsARotatedClientCertificate_fromAnHttpClientThatLivesOn() throws Exception {
+    Store files = store("client", authority.issue("client one"));
+    try (Mtls server = server(store("server", authority.issue("server"))).build();
+        Mtls client = client(files).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpClient http1 = client.httpClient();
+      assertThat(get(http1, http.uri())).startsWith("CN=client one");
+      files.write(authority, authority.issue("client two"));
+      assertThat(client.reload()).isTrue();
+      assertThat(get(http1, http.uri())).startsWith("CN=client two");
+    }
+  }
+
+  @Test
+  void seesARenewalThatKeepsTheKey_inFilesOfTheSameSizeAndTime() throws Exception {
+    KeyPair keys = Keys.rsa();
+    Instant end = Instant.now().plus(Duration.ofDays(9));
+    Issued first = authority.request("CN=svc", keys).dns("localhost").issue();
+    Issued renewed = authority.request("CN=svc", keys).dns("localhost").valid(Instant.now(), end).issue();
+    Store files = store("server", first);
+    FileTime modified = getLastModifiedTime(files.cert);
+    try (Mtls server = server(files).build()) {
+      writeString(files.cert, renewed.chainPem());
+      setLastModifiedTime(files.cert, modified);
+      assertThat(server.reload()).isTrue();
+      assertThat(server.notAfter()).contains(renewed.leaf().getNotAfter().toInstant());
+    }
+  }
+
+  @Test
+  void doesNothing_whenTheFilesSayTheSame() throws Exception {
+    Issued issued = authority.issue("svc");
+    Store files = store("server", issued);
+    try (Mtls server = server(files).build()) {
+      files.write(authority, issued);
+      assertThat(server.reload()).isFalse();
+      assertThat(reloads).isEmpty();
+    }
+  }
+
+  @Test
+  void seesTheSwapOfAKubernetesVolume() throws Exception {
+    Issued next = authority.issue("two");
+    Store.in(createDirectory(dir.resolve("..2026_01"))).write(authority, authority.issue("one"));
+    Store.in(createDirectory(dir.resolve("..2026_02"))).write(authority, next);
+    createSymbolicLink(dir.resolve("..data"), Path.of("..2026_01"));
+    for (String name : List.of("ca.crt", "tls.crt", "tls.key")) {
+      createSymbolicLink(dir.resolve(name), Path.of("..data", name));
+    }
+    try (Mtls server = server(Store.in(dir)).build()) {
+      createSymbolicLink(dir.resolve("..data_tmp"), Path.of("..2026_02"));
+      move(dir.resolve("..data_tmp"), dir.resolve("..data"), ATOMIC_MOVE, REPLACE_EXISTING);
+      assertThat(server.reload()).isTrue();
+      assertThat(server.notAfter()).contains(next.leaf().getNotAfter().toInstant());
+      assertThat(reloads).hasSize(1);
+    }
+  }
+
+  @Test
+  void keepsTheLastGoodPair_andReportsABrokenOneOnce() throws Exception {
+    Issued good = authority.issue("good");
+    Issued next = authority.issue("next");
+    Store files = store("server", good);
+    try (Mtls server = server(files).build();
+        Mtls client = client(store("client", authority.issue("client"))).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      writeString(files.cert, next.chainPem()); // its key comes later
+      assertThat(server.reload()).isFalse();
+      assertThat(server.reload()).isFalse();
+      assertThat(presented(client, http)).isEqualTo(good.leaf());
+      assertThat(reloads).hasSize(1);
+      assertThat(reloads.get(0).problem())
+          .contains("load_server_keypair: " + files.key + ": the private key does not belong to the certificate");
+      assertThat(reloads.get(0).notAfter()).contains(good.leaf().getNotAfter().toInstant());
+
+      writeString(files.key, next.keyPem());
+      assertThat(server.reload()).isTrue();
+      assertThat(presented(client, http)).isEqualTo(next.leaf());
+      assertThat(reloads).hasSize(2);
+      assertThat(reloads.get(1).problem()).isEmpty();
+    }
+  }
+
+  @Test
+  void keepsTheLastGoodCertificates_whateverBecomesOfTheFiles() throws Exception {
+    Issued good = authority.issue("good");
+    Store files = store("server", good);
+    try (Mtls server = server(files).build();
+        Mtls client = client(store("client", authority.issue("client"))).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      writeString(files.key, "");
+      server.reload();
+      delete(files.key);
+      server.reload();
+      writeString(files.ca, "");
+      server.reload();
+      assertThat(reloads).extracting(reload -> reload.problem().orElseThrow()).hasSize(3).doesNotHaveDuplicates();
+      assertThat(presented(client, http)).isEqualTo(good.leaf());
+
+      files.write(authority, good);
+      assertThat(server.reload()).isFalse();
+      assertThat(reloads).hasSize(3);
+      delete(files.key);
+      server.reload();
+      assertThat(reloads).hasSize(4); // a new problem, although the words are known
+    }
+  }
+
+  @Test
+  void survivesAListenerThatThrows() throws Exception {
+    Store files = store("server", authority.issue("one"));
+    try (Mtls server = server(files)
+        .onReload(reload -> {
+          throw new IllegalStateException("listener");
+        })
+        .build()) {
+      files.write(authority, authority.issue("two"));
+      assertThat(server.reload()).isTrue();
+    }
+  }
+
+  @Test
+  void refusesClientsOfARemovedAuthority_andNoLongerResumesTheirSessions() throws Exception {
+    TestCa successor = TestCa.create();
+    Store files = store("server", authority.issue("server"));
+    try (Mtls server = server(files).build();
+        Mtls client = client(store("client", authority.issue("client"))).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      long first;
+      try (SSLSocket socket = connect(client, http)) {
+        first = socket.getSession().getCreationTime();
+        assertThat(exchange(socket)).contains("CN=client");
+      }
+      try (SSLSocket socket = connect(client, http)) {
+        assertThat(socket.getSession().getCreationTime()).as("a resumed session").isEqualTo(first);
+        assertThat(exchange(socket)).contains("CN=client");
+      }
+
+      writeString(files.ca, successor.pem());
+      assertThat(server.reload()).isTrue();
+
+      assertThatThrownBy(() -> {
+            try (SSLSocket socket = connect(client, http)) {
+              assertThat(exchange(socket)).contains("CN=client");
+            }
+          })
+          .isInstanceOf(IOException.class);
+    }
+  }
+
+  @Test
+  void refusesAServerOfARemovedAuthority_andNoLongerResumesItsSessions() throws Exception {
+    Store files = store("client", authority.issue("client"));
+    try (Mtls server = server(store("server", authority.issue("server"))).build();
+        Mtls client = client(files).build();
+        TestServer http = new TestServer(server.sslContext())) {
+      try (SSLSocket socket = connect(client, http)) {
+        exchange(socket);
+      }
+      writeString(files.ca, TestCa.create().pem());
+      assertThat(client.reload()).isTrue();
+      assertThatThrownBy(() -> connect(client, http)).hasMessageContaining("unable to find valid certification path");
+    }
+  }
+
+  @Test
+  void resumesNoSessionAfterAnHour() throws Exception {
+    try (Mtls server = server(store("server", authority.issue("server"))).build()) {
+      assertThat(server.sslContext().getServerSessionContext().getSessionTimeout()).isEqualTo(3600);
+      assertThat(server.sslContext().getClientSessionContext().getSessionTimeout()).isEqualTo(3600);
+    }
+  }
+
+  @Test
+  void rotatesItsManagersToo_butNeverWithinAHandshake() throws Exception {
+    Issued one = authority.issue("one");
+    Issued two = authority.issue("two");
+    TestCa successor = TestCa.create();
+    Store files = store("server", one);
+    try (Mtls server = server(files).build()) {
+      X509ExtendedKeyManager keys = server.keyManager();
+      X509ExtendedTrustManager trust = server.trustManager();
+      String alias = keys.chooseEngineServerAlias("EC", null, null);
+
+      files.write(successor, two);
+      server.reload();
+
+      assertThat(keys.getCertificateChain(alias)).containsExactly(one.leaf());
+      assertThat(keys.getPrivateKey(alias)).isEqualTo(one.keys().getPrivate());
+      String next = keys.chooseEngineServerAlias("EC", null, null);
+      assertThat(keys.getCertificateChain(next)).containsExactly(two.leaf());
+      assertThat(keys.getPrivateKey(next)).isEqualTo(two.keys().getPrivate());
+      assertThat(TestCa.pem(trust.getAcceptedIssuers()[0])).isEqualTo(successor.pem());
+      assertThat(keys.chooseEngineServerAlias("RSA", null, null)).isNull();
+    }
+  }
+
+  @Test
+  void watchesTheFilesOnItsOwn_untilClosed() throws Exception {
+    BlockingQueue<Thread> seen = new LinkedBlockingQueue<>();
+    Store files = store("server", authority.issue("one"));
+    Mtls server = server(files)
+        .reloadEvery(Duration.ofMillis(5))
+        .onReload(reload -> seen.add(Thread.currentThread()))
+        .build();
+    writeString(files.key, "half written");
+    Thread watcher = seen.poll(20, TimeUnit.SECONDS);
+    assertThat(watcher).isNotNull();
+    assertThat(watcher.getName()).isEqualTo("mtls-reload");
+    assertThat(watcher.isDaemon()).isTrue();
+    files.write(authority, authority.issue("two"));
+    assertThat(seen.poll(20, TimeUnit.SECONDS)).isSameAs(watcher);
+    server.close();
+    server.close();
+    watcher.join(20_000);
+    assertThat(watcher.isAlive()).isFalse();
+    assertThat(server.notAfter()).isPresent();
+  }
+
+  @Test
+  void startsNoThread_whenNotAskedToWatch() throws Exception {
+    try (Mtls server = server(store("server", authority.issue("one"))).build()) {
+      assertThat(server.notAfter()).isPresent();
+      assertThat(Thread.getAllStackTraces().keySet())
+          .extracting(Thread::getName)
+          .doesNotContain("mtls-reload");
+    }
+  }
+
+  @Test
+  void failsNoRequest_whileBothSidesRotate() throws Exception {
+    rotateUnderLoad(2_000, 10);
+  }
+
+  @Test
+  @Tag("soak")
+  void failsNoRequest_whileBothSidesRotate_soak() throws Exception {
+    rotateUnderLoad(50_000, 250);
+  }
+
+  /** Each request is a new handshake; the files are replaced one by one, so that the watchers see halves. */
+  private void rotateUnderLoad(int requests, int rotations) throws Exception {
+    Store serverFiles = store("server", authority.issue("server"));
+    Store clientFiles = store("client", authority.issue("client 0"));
+    int threads = 4;
+    AtomicInteger done = new AtomicInteger();
+    AtomicInteger rotated = new AtomicInteger();
+    ExecutorService pool = Executors.newFixedThreadPool(threads);
+    long begin = System.nanoTime();
+    try (Mtls server = server(serverFiles).reloadEvery(Duration.ofMillis(1)).onReload(reload -> {}).build();
+        Mtls client = client(clientFiles)
+            .reloadEvery(Duration.ofMillis(1))
+            .onReload(reload -> rotated.addAndGet(reload.problem().isEmpty() ? 1 : 0))
+            .build();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpClient httpClient = client.httpClient();
+      Callable<Integer> load = () -> {
+        while (done.incrementAndGet() <= requests) {
+          assertThat(get(httpClient, http.uri())).startsWith("CN=client ");
+        }
+        return 0;
+      };
+      List<Future<Integer>> results = new ArrayList<>();
+      for (int i = 0; i < threads; i++) {
+        results.add(pool.submit(load));
+      }
+      for (int i = 1; i <= rotations; i++) {
+        while (done.get() < i * requests / (rotations + 1)) {
+          Thread.onSpinWait();
+        }
+        serverFiles.write(authority, authority.issue("server"));
+        clientFiles.write(authority, authority.issue("client " + i));
+      }
+      for (Future<Integer> result : results) {
+        result.get(10, TimeUnit.MINUTES);
+      }
+      client.reload();
+      assertThat(get(httpClient, http.uri())).startsWith("CN=client " + rotations + " ");
+    } finally {
+      pool.shutdownNow();
+    }
+    System.out.printf(
+        "figures: %d requests, each with its own handshake, over %d rotations of both sides in %d ms, none failed%n",
+        requests, rotated.get(), (System.nanoTime() - begin) / 1_000_000);
+    assertThat(rotated.get()).isPositive();
+  }
+}
