@@ -115,7 +115,8 @@ public record CertificateIdentity(Kind kind, String value) {
         return new CertificateIdentity(kind, text.substring(colon + 1).strip());
       }
     }
-    throw new IllegalArgumentException("an identity starts with cn:, dns:, uri: or email:, but this is \"" + text + "\"");
+    throw new IllegalArgumentException(
+        "an identity starts with cn:, dns:, uri: or email:, but this is \"" + text + "\"");
   }
 
   /**
@@ -141,7 +142,8 @@ public record CertificateIdentity(Kind kind, String value) {
     return List.copyOf(identities);
   }
 
-  private static void addAll(Set<CertificateIdentity> identities, Collection<List<?>> names, int type, Kind kind) {
+  private static void addAll(
+      Set<CertificateIdentity> identities, Collection<List<?>> names, int type, Kind kind) {
     for (List<?> name : names) {
       if (Integer.valueOf(type).equals(name.get(0))) {
         add(identities, kind, name.get(1));

@@ -23,9 +23,12 @@ public final class CertificateRule {
     /** The client may pass. */
     ALLOWED("", ""),
     /** It has no certificate that the TLS handshake has verified. */
-    CERTIFICATE_REQUIRED("client_certificate_required", "a verified client certificate is required"),
+    CERTIFICATE_REQUIRED(
+        "client_certificate_required", "a verified client certificate is required"),
     /** None of the certificate's names is among the allowed ones. */
-    IDENTITY_NOT_ALLOWED("client_certificate_identity_not_allowed", "the client certificate's identity is not allowed");
+    IDENTITY_NOT_ALLOWED(
+        "client_certificate_identity_not_allowed",
+        "the client certificate's identity is not allowed");
 
     private final String code;
     private final String message;
@@ -96,7 +99,8 @@ public final class CertificateRule {
    */
   public static CertificateRule anyOf(Collection<CertificateIdentity> allowed) {
     if (allowed.isEmpty()) {
-      throw new IllegalArgumentException("allowed must not be empty; any certificate at all is anyVerified()");
+      throw new IllegalArgumentException(
+          "allowed must not be empty; any certificate at all is anyVerified()");
     }
     return new CertificateRule(Set.copyOf(allowed));
   }
@@ -123,7 +127,8 @@ public final class CertificateRule {
     try {
       identities = CertificateIdentity.of(leaf);
     } catch (IllegalArgumentException e) {
-      return new Decision(allowed == null ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, List.of());
+      return new Decision(
+          allowed == null ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, List.of());
     }
     boolean passes = allowed == null || !Collections.disjoint(identities, allowed);
     return new Decision(passes ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, identities);

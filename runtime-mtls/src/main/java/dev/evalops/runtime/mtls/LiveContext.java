@@ -39,9 +39,12 @@ final class LiveContext extends SSLContext {
 
     @Override
     protected void engineInit(
-        KeyManager @Nullable [] keys, TrustManager @Nullable [] trust, @Nullable SecureRandom random)
+        KeyManager @Nullable [] keys,
+        TrustManager @Nullable [] trust,
+        @Nullable SecureRandom random)
         throws KeyManagementException {
-      throw new KeyManagementException("this SSLContext is made from files and cannot be initialised again");
+      throw new KeyManagementException(
+          "this SSLContext is made from files and cannot be initialised again");
     }
 
     @Override
@@ -57,7 +60,8 @@ final class LiveContext extends SSLContext {
     @Override
     protected SSLSocketFactory engineGetSocketFactory() {
       if (!policy.isClient()) {
-        throw new UnsupportedOperationException("this SSLContext is for servers; build one with Mtls.client()");
+        throw new UnsupportedOperationException(
+            "this SSLContext is for servers; build one with Mtls.client()");
       }
       return new LiveSocketFactory(current, policy);
     }
@@ -103,10 +107,13 @@ final class LiveContext extends SSLContext {
     }
 
     @Override
-    public Socket createSocket(Socket plain, @Nullable String host, int port, boolean autoClose) throws IOException {
-      SSLSocket socket = (SSLSocket)
-          current.get().getSocketFactory().createSocket(plain, policy.peerHost(host), port, autoClose);
-      socket.setSSLParameters(policy.apply(socket.getSSLParameters()));
+    public Socket createSocket(Socket plain, @Nullable String host, int port, boolean autoClose)
+        throws IOException {
+      SSLSocket socket = (SSLSocket) current
+          .get()
+          .getSocketFactory()
+          .createSocket(plain, policy.peerHost(host), port, autoClose);
+      socket.setSSLParameters(policy.applyWithin(socket.getSSLParameters()));
       return socket;
     }
 
@@ -116,7 +123,8 @@ final class LiveContext extends SSLContext {
     }
 
     @Override
-    public Socket createSocket(String host, int port, @Nullable InetAddress local, int localPort) throws IOException {
+    public Socket createSocket(String host, int port, @Nullable InetAddress local, int localPort)
+        throws IOException {
       return connect(new InetSocketAddress(host, port), new InetSocketAddress(local, localPort));
     }
 
@@ -126,12 +134,13 @@ final class LiveContext extends SSLContext {
     }
 
     @Override
-    public Socket createSocket(InetAddress host, int port, @Nullable InetAddress local, int localPort)
-        throws IOException {
+    public Socket createSocket(
+        InetAddress host, int port, @Nullable InetAddress local, int localPort) throws IOException {
       return connect(new InetSocketAddress(host, port), new InetSocketAddress(local, localPort));
     }
 
-    private Socket connect(InetSocketAddress peer, @Nullable InetSocketAddress local) throws IOException {
+    private Socket connect(InetSocketAddress peer, @Nullable InetSocketAddress local)
+        throws IOException {
       Socket plain = new Socket();
       try {
         plain.bind(local);

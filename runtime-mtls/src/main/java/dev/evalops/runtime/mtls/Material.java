@@ -9,8 +9,11 @@ import org.jspecify.annotations.Nullable;
  *
  * @param digest of the contents of the files
  * @param pair our certificate, if we have one
- * @param trust judges the peer's certificate; none on a server that asks for none
+ * @param trust judges the peer's chain; none on a server that asks for none
  * @param context with its own session cache
  */
 record Material(
-    String digest, @Nullable CertifiedKey pair, @Nullable X509ExtendedTrustManager trust, SSLContext context) {}
+    String digest,
+    @Nullable CertifiedKey pair,
+    @Nullable X509ExtendedTrustManager trust,
+    SSLContext context) {}

@@ -57,14 +57,16 @@ public final class Mtls implements AutoCloseable {
   private volatile List<CertifiedKey> pairs; // the one in use, then the one before it
   private @Nullable String reported;
 
-  private Mtls(Builder<?> builder, PemFiles files, Policy policy) throws UnusableException {
+  private Mtls(Builder<?> builder, PemFiles files) throws UnusableException {
     this.files = files;
-    this.policy = policy;
+    policy = files.policy();
     this.listener = builder.listener;
     current = files.load(null);
     pairs = current.pair() == null ? List.of() : List.of(current.pair());
     context = new LiveContext(() -> current.context(), policy);
-    watcher = builder.reloadEvery.isZero() ? null : new Thread(() -> watch(builder.reloadEvery), "mtls-reload");
+    watcher = builder.reloadEvery.isZero()
+        ? null
+        : new Thread(() -> watch(builder.reloadEvery), "mtls-reload");
   }
 
   /**
@@ -139,8 +141,8 @@ public final class Mtls implements AutoCloseable {
   }
 
   /**
-   * For libraries that take managers instead of a context (Netty's); follows the files as well. The library decides whether
-   * the name in the certificate is checked, and against what: {@code serverName} works in the context alone.
+   * For libraries that take managers instead of a context (Netty's); follows the files as well. A client's checks the name
+   * of the server itself; a library that checks it too does so against the host that it connects to.
    *
    * @return judge of the peer's certificates
    * @throws IllegalStateException on a server without a CA for its clients
@@ -149,7 +151,7 @@ public final class Mtls implements AutoCloseable {
     if (current.trust() == null) {
       throw new IllegalStateException("no CA is configured");
     }
-    return new LiveTrustManager(() -> requireNonNull(current.trust()));
+    return new PolicyTrustManager(() -> requireNonNull(current.trust()), policy);
   }
 
   /**
@@ -159,7 +161,9 @@ public final class Mtls implements AutoCloseable {
    */
   public Optional<Instant> notAfter() {
     CertifiedKey pair = current.pair();
-    return pair == null ? Optional.empty() : Optional.of(pair.leaf().getNotAfter().toInstant());
+    return pair == null
+        ? Optional.empty()
+        : Optional.of(pair.leaf().getNotAfter().toInstant());
   }
 
   /**
@@ -174,7 +178,8 @@ public final class Mtls implements AutoCloseable {
       try {
         next = files.load(current);
       } catch (UnusableException | RuntimeException e) {
-        String problem = e instanceof UnusableException ? String.valueOf(e.getMessage()) : e.toString();
+        String problem =
+            e instanceof UnusableException ? String.valueOf(e.getMessage()) : e.toString();
         if (!problem.equals(reported)) {
           reported = problem;
           report(new Reload(notAfter(), Optional.of(problem)));
@@ -250,7 +255,8 @@ public final class Mtls implements AutoCloseable {
     public String toString() {
       String validity = notAfter.map(end -> ", valid until " + end).orElse("");
       return problem
-          .map(why -> "certificates cannot be reloaded, the last good ones stay in use" + validity + ": " + why)
+          .map(why -> "certificates cannot be reloaded, the last good ones stay in use" + validity
+              + ": " + why)
           .orElse("certificates reloaded" + validity);
     }
   }
@@ -262,11 +268,19 @@ public final class Mtls implements AutoCloseable {
    * @param <B> the builder itself
    */
   public abstract static sealed class Builder<B extends Builder<B>> {
-    @Nullable Path ca;
-    @Nullable Path certificate;
-    @Nullable Path key;
+    @Nullable
+    Path ca;
+
+    @Nullable
+    Path certificate;
+
+    @Nullable
+    Path key;
+
     Duration reloadEvery = RELOAD_EVERY;
-    @Nullable Consumer<Reload> listener;
+
+    @Nullable
+    Consumer<Reload> listener;
 
     Builder() {}
 
@@ -353,9 +367,9 @@ public final class Mtls implements AutoCloseable {
         // What is there is read although something is missing, to report all in one.
         Path usableCertificate = key == null ? null : certificate;
         Path usableKey = certificate == null ? null : key;
-        PemFiles files = new PemFiles(policy().isClient(), ca, usableCertificate, usableKey);
+        PemFiles files = new PemFiles(policy(), ca, usableCertificate, usableKey);
         if (problems.isEmpty()) {
-          return new Mtls(this, files, policy()).start();
+          return new Mtls(this, files).start();
         }
         files.load(null);
       } catch (UnusableException e) {
@@ -446,7 +460,7 @@ public final class Mtls implements AutoCloseable {
       if (ca == null && !publicRoots) {
         problems.add("tls_ca_file_required (or publicRoots(), to trust every public authority)");
       }
-      if (serverName != null && !Policy.isAddress(serverName)) {
+      if (serverName != null && !ServerName.isAddress(serverName)) {
         try {
           new SNIHostName(serverName);
         } catch (IllegalArgumentException e) {

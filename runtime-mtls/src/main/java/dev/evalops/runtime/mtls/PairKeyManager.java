@@ -24,11 +24,13 @@ final class PairKeyManager extends X509ExtendedKeyManager {
 
   private @Nullable String choose(Principal @Nullable [] issuers, @Nullable String... keyTypes) {
     CertifiedKey pair = pairs.get().get(0);
-    boolean typeFits = Arrays.asList(keyTypes).contains(pair.leaf().getPublicKey().getAlgorithm());
+    boolean typeFits =
+        Arrays.asList(keyTypes).contains(pair.leaf().getPublicKey().getAlgorithm());
     return typeFits && issuedByOneOf(issuers, pair.chain()) ? pair.alias() : null;
   }
 
-  private static boolean issuedByOneOf(Principal @Nullable [] issuers, List<X509Certificate> chain) {
+  private static boolean issuedByOneOf(
+      Principal @Nullable [] issuers, List<X509Certificate> chain) {
     if (issuers == null || issuers.length == 0) {
       return true;
     }

@@ -44,9 +44,11 @@ final class Pem {
     for (Block block : blocks(text)) {
       if (block.label.equals("CERTIFICATE") || block.label.equals("X509 CERTIFICATE")) {
         try {
-          certificates.add((X509Certificate) factory.generateCertificate(new ByteArrayInputStream(block.der())));
+          certificates.add(
+              (X509Certificate) factory.generateCertificate(new ByteArrayInputStream(block.der())));
         } catch (CertificateException e) {
-          throw new GeneralSecurityException("certificate " + (certificates.size() + 1) + " cannot be decoded", e);
+          throw new GeneralSecurityException(
+              "certificate " + (certificates.size() + 1) + " cannot be decoded", e);
         }
       }
     }
@@ -57,27 +59,30 @@ final class Pem {
   }
 
   /** The first private key in the text, which must be the one of the certificate. */
-  static PrivateKey privateKey(String text, X509Certificate certificate) throws GeneralSecurityException {
+  static PrivateKey privateKey(String text, X509Certificate certificate)
+      throws GeneralSecurityException {
     Block block = privateKeyBlock(text);
     if (block.encrypted) {
       throw new GeneralSecurityException(
           "the private key is encrypted; store it without a passphrase (openssl pkey -in … -out …)");
     }
     PublicKey publicKey = certificate.getPublicKey();
-    byte[] pkcs8 =
-        switch (block.label) {
-          case "PRIVATE KEY" -> block.der();
-          case "RSA PRIVATE KEY", "EC PRIVATE KEY" -> pkcs8(publicKey, block.der());
-          default -> throw new GeneralSecurityException(
-              "a " + block.label + " block is not supported; use PKCS#8, PKCS#1 or SEC1");
-        };
+    byte[] pkcs8 = switch (block.label) {
+      case "PRIVATE KEY" -> block.der();
+      case "RSA PRIVATE KEY", "EC PRIVATE KEY" -> pkcs8(publicKey, block.der());
+      default ->
+        throw new GeneralSecurityException(
+            "a " + block.label + " block is not supported; use PKCS#8, PKCS#1 or SEC1");
+    };
     String algorithm = publicKey.getAlgorithm();
     PrivateKey key;
     try {
       key = KeyFactory.getInstance(algorithm).generatePrivate(new PKCS8EncodedKeySpec(pkcs8));
     } catch (GeneralSecurityException e) {
       throw new GeneralSecurityException(
-          "the private key is damaged or does not belong to the certificate, whose key is of type " + algorithm, e);
+          "the private key is damaged or does not belong to the certificate, whose key is of type "
+              + algorithm,
+          e);
     }
     if (!belongTogether(key, publicKey)) {
       throw new GeneralSecurityException("the private key does not belong to the certificate");
@@ -94,17 +99,18 @@ final class Pem {
     throw new GeneralSecurityException("no PRIVATE KEY block; PEM is needed, not DER or PKCS#12");
   }
 
-  private static boolean belongTogether(PrivateKey key, PublicKey publicKey) throws GeneralSecurityException {
+  private static boolean belongTogether(PrivateKey key, PublicKey publicKey)
+      throws GeneralSecurityException {
     if (key instanceof RSAKey mine && publicKey instanceof RSAKey theirs) {
       return mine.getModulus().equals(theirs.getModulus());
     }
-    String algorithm =
-        switch (publicKey.getAlgorithm()) {
-          case "EC" -> "SHA256withECDSA";
-          case "EdDSA" -> "EdDSA";
-          default -> throw new GeneralSecurityException(
-              "a key of type " + publicKey.getAlgorithm() + " is not supported; use RSA, EC or Ed25519");
-        };
+    String algorithm = switch (publicKey.getAlgorithm()) {
+      case "EC" -> "SHA256withECDSA";
+      case "EdDSA" -> "EdDSA";
+      default ->
+        throw new GeneralSecurityException("a key of type " + publicKey.getAlgorithm()
+            + " is not supported; use RSA, EC or Ed25519");
+    };
     byte[] probe = {1, 2, 3};
     Signature signature = Signature.getInstance(algorithm);
     try {
@@ -124,7 +130,8 @@ final class Pem {
     String label = null;
     boolean encrypted = false;
     StringBuilder base64 = new StringBuilder();
-    String start = text.startsWith(BYTE_ORDER_MARK) ? text.substring(BYTE_ORDER_MARK.length()) : text;
+    String start =
+        text.startsWith(BYTE_ORDER_MARK) ? text.substring(BYTE_ORDER_MARK.length()) : text;
     for (String raw : start.split("\\R", -1)) {
       String line = raw.strip();
       if (label == null) {
@@ -137,7 +144,8 @@ final class Pem {
         }
         blocks.add(new Block(label, encrypted, base64.toString()));
         label = null;
-      } else if (line.indexOf(':') >= 0) { // "Proc-Type: 4,ENCRYPTED" of the traditional form (RFC 1421)
+      } else if (line.indexOf(':')
+          >= 0) { // "Proc-Type: 4,ENCRYPTED" of the traditional form (RFC 1421)
         encrypted |= line.startsWith("Proc-Type:") && line.endsWith("ENCRYPTED");
       } else {
         base64.append(line);
@@ -150,7 +158,9 @@ final class Pem {
   }
 
   private static @Nullable String label(String line, String marker) {
-    return line.startsWith(marker) && line.endsWith(DASHES) && line.length() > marker.length() + DASHES.length()
+    return line.startsWith(marker)
+            && line.endsWith(DASHES)
+            && line.length() > marker.length() + DASHES.length()
         ? line.substring(marker.length(), line.length() - DASHES.length())
         : null;
   }
@@ -160,7 +170,8 @@ final class Pem {
    * algorithm and the curve are those of the certificate's public key; with another one the key would not belong to it.
    */
   private static byte[] pkcs8(PublicKey publicKey, byte[] key) {
-    ByteBuffer info = ByteBuffer.wrap(publicKey.getEncoded()); // SEQUENCE { AlgorithmIdentifier, BIT STRING }
+    ByteBuffer info =
+        ByteBuffer.wrap(publicKey.getEncoded()); // SEQUENCE { AlgorithmIdentifier, BIT STRING }
     enter(info);
     int begin = info.position();
     int length = enter(info);

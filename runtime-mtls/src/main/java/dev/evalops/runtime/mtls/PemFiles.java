@@ -33,7 +33,11 @@ import org.jspecify.annotations.Nullable;
  * @param ca the authorities that issue the peer's certificates
  * @param certificate ours, set together with the key
  */
-record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @Nullable Path key) {
+record PemFiles(
+    Policy policy,
+    @Nullable Path ca,
+    @Nullable Path certificate,
+    @Nullable Path key) {
   /** How long a session can be resumed without a new look at the certificates. */
   private static final int SESSION_SECONDS = 3600;
 
@@ -51,7 +55,11 @@ record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @
   /** A file's text, or why it could not be read. */
   private record Read(Path path, String text, @Nullable String problem) {}
 
-  private record Contents(@Nullable Read ca, @Nullable Read certificate, @Nullable Read key, String digest) {}
+  private record Contents(
+      @Nullable Read ca,
+      @Nullable Read certificate,
+      @Nullable Read key,
+      String digest) {}
 
   /**
    * Reads the files.
@@ -126,8 +134,12 @@ record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @
       SSLContext context = SSLContext.getInstance("TLSv1.3");
       // An empty list, unlike null, keeps the JDK from loading its own roots.
       context.init(
-          pair == null ? new KeyManager[0] : new KeyManager[] {new PairKeyManager(() -> List.of(pair))},
-          trust == null ? new TrustManager[0] : new TrustManager[] {trust},
+          pair == null
+              ? new KeyManager[0]
+              : new KeyManager[] {new PairKeyManager(() -> List.of(pair))},
+          trust == null
+              ? new TrustManager[0]
+              : new TrustManager[] {new PolicyTrustManager(() -> trust, policy)},
           null);
       context.getClientSessionContext().setSessionTimeout(SESSION_SECONDS);
       context.getServerSessionContext().setSessionTimeout(SESSION_SECONDS);
@@ -138,11 +150,12 @@ record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @
   }
 
   private @Nullable X509ExtendedTrustManager trust(@Nullable Read read, List<String> problems) {
-    if (read == null && !client) {
+    if (read == null && !policy.isClient()) {
       return null;
     }
     if (read != null && read.problem != null) {
-      problems.add((client ? "read_server_ca: " : "read_client_ca: ") + read.path + ": " + read.problem);
+      problems.add((policy.isClient() ? "read_server_ca: " : "read_client_ca: ") + read.path + ": "
+          + read.problem);
       return null;
     }
     try {
@@ -165,7 +178,8 @@ record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @
       }
       throw new IllegalStateException("this JDK has no X509ExtendedTrustManager");
     } catch (GeneralSecurityException e) {
-      problems.add((client ? "parse_server_ca: " : "parse_client_ca: ") + ca + ": " + e.getMessage());
+      problems.add((policy.isClient() ? "parse_server_ca: " : "parse_client_ca: ") + ca + ": "
+          + e.getMessage());
       return null;
     }
   }
@@ -176,7 +190,7 @@ record PemFiles(boolean client, @Nullable Path ca, @Nullable Path certificate, @
     if (readCertificate == null || readKey == null) {
       return null;
     }
-    String code = client ? "load_client_keypair: " : "load_server_keypair: ";
+    String code = policy.isClient() ? "load_client_keypair: " : "load_server_keypair: ";
     boolean readable = true;
     for (Read read : new Read[] {readCertificate, readKey}) {
       if (read.problem != null) {

@@ -24,8 +24,18 @@ record Policy(Side side, @Nullable String serverName, ClientAuth clientAuth) {
   }
 
   /** The host that the peer must prove to be. */
-  @Nullable String peerHost(@Nullable String host) {
+  @Nullable
+  String peerHost(@Nullable String host) {
     return serverName == null ? host : serverName;
+  }
+
+  /** Changes the parameters and gives them back; for connections of our own context. */
+  SSLParameters applyWithin(SSLParameters parameters) {
+    apply(parameters);
+    if (isClient()) {
+      parameters.setEndpointIdentificationAlgorithm(""); // our trust manager checks the name
+    }
+    return parameters;
   }
 
   /** Changes the parameters and gives them back. */
@@ -48,10 +58,6 @@ record Policy(Side side, @Nullable String serverName, ClientAuth clientAuth) {
 
   /** For the SNI extension, which knows no IP addresses (RFC 6066 section 3). */
   private static List<SNIServerName> serverNames(String name) {
-    return isAddress(name) ? List.of() : List.of(new SNIHostName(name));
-  }
-
-  static boolean isAddress(String name) {
-    return name.indexOf(':') >= 0 || name.matches("[0-9.]+");
+    return ServerName.isAddress(name) ? List.of() : List.of(new SNIHostName(name));
   }
 }

@@ -28,7 +28,7 @@ final class PolicyEngine extends SSLEngine {
   }
 
   private void enforce() {
-    engine.setSSLParameters(policy.apply(engine.getSSLParameters()));
+    engine.setSSLParameters(policy.applyWithin(engine.getSSLParameters()));
   }
 
   @Override
@@ -64,7 +64,8 @@ final class PolicyEngine extends SSLEngine {
   }
 
   @Override
-  public SSLEngineResult wrap(ByteBuffer[] sources, int offset, int length, ByteBuffer target) throws SSLException {
+  public SSLEngineResult wrap(ByteBuffer[] sources, int offset, int length, ByteBuffer target)
+      throws SSLException {
     return engine.wrap(sources, offset, length, target);
   }
 
@@ -191,7 +192,8 @@ final class PolicyEngine extends SSLEngine {
   }
 
   @Override
-  public @Nullable BiFunction<SSLEngine, List<String>, String> getHandshakeApplicationProtocolSelector() {
+  public @Nullable BiFunction<SSLEngine, List<String>, String>
+      getHandshakeApplicationProtocolSelector() {
     return engine.getHandshakeApplicationProtocolSelector();
   }
 }

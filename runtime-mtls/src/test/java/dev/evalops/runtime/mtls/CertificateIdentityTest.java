@@ -55,17 +55,25 @@ class CertificateIdentityTest {
         .isNotEqualTo(CertificateIdentity.commonName("svc.internal"))
         .isNotEqualTo(CertificateIdentity.email("svc.internal"))
         .isEqualTo(CertificateIdentity.dns("SVC.internal"));
-    assertThat(CertificateIdentity.uri("spiffe://Prod")).isNotEqualTo(CertificateIdentity.uri("spiffe://prod"));
+    assertThat(CertificateIdentity.uri("spiffe://Prod"))
+        .isNotEqualTo(CertificateIdentity.uri("spiffe://prod"));
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"cn:billing", "dns:svc.internal", "uri:spiffe://prod/ns/a:b", "email:ops@acme.example"})
+  @ValueSource(
+      strings = {
+        "cn:billing",
+        "dns:svc.internal",
+        "uri:spiffe://prod/ns/a:b",
+        "email:ops@acme.example"
+      })
   void parsesWhatItPrints(String text) {
     assertThat(CertificateIdentity.parse(" " + text + "\n")).hasToString(text);
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"", " ", "svc.internal", "dns:", "dns: ", ":svc", "DNS:svc", "ip:10.0.0.1"})
+  @ValueSource(
+      strings = {"", " ", "svc.internal", "dns:", "dns: ", ":svc", "DNS:svc", "ip:10.0.0.1"})
   void refusesAnIdentityWithoutKindOrValue(String text) {
     assertThatIllegalArgumentException().isThrownBy(() -> CertificateIdentity.parse(text));
   }

@@ -67,7 +67,8 @@ final class Keys {
   static String sec1(KeyPair ec) throws IOException {
     ECPrivateKey key = (ECPrivateKey) ec.getPrivate();
     BigInteger order = key.getParams().getOrder();
-    SubjectPublicKeyInfo publicKey = SubjectPublicKeyInfo.getInstance(ec.getPublic().getEncoded());
+    SubjectPublicKeyInfo publicKey =
+        SubjectPublicKeyInfo.getInstance(ec.getPublic().getEncoded());
     ASN1Encodable curve = publicKey.getAlgorithm().getParameters();
     byte[] der = new org.bouncycastle.asn1.sec.ECPrivateKey(
             order.bitLength(), key.getS(), publicKey.getPublicKeyData(), curve)
@@ -99,7 +100,9 @@ final class Keys {
   static String encryptedTraditional(KeyPair rsa) throws IOException {
     return write(new JcaMiscPEMGenerator(
         rsa.getPrivate(),
-        new JcePEMEncryptorBuilder("AES-128-CBC").setProvider(BOUNCY_CASTLE).build("secret".toCharArray())));
+        new JcePEMEncryptorBuilder("AES-128-CBC")
+            .setProvider(BOUNCY_CASTLE)
+            .build("secret".toCharArray())));
   }
 
   private static String write(PemObjectGenerator generator) throws IOException {

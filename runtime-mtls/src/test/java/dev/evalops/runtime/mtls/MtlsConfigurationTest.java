@@ -19,7 +19,8 @@ class MtlsConfigurationTest {
   private final TestCa authority = TestCa.create();
   private final Issued issued = authority.issue("svc");
 
-  @TempDir Path dir;
+  @TempDir
+  Path dir;
 
   private Path ca;
   private Path cert;
@@ -42,13 +43,16 @@ class MtlsConfigurationTest {
 
   private static void refuses(Mtls.Builder<?> builder, String message) {
     assertThatIllegalArgumentException().isThrownBy(builder::build).withMessage(message);
-    assertThatIllegalArgumentException().isThrownBy(builder::buildIfConfigured).withMessage(message);
+    assertThatIllegalArgumentException()
+        .isThrownBy(builder::buildIfConfigured)
+        .withMessage(message);
   }
 
   @Test
   void givesNone_whenNothingIsConfigured() {
     assertThat(client().buildIfConfigured()).isEmpty();
-    assertThat(client().ca("").certificate(" ", "").serverName("\t").publicRoots().buildIfConfigured())
+    assertThat(
+            client().ca("").certificate(" ", "").serverName("\t").publicRoots().buildIfConfigured())
         .isEmpty();
     assertThat(client().ca((String) null).certificate((String) null, null).buildIfConfigured())
         .isEmpty();
@@ -77,7 +81,8 @@ class MtlsConfigurationTest {
   @Test
   void refusesAServerWhoseClientCaComesFromAnUnsetVariable() {
     refuses(server().certificate(cert, key).requireClients(""), "tls_client_ca_file_required");
-    refuses(server().certificate(cert, key).wantClients((String) null), "tls_client_ca_file_required");
+    refuses(
+        server().certificate(cert, key).wantClients((String) null), "tls_client_ca_file_required");
   }
 
   @Test
@@ -97,8 +102,11 @@ class MtlsConfigurationTest {
   void namesFilesThatCannotBeRead() {
     Path none = dir.resolve("none");
     refuses(client().ca(none), "read_server_ca: " + none + ": no such file");
-    refuses(server().certificate(cert, key).requireClients(none), "read_client_ca: " + none + ": no such file");
-    refuses(client().ca(ca).certificate(none, key), "load_client_keypair: " + none + ": no such file");
+    refuses(
+        server().certificate(cert, key).requireClients(none),
+        "read_client_ca: " + none + ": no such file");
+    refuses(
+        client().ca(ca).certificate(none, key), "load_client_keypair: " + none + ": no such file");
     refuses(server().certificate(cert, none), "load_server_keypair: " + none + ": no such file");
     refuses(client().ca(dir), "read_server_ca: " + dir + ": Is a directory");
   }
@@ -108,7 +116,8 @@ class MtlsConfigurationTest {
     Path text = writeString(dir.resolve("text"), "hello");
     String noBlock = ": no CERTIFICATE block; PEM is needed, not DER or PKCS#12";
     refuses(client().ca(text), "parse_server_ca: " + text + noBlock);
-    refuses(server().certificate(cert, key).wantClients(text), "parse_client_ca: " + text + noBlock);
+    refuses(
+        server().certificate(cert, key).wantClients(text), "parse_client_ca: " + text + noBlock);
     refuses(client().ca(ca).certificate(text, key), "load_client_keypair: " + text + noBlock);
     Path other = writeString(dir.resolve("other.key"), Keys.pkcs8(Keys.ec()));
     refuses(
@@ -121,7 +130,8 @@ class MtlsConfigurationTest {
     Path none = dir.resolve("none");
     refuses(
         client().ca(none).certificate(null, key).serverName("not a name"),
-        "tls_cert_file_required; tls_server_name_invalid: not a name; read_server_ca: " + none + ": no such file");
+        "tls_cert_file_required; tls_server_name_invalid: not a name; read_server_ca: " + none
+            + ": no such file");
     refuses(
         server().certificate(none, dir.resolve("too")).requireClients(none),
         "read_client_ca: " + none + ": no such file; load_server_keypair: " + none
@@ -130,7 +140,8 @@ class MtlsConfigurationTest {
 
   @Test
   void takesPathsAndStringsWithWhiteSpaceAround() {
-    try (Mtls tls = client().ca(" " + ca + "\n").certificate(cert + " ", " " + key).build()) {
+    try (Mtls tls =
+        client().ca(" " + ca + "\n").certificate(cert + " ", " " + key).build()) {
       assertThat(tls.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
     }
   }
@@ -148,9 +159,15 @@ class MtlsConfigurationTest {
   void refusesUseOnTheWrongSide() throws Exception {
     try (Mtls server = server().certificate(cert, key).build();
         Mtls client = client().ca(ca).build()) {
-      assertThatIllegalStateException().isThrownBy(server::httpClient).withMessageContaining("Mtls.client()");
-      assertThatIllegalStateException().isThrownBy(server::trustManager).withMessage("no CA is configured");
-      assertThatIllegalStateException().isThrownBy(client::keyManager).withMessage("no certificate is configured");
+      assertThatIllegalStateException()
+          .isThrownBy(server::httpClient)
+          .withMessageContaining("Mtls.client()");
+      assertThatIllegalStateException()
+          .isThrownBy(server::trustManager)
+          .withMessage("no CA is configured");
+      assertThatIllegalStateException()
+          .isThrownBy(client::keyManager)
+          .withMessage("no certificate is configured");
       assertThatIllegalArgumentException()
           .isThrownBy(() -> client.sslContext().createSSLEngine().setUseClientMode(false))
           .withMessageContaining("Mtls.server()");
@@ -161,7 +178,8 @@ class MtlsConfigurationTest {
           .isInstanceOf(UnsupportedOperationException.class);
       assertThatThrownBy(() -> client.sslContext().getServerSocketFactory())
           .isInstanceOf(UnsupportedOperationException.class);
-      assertThatThrownBy(() -> client.sslContext().init(null, null, null)).hasMessageContaining("made from files");
+      assertThatThrownBy(() -> client.sslContext().init(null, null, null))
+          .hasMessageContaining("made from files");
     }
   }
 
@@ -177,7 +195,8 @@ class MtlsConfigurationTest {
 
   @Test
   void neverPrintsTheKey() {
-    CertifiedKey pair = new CertifiedKey("alias", issued.keys().getPrivate(), List.of(issued.leaf()));
+    CertifiedKey pair =
+        new CertifiedKey("alias", issued.keys().getPrivate(), List.of(issued.leaf()));
     assertThat(pair).hasToString("CertifiedKey[CN=svc]");
   }
 }

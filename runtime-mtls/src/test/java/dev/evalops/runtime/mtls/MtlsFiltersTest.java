@@ -34,8 +34,9 @@ import org.junit.jupiter.api.io.TempDir;
 class MtlsFiltersTest {
   private static final String REQUIRED =
       "{\"error\":{\"code\":\"client_certificate_required\",\"message\":\"a verified client certificate is required\"}}\n";
-  private static final String NOT_ALLOWED = "{\"error\":{\"code\":\"client_certificate_identity_not_allowed\","
-      + "\"message\":\"the client certificate's identity is not allowed\"}}\n";
+  private static final String NOT_ALLOWED =
+      "{\"error\":{\"code\":\"client_certificate_identity_not_allowed\","
+          + "\"message\":\"the client certificate's identity is not allowed\"}}\n";
 
   private final TestCa authority = TestCa.create();
   private final Issued issued = authority
@@ -44,7 +45,8 @@ class MtlsFiltersTest {
       .uri("spiffe://prod/billing")
       .issue();
 
-  @TempDir Path dir;
+  @TempDir
+  Path dir;
 
   private Mtls server;
   private Mtls client;
@@ -55,12 +57,16 @@ class MtlsFiltersTest {
     Path ca = writeString(dir.resolve("ca"), authority.pem());
     Issued serverPair = authority.issue("server");
     server = Mtls.server()
-        .certificate(writeString(dir.resolve("s.crt"), serverPair.chainPem()), writeString(dir.resolve("s.key"), serverPair.keyPem()))
+        .certificate(
+            writeString(dir.resolve("s.crt"), serverPair.chainPem()),
+            writeString(dir.resolve("s.key"), serverPair.keyPem()))
         .wantClients(ca)
         .reloadEvery(Duration.ZERO)
         .build();
     client = Mtls.client()
-        .certificate(writeString(dir.resolve("c.crt"), issued.chainPem()), writeString(dir.resolve("c.key"), issued.keyPem()))
+        .certificate(
+            writeString(dir.resolve("c.crt"), issued.chainPem()),
+            writeString(dir.resolve("c.key"), issued.keyPem()))
         .ca(ca)
         .reloadEvery(Duration.ZERO)
         .build();
@@ -84,12 +90,15 @@ class MtlsFiltersTest {
     exchange.close();
   }
 
-  private HttpResponse<String> call(HttpClient caller, String method, HttpHandler handler, Filter... filters)
-      throws Exception {
-    try (TestServer http = new TestServer(new HttpsConfigurator(server.sslContext()), handler, filters)) {
+  private HttpResponse<String> call(
+      HttpClient caller, String method, HttpHandler handler, Filter... filters) throws Exception {
+    try (TestServer http =
+        new TestServer(new HttpsConfigurator(server.sslContext()), handler, filters)) {
       HttpRequest request = HttpRequest.newBuilder(http.uri())
           .timeout(Duration.ofSeconds(20))
-          .method(method, method.equals("POST") ? BodyPublishers.ofString("{}") : BodyPublishers.noBody())
+          .method(
+              method,
+              method.equals("POST") ? BodyPublishers.ofString("{}") : BodyPublishers.noBody())
           .build();
       return caller.send(request, BodyHandlers.ofString());
     }
@@ -110,30 +119,40 @@ class MtlsFiltersTest {
   void letsAVerifiedCertificateThrough_andTellsItsNames() throws Exception {
     HttpResponse<String> response = get(client, MtlsFilters.requireVerified());
     assertThat(response.statusCode()).isEqualTo(200);
-    assertThat(response.body()).isEqualTo("cn:svc.internal dns:billing.internal uri:spiffe://prod/billing");
+    assertThat(response.body())
+        .isEqualTo("cn:svc.internal dns:billing.internal uri:spiffe://prod/billing");
   }
 
   @Test
   void refusesAClientWithoutACertificate() throws Exception {
     isRefusal(get(nobody, MtlsFilters.requireVerified()), REQUIRED);
-    isRefusal(get(nobody, MtlsFilters.requireIdentity(CertificateIdentity.dns("billing.internal"))), REQUIRED);
     isRefusal(
-        call(nobody.httpClient(), "POST", MtlsFiltersTest::names, MtlsFilters.requireVerified()), REQUIRED);
-    isRefusal(call(nobody.httpClient(), "HEAD", MtlsFiltersTest::names, MtlsFilters.requireVerified()), "");
+        get(nobody, MtlsFilters.requireIdentity(CertificateIdentity.dns("billing.internal"))),
+        REQUIRED);
+    isRefusal(
+        call(nobody.httpClient(), "POST", MtlsFiltersTest::names, MtlsFilters.requireVerified()),
+        REQUIRED);
+    isRefusal(
+        call(nobody.httpClient(), "HEAD", MtlsFiltersTest::names, MtlsFilters.requireVerified()),
+        "");
   }
 
   @Test
   void letsOneOfTheAllowedIdentitiesThrough() throws Exception {
     Filter filter = MtlsFilters.requireIdentity(
-        CertificateIdentity.dns("other.internal"), CertificateIdentity.uri("spiffe://prod/billing"));
+        CertificateIdentity.dns("other.internal"),
+        CertificateIdentity.uri("spiffe://prod/billing"));
     assertThat(get(client, filter).statusCode()).isEqualTo(200);
   }
 
   @Test
   void refusesOtherIdentities_andDoesNotTakeACommonNameForADnsName() throws Exception {
-    isRefusal(get(client, MtlsFilters.requireIdentity(CertificateIdentity.dns("svc.internal"))), NOT_ALLOWED);
-    assertThat(get(client, MtlsFilters.requireIdentity(CertificateIdentity.commonName("svc.internal")))
-            .statusCode())
+    isRefusal(
+        get(client, MtlsFilters.requireIdentity(CertificateIdentity.dns("svc.internal"))),
+        NOT_ALLOWED);
+    assertThat(
+            get(client, MtlsFilters.requireIdentity(CertificateIdentity.commonName("svc.internal")))
+                .statusCode())
         .isEqualTo(200);
   }
 
@@ -148,8 +167,9 @@ class MtlsFiltersTest {
 
   @Test
   void seesTheCertificateThroughAWrappedExchange() throws Exception {
-    HttpHandler guarded = exchange ->
-        new Filter.Chain(List.of(MtlsFilters.requireVerified()), MtlsFiltersTest::names).doFilter(exchange);
+    HttpHandler guarded =
+        exchange -> new Filter.Chain(List.of(MtlsFilters.requireVerified()), MtlsFiltersTest::names)
+            .doFilter(exchange);
     HttpHandler wrapping = exchange -> guarded.handle(new WrappedExchange(exchange));
     assertThat(call(client.httpClient(), "GET", wrapping).body()).startsWith("cn:svc.internal");
     isRefusal(call(nobody.httpClient(), "GET", wrapping), REQUIRED);
@@ -157,13 +177,19 @@ class MtlsFiltersTest {
 
   @Test
   void refusesEveryoneOnAPlainServer() throws Exception {
-    HttpServer plain = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
-    plain.createContext("/", MtlsFiltersTest::names).getFilters().add(MtlsFilters.requireVerified());
+    HttpServer plain =
+        HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+    plain
+        .createContext("/", MtlsFiltersTest::names)
+        .getFilters()
+        .add(MtlsFilters.requireVerified());
     plain.start();
     try {
       URI uri = URI.create("http://localhost:" + plain.getAddress().getPort());
       isRefusal(
-          HttpClient.newHttpClient().send(HttpRequest.newBuilder(uri).build(), BodyHandlers.ofString()), REQUIRED);
+          HttpClient.newHttpClient()
+              .send(HttpRequest.newBuilder(uri).build(), BodyHandlers.ofString()),
+          REQUIRED);
     } finally {
       plain.stop(0);
     }
@@ -171,7 +197,8 @@ class MtlsFiltersTest {
 
   @Test
   void decidesWithoutAnExchange() {
-    CertificateRule rule = CertificateRule.anyOf(Collections.singleton(CertificateIdentity.dns("billing.internal")));
+    CertificateRule rule =
+        CertificateRule.anyOf(Collections.singleton(CertificateIdentity.dns("billing.internal")));
     assertThat(rule.decide(issued.leaf()).allowed()).isTrue();
     assertThat(rule.decide(issued.leaf()).identities()).hasSize(3);
     CertificateRule.Decision refused = rule.decide(authority.issue("other").leaf());

@@ -19,14 +19,14 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.stream.Stream;
 import javax.net.ssl.HttpsURLConnection;
+import javax.net.ssl.KeyManager;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLHandshakeException;
 import javax.net.ssl.SSLParameters;
 import javax.net.ssl.SSLSocket;
+import javax.net.ssl.TrustManager;
 import javax.net.ssl.X509ExtendedKeyManager;
 import javax.net.ssl.X509ExtendedTrustManager;
-import javax.net.ssl.KeyManager;
-import javax.net.ssl.TrustManager;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -35,7 +35,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 class MtlsHandshakeTest {
   private final TestCa authority = TestCa.create();
 
-  @TempDir Path dir;
+  @TempDir
+  Path dir;
 
   private int files;
 
@@ -91,7 +92,8 @@ class MtlsHandshakeTest {
   @MethodSource
   void connectsWithEveryKindOfKey(KeyPair keys) throws Exception {
     Path ca = file(authority.pem());
-    try (Mtls server = server(authority.issue("server", keys)).requireClients(ca).build();
+    try (Mtls server =
+            server(authority.issue("server", keys)).requireClients(ca).build();
         Mtls client = client(authority.issue("client", keys)).build();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(client.httpClient(), http.uri())).isEqualTo("CN=client sni=localhost TLSv1.3");
@@ -127,7 +129,8 @@ class MtlsHandshakeTest {
     try (Mtls server = server(TestCa.create().issue("server")).build();
         Mtls client = anonymous().build();
         TestServer http = new TestServer(server.sslContext())) {
-      refusedByTheClient(client.httpClient(), http.uri(), "unable to find valid certification path");
+      refusedByTheClient(
+          client.httpClient(), http.uri(), "unable to find valid certification path");
     }
   }
 
@@ -168,13 +171,15 @@ class MtlsHandshakeTest {
 
   @Test
   void checksAndSendsTheServerName_insteadOfTheHostOfTheUrl() throws Exception {
-    Issued issued = authority.request("CN=server", Keys.ec()).dns("svc.internal").issue();
+    Issued issued =
+        authority.request("CN=server", Keys.ec()).dns("svc.internal").issue();
     try (Mtls server = server(issued).build();
         Mtls client = anonymous().serverName("svc.internal").build();
         Mtls other = anonymous().serverName("other.internal").build();
         TestServer http = new TestServer(server.sslContext())) {
       for (String host : new String[] {"localhost", "127.0.0.1"}) {
-        assertThat(get(client.httpClient(), http.uri(host))).isEqualTo("nobody sni=svc.internal TLSv1.3");
+        assertThat(get(client.httpClient(), http.uri(host)))
+            .isEqualTo("nobody sni=svc.internal TLSv1.3");
         refusedByTheClient(other.httpClient(), http.uri(host), "other.internal");
       }
     }
@@ -275,7 +280,8 @@ class MtlsHandshakeTest {
     try (Mtls server = server().build();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(careless("TLSv1.3"), http.uri())).startsWith("nobody");
-      assertThatThrownBy(() -> get(careless("TLSv1.2"), http.uri())).isInstanceOf(SSLHandshakeException.class);
+      assertThatThrownBy(() -> get(careless("TLSv1.2"), http.uri()))
+          .isInstanceOf(SSLHandshakeException.class);
     }
   }
 
@@ -285,9 +291,11 @@ class MtlsHandshakeTest {
     try (Mtls server = server().build();
         Mtls client = anonymous().build()) {
       old.init(new KeyManager[] {server.keyManager()}, new TrustManager[0], null);
-      try (TestServer http = new TestServer(new HttpsConfigurator(old), TestServer::describeClient)) {
+      try (TestServer http =
+          new TestServer(new HttpsConfigurator(old), TestServer::describeClient)) {
         assertThat(get(careless("TLSv1.2"), http.uri())).startsWith("nobody");
-        assertThatThrownBy(() -> get(client.httpClient(), http.uri())).isInstanceOf(SSLHandshakeException.class);
+        assertThatThrownBy(() -> get(client.httpClient(), http.uri()))
+            .isInstanceOf(SSLHandshakeException.class);
       }
     }
   }
@@ -317,7 +325,9 @@ class MtlsHandshakeTest {
 
   @Test
   void keepsItsPolicy_inAClientThatIsGivenTheContextAlone() throws Exception {
-    try (Mtls server = server(authority.request("CN=server", Keys.ec()).dns("other").issue()).build();
+    try (Mtls server = server(
+                authority.request("CN=server", Keys.ec()).dns("other").issue())
+            .build();
         Mtls client = anonymous().build();
         TestServer http = new TestServer(server.sslContext())) {
       HttpClient plain = HttpClient.newBuilder()
@@ -337,7 +347,8 @@ class MtlsHandshakeTest {
       HttpsURLConnection old = (HttpsURLConnection) http.uri().toURL().openConnection();
       old.setSSLSocketFactory(client.sslContext().getSocketFactory());
       assertThat(old.getInputStream().readAllBytes()).asString().startsWith("CN=client");
-      try (SSLSocket socket = (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+      try (SSLSocket socket = (SSLSocket)
+          client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
         socket.startHandshake();
         assertThat(socket.getSession().getProtocol()).isEqualTo("TLSv1.3");
       }
@@ -351,10 +362,12 @@ class MtlsHandshakeTest {
         Mtls client = anonymous().build();
         Mtls named = anonymous().serverName("other").build();
         TestServer http = new TestServer(server.sslContext())) {
-      try (SSLSocket socket = (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+      try (SSLSocket socket = (SSLSocket)
+          client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
         assertThatThrownBy(socket::startHandshake).isInstanceOf(SSLHandshakeException.class);
       }
-      try (SSLSocket socket = (SSLSocket) named.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
+      try (SSLSocket socket = (SSLSocket)
+          named.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
         socket.startHandshake();
       }
     }
@@ -370,7 +383,8 @@ class MtlsHandshakeTest {
       X509ExtendedTrustManager trust = client.trustManager();
       SSLContext own = SSLContext.getInstance("TLS");
       own.init(new KeyManager[] {keys}, new TrustManager[] {trust}, null);
-      assertThat(get(HttpClient.newBuilder().sslContext(own).build(), http.uri())).startsWith("CN=client");
+      assertThat(get(HttpClient.newBuilder().sslContext(own).build(), http.uri()))
+          .startsWith("CN=client");
     }
   }
 }

@@ -51,7 +51,8 @@ class MtlsReloadTest {
   private final TestCa authority = TestCa.create();
   private final List<Reload> reloads = new ArrayList<>();
 
-  @TempDir Path dir;
+  @TempDir
+  Path dir;
 
   /** The three files of one side. */
   private record Store(Path ca, Path cert, Path key) {
@@ -118,7 +119,8 @@ class MtlsReloadTest {
         Mtls client = client(store("client", authority.issue("client"))).build();
         TestServer http = new TestServer(server.sslContext())) {
       SSLContext context = server.sslContext();
-      assertThat(presented(client, http).getSubjectX500Principal().getName()).isEqualTo("CN=server one");
+      assertThat(presented(client, http).getSubjectX500Principal().getName())
+          .isEqualTo("CN=server one");
 
       files.write(authority, next);
       assertThat(server.reload()).isTrue();
@@ -149,7 +151,11 @@ class MtlsReloadTest {
     KeyPair keys = Keys.rsa();
     Instant end = Instant.now().plus(Duration.ofDays(9));
     Issued first = authority.request("CN=svc", keys).dns("localhost").issue();
-    Issued renewed = authority.request("CN=svc", keys).dns("localhost").valid(Instant.now(), end).issue();
+    Issued renewed = authority
+        .request("CN=svc", keys)
+        .dns("localhost")
+        .valid(Instant.now(), end)
+        .issue();
     Store files = store("server", first);
     FileTime modified = getLastModifiedTime(files.cert);
     try (Mtls server = server(files).build()) {
@@ -203,7 +209,8 @@ class MtlsReloadTest {
       assertThat(presented(client, http)).isEqualTo(good.leaf());
       assertThat(reloads).hasSize(1);
       assertThat(reloads.get(0).problem())
-          .contains("load_server_keypair: " + files.key + ": the private key does not belong to the certificate");
+          .contains("load_server_keypair: " + files.key
+              + ": the private key does not belong to the certificate");
       assertThat(reloads.get(0).notAfter()).contains(good.leaf().getNotAfter().toInstant());
 
       writeString(files.key, next.keyPem());
@@ -227,7 +234,10 @@ class MtlsReloadTest {
       server.reload();
       writeString(files.ca, "");
       server.reload();
-      assertThat(reloads).extracting(reload -> reload.problem().orElseThrow()).hasSize(3).doesNotHaveDuplicates();
+      assertThat(reloads)
+          .extracting(reload -> reload.problem().orElseThrow())
+          .hasSize(3)
+          .doesNotHaveDuplicates();
       assertThat(presented(client, http)).isEqualTo(good.leaf());
 
       files.write(authority, good);
@@ -265,7 +275,9 @@ class MtlsReloadTest {
         assertThat(exchange(socket)).contains("CN=client");
       }
       try (SSLSocket socket = connect(client, http)) {
-        assertThat(socket.getSession().getCreationTime()).as("a resumed session").isEqualTo(first);
+        assertThat(socket.getSession().getCreationTime())
+            .as("a resumed session")
+            .isEqualTo(first);
         assertThat(exchange(socket)).contains("CN=client");
       }
 
@@ -292,15 +304,18 @@ class MtlsReloadTest {
       }
       writeString(files.ca, TestCa.create().pem());
       assertThat(client.reload()).isTrue();
-      assertThatThrownBy(() -> connect(client, http)).hasMessageContaining("unable to find valid certification path");
+      assertThatThrownBy(() -> connect(client, http))
+          .hasMessageContaining("unable to find valid certification path");
     }
   }
 
   @Test
   void resumesNoSessionAfterAnHour() throws Exception {
     try (Mtls server = server(store("server", authority.issue("server"))).build()) {
-      assertThat(server.sslContext().getServerSessionContext().getSessionTimeout()).isEqualTo(3600);
-      assertThat(server.sslContext().getClientSessionContext().getSessionTimeout()).isEqualTo(3600);
+      assertThat(server.sslContext().getServerSessionContext().getSessionTimeout())
+          .isEqualTo(3600);
+      assertThat(server.sslContext().getClientSessionContext().getSessionTimeout())
+          .isEqualTo(3600);
     }
   }
 

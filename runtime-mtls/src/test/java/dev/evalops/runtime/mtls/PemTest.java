@@ -46,7 +46,8 @@ class PemTest {
         Arguments.of("P-521 PKCS#8", p521, Keys.pkcs8(p521)),
         Arguments.of("P-521 SEC1", p521, Keys.sec1(p521)),
         Arguments.of("Ed25519 PKCS#8", ed25519, Keys.pkcs8(ed25519)),
-        Arguments.of("Ed25519 with its public key", ed25519, Keys.pem("PRIVATE KEY", withPublicKey)));
+        Arguments.of(
+            "Ed25519 with its public key", ed25519, Keys.pem("PRIVATE KEY", withPublicKey)));
   }
 
   @ParameterizedTest(name = "{0}")
@@ -69,8 +70,9 @@ class PemTest {
   @Test
   void readsKeyAndChainOutOfOneFileWithTextAroundTheBlocks() throws Exception {
     Issued issued = CA.intermediate().issue("svc");
-    String text = ("\u00ef\u00bb\u00bfBag Attributes: localKeyID\n# -----BEGIN CERTIFICATE-----\n\n" + issued.keyPem()
-            + "\n\nsubject=CN: svc\n   \n" + issued.chainPem() + "trailing remark")
+    String text = ("\u00ef\u00bb\u00bfBag Attributes: localKeyID\n# -----BEGIN CERTIFICATE-----\n\n"
+            + issued.keyPem() + "\n\nsubject=CN: svc\n   \n" + issued.chainPem()
+            + "trailing remark")
         .replace("\n", " \t\r\n");
     assertThat(Pem.certificates(text)).hasSize(2).first().isEqualTo(issued.leaf());
     assertThat(Pem.privateKey(text, issued.leaf())).isEqualTo(issued.keys().getPrivate());
@@ -132,11 +134,13 @@ class PemTest {
     String certificate = issued.chainPem();
     assertThatThrownBy(() -> Pem.certificates(certificate.substring(0, certificate.length() / 2)))
         .hasMessage("the CERTIFICATE block has no end");
-    assertThatThrownBy(() -> Pem.certificates(certificate.replace("-----END CERTIFICATE-----\n", "") + certificate))
+    assertThatThrownBy(() ->
+            Pem.certificates(certificate.replace("-----END CERTIFICATE-----\n", "") + certificate))
         .hasMessage("the CERTIFICATE block has no end");
     assertThatThrownBy(() -> Pem.certificates(certificate.replace("MII", "M!I")))
         .hasMessage("the CERTIFICATE block is no valid Base64");
-    assertThatThrownBy(() -> Pem.certificates(certificate + Keys.pem("CERTIFICATE", new byte[] {1, 2, 3})))
+    assertThatThrownBy(() ->
+            Pem.certificates(certificate + Keys.pem("CERTIFICATE", new byte[] {1, 2, 3})))
         .hasMessage("certificate 2 cannot be decoded");
     assertThatThrownBy(() -> Pem.privateKey(Keys.pem("PRIVATE KEY", new byte[40]), issued.leaf()))
         .hasMessageContaining("damaged");
@@ -146,10 +150,12 @@ class PemTest {
   void refusesAFileWithoutTheBlockThatIsNeeded() {
     Issued issued = CA.issue("svc");
     assertThatThrownBy(() -> Pem.certificates("")).hasMessageContaining("no CERTIFICATE block");
-    assertThatThrownBy(() -> Pem.certificates(issued.keyPem())).hasMessageContaining("no CERTIFICATE block");
+    assertThatThrownBy(() -> Pem.certificates(issued.keyPem()))
+        .hasMessageContaining("no CERTIFICATE block");
     assertThatThrownBy(() -> Pem.privateKey(issued.chainPem(), issued.leaf()))
         .hasMessageContaining("no PRIVATE KEY block");
-    assertThatThrownBy(() -> Pem.privateKey(Keys.pem("OPENSSH PRIVATE KEY", new byte[3]), issued.leaf()))
+    assertThatThrownBy(
+            () -> Pem.privateKey(Keys.pem("OPENSSH PRIVATE KEY", new byte[3]), issued.leaf()))
         .hasMessageContaining("OPENSSH PRIVATE KEY block is not supported");
   }
 
@@ -159,6 +165,7 @@ class PemTest {
     String damaged = issued.keyPem().replace("-----END", "!!!\n-----END");
     String body = issued.keyPem().lines().skip(1).findFirst().orElseThrow();
     assertThatThrownBy(() -> Pem.privateKey(damaged, issued.leaf()))
-        .satisfies(e -> assertThat(e.getMessage() + e.getCause()).doesNotContain(body.substring(0, 10)));
+        .satisfies(
+            e -> assertThat(e.getMessage() + e.getCause()).doesNotContain(body.substring(0, 10)));
   }
 }

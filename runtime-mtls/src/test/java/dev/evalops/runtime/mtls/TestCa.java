@@ -30,7 +30,8 @@ final class TestCa {
   private final List<X509Certificate> intermediates;
 
   private TestCa(String name) {
-    certificate = new Request(null, new X500Principal(name), keys).authority().sign(keys.getPrivate());
+    certificate =
+        new Request(null, new X500Principal(name), keys).authority().sign(keys.getPrivate());
     intermediates = List.of();
   }
 
@@ -58,7 +59,10 @@ final class TestCa {
   }
 
   Issued issue(String commonName, KeyPair pair) {
-    return request("CN=" + commonName, pair).dns("localhost").address("127.0.0.1").issue();
+    return request("CN=" + commonName, pair)
+        .dns("localhost")
+        .address("127.0.0.1")
+        .issue();
   }
 
   Request request(String subject, KeyPair pair) {
@@ -147,13 +151,16 @@ final class TestCa {
             pair.getPublic());
         if (!names.isEmpty()) {
           builder.addExtension(
-              Extension.subjectAlternativeName, false, new GeneralNames(names.toArray(new GeneralName[0])));
+              Extension.subjectAlternativeName,
+              false,
+              new GeneralNames(names.toArray(new GeneralName[0])));
         }
         if (authority) {
           builder.addExtension(Extension.basicConstraints, true, new BasicConstraints(true));
         }
         return new JcaX509CertificateConverter()
-            .getCertificate(builder.build(new JcaContentSignerBuilder("SHA256withECDSA").build(issuerKey)));
+            .getCertificate(
+                builder.build(new JcaContentSignerBuilder("SHA256withECDSA").build(issuerKey)));
       } catch (Exception e) {
         throw new AssertionError(e);
       }

@@ -24,7 +24,8 @@ import javax.net.ssl.SSLPeerUnverifiedException;
 /** The JDK's HTTPS server with its stock configurator. It answers with the client's subject and the SNI that it sent. */
 final class TestServer implements AutoCloseable {
   static {
-    System.setProperty("sun.net.httpserver.nodelay", "true"); // or each answer waits 40 ms for Nagle's algorithm
+    System.setProperty(
+        "sun.net.httpserver.nodelay", "true"); // or each answer waits 40 ms for Nagle's algorithm
   }
 
   private final HttpsServer server;
@@ -34,7 +35,8 @@ final class TestServer implements AutoCloseable {
     this(new HttpsConfigurator(context), TestServer::describeClient, filters);
   }
 
-  TestServer(HttpsConfigurator configurator, HttpHandler handler, Filter... filters) throws IOException {
+  TestServer(HttpsConfigurator configurator, HttpHandler handler, Filter... filters)
+      throws IOException {
     server = HttpsServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
     server.setHttpsConfigurator(configurator);
     server.setExecutor(threads);

@@ -44,12 +44,15 @@ import org.jspecify.annotations.Nullable;
  */
 public final class TracingHttpClient extends HttpClient {
   private static final AttributeKey<String> METHOD = AttributeKey.stringKey("http.request.method");
-  private static final AttributeKey<String> METHOD_ORIGINAL = AttributeKey.stringKey("http.request.method_original");
-  private static final AttributeKey<Long> STATUS = AttributeKey.longKey("http.response.status_code");
+  private static final AttributeKey<String> METHOD_ORIGINAL =
+      AttributeKey.stringKey("http.request.method_original");
+  private static final AttributeKey<Long> STATUS =
+      AttributeKey.longKey("http.response.status_code");
   private static final AttributeKey<String> ADDRESS = AttributeKey.stringKey("server.address");
   private static final AttributeKey<Long> PORT = AttributeKey.longKey("server.port");
   private static final AttributeKey<String> URL = AttributeKey.stringKey("url.full");
-  private static final AttributeKey<String> PROTOCOL_VERSION = AttributeKey.stringKey("network.protocol.version");
+  private static final AttributeKey<String> PROTOCOL_VERSION =
+      AttributeKey.stringKey("network.protocol.version");
   private static final AttributeKey<String> ERROR_TYPE = AttributeKey.stringKey("error.type");
 
   private static final Set<String> METHODS =
@@ -73,7 +76,8 @@ public final class TracingHttpClient extends HttpClient {
    * @return the client to use
    */
   public static HttpClient of(HttpClient client, OpenTelemetry openTelemetry) {
-    return new TracingHttpClient(requireNonNull(client, "client"), requireNonNull(openTelemetry, "openTelemetry"));
+    return new TracingHttpClient(
+        requireNonNull(client, "client"), requireNonNull(openTelemetry, "openTelemetry"));
   }
 
   @Override
@@ -94,14 +98,18 @@ public final class TracingHttpClient extends HttpClient {
   }
 
   @Override
-  public <T> CompletableFuture<HttpResponse<T>> sendAsync(HttpRequest request, BodyHandler<T> handler) {
+  public <T> CompletableFuture<HttpResponse<T>> sendAsync(
+      HttpRequest request, BodyHandler<T> handler) {
     return sendAsync(request, handler, null);
   }
 
   @Override
-  @SuppressWarnings({"try", "FutureReturnValueIgnored"}) // the first future is returned, so that its cancel() works
+  @SuppressWarnings({"try", "FutureReturnValueIgnored"
+  }) // the first future is returned, so that its cancel() works
   public <T> CompletableFuture<HttpResponse<T>> sendAsync(
-      HttpRequest request, BodyHandler<T> handler, @Nullable PushPromiseHandler<T> pushPromiseHandler) {
+      HttpRequest request,
+      BodyHandler<T> handler,
+      @Nullable PushPromiseHandler<T> pushPromiseHandler) {
     Span span = start(request);
     CompletableFuture<HttpResponse<T>> answer;
     try (Scope scope = span.makeCurrent()) {
@@ -115,7 +123,11 @@ public final class TracingHttpClient extends HttpClient {
       if (failure == null) {
         answered(span, response);
       } else {
-        failed(span, failure instanceof CompletionException && failure.getCause() != null ? failure.getCause() : failure);
+        failed(
+            span,
+            failure instanceof CompletionException && failure.getCause() != null
+                ? failure.getCause()
+                : failure);
       }
       span.end();
     });
@@ -125,7 +137,8 @@ public final class TracingHttpClient extends HttpClient {
   private Span start(HttpRequest request) {
     URI uri = request.uri();
     boolean known = METHODS.contains(request.method());
-    SpanBuilder span = tracer.spanBuilder(known ? request.method() : "HTTP")
+    SpanBuilder span = tracer
+        .spanBuilder(known ? request.method() : "HTTP")
         .setSpanKind(SpanKind.CLIENT)
         .setAttribute(METHOD, known ? request.method() : "_OTHER")
         .setAttribute(ADDRESS, uri.getHost())
@@ -147,7 +160,8 @@ public final class TracingHttpClient extends HttpClient {
   private static String withoutSecrets(URI uri) {
     String port = uri.getPort() == -1 ? "" : ":" + uri.getPort();
     String path = uri.getRawPath() == null ? "" : uri.getRawPath();
-    return uri.getScheme() + "://" + uri.getHost() + port + path + (uri.getRawQuery() == null ? "" : "?REDACTED");
+    return uri.getScheme() + "://" + uri.getHost() + port + path
+        + (uri.getRawQuery() == null ? "" : "?REDACTED");
   }
 
   private HttpRequest withContext(HttpRequest request) {

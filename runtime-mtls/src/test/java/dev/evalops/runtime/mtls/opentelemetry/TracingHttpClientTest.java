@@ -52,9 +52,8 @@ class TracingHttpClientTest {
   @BeforeEach
   void start() throws IOException {
     telemetry = OpenTelemetrySdk.builder()
-        .setTracerProvider(SdkTracerProvider.builder()
-            .addSpanProcessor(new EndedSpans(spans))
-            .build())
+        .setTracerProvider(
+            SdkTracerProvider.builder().addSpanProcessor(new EndedSpans(spans)).build())
         .setPropagators(ContextPropagators.create(W3CTraceContextPropagator.getInstance()))
         .build();
     server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
@@ -73,7 +72,8 @@ class TracingHttpClientTest {
   }
 
   private void answer(HttpExchange exchange) throws IOException {
-    traceparents.add(List.copyOf(exchange.getRequestHeaders().getOrDefault("traceparent", List.of())));
+    traceparents.add(
+        List.copyOf(exchange.getRequestHeaders().getOrDefault("traceparent", List.of())));
     String path = exchange.getRequestURI().getPath();
     if (path.equals("/slow")) {
       try {
@@ -112,7 +112,8 @@ class TracingHttpClientTest {
   void makesAClientSpanOfACall_belowTheCurrentOne_andSendsItAlong() throws Exception {
     Span parent = telemetry.getTracer("test").spanBuilder("parent").startSpan();
     try (Scope scope = parent.makeCurrent()) {
-      assertThat(client.send(request("/things"), BodyHandlers.discarding()).statusCode()).isEqualTo(204);
+      assertThat(client.send(request("/things"), BodyHandlers.discarding()).statusCode())
+          .isEqualTo(204);
       assertThat(Span.current()).isSameAs(parent);
     }
     SpanData span = ended();
@@ -121,12 +122,14 @@ class TracingHttpClientTest {
     assertThat(span.getParentSpanId()).isEqualTo(parent.getSpanContext().getSpanId());
     assertThat(span.getStatus().getStatusCode()).isEqualTo(StatusCode.UNSET);
     assertThat(traceparents.poll(20, TimeUnit.SECONDS))
-        .containsExactly("00-" + span.getTraceId() + "-" + span.getSpanId() + "-01");
+        .containsExactly("00-" + span.getTraceId() + "-" + span.getSpanId() + "-"
+            + span.getSpanContext().getTraceFlags().asHex());
     assertThat(span.getAttributes().asMap())
         .containsEntry(AttributeKey.stringKey("http.request.method"), "GET")
         .containsEntry(AttributeKey.longKey("http.response.status_code"), 204L)
         .containsEntry(AttributeKey.stringKey("server.address"), "localhost")
-        .containsEntry(AttributeKey.longKey("server.port"), (long) server.getAddress().getPort())
+        .containsEntry(
+            AttributeKey.longKey("server.port"), (long) server.getAddress().getPort())
         .containsEntry(AttributeKey.stringKey("url.full"), uri("/things").toString())
         .containsEntry(AttributeKey.stringKey("network.protocol.version"), "1.1")
         .hasSize(6);
@@ -152,14 +155,16 @@ class TracingHttpClientTest {
     client.send(request, BodyHandlers.discarding());
     SpanData span = ended();
     assertThat(traceparents.poll(20, TimeUnit.SECONDS))
-        .containsExactly("00-" + span.getTraceId() + "-" + span.getSpanId() + "-01");
+        .containsExactly("00-" + span.getTraceId() + "-" + span.getSpanId() + "-"
+            + span.getSpanContext().getTraceFlags().asHex());
   }
 
   @Test
   void keepsSecretsOfTheUrlOutOfTheSpan() throws Exception {
     client.send(request("/things?token=hunter2"), BodyHandlers.discarding());
     assertThat(attribute(ended(), "url.full")).isEqualTo(uri("/things?REDACTED").toString());
-    URI userInfo = URI.create("http://user:hunter2@localhost:" + server.getAddress().getPort() + "/x");
+    URI userInfo =
+        URI.create("http://user:hunter2@localhost:" + server.getAddress().getPort() + "/x");
     client.send(HttpRequest.newBuilder(userInfo).build(), BodyHandlers.discarding());
     assertThat(attribute(ended(), "url.full")).isEqualTo(uri("/x").toString());
   }
@@ -175,7 +180,9 @@ class TracingHttpClientTest {
   @Test
   void marksAMethodThatNobodyKnows() throws Exception {
     client.send(
-        HttpRequest.newBuilder(uri("/")).method("PURGE", HttpRequest.BodyPublishers.noBody()).build(),
+        HttpRequest.newBuilder(uri("/"))
+            .method("PURGE", HttpRequest.BodyPublishers.noBody())
+            .build(),
         BodyHandlers.discarding());
     SpanData span = ended();
     assertThat(span.getName()).isEqualTo("HTTP");
@@ -187,23 +194,28 @@ class TracingHttpClientTest {
   void recordsAFailedCall() throws Exception {
     HttpRequest unreachable;
     try (ServerSocket closed = new ServerSocket(0)) {
-      unreachable = HttpRequest.newBuilder(URI.create("http://localhost:" + closed.getLocalPort())).build();
+      unreachable = HttpRequest.newBuilder(URI.create("http://localhost:" + closed.getLocalPort()))
+          .build();
     }
-    assertThatThrownBy(() -> client.send(unreachable, BodyHandlers.discarding())).isInstanceOf(ConnectException.class);
+    assertThatThrownBy(() -> client.send(unreachable, BodyHandlers.discarding()))
+        .isInstanceOf(ConnectException.class);
     SpanData span = ended();
     assertThat(span.getStatus().getStatusCode()).isEqualTo(StatusCode.ERROR);
     assertThat(attribute(span, "error.type")).isEqualTo("java.net.ConnectException");
     assertThat(span.getEvents()).hasSize(1);
-    assertThat(client.sendAsync(unreachable, BodyHandlers.discarding())).failsWithin(20, TimeUnit.SECONDS);
+    assertThat(client.sendAsync(unreachable, BodyHandlers.discarding()))
+        .failsWithin(20, TimeUnit.SECONDS);
     assertThat(attribute(ended(), "error.type")).isEqualTo("java.net.ConnectException");
   }
 
   @Test
   void cancelsTheCallInside() throws Exception {
-    CompletableFuture<HttpResponse<Void>> call = client.sendAsync(request("/slow"), BodyHandlers.discarding());
+    CompletableFuture<HttpResponse<Void>> call =
+        client.sendAsync(request("/slow"), BodyHandlers.discarding());
     assertThat(traceparents.poll(20, TimeUnit.SECONDS)).hasSize(1);
     call.cancel(true);
-    assertThat(attribute(ended(), "error.type")).isEqualTo("java.util.concurrent.CancellationException");
+    assertThat(attribute(ended(), "error.type"))
+        .isEqualTo("java.util.concurrent.CancellationException");
   }
 
   @Test
