@@ -62,8 +62,9 @@ final class GuardedExchange extends HttpExchange {
     this.limits = limits;
     this.bodyLimit = limits.maxBody();
     this.requestHeaders = raw.getRequestHeaders();
+    // Null for a target like CONNECT's; "*" is refused.
     String rawPath = raw.getRequestURI().getRawPath();
-    this.context = new RequestContext(this, route, rawPath == null ? "/" : rawPath);
+    this.context = new RequestContext(this, route, rawPath == null ? "*" : rawPath);
   }
 
   RequestContext context() {
@@ -312,6 +313,7 @@ final class GuardedExchange extends HttpExchange {
       if (count == 0) {
         checkDeclaredLength();
       }
+      checkCount();
       boolean held = holdsPlace;
       leave();
       int n;
@@ -329,12 +331,16 @@ final class GuardedExchange extends HttpExchange {
         atEnd = true;
       } else {
         count += n;
-        if (count > bodyLimit) {
-          raw.getResponseHeaders().set("Connection", "close");
-          throw new ServiceException(RequestRules.BODY_TOO_LARGE, "http.body");
-        }
+        checkCount();
       }
       return n;
+    }
+
+    private void checkCount() {
+      if (count > bodyLimit) {
+        raw.getResponseHeaders().set("Connection", "close");
+        RequestRules.requireBodyWithin(bodyLimit, count);
+      }
     }
 
     @Override

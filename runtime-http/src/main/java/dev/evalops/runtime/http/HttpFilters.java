@@ -7,6 +7,7 @@ import com.sun.net.httpserver.HttpHandler;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -138,8 +139,12 @@ public final class HttpFilters {
 
   private static void setGuardHeaders(Headers headers) {
     for (int i = 0; i < GUARD_HEADERS.length; i += 2) {
-      if (!headers.containsKey(GUARD_HEADERS[i])) {
-        headers.set(GUARD_HEADERS[i], GUARD_HEADERS[i + 1]);
+      // Asking first would cost more: names are normalised at every call.
+      List<String> value = new ArrayList<>(1);
+      value.add(GUARD_HEADERS[i + 1]);
+      List<String> own = headers.put(GUARD_HEADERS[i], value);
+      if (own != null && !own.isEmpty()) {
+        headers.put(GUARD_HEADERS[i], own);
       }
     }
   }

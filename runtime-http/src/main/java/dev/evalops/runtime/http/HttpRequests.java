@@ -19,9 +19,12 @@ import tools.jackson.core.JsonToken;
 import tools.jackson.core.StreamReadFeature;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.MapperFeature;
+import tools.jackson.databind.cfg.CoercionAction;
+import tools.jackson.databind.cfg.CoercionInputShape;
 import tools.jackson.databind.cfg.EnumFeature;
 import tools.jackson.databind.exc.UnrecognizedPropertyException;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.type.LogicalType;
 
 /**
  * What a handler reads from a request. What is wrong with it becomes a {@link ServiceException} that the guard answers.
@@ -45,6 +48,11 @@ public final class HttpRequests {
       .disable(DeserializationFeature.ACCEPT_FLOAT_AS_INT)
       .enable(EnumFeature.FAIL_ON_NUMBERS_FOR_ENUMS)
       .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
+      .withCoercionConfig(
+          LogicalType.Textual,
+          text -> text.setCoercion(CoercionInputShape.Integer, CoercionAction.Fail)
+              .setCoercion(CoercionInputShape.Float, CoercionAction.Fail)
+              .setCoercion(CoercionInputShape.Boolean, CoercionAction.Fail))
       .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
       .build();
 
@@ -147,8 +155,8 @@ public final class HttpRequests {
   }
 
   /**
-   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes and enums as numbers are
-   * errors; names are compared as they stand.
+   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without
+   * quotes and enums as numbers are errors; names are compared as they stand.
    *
    * @return a mapper to rebuild from
    */

@@ -5,12 +5,15 @@ import java.io.Closeable;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.OutputStream;
 import java.net.Socket;
+import java.net.SocketException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import javax.net.ssl.SSLException;
 
 /** A client that sends what it is told, byte by byte, and reads what really comes back. */
 final class RawClient implements Closeable {
@@ -122,12 +125,21 @@ final class RawClient implements Closeable {
     }
   }
 
-  /** Whether the server closes the connection without another byte. */
-  boolean isClosedByServer() throws IOException {
+  /** Sends one more byte, if the server still listens. */
+  void dripUnlessCut() {
     try {
-      return in.read() < 0;
-    } catch (java.net.SocketException e) {
-      return true;
+      send("x");
+    } catch (IOException e) {
+      // It does not.
+    }
+  }
+
+  /** Reads until the server ends the connection; a SocketTimeoutException says that it does not. */
+  void drainUntilCut() throws IOException {
+    try {
+      in.transferTo(OutputStream.nullOutputStream());
+    } catch (SocketException | SSLException e) {
+      // Reset: also an end.
     }
   }
 

@@ -1,0 +1,111 @@
+package dev.evalops.runtime.http;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.OutputStream;
+import java.sql.SQLException;
+import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class HttpEndpointsTest {
+  private static final String TEXT = "text/plain; version=0.0.4; charset=utf-8";
+  private static final String OPEN_METRICS =
+      "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+  /** With the overloads of a PrometheusMeterRegistry. */
+  static final class Registry {
+    String scrape() {
+      return "";
+    }
+
+    void scrape(OutputStream out) throws IOException {}
+
+    void scrape(OutputStream out, String contentType) throws IOException {}
+
+    String scrape(String contentType) {
+      return "# for " + contentType + " \u00fc\n";
+    }
+  }
+
+  @Test
+  void answersHealth_forGetAndHeadAlone() throws IOException {
+    try (HttpService service = HttpService.builder(0)
+            .handle("/healthz", HttpEndpoints.health("notes"))
+            .start();
+        RawClient client = new RawClient(service)) {
+      RawClient.Response response = client.get("/healthz");
+      assertThat(response.status()).isEqualTo(200);
+      assertThat(response.header("Content-Type")).contains("application/json");
+      assertThat(response.body()).isEqualTo("{\"service\":\"notes\",\"status\":\"ok\"}\n");
+      assertThat(client.post("/healthz", "").status()).isEqualTo(405);
+    }
+  }
+
+  @Test
+  void answersNotReady_withoutTheReason() throws IOException {
+    AtomicReference<Exception> failure = new AtomicReference<>();
+    try (CapturedLog log = new CapturedLog(Guard.class);
+        HttpService service = HttpService.builder(0)
+            .handle("/readyz", HttpEndpoints.ready(() -> {
+              if (failure.get() != null) {
+                throw failure.get();
+              }
+            }))
+            .start();
+        RawClient client = new RawClient(service)) {
+      assertThat(client.get("/readyz").body()).isEqualTo("{\"status\":\"ready\"}\n");
+      failure.set(new SQLException("FATAL: password of admin@db.internal"));
+      RawClient.Response response = client.get("/readyz");
+      assertThat(response.status()).isEqualTo(503);
+      assertThat(response.body())
+          .isEqualTo("{\"error\":{\"code\":\"not_ready\",\"message\":\"service is not ready\"}}\n");
+      assertThat(log.messages()).containsExactly("ERROR http request failed");
+    }
+  }
+
+  @Test
+  void answersMetrics_inTheFormatThatIsAskedFor() throws IOException {
+    Registry registry = new Registry();
+    try (HttpService service = HttpService.builder(0)
+            .handle("/metrics", HttpEndpoints.metrics(registry::scrape))
+            .start();
+        RawClient client = new RawClient(service)) {
+      assertThat(client.get("/metrics").header("Content-Type")).contains(TEXT);
+      RawClient.Response response = client
+          .send(String.join(
+              "\r\n",
+              "GET /metrics HTTP/1.1",
+              "Host: x",
+              "Accept: text/plain;q=0.3",
+              "Accept: application/openmetrics-text;version=1.0.0;q=0.5",
+              "",
+              ""))
+          .read();
+      assertThat(response.header("Content-Type")).contains(OPEN_METRICS);
+      assertThat(response.body()).isEqualTo("# for " + OPEN_METRICS + " \u00fc\n");
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "'' | text",
+        "*/* | text",
+        "text/plain | text",
+        "application/openmetrics-text | open",
+        "APPLICATION/OpenMetrics-Text; version=1.0.0 | open",
+        "application/openmetrics-text;q=0 | text",
+        "application/openmetrics-text;q=0.2,text/plain;q=0.3 | text",
+        "application/openmetrics-text;q=x | text",
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;q=0.3,*/*;q=0.1 | open",
+        ";;,;q=,,= | text"
+      })
+  void negotiatesMetrics(String accept, String expected) {
+    assertThat(HttpEndpoints.metricsType(accept))
+        .isEqualTo(expected.equals("open") ? OPEN_METRICS : TEXT);
+  }
+}

@@ -1,0 +1,362 @@
+package dev.evalops.runtime.http;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.errors.ServiceException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.BindException;
+import java.sql.SQLException;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class HttpServiceTest {
+  private static final AtomicInteger DECISIONS = new AtomicInteger();
+  private static HttpService service;
+
+  @BeforeAll
+  static void start() {
+    Filter deciding = GuardTest.filter((exchange, chain) -> {
+      DECISIONS.incrementAndGet();
+      exchange.getResponseHeaders().set("X-Route", RequestContext.of(exchange).route());
+      chain.doFilter(exchange);
+    });
+    service = HttpService.builder(0)
+        .filters(deciding)
+        .handle("/foo", HttpServiceTest::route)
+        .handle("/foo/bar", HttpServiceTest::route)
+        .handle("/v1/notes", HttpServiceTest::throwing)
+        .start();
+  }
+
+  @AfterAll
+  static void stop() {
+    service.close();
+  }
+
+  private static void route(HttpExchange exchange) throws IOException {
+    RequestContext context = RequestContext.of(exchange);
+    HttpResponses.json(exchange, 200, context.route() + " " + context.path());
+  }
+
+  private static void throwing(HttpExchange exchange) throws IOException, SQLException {
+    if (exchange.getRequestMethod().equals("GET")) {
+      throw new SQLException("x");
+    }
+    route(exchange);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "/foo, /foo /foo",
+    "/foo/, /foo /foo/",
+    "/foo/x/y, /foo /foo/x/y",
+    "/foo?a=/bar, /foo /foo",
+    "/foo/bar, /foo/bar /foo/bar",
+    "/foo/bar/7, /foo/bar /foo/bar/7",
+    "/foo/barn, /foo /foo/barn",
+    "/%66oo/b%61r, /foo/bar /foo/bar",
+    "http://x/foo, /foo /foo",
+  })
+  void matchesWholeSegmentsAndTheLongestPath(String target, String expected) throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      assertThat(client.get(target).body()).isEqualTo("\"" + expected + "\"\n");
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"/foobar", "/", "/FOO", "/fo", "/v1", "/foo;x=1", "/foo%20"})
+  void answersNotFound_throughTheFilters(String target) throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client.get(target);
+      assertThat(response.status()).isEqualTo(404);
+      assertThat(response.body())
+          .isEqualTo("{\"error\":{\"code\":\"not_found\",\"message\":\"resource not found\"}}\n");
+      assertThat(response.header("X-Route")).contains("unmatched");
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "/foo/../v1",
+        "/foo//bar",
+        "/./foo",
+        "/foo/%2e%2e/v1",
+        "/foo%2fbar",
+        "/foo/%252e%252e/v1",
+        "/foo%00",
+        "/foo%5c..",
+        "/foo/%ff",
+        "/..;/foo",
+        "http://x/foo/../v1"
+      })
+  void refusesAmbiguousPaths_beforeAnyFilterDecides(String target) throws IOException {
+    int before = DECISIONS.get();
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client.get(target);
+      assertThat(response.status()).isEqualTo(400);
+      assertThat(response.body()).startsWith("{\"error\":{\"code\":\"invalid_input\"");
+    }
+    assertThat(DECISIONS.get()).isEqualTo(before);
+  }
+
+  // What the server of the JDK itself refuses is not JSON; what matters is that no handler sees it.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "GET /foo HTTP/1.1\r\n\r\n",
+        "GET /foo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /foo HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET /foo HTTP/1.1\r\nHost: u@a\r\n\r\n",
+        "G@T /foo HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /foo HTTP/9.9\r\nHost: a\r\n\r\n",
+        "GET /foo HTTP/1.1\r\nHost: a\r\nX-A: b\u0000c\r\n\r\n",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\nabc",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST /foo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /foo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"
+      })
+  void refusesWhatProxiesReadInAnotherWay(String request) throws IOException {
+    int before = DECISIONS.get();
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client.send(request).read();
+      assertThat(response.status()).isIn(400, 501);
+    }
+    assertThat(DECISIONS.get()).isEqualTo(before);
+  }
+
+  @Test
+  void takesHandlersThatThrowCheckedExceptions() throws IOException {
+    try (CapturedLog log = new CapturedLog(Guard.class);
+        RawClient client = new RawClient(service)) {
+      assertThat(client.get("/v1/notes").status()).isEqualTo(500);
+      assertThat(client.post("/v1/notes", "").status()).isEqualTo(200);
+      assertThat(log.events().get(0).getThrowableProxy().getClassName())
+          .isEqualTo("java.sql.SQLException");
+    }
+  }
+
+  @Test
+  void answersPipelinedRequestsInOrder() throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      String request = "GET /foo/%d HTTP/1.1\r\nHost: x\r\n\r\n";
+      client.send(request.formatted(1) + request.formatted(2) + request.formatted(3));
+      for (int i = 1; i <= 3; i++) {
+        assertThat(client.read().body()).isEqualTo("\"/foo /foo/" + i + "\"\n");
+      }
+    }
+  }
+
+  @Test
+  void refusesRequestsAboveTheLimit_butNotThoseOfProbes() throws Exception {
+    CountDownLatch busy = new CountDownLatch(2);
+    CountDownLatch go = new CountDownLatch(1);
+    try (CapturedLog log = new CapturedLog(HttpService.class);
+        HttpService limited = HttpService.builder(0)
+            .maxInFlight(2)
+            .handle("/work", (HttpService.Handler) exchange -> {
+              busy.countDown();
+              assertThat(go.await(20, TimeUnit.SECONDS)).isTrue();
+              HttpResponses.noContent(exchange);
+            })
+            .handle("/healthz", HttpEndpoints.health("x"))
+            .start();
+        RawClient one = new RawClient(limited);
+        RawClient two = new RawClient(limited);
+        RawClient three = new RawClient(limited)) {
+      one.send("GET /work HTTP/1.1\r\nHost: x\r\n\r\n");
+      two.send("GET /work HTTP/1.1\r\nHost: x\r\n\r\n");
+      assertThat(busy.await(20, TimeUnit.SECONDS)).isTrue();
+      RawClient.Response refused = three.get("/work");
+      assertThat(refused.status()).isEqualTo(503);
+      assertThat(refused.header("Retry-After")).contains("1");
+      assertThat(refused.body()).contains("\"code\":\"unavailable\"");
+      assertThat(three.get("/healthz").status()).isEqualTo(200);
+      go.countDown();
+      assertThat(one.read().status()).isEqualTo(204);
+      assertThat(two.read().status()).isEqualTo(204);
+      assertThat(three.get("/work").status()).isEqualTo(204);
+      assertThat(log.messages()).contains("WARN http requests refused, too many in flight");
+    }
+  }
+
+  @Test
+  void reportsEveryWrongPathAtOnce() {
+    HttpService.Builder builder = HttpService.builder(0)
+        .handle("a", HttpServiceTest::route)
+        .handle("/b/", HttpServiceTest::route)
+        .handle("/c/../d", HttpServiceTest::route)
+        .handle("/e", HttpServiceTest::route)
+        .handle("/e", HttpServiceTest::route);
+    assertThatThrownBy(builder::start)
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContainingAll(
+            "path a ", "path /b/ ", "path /c/../d ", "path /e is registered twice");
+    assertThatThrownBy(() -> HttpService.builder(0).start())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("no path");
+  }
+
+  @Test
+  void refusesNonsensicalNumbers() {
+    assertThatThrownBy(() -> HttpService.builder(65536)).hasMessageContaining("port");
+    HttpService.Builder builder = HttpService.builder(0);
+    assertThatThrownBy(() -> builder.maxBody(-1)).hasMessageContaining("bytes");
+    assertThatThrownBy(() -> builder.maxInFlight(0)).hasMessageContaining("requests");
+    assertThatThrownBy(() -> builder.drain(Duration.ofSeconds(-1))).hasMessageContaining("limit");
+    assertThatThrownBy(() -> builder.readinessDelay(Duration.ofSeconds(-1)))
+        .hasMessageContaining("delay");
+    assertThatThrownBy(() -> HttpFilters.maxBody(-1)).hasMessageContaining("bytes");
+  }
+
+  @Test
+  void saysWhyItCannotListen() {
+    assertThatThrownBy(() -> HttpService.builder(service.port())
+            .handle("/", HttpServiceTest::route)
+            .start())
+        .isInstanceOf(UncheckedIOException.class)
+        .hasMessageContaining("listen failed: ")
+        .hasRootCauseInstanceOf(BindException.class);
+  }
+
+  @Test
+  void listensOnOneAddress() throws IOException {
+    try (HttpService local = HttpService.builder(0)
+            .host("127.0.0.1")
+            .handle("/", HttpServiceTest::route)
+            .start();
+        RawClient client = new RawClient(local)) {
+      assertThat(local.uri()).hasToString("http://127.0.0.1:" + local.port());
+      assertThat(client.get("/any/thing").body()).isEqualTo("\"/ /any/thing\"\n");
+    }
+  }
+
+  @Test
+  void runsOnPlatformThreads_beforeJava24() throws IOException {
+    try (HttpService platform = HttpService.builder(0)
+            .javaFeature(21)
+            .handle(
+                "/",
+                exchange ->
+                    HttpResponses.json(exchange, 200, Thread.currentThread().isVirtual()))
+            .start();
+        RawClient client = new RawClient(platform)) {
+      assertThat(client.get("/").body()).isEqualTo("false\n");
+    }
+  }
+
+  @Test
+  void runsOnVirtualThreads_fromJava24On() throws IOException {
+    try (HttpService virtual = HttpService.builder(0)
+            .javaFeature(24)
+            .handle(
+                "/",
+                exchange ->
+                    HttpResponses.json(exchange, 200, Thread.currentThread().isVirtual()))
+            .start();
+        RawClient client = new RawClient(virtual)) {
+      assertThat(client.get("/").body()).isEqualTo("true\n");
+    }
+  }
+
+  @Test
+  void limitsWhatTheServerOfTheJdkDoesNot() {
+    assertThat(Map.of(
+            "sun.net.httpserver.nodelay", "true",
+            "sun.net.httpserver.idleInterval", "75",
+            "sun.net.httpserver.maxIdleConnections", "10000",
+            "jdk.httpserver.maxConnections", "10000",
+            "sun.net.httpserver.maxReqHeaderSize", "32768",
+            "sun.net.httpserver.maxReqHeaders", "100"))
+        .allSatisfy((name, value) -> assertThat(System.getProperty(name)).isEqualTo(value));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"X-Long: %s", "GET"})
+  void refusesHugeHeaders(String kind) throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      String request = kind.equals("GET")
+          ? "GET /foo?" + "a".repeat(40_000) + " HTTP/1.1\r\nHost: x\r\n\r\n"
+          : "GET /foo HTTP/1.1\r\nHost: x\r\n" + kind.formatted("a".repeat(40_000)) + "\r\n\r\n";
+      assertThatThrownBy(() -> client.send(request).read()).isInstanceOf(IOException.class);
+    }
+    try (RawClient client = new RawClient(service)) {
+      assertThat(client.get("/foo").status()).isEqualTo(200);
+    }
+  }
+
+  @Test
+  void reportsPropertiesThatHaveNoEffect_inAnotherProcess() throws Exception {
+    List<String> log = PropertiesProbe.run();
+    assertThat(log)
+        .anyMatch(line -> line.contains("another HTTP server was created before"))
+        .anyMatch(line -> line.contains("no effect") && line.contains("idleInterval"))
+        .contains("maxReqTime=7", "idleInterval=1");
+  }
+
+  /** Needs a fresh JVM: the server reads its properties once. */
+  static final class PropertiesProbe {
+    private PropertiesProbe() {}
+
+    static List<String> run() throws IOException, InterruptedException {
+      Process process = new ProcessBuilder(
+              ProcessHandle.current().info().command().orElseThrow(),
+              "-cp",
+              System.getProperty("java.class.path"),
+              "-Dsun.net.httpserver.maxReqTime=7",
+              PropertiesProbe.class.getName())
+          .redirectErrorStream(true)
+          .start();
+      List<String> lines = process.inputReader().lines().toList();
+      assertThat(process.waitFor()).describedAs("%s", lines).isZero();
+      return lines;
+    }
+
+    public static void main(String[] args) throws IOException {
+      var early = com.sun.net.httpserver.HttpServer.create(new java.net.InetSocketAddress(0), 0);
+      early.start();
+      HttpService first =
+          HttpService.builder(0).handle("/", HttpServiceTest::route).start();
+      System.out.println("maxReqTime=" + System.getProperty("sun.net.httpserver.maxReqTime"));
+      System.setProperty("sun.net.httpserver.idleInterval", "1");
+      HttpService second =
+          HttpService.builder(0).handle("/", HttpServiceTest::route).start();
+      System.out.println("idleInterval=" + System.getProperty("sun.net.httpserver.idleInterval"));
+      first.close();
+      second.close();
+      early.stop(0);
+    }
+  }
+
+  @Test
+  void handlerPassesExceptionsOnUnwrapped() {
+    SQLException failure = new SQLException("x");
+    HttpService.Handler handler = exchange -> {
+      throw failure;
+    };
+    assertThatThrownBy(() -> handler.handle(null)).isSameAs(failure);
+    HttpService.Handler coded = exchange -> {
+      throw new ServiceException(dev.evalops.runtime.errors.ErrorCode.NOT_FOUND, "x");
+    };
+    assertThatThrownBy(() -> coded.handle(null)).isInstanceOf(ServiceException.class);
+  }
+}

@@ -1,0 +1,251 @@
+package dev.evalops.runtime.http;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatCode;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.sun.net.httpserver.Headers;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.UUID;
+import java.util.stream.Stream;
+import net.jqwik.api.ForAll;
+import net.jqwik.api.Property;
+import net.jqwik.api.constraints.CharRange;
+import net.jqwik.api.constraints.Chars;
+import net.jqwik.api.constraints.StringLength;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class RequestRulesTest {
+  private static final Set<String> NONE = Set.of();
+
+  @Test
+  void keepsRequestId_whenPrintableAscii() {
+    assertThat(RequestRules.requestId("a")).isEqualTo("a");
+    assertThat(RequestRules.requestId("x".repeat(128))).hasSize(128);
+    assertThat(RequestRules.requestId("trace id/7 ~!")).isEqualTo("trace id/7 ~!");
+  }
+
+  @Test
+  void makesRequestId_whenAbsentTooLongOrUnprintable() {
+    for (String header : new String[] {null, "", "x".repeat(129), "a\tb", "a\u007f", "caf\u00e9"}) {
+      assertThat(UUID.fromString(RequestRules.requestId(header)).version()).isEqualTo(7);
+    }
+  }
+
+  @Property
+  void requestIdIsAlwaysShortPrintableAscii(@ForAll @StringLength(max = 300) String header) {
+    String id = RequestRules.requestId(header);
+    assertThat(id).isNotEmpty().hasSizeLessThanOrEqualTo(128);
+    assertThat(id.chars()).allMatch(c -> c >= ' ' && c <= '~');
+    assertThat(id.equals(header) || UUID.fromString(id).version() == 7).isTrue();
+  }
+
+  @Test
+  void madeRequestIdsAreDistinctAndSortByTime() {
+    List<String> ids = Stream.generate(RequestRules::newRequestId).limit(20_000).toList();
+    assertThat(ids).isSorted();
+    assertThat(new HashSet<>(ids)).hasSize(ids.size());
+    UUID last = UUID.fromString(ids.get(ids.size() - 1));
+    assertThat(last.variant()).isEqualTo(2);
+    assertThat(last.getMostSignificantBits() >>> 16)
+        .isBetween(System.currentTimeMillis() - 60_000, System.currentTimeMillis() + 1000);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "GET, cross-site, text/xml, true, ",
+    "POST, cross-site, application/json, true, cross_site_request",
+    "DELETE, CROSS-SITE, , false, cross_site_request",
+    "POST, same-origin, application/json, true, ",
+    "POST, same-site, application/json; charset=utf-8, true, ",
+    "POST, none, APPLICATION/JSON, true, ",
+    "POST, , , false, ",
+    "POST, , , true, missing_content_type",
+    "PUT, , ' ', true, missing_content_type",
+    "PUT, , text/plain, true, unsupported_content_type",
+    "PATCH, , text/xml, true, unsupported_content_type",
+    "PATCH, , application/merge-patch+json, true, ",
+    "POST, , application/x-www-form-urlencoded, true, ",
+    "POST, , multipart/form-data; boundary=x, true, ",
+    "POST, , application/x-protobuf, true, ",
+    "POST, , application/connect+proto, true, ",
+    "POST, , application/grpc, true, ",
+    "POST, , application/grpc+json, true, ",
+    "POST, , application/grpc-web-text+thrift, true, ",
+    "POST, , application/grpcx, true, unsupported_content_type",
+    "POST, , application/octet-stream, true, ",
+    "POST, , application/x-ndjson, true, ",
+    "POST, , +json, true, unsupported_content_type",
+    "POST, , application/json x, true, unsupported_content_type",
+  })
+  void decidesForBrowsers(String method, String site, String type, boolean body, String expected) {
+    assertThat(RequestRules.refusedForBrowser(method, site, type, body, NONE).map(ErrorCode::code))
+        .isEqualTo(java.util.Optional.ofNullable(expected));
+  }
+
+  @Test
+  void acceptsMoreContentTypes_whenAskedTo() {
+    assertThat(
+            RequestRules.refusedForBrowser("POST", null, "Text/CSV; a=b", true, Set.of("text/csv")))
+        .isEmpty();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "'', /",
+    "/, /",
+    "/a, /a",
+    "/a/, /a/",
+    "/v1/notes/7, /v1/notes/7",
+    "/a%20b, /a b",
+    "/caf%C3%A9, /caf\u00e9",
+    "/100%25, /100%",
+    "/.well-known/x, /.well-known/x",
+    "/..., /...",
+    "/a;v=1/b, /a;v=1/b",
+    "/a:b@c, /a:b@c",
+  })
+  void decodesPath(String raw, String expected) {
+    assertThat(RequestRules.path(raw)).isEqualTo(expected);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "*",
+        "a",
+        "//",
+        "//a",
+        "/a//b",
+        "/a//",
+        "/.",
+        "/..",
+        "/a/./b",
+        "/a/../b",
+        "/a/..",
+        "/%2e",
+        "/%2e%2E/a",
+        "/a/.%2e",
+        "/..;/a",
+        "/.;x/a",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a%00",
+        "/a%0d%0ab",
+        "/%7f",
+        "/%c2%85",
+        "/%",
+        "/%1",
+        "/%zz",
+        "/a%252e",
+        "/%252e%252e/",
+        "/%252f",
+        "/%c0%ae",
+        "/%ff",
+        "/%ed%a0%80",
+        "/caf\u00e9",
+        "/a b",
+        "/%\uff11\uff11"
+      })
+  void refusesAmbiguousPath(String raw) {
+    assertThatThrownBy(() -> RequestRules.path(raw))
+        .isInstanceOfSatisfying(
+            ServiceException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.INVALID_INPUT));
+  }
+
+  @Property
+  void pathNeverHasWhatAnotherProgramCouldReadOtherwise(
+      @ForAll
+          @StringLength(max = 40)
+          @Chars({'/', '.', '%', '2', 'e', 'f', '5', 'c', '0', ';', 'a', '\\'})
+          String raw) {
+    String path;
+    try {
+      path = RequestRules.path(raw);
+    } catch (ServiceException e) {
+      assertThat(e.code()).isEqualTo(ErrorCode.INVALID_INPUT);
+      return;
+    }
+    assertThat(path).startsWith("/").doesNotContain("//", "\\", "\u0000");
+    assertThat(path.split("/")).doesNotContain(".", "..");
+    assertThat(java.net.URI.create("http://h" + raw).normalize().getPath())
+        .isEqualTo(raw.isEmpty() ? "" : path);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"a", "a:80", "[::1]:8080", "127.0.0.1", "x-y.example", "a_b"})
+  void acceptsHost(String host) {
+    assertThatCode(() -> RequestRules.checkRequest("GET", "HTTP/1.1", Headers.of("Host", host)))
+        .doesNotThrowAnyException();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "a b", "a/b", "u@a", "a\u00e9", "a\"b", "<a>", "a,b c"})
+  void refusesHost(String host) {
+    assertRefused("GET", "HTTP/1.1", Headers.of("Host", host));
+  }
+
+  @Test
+  void refusesMalformedRequests() {
+    assertRefused("G@T", "HTTP/1.1", Headers.of("Host", "a"));
+    assertRefused("GET", "HTTP/9.9", Headers.of("Host", "a"));
+    assertRefused("GET", "HTTP/1.1", new Headers());
+    assertRefused("GET", "HTTP/1.1", Headers.of("Host", "a", "Host", "a"));
+    assertRefused("GET", "HTTP/1.1", Headers.of("Host", "a", "X", "a\u0000b"));
+    assertRefused("GET", "HTTP/1.1", Headers.of("Host", "a", "X", "a\u000bb"));
+    assertRefused("GET", "HTTP/1.1", Headers.of("Host", "a", "X y", "b"));
+    for (String length : List.of("+5", "-1", "", "0x5", "5 5", "9999999999999999999")) {
+      assertRefused("POST", "HTTP/1.1", Headers.of("Host", "a", "Content-Length", length));
+    }
+    for (String encoding : List.of("gzip", "gzip, chunked", "chunked, chunked", "x chunked", "")) {
+      assertRefused("POST", "HTTP/1.1", Headers.of("Host", "a", "Transfer-Encoding", encoding));
+    }
+    assertRefused("POST", "HTTP/1.0", Headers.of("Host", "a", "Transfer-Encoding", "chunked"));
+    assertRefused(
+        "POST",
+        "HTTP/1.1",
+        Headers.of("Host", "a", "Content-Length", "5", "Transfer-Encoding", "chunked"));
+  }
+
+  private static void assertRefused(String method, String protocol, Headers headers) {
+    assertThatThrownBy(() -> RequestRules.checkRequest(method, protocol, headers))
+        .isInstanceOfSatisfying(
+            ServiceException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.INVALID_INPUT));
+  }
+
+  @Property
+  void contentLengthIsExactOrRefused(
+      @ForAll long length, @ForAll @StringLength(max = 20) String text) {
+    if (length >= 0 && length < 1_000_000_000_000_000_000L) {
+      assertThat(RequestRules.contentLength(Long.toString(length))).isEqualTo(length);
+    }
+    long parsed = RequestRules.contentLength(text);
+    assertThat(parsed < 0 || Long.toString(parsed).equals(text.replaceFirst("^0+(?=.)", "")))
+        .isTrue();
+  }
+
+  @Property
+  void headerNeverHoldsControlCharacters(
+      @ForAll @StringLength(max = 20) @CharRange(from = 0, to = 300) String value) {
+    boolean clean = value.chars().allMatch(c -> c == '\t' || (c >= ' ' && c != 0x7f && c <= 0xff));
+    assertThat(RequestRules.isHeader("X", List.of(value))).isEqualTo(clean);
+  }
+
+  @Test
+  void refusesDeclaredLengthAboveLimit() {
+    RequestRules.requireBodyWithin(10, 10);
+    RequestRules.requireBodyWithin(10, -1);
+    assertThatThrownBy(() -> RequestRules.requireBodyWithin(10, 11))
+        .isInstanceOfSatisfying(
+            ServiceException.class, e -> assertThat(e.code().httpStatus()).isEqualTo(413));
+  }
+}

@@ -1,0 +1,128 @@
+package dev.evalops.runtime.http;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** The build sets sun.net.httpserver.maxReqTime and maxRspTime to a few seconds for the tests. */
+class SlowClientTest {
+  private static final int FEW = 64;
+  private static final int MANY = 3000;
+
+  private static HttpService service(int javaFeature) {
+    return HttpService.builder(0)
+        .javaFeature(javaFeature)
+        .maxInFlight(4)
+        .handle("/quick", exchange -> HttpResponses.json(exchange, 200, "ok"))
+        .handle(
+            "/json",
+            exchange -> HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class)))
+        .handle("/large", exchange -> {
+          exchange.sendResponseHeaders(200, 0);
+          for (int i = 0; i < 2000; i++) {
+            exchange.getResponseBody().write(new byte[8192]);
+          }
+        })
+        .start();
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {21, 24})
+  void servesOthers_whileHeadersArriveSlowly(int javaFeature) throws IOException {
+    attack(javaFeature, FEW, "GET /quick HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {21, 24})
+  void servesOthers_whileBodiesArriveSlowly(int javaFeature) throws IOException {
+    attack(
+        javaFeature,
+        FEW,
+        "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"a\":\"");
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {21, 24})
+  void servesOthers_whileResponsesAreNotRead(int javaFeature) throws IOException {
+    attack(javaFeature, FEW, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+  }
+
+  @Test
+  @Tag("soak")
+  void servesOthers_whileThousandsAreSlow() throws IOException {
+    attack(24, MANY, "GET /quick HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    attack(24, MANY, "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"a\":\"");
+    attack(24, MANY, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+  }
+
+  /** Many more slow clients than the service has places; each of them is cut in the end. */
+  private static void attack(int javaFeature, int clients, String beginning) throws IOException {
+    List<RawClient> slow = new ArrayList<>();
+    try (CapturedLog quiet = new CapturedLog(Guard.class);
+        HttpService service = service(javaFeature);
+        RawClient client = new RawClient(service)) {
+      for (int i = 0; i < clients; i++) {
+        slow.add(new RawClient(service).send(beginning));
+      }
+      for (int i = 0; i < 100; i++) {
+        slow.get(i % clients).dripUnlessCut();
+        assertThat(client.get("/quick").body()).isEqualTo("\"ok\"\n");
+        assertThat(client.post("/json", "{\"a\":1}").status()).isEqualTo(200);
+      }
+      for (RawClient each : slow) {
+        each.drainUntilCut();
+      }
+      assertThat(client.get("/quick").status()).isEqualTo(200);
+    } finally {
+      for (RawClient each : slow) {
+        each.close();
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void stopsInTime_whenClientsDoNotRead(boolean tls) throws Exception {
+    HttpService.Builder builder = HttpService.builder(0)
+        .drain(java.time.Duration.ofMillis(200))
+        .handle("/large", exchange -> {
+          exchange.sendResponseHeaders(200, 0);
+          while (true) {
+            exchange.getResponseBody().write(new byte[8192]);
+          }
+        });
+    if (tls) {
+      builder.tls(TestCertificates.server(), HttpService.ClientCertificates.NONE);
+    }
+    List<RawClient> clients = new ArrayList<>();
+    try (CapturedLog quiet = new CapturedLog(Guard.class)) {
+      HttpService service = builder.start();
+      for (int i = 0; i < 8; i++) {
+        RawClient client = tls
+            ? new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))
+            : new RawClient(service);
+        clients.add(client.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assertThat(client.socket().getInputStream().read()).isEqualTo('H');
+      }
+      try (CapturedLog log = new CapturedLog(HttpService.class)) {
+        service.close();
+        assertThat(log.messages()).containsExactly("WARN http service stopped");
+        assertThat(CapturedLog.keyValues(log.events().get(0))).containsEntry("requests_cut", 8);
+      }
+      for (RawClient client : clients) {
+        client.drainUntilCut();
+      }
+    } finally {
+      for (RawClient client : clients) {
+        client.close();
+      }
+    }
+  }
+}

@@ -1,0 +1,88 @@
+package dev.evalops.runtime.http;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.sun.net.httpserver.HttpsExchange;
+import dev.evalops.runtime.http.HttpService.ClientCertificates;
+import java.io.IOException;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLException;
+import javax.net.ssl.SSLPeerUnverifiedException;
+import javax.net.ssl.SSLSession;
+import javax.net.ssl.SSLSocket;
+import org.junit.jupiter.api.Test;
+
+class TlsTest {
+  private static HttpService serve(ClientCertificates clients) {
+    return HttpService.builder(0)
+        .tls(TestCertificates.server(), clients)
+        .handle("/who", exchange -> {
+          SSLSession session = ((HttpsExchange) exchange).getSSLSession();
+          String peer;
+          try {
+            peer = session.getPeerPrincipal().getName();
+          } catch (SSLPeerUnverifiedException e) {
+            peer = "nobody";
+          }
+          RequestContext.of(exchange).put(RequestContext.Key.of("x"), "y");
+          HttpResponses.json(exchange, 200, peer + " " + session.getProtocol());
+        })
+        .start();
+  }
+
+  private static String who(HttpService service, SSLContext context) throws IOException {
+    try (RawClient client = new RawClient(TestCertificates.socket(service, context))) {
+      return client.get("/who").body().strip();
+    }
+  }
+
+  @Test
+  void asksForNoCertificate_whenNone() throws IOException {
+    try (HttpService service = serve(ClientCertificates.NONE)) {
+      assertThat(service.uri().getScheme()).isEqualTo("https");
+      assertThat(who(service, TestCertificates.client(true))).isEqualTo("\"nobody TLSv1.3\"");
+      assertThat(who(service, TestCertificates.client(false))).isEqualTo("\"nobody TLSv1.3\"");
+    }
+  }
+
+  @Test
+  void verifiesACertificateThatIsGiven_whenWanted() throws IOException {
+    try (HttpService service = serve(ClientCertificates.WANTED)) {
+      assertThat(who(service, TestCertificates.client(true))).isEqualTo("\"CN=client TLSv1.3\"");
+      assertThat(who(service, TestCertificates.client(false))).isEqualTo("\"nobody TLSv1.3\"");
+    }
+  }
+
+  @Test
+  void refusesWhoHasNoValidCertificate_whenRequired() throws IOException {
+    try (HttpService service = serve(ClientCertificates.REQUIRED)) {
+      assertThat(who(service, TestCertificates.client(true))).isEqualTo("\"CN=client TLSv1.3\"");
+      assertThatThrownBy(() -> who(service, TestCertificates.client(false)))
+          .isInstanceOf(IOException.class);
+      assertThatThrownBy(() -> who(service, TestCertificates.stranger()))
+          .isInstanceOf(IOException.class);
+    }
+  }
+
+  @Test
+  void speaksTls13Only() throws IOException {
+    try (HttpService service = serve(ClientCertificates.NONE);
+        SSLSocket socket = TestCertificates.socket(service, TestCertificates.client(false))) {
+      socket.setEnabledProtocols(new String[] {"TLSv1.2"});
+      assertThatThrownBy(socket::startHandshake).isInstanceOf(SSLException.class);
+    }
+  }
+
+  @Test
+  void answersErrorsInTheSameShape() throws IOException {
+    try (HttpService service = serve(ClientCertificates.NONE);
+        RawClient client =
+            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+      assertThat(client.get("/nowhere").body()).startsWith("{\"error\":");
+      assertThat(client.get("/who/../x").status()).isEqualTo(400);
+      assertThat(client.send("HEAD /who HTTP/1.1\r\nHost: x\r\n\r\n").readHead().status())
+          .isEqualTo(200);
+    }
+  }
+}
