@@ -52,13 +52,15 @@ final class Failures {
     };
   }
 
-  /** Whether the connection broke, as it does when the server stops. */
+  /** Whether the connection broke, as it does when the server stops; a bad key or certificate can have such a cause too. */
   private static boolean cutOff(Throwable failure) {
-    return chain(failure).stream()
-        .anyMatch(cause -> cause instanceof IOException
-            && !(cause instanceof SSLException)
-            && !(cause instanceof FileNotFoundException)
-            && !(cause instanceof NoSuchFileException));
+    List<Throwable> chain = chain(failure);
+    return chain.stream().noneMatch(GeneralSecurityException.class::isInstance)
+        && chain.stream()
+            .anyMatch(cause -> cause instanceof IOException
+                && !(cause instanceof SSLException)
+                && !(cause instanceof FileNotFoundException)
+                && !(cause instanceof NoSuchFileException));
   }
 
   /** The failure of one attempt, with a message in one line and the SQLSTATE of its cause. */

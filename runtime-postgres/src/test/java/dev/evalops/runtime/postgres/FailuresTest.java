@@ -64,6 +64,7 @@ class FailuresTest {
         sslFailure(new CertificateException("unknown CA")),
         new SSLHandshakeException("Received fatal alert: bad_certificate"),
         new CertificateException("garbage"),
+        new CertificateException("garbage", new IOException("too short")),
         new FileNotFoundException("/ca.pem"))) {
       assertThat(Failures.permanent(new PSQLException("x", PSQLState.CONNECTION_FAILURE, bad)))
           .isTrue();

@@ -280,6 +280,29 @@ class PostgresTest {
   }
 
   @Test
+  void triesAgain_whenTheConnectionBreaksInTheTlsHandshake() throws Exception {
+    try (ServerSocket server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress())) {
+      Thread closing = Thread.ofVirtual().start(() -> {
+        for (int i = 0; i < 3; i++) {
+          try (Socket socket = server.accept()) {
+            socket.getInputStream().readNBytes(8);
+            socket.getOutputStream().write('S');
+            socket.getInputStream().read();
+          } catch (IOException ended) {
+            return;
+          }
+        }
+      });
+      assertThat(gaveUp(
+              3,
+              "postgres://u@127.0.0.1:" + server.getLocalPort()
+                  + "/d?sslmode=require&gssencmode=disable"))
+          .hasMessageContaining("3 attempts: ping_postgres: ");
+      closing.join();
+    }
+  }
+
+  @Test
   void theUsersOwnRuleToStopIsKept() throws IOException {
     Retry once =
         retry(5, attempt -> {}).stopWhen(failure -> failure.getMessage().contains("refused"));
