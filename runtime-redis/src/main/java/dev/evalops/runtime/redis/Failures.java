@@ -1,8 +1,8 @@
 package dev.evalops.runtime.redis;
 
 import io.lettuce.core.RedisCommandExecutionException;
+import io.netty.handler.ssl.NotSslRecordException;
 import java.io.FileNotFoundException;
-import java.io.IOException;
 import java.nio.file.NoSuchFileException;
 import java.security.GeneralSecurityException;
 import java.util.ArrayList;
@@ -42,16 +42,14 @@ final class Failures {
     if (failure instanceof RedisCommandExecutionException && failure.getMessage() != null) {
       return FINAL_ANSWERS.stream().anyMatch(failure.getMessage()::startsWith);
     }
-    if (failure instanceof SSLException || failure instanceof GeneralSecurityException) {
-      return !cutOff(failure);
-    }
-    return failure instanceof FileNotFoundException || failure instanceof NoSuchFileException;
-  }
-
-  /** Whether the connection broke, as it does when the server stops. */
-  private static boolean cutOff(Throwable failure) {
-    return chain(failure).stream()
-        .anyMatch(cause -> cause instanceof IOException && !(cause instanceof SSLException));
+    // Other TLS failures come of a connection that breaks in the handshake, as it does when the
+    // server stops.
+    return failure instanceof GeneralSecurityException
+        || failure instanceof NotSslRecordException
+        || (failure instanceof SSLException
+            && String.valueOf(failure.getMessage()).contains("fatal alert"))
+        || failure instanceof FileNotFoundException
+        || failure instanceof NoSuchFileException;
   }
 
   /** All messages of the chain in one line, each once. */

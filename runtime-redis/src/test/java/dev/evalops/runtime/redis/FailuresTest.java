@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.lettuce.core.RedisCommandExecutionException;
 import io.lettuce.core.RedisConnectionException;
+import io.netty.handler.ssl.NotSslRecordException;
 import java.io.EOFException;
 import java.net.ConnectException;
 import java.net.UnknownHostException;
@@ -56,10 +57,18 @@ class FailuresTest {
     assertThat(Failures.permanent(new RedisConnectionException("x", new UnknownHostException("h"))))
         .isFalse();
     assertThat(Failures.permanent(sslFailure(new EOFException("cut")))).isFalse();
+    assertThat(Failures.permanent(
+            new SSLHandshakeException("Connection closed while SSL/TLS handshake was in progress")))
+        .isFalse();
   }
 
   @Test
   void aCertificateThatDoesNotDoIsPermanent() {
+    assertThat(
+            Failures.permanent(new SSLHandshakeException("Received fatal alert: bad_certificate")))
+        .isTrue();
+    assertThat(Failures.permanent(new NotSslRecordException("not an SSL/TLS record")))
+        .isTrue();
     assertThat(Failures.permanent(
             new RedisConnectionException("x", sslFailure(new CertificateException("unknown CA")))))
         .isTrue();

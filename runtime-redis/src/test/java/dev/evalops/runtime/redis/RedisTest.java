@@ -286,6 +286,24 @@ class RedisTest {
     }
   }
 
+  @Test
+  void triesAgain_whenTheConnectionBreaksInTheTlsHandshake() throws Exception {
+    try (ServerSocket server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress())) {
+      Thread closing = Thread.ofVirtual().start(() -> {
+        for (int i = 0; i < 3; i++) {
+          try (Socket socket = server.accept()) {
+            socket.getInputStream().read();
+          } catch (IOException ended) {
+            return;
+          }
+        }
+      });
+      assertThat(gaveUp("rediss://127.0.0.1:" + server.getLocalPort()))
+          .hasMessageContaining("3 attempts: ping_redis: ");
+      closing.join();
+    }
+  }
+
   private static Consumer<Redis.Builder> trusting(Path certificate) {
     return builder -> builder.configure(options -> options.sslOptions(
         SslOptions.builder().jdkSslProvider().trustManager(certificate.toFile()).build()));
