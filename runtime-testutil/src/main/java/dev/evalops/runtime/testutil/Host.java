@@ -25,7 +25,17 @@ record Host(Map<String, String> environment, String platform, BooleanSupplier do
         System.getProperty("os.name").toLowerCase(Locale.ROOT).replaceFirst("mac.*", "darwin");
     String processor =
         System.getProperty("os.arch").replace("x86_64", "amd64").replace("aarch64", "arm64");
-    return new Host(System.getenv(), system + "-" + processor, DockerServer::isPossible);
+    return new Host(System.getenv(), system + "-" + processor, Host::hasDocker);
+  }
+
+  // DockerServer cannot even be loaded without Testcontainers.
+  private static boolean hasDocker() {
+    try {
+      Class.forName("org.testcontainers.DockerClientFactory");
+      return DockerServer.isPossible();
+    } catch (ClassNotFoundException e) {
+      return false;
+    }
   }
 
   /** The server that a variable names, if it is set. */

@@ -79,7 +79,7 @@ public final class NatsServer extends TestServer {
         (program + " -a 127.0.0.1 -p " + port + " -n " + name + " -js -sd store").split(" "));
     return ServerProcess.start(
         new ServerProcess.Command(
-            "NATS server", line, "KILL", process -> greeting(port).contains(name)),
+            "NATS server", List.of(), line, "KILL", process -> greeting(port).contains(name)),
         directory);
   }
 

@@ -15,7 +15,6 @@ import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Map;
 import java.util.Objects;
 import java.util.stream.Stream;
 import org.apache.commons.compress.archivers.tar.TarArchiveEntry;
@@ -147,42 +146,23 @@ record PostgresBinaries(Path home, List<String> prefix) {
     return line;
   }
 
-  /** Makes the files of an empty database server. */
-  void newDatabase(Path directory, Path data, String user, String password) {
+  /** The command line that makes the files of an empty database server, for a directory that is prepared for it. */
+  List<String> initdb(Path directory, Path data, String user, String password) {
     Path passwordFile = directory.resolve("password");
-    Path log = directory.resolve("initdb.log");
     try {
       Files.writeString(passwordFile, password);
       if (!prefix.isEmpty()) {
-        Files.setPosixFilePermissions(directory, PosixFilePermissions.fromString("rwx------"));
         giveAway(directory);
         giveAway(passwordFile);
       }
-      List<String> line = command("initdb");
-      line.addAll(List.of(
-          "-D",
-          data.toString(),
-          "-U",
-          user,
-          "--pwfile=" + passwordFile,
-          "-A",
-          "scram-sha-256",
-          "-E",
-          "UTF8",
-          "--locale=C",
-          "--no-sync"));
-      ProcessBuilder builder =
-          new ProcessBuilder(line).redirectErrorStream(true).redirectOutput(log.toFile());
-      builder.environment().putAll(Map.of("LC_ALL", "C", "TZ", "UTC"));
-      int exitCode =
-          builder.directory(directory.toFile()).start().onExit().join().exitValue();
-      if (exitCode != 0) {
-        throw new IllegalStateException("initdb ended with exit code " + exitCode + ":\n"
-            + Files.readString(log).strip());
-      }
     } catch (IOException e) {
-      throw new UncheckedIOException("cannot make a Postgres database: " + e.getMessage(), e);
+      throw new UncheckedIOException(
+          "cannot prepare " + directory + " for Postgres: " + e.getMessage(), e);
     }
+    List<String> line = command("initdb");
+    line.addAll(List.of("-D", data.toString(), "-U", user, "--pwfile=" + passwordFile));
+    line.addAll(List.of("-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"));
+    return line;
   }
 
   private void giveAway(Path file) throws IOException {

@@ -72,15 +72,15 @@ public final class PostgresServer extends TestServer {
     checkPort(port);
     return new PostgresServer(
         URI.create("postgres://" + USER + ":" + PASSWORD + "@127.0.0.1:" + port + "/postgres"),
-        Optional.of(run(port)));
+        Optional.of(run(port, Host.current())));
   }
 
-  private static Backend run(int port) {
+  private static Backend run(int port, Host host) {
     PostgresBinaries binaries;
     try {
       binaries = PostgresBinaries.unpacked();
     } catch (IllegalStateException e) {
-      if (DockerServer.isPossible()) {
+      if (host.docker().getAsBoolean()) {
         return DockerServer.postgres(port, USER, PASSWORD);
       }
       throw e;
@@ -97,10 +97,11 @@ public final class PostgresServer extends TestServer {
         "max_connections=300")) {
       line.addAll(List.of("-c", setting));
     }
-    ServerProcess.Command command = new ServerProcess.Command(
-        "Postgres server", line, "QUIT", process -> isReady(data, process));
+    List<String> setup = binaries.initdb(directory, data, USER, PASSWORD);
     return ServerProcess.start(
-        command, directory, () -> binaries.newDatabase(directory, data, USER, PASSWORD));
+        new ServerProcess.Command(
+            "Postgres server", setup, line, "QUIT", process -> isReady(data, process)),
+        directory);
   }
 
   // The server's own sign: its process id in the first line and its state in the eighth.

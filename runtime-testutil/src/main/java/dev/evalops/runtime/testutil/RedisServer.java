@@ -99,7 +99,7 @@ public final class RedisServer extends TestServer {
         program.toString(), "--bind", "127.0.0.1", "--port", Integer.toString(port), "--save", "");
     return ServerProcess.start(
         new ServerProcess.Command(
-            "Redis server", line, "KILL", process -> processId(port) == process.pid()),
+            "Redis server", List.of(), line, "KILL", process -> processId(port) == process.pid()),
         directory);
   }
 

@@ -6,12 +6,8 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.SimpleFileVisitor;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -38,26 +34,28 @@ final class ServerProcess implements Backend {
   private static final Duration START_TIMEOUT = Duration.ofSeconds(60);
   private static final Duration STOP_TIMEOUT = Duration.ofSeconds(5);
   private static final long POLL_MILLIS = 5;
-  // Below the range from which systems take the local ports of outgoing connections: a client that
-  // keeps trying the port of
-  // a server that is down can otherwise get that very port as its own, connect to itself and keep
+  private static final int SHOWN_OUTPUT = 4000;
+  // Below the range of the local ports of outgoing connections: a client that keeps trying the
+  // port of a server that is down can get that very port as its own, connect to itself, and keep
   // the server out.
   private static final int FIRST_PORT = 20_000;
   private static final int LAST_PORT = 31_999;
   private static final int PORT_ATTEMPTS = 50;
 
-  // Keeps what runs from the garbage collector, which would close the watchdog's input and so end a
-  // server still in use.
+  // Without it the garbage collector may close the input of a watchdog whose server is in use.
   private static final Set<ServerProcess> RUNNING = ConcurrentHashMap.newKeySet();
 
-  // $1 signal, $2 process id, $3 directory
+  // $1 signal, $2 directory; each line that it reads is the id of the process to end, or empty.
   private static final String WATCHDOG = """
       trap '' INT TERM HUP
-      read -r _
-      kill -"$1" "$2"
-      sleep 1
-      kill -9 "$2"
-      rm -rf "$3"
+      pid=
+      while read -r line; do pid=$line; done
+      if [ -n "$pid" ]; then
+        kill -"$1" "$pid"
+        sleep 1
+        kill -9 "$pid"
+      fi
+      rm -rf "$2"
       """;
 
   private final ReentrantLock lock = new ReentrantLock();
@@ -71,12 +69,15 @@ final class ServerProcess implements Backend {
    * What to run.
    *
    * @param name for messages
+   * @param setup the program and its arguments that make the server's files, run once before; empty for none
    * @param line the program and its arguments
    * @param stopSignal the signal by which it stops at once and leaves nothing behind
    * @param probe tells that it is ready
    */
-  record Command(String name, List<String> line, String stopSignal, Probe probe) {
+  record Command(
+      String name, List<String> setup, List<String> line, String stopSignal, Probe probe) {
     Command {
+      setup = List.copyOf(setup);
       line = List.copyOf(line);
     }
   }
@@ -107,19 +108,37 @@ final class ServerProcess implements Backend {
    * @param directory its own directory, deleted in the end, also when the start fails
    */
   static ServerProcess start(Command command, Path directory) {
-    return start(command, directory, () -> {});
-  }
-
-  /** The same, after {@code preparation} has put files into the directory. */
-  static ServerProcess start(Command command, Path directory, Runnable preparation) {
     ServerProcess server = new ServerProcess(command, directory);
     try {
-      preparation.run();
-      server.restart();
+      server.begin();
       return server;
     } catch (RuntimeException e) {
       server.close();
       throw e;
+    }
+  }
+
+  private void begin() {
+    lock.lock();
+    try {
+      RUNNING.add(this);
+      watchdog = new ProcessBuilder(
+              "/bin/sh", "-c", WATCHDOG, "watchdog", command.stopSignal(), directory.toString())
+          .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+          .redirectError(ProcessBuilder.Redirect.DISCARD)
+          .start();
+      if (!command.setup().isEmpty()) {
+        int exitCode = run(command.setup()).onExit().join().exitValue();
+        if (exitCode != 0) {
+          throw failure("could not be set up, exit code " + exitCode);
+        }
+      }
+      launch();
+    } catch (IOException e) {
+      throw new UncheckedIOException(
+          "cannot start the " + command.name() + ": " + e.getMessage(), e);
+    } finally {
+      lock.unlock();
     }
   }
 
@@ -168,13 +187,7 @@ final class ServerProcess implements Backend {
         throw new IllegalStateException(
             "the " + command.name() + " is running; kill() it before restart()");
       }
-      stop("KILL"); // the watchdog of one that ended by itself
-      try {
-        launch();
-      } catch (RuntimeException | IOException e) {
-        stop("KILL");
-        throw e;
-      }
+      launch();
     } catch (IOException e) {
       throw new UncheckedIOException(
           "cannot start the " + command.name() + ": " + e.getMessage(), e);
@@ -185,32 +198,13 @@ final class ServerProcess implements Backend {
 
   private void launch() throws IOException {
     long begin = System.nanoTime();
-    Path log = directory.resolve("log");
-    Files.deleteIfExists(log);
-    List<String> line = new ArrayList<>(command.line());
-    // A session of its own: Ctrl-C in the terminal stops the program, and only then its servers.
-    Host.current().program("setsid").ifPresent(setsid -> line.add(0, setsid.toString()));
-    ProcessBuilder builder = new ProcessBuilder(line)
-        .redirectErrorStream(true)
-        .redirectOutput(log.toFile())
-        .directory(directory.toFile());
-    builder.environment().putAll(Map.of("LC_ALL", "C", "TZ", "UTC"));
-    Process started = builder.start();
-    process = started;
-    RUNNING.add(this);
-    started.getOutputStream().close();
-    watchdog = new ProcessBuilder(
-            "/bin/sh",
-            "-c",
-            WATCHDOG,
-            "watchdog",
-            command.stopSignal(),
-            Long.toString(started.pid()),
-            directory.toString())
-        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
-        .redirectError(ProcessBuilder.Redirect.DISCARD)
-        .start();
-    awaitReady(started, log, begin);
+    Process started = run(command.line());
+    try {
+      awaitReady(started, begin);
+    } catch (RuntimeException e) {
+      stop("KILL");
+      throw e;
+    }
     LOG.atDebug()
         .addKeyValue("server", command.name())
         .addKeyValue("pid", started.pid())
@@ -218,19 +212,36 @@ final class ServerProcess implements Backend {
         .log("test server started");
   }
 
-  private void awaitReady(Process started, Path log, long begin) throws IOException {
+  private Process run(List<String> program) throws IOException {
+    List<String> line = new ArrayList<>(program);
+    // A session of its own: Ctrl-C in the terminal stops the program, and only then its servers.
+    Host.current().program("setsid").ifPresent(setsid -> line.add(0, setsid.toString()));
+    ProcessBuilder builder = new ProcessBuilder(line)
+        .redirectErrorStream(true)
+        .redirectOutput(log().toFile())
+        .directory(directory.toFile());
+    builder.environment().putAll(Map.of("LC_ALL", "C", "TZ", "UTC"));
+    Process started = builder.start();
+    started.getOutputStream().close();
+    process = started;
+    tellWatchdog(Long.toString(started.pid()));
+    return started;
+  }
+
+  private void tellWatchdog(String processId) throws IOException {
+    if (watchdog != null) {
+      watchdog.getOutputStream().write((processId + "\n").getBytes(StandardCharsets.US_ASCII));
+      watchdog.getOutputStream().flush();
+    }
+  }
+
+  private void awaitReady(Process started, long begin) throws IOException {
     while (!ready(started)) {
       if (!started.isAlive()) {
-        String output = tail(log);
-        String message = "the " + command.name() + " ended at once with exit code "
-            + started.exitValue() + ":\n" + output;
-        throw output.contains("ddress already in use")
-            ? new PortTakenException(message)
-            : new IllegalStateException(message);
+        throw failure("ended at once with exit code " + started.exitValue());
       }
       if (System.nanoTime() - begin > START_TIMEOUT.toNanos()) {
-        throw new IllegalStateException("the " + command.name() + " was not ready after "
-            + START_TIMEOUT.toSeconds() + " s:\n" + tail(log));
+        throw failure("was not ready after " + START_TIMEOUT.toSeconds() + " s");
       }
       try {
         Thread.sleep(POLL_MILLIS);
@@ -242,18 +253,26 @@ final class ServerProcess implements Backend {
     }
   }
 
+  private IllegalStateException failure(String what) throws IOException {
+    byte[] output = Files.readAllBytes(log());
+    int from = Math.max(0, output.length - SHOWN_OUTPUT);
+    String end = new String(output, from, output.length - from, StandardCharsets.UTF_8).strip();
+    String message = "the " + command.name() + " " + what + ":\n" + end;
+    return end.contains("ddress already in use")
+        ? new PortTakenException(message)
+        : new IllegalStateException(message);
+  }
+
+  private Path log() {
+    return directory.resolve("log");
+  }
+
   private boolean ready(Process started) {
     try {
       return command.probe().isReady(started);
     } catch (IOException e) {
       return false;
     }
-  }
-
-  private static String tail(Path log) throws IOException {
-    byte[] bytes = Files.readAllBytes(log);
-    int from = Math.max(0, bytes.length - 4000);
-    return new String(bytes, from, bytes.length - from, StandardCharsets.UTF_8).strip();
   }
 
   @Override
@@ -273,62 +292,71 @@ final class ServerProcess implements Backend {
       if (!closed) {
         closed = true;
         stop(command.stopSignal());
-        deleteTree(directory);
+        RUNNING.remove(this);
+        dismissWatchdog();
       }
-    } catch (IOException e) {
-      // A file that a dying server has just written; the directory is a temporary one.
-      LOG.atDebug()
-          .setCause(e)
-          .addKeyValue("directory", directory)
-          .log("test server left files behind");
     } finally {
       lock.unlock();
     }
   }
 
+  // It deletes the directory when its input ends.
+  private void dismissWatchdog() {
+    Process dismissed = watchdog;
+    if (dismissed == null) {
+      return;
+    }
+    try {
+      dismissed.getOutputStream().close();
+    } catch (IOException e) {
+      LOG.atDebug().setCause(e).log("somebody ended the watchdog");
+    }
+    await(() -> !dismissed.isAlive(), deadline());
+  }
+
   private void stop(String signal) {
     Process running = process;
-    Process watching = watchdog;
     process = null;
-    watchdog = null;
-    RUNNING.remove(this);
-    if (watching != null) {
-      watching.destroyForcibly();
-    }
     if (running == null) {
       return;
     }
     List<ProcessHandle> children = running.descendants().toList();
-    long deadline = System.nanoTime() + STOP_TIMEOUT.toNanos();
     if (!signal.equals("KILL")) {
       signal(signal, running);
-      await(() -> !running.isAlive(), deadline);
+      await(() -> !running.isAlive(), deadline());
     }
     running.destroyForcibly();
     children.forEach(ProcessHandle::destroyForcibly);
     await(
-        () -> !running.isAlive() && children.stream().allMatch(ServerProcess::hasEnded), deadline);
+        () -> !running.isAlive() && children.stream().allMatch(ServerProcess::hasEnded),
+        deadline());
+    try {
+      tellWatchdog("");
+    } catch (IOException e) {
+      LOG.atDebug().setCause(e).log("somebody ended the watchdog");
+    }
   }
 
   private static void signal(String signal, Process process) {
     try {
-      new ProcessBuilder("kill", "-" + signal, Long.toString(process.pid()))
+      Process kill = new ProcessBuilder(
+              "/bin/sh", "-c", "kill -$1 $2", "kill", signal, Long.toString(process.pid()))
           .redirectErrorStream(true)
           .redirectOutput(ProcessBuilder.Redirect.DISCARD)
-          .start()
-          .onExit()
-          .orTimeout(STOP_TIMEOUT.toMillis(), TimeUnit.MILLISECONDS)
-          .exceptionally(e -> null)
-          .join();
+          .start();
+      await(() -> !kill.isAlive(), deadline());
     } catch (IOException e) {
-      LOG.atDebug().setCause(e).log("no kill command; the server is ended the hard way");
+      LOG.atDebug().setCause(e).log("cannot send a signal; the server is killed");
     }
   }
 
-  // Whoever stops a server relies on its port and files being free, so an interrupt does not cut
-  // this short.
+  private static long deadline() {
+    return System.nanoTime() + STOP_TIMEOUT.toNanos();
+  }
+
+  // Not cut short by an interrupt: whoever stops a server relies on its port being free.
   private static void await(BooleanSupplier end, long deadline) {
-    while (!end.getAsBoolean() && System.nanoTime() < deadline) {
+    while (!end.getAsBoolean() && System.nanoTime() - deadline < 0) {
       LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(1));
     }
   }
@@ -345,31 +373,5 @@ final class ServerProcess implements Backend {
     } catch (IOException e) {
       return false;
     }
-  }
-
-  private static void deleteTree(Path root) throws IOException {
-    Files.walkFileTree(root, new SimpleFileVisitor<>() {
-      @Override
-      public FileVisitResult visitFile(Path file, BasicFileAttributes attributes)
-          throws IOException {
-        Files.deleteIfExists(file);
-        return FileVisitResult.CONTINUE;
-      }
-
-      @Override
-      public FileVisitResult visitFileFailed(Path file, IOException e) throws IOException {
-        if (e instanceof NoSuchFileException) {
-          return FileVisitResult.CONTINUE;
-        }
-        throw e;
-      }
-
-      @Override
-      public FileVisitResult postVisitDirectory(Path directory, @Nullable IOException e)
-          throws IOException {
-        Files.deleteIfExists(directory);
-        return FileVisitResult.CONTINUE;
-      }
-    });
   }
 }

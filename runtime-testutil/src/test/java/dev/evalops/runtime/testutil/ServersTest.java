@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.BufferedReader;
+import java.io.File;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.net.InetAddress;
@@ -17,6 +18,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -148,7 +151,7 @@ class ServersTest {
         jvms.add(new ProcessBuilder(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-cp",
-                System.getProperty("java.class.path"),
+                withoutTestcontainers(),
                 Program.class.getName())
             .redirectError(ProcessBuilder.Redirect.DISCARD)
             .start());
@@ -181,6 +184,14 @@ class ServersTest {
       System.out.println("ready");
       Thread.currentThread().join();
     }
+  }
+
+  // The class path of most users.
+  private static String withoutTestcontainers() {
+    return Pattern.compile(File.pathSeparator)
+        .splitAsStream(System.getProperty("java.class.path"))
+        .filter(jar -> !jar.contains("testcontainers") && !jar.contains("docker-java"))
+        .collect(Collectors.joining(File.pathSeparator));
   }
 
   private static boolean isCut(Socket client) throws IOException {
