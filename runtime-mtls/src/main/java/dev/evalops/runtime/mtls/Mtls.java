@@ -462,7 +462,7 @@ public final class Mtls implements AutoCloseable {
       }
       if (serverName != null && !ServerName.isAddress(serverName)) {
         try {
-          new SNIHostName(serverName);
+          serverName = new SNIHostName(serverName).getAsciiName();
         } catch (IllegalArgumentException e) {
           problems.add("tls_server_name_invalid: " + serverName);
         }

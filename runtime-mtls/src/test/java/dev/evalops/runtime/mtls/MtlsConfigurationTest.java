@@ -11,6 +11,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import javax.net.ssl.SNIHostName;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -152,6 +153,18 @@ class MtlsConfigurationTest {
         Mtls client = client().ca(ca).build()) {
       assertThat(server.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
       assertThat(client.notAfter()).isEmpty();
+    }
+  }
+
+  @Test
+  void givesItsParametersToLibrariesThatAskForThem() {
+    try (Mtls server = server().certificate(cert, key).requireClients(ca).build();
+        Mtls client = client().ca(ca).serverName("b\u00fccher.example").build()) {
+      assertThat(server.sslParameters().getProtocols()).containsExactly("TLSv1.3");
+      assertThat(server.sslParameters().getNeedClientAuth()).isTrue();
+      assertThat(client.sslParameters().getEndpointIdentificationAlgorithm()).isEqualTo("HTTPS");
+      assertThat(client.sslParameters().getServerNames())
+          .containsExactly(new SNIHostName("xn--bcher-kva.example"));
     }
   }
 

@@ -320,6 +320,11 @@ class MtlsHandshakeTest {
       engine.setEnabledProtocols(new String[] {"TLSv1.2"});
       assertThat(engine.getNeedClientAuth()).isTrue();
       assertThat(engine.getEnabledProtocols()).containsExactly("TLSv1.3");
+      SSLParameters http2 = new SSLParameters();
+      http2.setApplicationProtocols(new String[] {"h2"});
+      engine.setSSLParameters(http2);
+      assertThat(engine.getNeedClientAuth()).isTrue();
+      assertThat(engine.getSSLParameters().getApplicationProtocols()).containsExactly("h2");
     }
   }
 

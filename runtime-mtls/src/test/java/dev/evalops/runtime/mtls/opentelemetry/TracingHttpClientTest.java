@@ -234,4 +234,11 @@ class TracingHttpClientTest {
     assertThat(outside.followRedirects()).isEqualTo(inside.followRedirects());
     assertThat(outside.newWebSocketBuilder()).isNotNull();
   }
+
+  @Test
+  void closesTheClientInside() throws Exception {
+    ((AutoCloseable) client).close();
+    assertThatThrownBy(() -> client.send(request("/"), BodyHandlers.discarding()))
+        .isInstanceOf(IOException.class);
+  }
 }
