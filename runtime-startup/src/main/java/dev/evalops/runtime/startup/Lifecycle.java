@@ -49,8 +49,6 @@ public final class Lifecycle implements AutoCloseable {
   private final Condition changed = lock.newCondition();
   private final Deque<Hook> hooks = new ArrayDeque<>(); // the next to close comes first
   private final List<Failure> failures = new ArrayList<>();
-  private boolean ownerAwaits;
-  private boolean ownerInterrupted;
   private boolean terminated;
   private boolean closing;
   private boolean closed;
@@ -141,19 +139,15 @@ public final class Lifecycle implements AutoCloseable {
    * @throws InterruptedException if the calling thread is interrupted for any other reason
    */
   public void await() throws InterruptedException {
-    boolean isOwner = Thread.currentThread().equals(owner);
     lock.lock();
     try {
-      ownerAwaits |= isOwner;
       while (!terminated && !closing) {
         changed.await();
       }
-      if (isOwner && ownerInterrupted) { // by the signal, just before it came here
-        ownerInterrupted = false;
-        Thread.interrupted();
+      if (terminated && Thread.currentThread().equals(owner)) {
+        Thread.interrupted(); // that was the signal
       }
     } finally {
-      ownerAwaits &= !isOwner;
       lock.unlock();
     }
   }
@@ -275,11 +269,8 @@ public final class Lifecycle implements AutoCloseable {
         return;
       }
       begun = System.nanoTime();
-      changed.signalAll();
-      if (!ownerAwaits) {
-        ownerInterrupted = true;
-        owner.interrupt();
-      }
+      changed.signalAll(); // before the interrupt, so that await returns
+      owner.interrupt();
       while (!closing && owner.isAlive() && !exits(owner) && left() > deadlineNanos / 2) {
         changed.await(10, TimeUnit.MILLISECONDS);
       }

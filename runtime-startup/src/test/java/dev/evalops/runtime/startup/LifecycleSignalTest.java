@@ -25,10 +25,13 @@ class LifecycleSignalTest {
     public static void main(String[] args) throws Exception {
       switch (args[0]) {
         case "awaits" -> {
+          CountDownLatch closed = new CountDownLatch(1);
           try (Lifecycle life = lifecycle(10)) {
+            life.add("latch", closed::countDown);
             say("ready");
             life.await();
             say("awaited, interrupted: " + Thread.currentThread().isInterrupted());
+            say("closed before main did: " + closed.await(300, TimeUnit.MILLISECONDS));
           }
           say("main ends");
         }
@@ -179,7 +182,12 @@ class LifecycleSignalTest {
   void aSignalEndsAwait_andMainCloses(String signal, int status) throws Exception {
     Ended ended = signal("awaits", signal);
     assertThat(ended.lines)
-        .containsExactly("awaited, interrupted: false", "http closed", "db closed", "main ends");
+        .containsExactly(
+            "awaited, interrupted: false",
+            "closed before main did: false",
+            "http closed",
+            "db closed",
+            "main ends");
     assertThat(ended.status).isEqualTo(status);
   }
 
