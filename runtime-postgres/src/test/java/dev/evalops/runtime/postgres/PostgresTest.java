@@ -2,6 +2,7 @@ package dev.evalops.runtime.postgres;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
 import com.zaxxer.hikari.HikariDataSource;
@@ -551,10 +552,13 @@ class PostgresTest {
     }
   }
 
+  /** The threads of a closed pool end by themselves, a moment later when the closing thread is interrupted. */
   private static void assertNoThreadOf(String pool) {
-    assertThat(Thread.getAllStackTraces().keySet())
-        .extracting(Thread::getName)
-        .noneMatch(name -> name.startsWith(pool + ":"));
+    await()
+        .atMost(Duration.ofSeconds(30))
+        .untilAsserted(() -> assertThat(Thread.getAllStackTraces().keySet())
+            .extracting(Thread::getName)
+            .noneMatch(name -> name.startsWith(pool + ":")));
   }
 
   private static int freePort() throws IOException {
