@@ -36,7 +36,9 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import javax.net.ssl.SSLContext;
@@ -177,21 +179,59 @@ class MtlsReloadTest {
     }
   }
 
-  @Test
-  void seesTheSwapOfAKubernetesVolume() throws Exception {
-    Issued next = authority.issue("two");
-    Store.in(createDirectory(dir.resolve("..2026_01"))).write(authority, authority.issue("one"));
-    Store.in(createDirectory(dir.resolve("..2026_02"))).write(authority, next);
-    createSymbolicLink(dir.resolve("..data"), Path.of("..2026_01"));
+  /** Two versions of the files behind the symbolic links of a Kubernetes volume, of which the first is in use. */
+  private Store volume(Issued one, Issued two) throws IOException {
+    Store.in(createDirectory(dir.resolve("..1"))).write(authority, one);
+    Store.in(createDirectory(dir.resolve("..2"))).write(authority, two);
+    createSymbolicLink(dir.resolve("..data"), Path.of("..1"));
     for (String name : List.of("ca.crt", "tls.crt", "tls.key")) {
       createSymbolicLink(dir.resolve(name), Path.of("..data", name));
     }
-    try (Mtls server = server(Store.in(dir)).build()) {
-      createSymbolicLink(dir.resolve("..data_tmp"), Path.of("..2026_02"));
-      move(dir.resolve("..data_tmp"), dir.resolve("..data"), ATOMIC_MOVE, REPLACE_EXISTING);
+    return Store.in(dir);
+  }
+
+  private void swapTo(String version) throws IOException {
+    createSymbolicLink(dir.resolve("..data_tmp"), Path.of(version));
+    move(dir.resolve("..data_tmp"), dir.resolve("..data"), ATOMIC_MOVE, REPLACE_EXISTING);
+  }
+
+  @Test
+  void seesTheSwapOfAKubernetesVolume() throws Exception {
+    Issued next = authority.issue("two");
+    try (Mtls server = server(volume(authority.issue("one"), next)).build()) {
+      swapTo("..2");
       assertThat(server.reload()).isTrue();
       assertThat(server.notAfter()).contains(next.leaf().getNotAfter().toInstant());
       assertThat(reloads).hasSize(1);
+    }
+  }
+
+  @Test
+  void reportsNoProblem_whenASwapFallsBetweenTheReadingOfTwoFiles() throws Exception {
+    AtomicBoolean done = new AtomicBoolean();
+    Semaphore looks = new Semaphore(0);
+    ExecutorService pool = Executors.newSingleThreadExecutor();
+    try (Mtls server =
+        server(volume(authority.issue("one"), authority.issue("two"))).build()) {
+      Future<?> looking = pool.submit(() -> {
+        while (!done.get()) {
+          server.reload();
+          looks.release();
+        }
+      });
+      for (int i = 0; i < 500; i++) {
+        swapTo(i % 2 == 0 ? "..2" : "..1"); // at most once in the time of a look
+        assertThat(looks.tryAcquire(20, TimeUnit.SECONDS)).isTrue();
+        looks.drainPermits();
+      }
+      done.set(true);
+      looking.get(20, TimeUnit.SECONDS);
+      assertThat(reloads)
+          .isNotEmpty()
+          .allSatisfy(reload -> assertThat(reload.problem()).isEmpty());
+    } finally {
+      done.set(true);
+      pool.shutdown();
     }
   }
 
