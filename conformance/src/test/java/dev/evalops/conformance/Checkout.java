@@ -64,9 +64,10 @@ final class Checkout {
       return path("target/" + pom.getArtifactId() + "-" + flattened().getVersion() + ".jar");
     }
 
-    /** The names of what users get, ours by folder and others as group:artifact. */
+    /** The names of what users get on any platform, ours by folder and others as group:artifact. */
     List<String> dependencies(Predicate<Dependency> which) {
-      return pom.getDependencies().stream()
+      return Stream.concat(Stream.of(pom), pom.getProfiles().stream())
+          .flatMap(model -> model.getDependencies().stream())
           .filter(dependency -> !"test".equals(dependency.getScope()))
           .filter(which)
           .map(dependency -> dependency.getGroupId().equals("${project.groupId}")

