@@ -4,8 +4,11 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.util.HashMap;
@@ -18,10 +21,21 @@ final class StubExchange extends HttpExchange {
       InetSocketAddress.createUnresolved("localhost", 80);
   private static final URI TARGET = URI.create("/v1/notes/0194f3a0-0000-7000-8000-000000000000");
 
+  private static final HttpContext CONTEXT = newContext();
+
   private final Map<String, Object> attributes = new HashMap<>();
   private final Headers request = new Headers();
   private final Headers response = new Headers();
   private int status = -1;
+
+  private static HttpContext newContext() {
+    try {
+      // Never started.
+      return HttpServer.create().createContext("/v1/notes");
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
 
   StubExchange() {
     request.set("Host", "localhost");
@@ -51,7 +65,7 @@ final class StubExchange extends HttpExchange {
 
   @Override
   public HttpContext getHttpContext() {
-    throw new UnsupportedOperationException("no server");
+    return CONTEXT;
   }
 
   @Override
