@@ -100,8 +100,12 @@ final class Guard implements HttpHandler {
         throw new IOException("response cut short", t);
       }
       // A beforeResponse action has failed; each of them runs once.
-      guarded.prepareError();
-      ErrorResponse.of(ErrorCode.INTERNAL_ERROR).send(guarded);
+      try {
+        guarded.prepareError();
+        ErrorResponse.of(ErrorCode.INTERNAL_ERROR).send(guarded);
+      } catch (Throwable again) {
+        throw new IOException("no response could be sent", again);
+      }
     }
   }
 

@@ -135,6 +135,7 @@ final class GuardedExchange extends HttpExchange {
     SUCCESS_HEADERS.forEach(headers::remove);
     headers.entrySet().removeIf(e -> !RequestRules.isHeader(e.getKey(), e.getValue()));
     out = bodyOutput;
+    bodyOutput.closed = false;
     status = -1;
     long declared = declaredLength();
     if (!bodyInput.atEnd

@@ -226,7 +226,8 @@ public final class RequestContext {
 
   /**
    * Runs once when the status is known and before anything is sent, for responses of any origin, errors too: the last moment
-   * to set a header. The last one added runs first.
+   * to set a header. The last one added runs first; when one throws, the others run all the same and the response becomes an
+   * internal error.
    *
    * @param action is given the response headers
    */
@@ -235,9 +236,17 @@ public final class RequestContext {
   }
 
   void runBeforeResponse(Headers headers) {
+    RuntimeException failed = null;
     Consumer<Headers> action;
     while ((action = beforeResponse.poll()) != null) {
-      action.accept(headers);
+      try {
+        action.accept(headers);
+      } catch (RuntimeException e) {
+        failed = e;
+      }
+    }
+    if (failed != null) {
+      throw failed;
     }
   }
 

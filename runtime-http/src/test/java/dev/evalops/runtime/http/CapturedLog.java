@@ -14,6 +14,7 @@ import org.slf4j.LoggerFactory;
 final class CapturedLog implements AutoCloseable {
   private final List<ILoggingEvent> events = new CopyOnWriteArrayList<>();
   private final Logger logger;
+  private final Level level;
   private final AppenderBase<ILoggingEvent> appender = new AppenderBase<>() {
     @Override
     protected void append(ILoggingEvent event) {
@@ -23,6 +24,7 @@ final class CapturedLog implements AutoCloseable {
 
   CapturedLog(Class<?> type) {
     logger = (Logger) LoggerFactory.getLogger(type);
+    level = logger.getLevel();
     logger.setLevel(Level.DEBUG);
     logger.setAdditive(false);
     appender.start();
@@ -51,6 +53,6 @@ final class CapturedLog implements AutoCloseable {
   public void close() {
     logger.detachAppender(appender);
     logger.setAdditive(true);
-    logger.setLevel(null);
+    logger.setLevel(level);
   }
 }
