@@ -125,6 +125,8 @@ final class Guard implements HttpHandler {
         log(Level.DEBUG, "http client went away", guarded, failure);
       } else if (code == null) {
         log(Level.ERROR, "http panic recovered", guarded, failure);
+      } else if (code.equals(HttpEndpoints.NOT_READY)) {
+        log(Level.DEBUG, "http service is not ready", guarded, failure);
       } else if (begun || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
         log(Level.ERROR, "http request failed", guarded, failure);
       }

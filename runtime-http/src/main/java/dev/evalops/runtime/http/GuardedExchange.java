@@ -319,7 +319,9 @@ final class GuardedExchange extends HttpExchange {
       leave();
       int n;
       try {
-        n = raw.getRequestBody().read(b, off, (int) Math.min(len, bodyLimit - count + 1));
+        // One byte more than is left, to see that there is one.
+        int most = bodyLimit - count < len ? (int) (bodyLimit - count) + 1 : len;
+        n = raw.getRequestBody().read(b, off, most);
       } catch (IOException e) {
         raw.getResponseHeaders().set("Connection", "close");
         throw new ServiceException(

@@ -18,7 +18,7 @@ import java.util.function.UnaryOperator;
  * <p>Thread-safe.
  */
 public final class HttpEndpoints {
-  private static final ErrorCode NOT_READY =
+  static final ErrorCode NOT_READY =
       ErrorCode.of("not_ready", 503, ConnectCode.UNAVAILABLE, "service is not ready");
 
   /** A check that throws when something that the service needs does not answer. */
@@ -83,7 +83,7 @@ public final class HttpEndpoints {
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
         throw new ServiceException(NOT_READY, "http.ready", e);
-      } catch (Exception e) {
+      } catch (Throwable e) {
         throw new ServiceException(NOT_READY, "http.ready", e);
       }
       HttpResponses.json(exchange, 200, Map.of("status", "ready"));

@@ -22,6 +22,7 @@ import tools.jackson.databind.MapperFeature;
 import tools.jackson.databind.cfg.CoercionAction;
 import tools.jackson.databind.cfg.CoercionInputShape;
 import tools.jackson.databind.cfg.EnumFeature;
+import tools.jackson.databind.exc.InvalidDefinitionException;
 import tools.jackson.databind.exc.UnrecognizedPropertyException;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.type.LogicalType;
@@ -117,6 +118,8 @@ public final class HttpRequests {
     } catch (UnrecognizedPropertyException e) {
       throw invalidJson(
           "Request body has an unknown field: " + RequestRules.printable(e.getPropertyName()), e);
+    } catch (InvalidDefinitionException e) {
+      throw new IllegalStateException("JSON cannot be read as " + type.getName(), e);
     } catch (JacksonException e) {
       for (Throwable t = e.getCause(); t != null; t = t.getCause()) {
         if (t instanceof ServiceException own) {

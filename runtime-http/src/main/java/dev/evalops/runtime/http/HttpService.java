@@ -268,13 +268,13 @@ public final class HttpService implements AutoCloseable {
         interrupted = true;
       }
       int cut = serving.get();
-      Thread stopping = stop(0);
-      executor.shutdownNow();
+      // Cut first, then interrupt: a handler must not answer an error of its own in between.
       try {
-        stopping.join(STOP_PATIENCE);
+        stop(0).join(STOP_PATIENCE);
       } catch (InterruptedException e) {
         interrupted = true;
       }
+      executor.shutdownNow();
       DrainHold holding = hold;
       if (holding != null) {
         holding.close();

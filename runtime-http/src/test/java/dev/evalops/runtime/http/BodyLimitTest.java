@@ -34,6 +34,7 @@ class BodyLimitTest {
         .handle("/default", counting)
         .handle("/small", counting, HttpFilters.maxBody(10))
         .handle("/large", counting, HttpFilters.maxBody(3 << 20))
+        .handle("/unlimited", counting, HttpFilters.maxBody(Long.MAX_VALUE))
         .handle("/nested", HttpFilters.chain(counting, HttpFilters.maxBody(3 << 20)))
         .handle("/deaf", exchange -> HttpResponses.json(exchange, 200, "not read"))
         .handle(
@@ -103,7 +104,7 @@ class BodyLimitTest {
   @Test
   void letsARouteRaiseTheLimit() throws IOException {
     String body = "x".repeat(2 << 20);
-    for (String path : new String[] {"/large", "/nested"}) {
+    for (String path : new String[] {"/large", "/nested", "/unlimited"}) {
       try (RawClient client = new RawClient(service)) {
         assertThat(client.post(path, body).status()).isEqualTo(200);
       }

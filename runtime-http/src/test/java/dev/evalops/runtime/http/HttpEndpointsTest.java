@@ -62,7 +62,7 @@ class HttpEndpointsTest {
       assertThat(response.status()).isEqualTo(503);
       assertThat(response.body())
           .isEqualTo("{\"error\":{\"code\":\"not_ready\",\"message\":\"service is not ready\"}}\n");
-      assertThat(log.messages()).containsExactly("ERROR http request failed");
+      assertThat(log.messages()).containsExactly("DEBUG http service is not ready");
     }
   }
 

@@ -314,6 +314,17 @@ class HttpRequestsTest {
   }
 
   @Test
+  void doesNotBlameTheClient_whenTheTypeCannotBeRead() {
+    byte[] body = "{\"stream\":{}}".getBytes(StandardCharsets.UTF_8);
+
+    assertThatThrownBy(() -> HttpRequests.json(body, Unreadable.class, HttpRequests.mapper()))
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessageContaining("Unreadable");
+  }
+
+  private record Unreadable(java.io.InputStream stream) {}
+
+  @Test
   void refusesOtherMethods_andNamesTheAllowed() throws IOException {
     try (HttpService service = HttpService.builder(0)
             .handle("/a", exchange -> {
