@@ -32,6 +32,9 @@ final class Failures {
   }
 
   private static boolean permanentItself(Throwable failure) {
+    if (failure instanceof IllegalArgumentException) {
+      return true; // a setting that the pool refuses
+    }
     if (failure instanceof SSLException || failure instanceof GeneralSecurityException) {
       return !cutOff(failure);
     }

@@ -20,6 +20,7 @@ import java.util.function.LongConsumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
+import org.postgresql.PGProperty;
 
 /**
  * What a database URL says, taken apart so that nothing secret stays in the part that drivers and pools print. All problems of
@@ -261,6 +262,14 @@ final class PostgresUrl {
       }
       afterSecret = SECRETS.contains(name);
     }
+    if (seen.contains("ssl") && seen.contains("sslmode")) {
+      problem("ssl and sslmode must not both be given: sslmode says it all");
+    }
+    if (properties.containsKey("sslrootcert")
+        && "require".equals(properties.getProperty("sslmode"))) {
+      properties.setProperty(
+          "sslmode", "verify-ca"); // as libpq does when it has a CA to check with
+    }
   }
 
   /** Takes one parameter; false if there is no such. */
@@ -430,10 +439,19 @@ final class PostgresUrl {
       return;
     }
     StringBuilder open = new StringBuilder();
+    boolean afterSecret = false;
     for (String pair :
         question < 0 ? new String[0] : url.substring(question + 1).split("&", -1)) {
       int equals = pair.indexOf('=');
       String name = equals < 0 ? pair : pair.substring(0, equals);
+      if (PGProperty.forName(name) == null) {
+        problem(
+            afterSecret
+                ? "the parameter after the password is unknown (an & in a password is written %26)"
+                : "unknown parameter " + quote(name));
+        continue;
+      }
+      afterSecret = SECRETS.contains(name);
       if (!name.equals("user") && !SECRETS.contains(name)) {
         open.append(open.isEmpty() ? '?' : '&').append(pair);
         if (name.equals("ApplicationName") && equals > 0) {

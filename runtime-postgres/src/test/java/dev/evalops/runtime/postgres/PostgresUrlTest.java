@@ -75,6 +75,7 @@ class PostgresUrlTest {
       value = {
         "sslmode=verify-full | sslmode=verify-full",
         "ssl=true | sslmode=require",
+        "sslmode=require&sslrootcert=/ca.pem | sslmode=verify-ca,sslrootcert=/ca.pem",
         "sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem | sslrootcert=/ca.pem,sslcert=/c.pem,sslkey=/k.pem",
         "sslrootcert=system | sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory,sslmode=verify-full",
         "sslnegotiation=direct&channel_binding=require | sslNegotiation=direct,channelBinding=require",
@@ -140,6 +141,9 @@ class PostgresUrlTest {
         "postgres://u%4:p@h/d | the user name is not percent-encoded",
         "postgres://h/%4 | the database name is not percent-encoded",
         "postgres://h/d?sslmod=require | unknown parameter \"sslmod\"",
+        "postgres://h/d?sslmode=verify-full&ssl=true | ssl and sslmode must not both be given",
+        "jdbc:postgresql://h/d?sslmod=verify-full | unknown parameter \"sslmod\"",
+        "jdbc:postgresql://h/d?passwor%64=x | unknown parameter",
         "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full",
         "postgres://h/d?sslmode=prefer&sslrootcert=system | sslrootcert=system needs sslmode=verify-full",
         "postgres://h/d?skip_verify=true | skip_verify is refused",
