@@ -11,15 +11,23 @@ record EditNote(@Nullable String title, @Nullable String body) {
 
   /** The title, 1 to 200 characters; else the client is told so. */
   String checkedTitle() {
-    if (title == null || title.isBlank() || title.length() > MAX_TITLE) {
+    if (title == null
+        || title.isBlank()
+        || title.length() > MAX_TITLE
+        || title.indexOf('\0') >= 0) {
       throw new ServiceException(
-          INVALID_INPUT, "note.write", "title must have 1 to " + MAX_TITLE + " characters");
+          INVALID_INPUT,
+          "note.write",
+          "title must have 1 to " + MAX_TITLE + " characters, none of them NUL");
     }
     return title.strip();
   }
 
   /** The body; empty when the client left it out. */
   String bodyOrEmpty() {
+    if (body != null && body.indexOf('\0') >= 0) {
+      throw new ServiceException(INVALID_INPUT, "note.write", "body must not hold NUL characters");
+    }
     return body == null ? "" : body;
   }
 }

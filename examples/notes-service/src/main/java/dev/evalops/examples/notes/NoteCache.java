@@ -13,7 +13,7 @@ import tools.jackson.databind.json.JsonMapper;
 
 /**
  * Notes that were read or changed lately, in Redis. A reader only fills a gap, a writer always overwrites, so a slow reader cannot
- * put an old version over a new one. Without Redis the service is slower, not down.
+ * put an old version over a new one. Two writers can, for {@code KEEP} at most, which costs a client a 412. Without Redis the service is slower, not down.
  */
 final class NoteCache {
   private static final Logger log = LoggerFactory.getLogger(NoteCache.class);

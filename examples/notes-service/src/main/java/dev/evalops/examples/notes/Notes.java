@@ -11,17 +11,19 @@ import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.RequestContext;
 import io.nats.client.Connection;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.sql.SQLException;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 import tools.jackson.databind.json.JsonMapper;
 
 /** {@code /v1/notes}: create, read, update with If-Match, list. */
 final class Notes implements HttpService.Handler {
   private static final String PATH = "/v1/notes";
+  private static final Logger log = LoggerFactory.getLogger(Notes.class);
   private static final JsonMapper JSON = JsonMapper.shared();
 
   private final NoteStore store;
@@ -99,8 +101,12 @@ final class Notes implements HttpService.Handler {
 
   private void announce(String operation, Note note) {
     cache.overwrite(note);
-    events.publish(
-        "notes.changes.note." + operation,
-        JSON.writeValueAsString(note).getBytes(StandardCharsets.UTF_8));
+    try {
+      byte[] event = JSON.writeValueAsBytes(note);
+      events.publish("notes.changes.note." + operation, event);
+    } catch (IllegalArgumentException | IllegalStateException e) {
+      // The note is saved; a client that was told otherwise would save it twice.
+      log.atWarn().setCause(e).log("change not told on NATS");
+    }
   }
 }

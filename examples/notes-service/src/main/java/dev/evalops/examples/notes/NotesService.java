@@ -15,9 +15,12 @@ import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.startup.StartupException;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import io.nats.client.AuthenticationException;
 import io.nats.client.Connection;
 import io.nats.client.Nats;
 import io.nats.client.Options;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -36,7 +39,7 @@ public final class NotesService {
   public static void main(String[] args) throws InterruptedException {
     try {
       run(Settings.from(System.getenv()));
-    } catch (StartupException | IllegalArgumentException e) {
+    } catch (StartupException | IllegalArgumentException | UncheckedIOException e) {
       log.error("notes cannot start: {}", e.getMessage());
       System.exit(1);
     }
@@ -55,8 +58,7 @@ public final class NotesService {
               .open());
       Redis redis = life.add(
           "redis", Redis.builder(settings.redisUrl()).retry(waitingFor("redis")).open());
-      Connection nats =
-          life.add("nats", waitingFor("nats").call(() -> Nats.connect(natsOptions(settings))));
+      Connection nats = life.add("nats", connect(settings.natsUrl()));
 
       HealthChecker health = HealthChecker.create()
           .add("postgres", HealthChecks.postgres(db))
@@ -69,7 +71,7 @@ public final class NotesService {
           HttpService.builder(settings.port())
               .filters(
                   HttpFilters.requestId(), HttpFilters.requestLog(log), HttpFilters.browserGuards())
-              .handle("/v1/notes", notes)
+              .handle("/v1/notes", notes, HttpFilters.maxBody(256 * 1024))
               .handle("/healthz", HttpEndpoints.health("notes"))
               .handle("/readyz", health.handler())
               .handle("/metrics", HttpEndpoints.metrics(registry::scrape))
@@ -90,7 +92,25 @@ public final class NotesService {
         .build();
   }
 
-  private static Options natsOptions(Settings settings) {
-    return Options.builder().server(settings.natsUrl()).maxReconnects(-1).build();
+  /** The client's own messages hold the URL with its password, so none of them is passed on. */
+  @SuppressWarnings("UnusedException")
+  private static Connection connect(String natsUrl) {
+    Options options;
+    try {
+      options = Options.builder().server(natsUrl).maxReconnects(-1).build();
+    } catch (IllegalArgumentException e) {
+      throw new IllegalArgumentException("NATS_URL is not the URL of a NATS server");
+    }
+    return waitingFor("nats")
+        .stopWhen(AuthenticationException.class::isInstance)
+        .call(() -> {
+          try {
+            return Nats.connect(options);
+          } catch (AuthenticationException e) {
+            throw new AuthenticationException("the NATS server refuses the credentials");
+          } catch (IOException e) {
+            throw new IOException("no NATS server answers");
+          }
+        });
   }
 }

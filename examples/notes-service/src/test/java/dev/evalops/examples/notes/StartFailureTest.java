@@ -5,8 +5,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
+import java.net.ServerSocket;
 import java.net.URI;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -35,10 +37,45 @@ class StartFailureTest {
         .replace("{user}", user[0])
         .replace("{password}", user[1]);
 
-    assertThat(logOfFailedStart(wrong))
+    assertThat(logOfFailedStart(Map.of("DATABASE_URL", wrong)))
         .contains("notes cannot start: ", cause)
         .doesNotContain(SECRET)
         .hasLineCount(1);
+  }
+
+  @Test
+  void endsWithOneLine_whenTheNatsUrlIsWrong() throws Exception {
+    String log = logOfFailedStart(Map.of("NATS_URL", "nats://user:" + SECRET + "%zz@localhost"));
+
+    assertThat(log.lines().filter(line -> line.contains("ERROR")))
+        .singleElement()
+        .asString()
+        .contains("notes cannot start: NATS_URL is not the URL of a NATS server");
+    assertThat(log).doesNotContain(SECRET);
+  }
+
+  @Test
+  void endsWithOneLine_whenThePortIsTaken() throws Exception {
+    try (ServerSocket taken = new ServerSocket(0)) {
+      String log = logOfFailedStart(Map.of("PORT", Integer.toString(taken.getLocalPort())));
+
+      assertThat(log.lines().filter(line -> line.contains("ERROR")))
+          .singleElement()
+          .asString()
+          .contains("notes cannot start: ", "listen failed");
+    }
+  }
+
+  @Test
+  void showsNoSecret_whileItWaitsForNats() throws Exception {
+    Map<String, String> environment =
+        environment(Map.of("NATS_URL", "nats://user:" + SECRET + "@127.0.0.1:1"));
+    try (ServiceProcess service = ServiceProcess.start(environment, line -> {})) {
+      service.awaitLine(
+          line -> line.contains("nats: attempt 1 of 30 failed: no NATS server answers"), AT_ONCE);
+
+      assertThat(service.log()).doesNotContain(SECRET);
+    }
   }
 
   @Test
@@ -54,14 +91,20 @@ class StartFailureTest {
     }
   }
 
-  private static String logOfFailedStart(String databaseUrl) throws Exception {
-    Map<String, String> environment = Map.of(
-        "DATABASE_URL", databaseUrl,
-        "REDIS_URL", RedisServer.shared().url(),
-        "NATS_URL", NatsServer.shared().url());
-    try (ServiceProcess service = ServiceProcess.start(environment, line -> {})) {
+  private static String logOfFailedStart(Map<String, String> settings) throws Exception {
+    try (ServiceProcess service = ServiceProcess.start(environment(settings), line -> {})) {
       assertThat(service.awaitExit(AT_ONCE)).contains(1);
       return service.log();
     }
+  }
+
+  private static Map<String, String> environment(Map<String, String> settings) {
+    Map<String, String> environment = new HashMap<>(Map.of(
+        "DATABASE_URL", PostgresServer.shared().url(),
+        "REDIS_URL", RedisServer.shared().url(),
+        "NATS_URL", NatsServer.shared().url(),
+        "PORT", "0"));
+    environment.putAll(settings);
+    return environment;
   }
 }
