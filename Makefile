@@ -16,6 +16,7 @@ run: servers ## start the example service and leave it up
 	@scripts/example run
 
 test: servers ## run every test (fault, fuzz and load tests in their short form)
+	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
 	$(MVN) verify $(TEST_FLAGS)
 	@scripts/test-summary
 
