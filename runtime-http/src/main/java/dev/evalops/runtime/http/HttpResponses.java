@@ -126,8 +126,8 @@ public final class HttpResponses {
   }
 
   /**
-   * Answers as the guard would if this were thrown, but for the log. Handlers throw; this is for a filter that has to go on
-   * afterwards.
+   * Answers with the code and message of a failure, without a log line; headers that do not describe a body stay. Handlers
+   * throw; this is for a filter that has to go on afterwards.
    *
    * @param exchange the exchange
    * @param failure what went wrong

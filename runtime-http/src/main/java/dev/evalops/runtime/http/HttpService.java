@@ -85,6 +85,7 @@ public final class HttpService implements AutoCloseable {
     }
   }
 
+  // Lets a checked exception through a signature that does not name it; the guard catches it.
   @SuppressWarnings({"unchecked", "TypeParameterUnusedInFormals"})
   private static <E extends Exception> E unchecked(Exception e) throws E {
     throw (E) e;

@@ -151,7 +151,7 @@ public final class RequestContext {
    * @param <T> its type
    * @return the value, if any
    */
-  @SuppressWarnings("unchecked")
+  @SuppressWarnings("unchecked") // put takes a value of the key's type alone
   public <T> Optional<T> get(Key<T> key) {
     return Optional.ofNullable((T) values.get(key));
   }

@@ -11,8 +11,9 @@ public final class RedisHealth {
   private RedisHealth() {}
 
   /**
-   * Sends a {@code PING} on the connection that the service uses. While Lettuce reconnects the check waits, so
-   * that a reconnect within the checker's timeout goes unnoticed and a longer one is {@code timed out}.
+   * Sends a {@code PING} on the connection that the service uses. While Lettuce reconnects, a connection that
+   * queues commands (Lettuce's default) waits within the checker's timeout; one that rejects them, as those of
+   * {@code runtime-redis} do, is {@code check failed} at once.
    *
    * @param connection the connection, or null, which is reported as {@code redis_not_configured}
    * @return the check
