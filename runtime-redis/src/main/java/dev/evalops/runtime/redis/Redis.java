@@ -224,13 +224,11 @@ public final class Redis implements AutoCloseable {
       boolean opened = false;
       try {
         client.setOptions(options.build());
-        Redis redis = retry.stopWhen(Failures::permanent).call(() -> {
-          StatefulRedisConnection<String, String> connection = connect(client);
-          connection.setTimeout(uri.getTimeout());
-          return new Redis(resources, client, connection);
-        });
+        StatefulRedisConnection<String, String> connection =
+            retry.stopWhen(Failures::permanent).call(() -> connect(client));
+        connection.setTimeout(uri.getTimeout());
         opened = true;
-        return redis;
+        return new Redis(resources, client, connection);
       } finally {
         if (!opened) {
           shutDown(client, resources);

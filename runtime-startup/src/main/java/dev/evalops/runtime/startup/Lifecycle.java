@@ -8,6 +8,8 @@ import java.util.Deque;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
@@ -49,11 +51,11 @@ public final class Lifecycle implements AutoCloseable {
   private final Condition changed = lock.newCondition();
   private final Deque<Hook> hooks = new ArrayDeque<>(); // the next to close comes first
   private final List<Failure> failures = new ArrayList<>();
+  private final Set<Thread> closingThreads = ConcurrentHashMap.newKeySet(); // of hooks that run
   private boolean terminated;
   private boolean closing;
   private boolean closed;
   private long begun; // when the deadline began, by System.nanoTime
-  private volatile @Nullable Thread closingThread; // of the hook that runs
 
   private Lifecycle(long deadlineNanos, boolean untilTerminated) {
     this.deadlineNanos = deadlineNanos;
@@ -164,7 +166,7 @@ public final class Lifecycle implements AutoCloseable {
     lock.lock();
     try {
       if (closing) {
-        while (!closed && !Thread.currentThread().equals(closingThread)) {
+        while (!closed && !closingThreads.contains(Thread.currentThread())) {
           changed.awaitUninterruptibly();
         }
         return;
@@ -233,9 +235,13 @@ public final class Lifecycle implements AutoCloseable {
     Bounded.call(
         "shutdown-" + hook.name,
         () -> {
-          closingThread = Thread.currentThread();
-          hook.resource.close();
-          return Optional.empty();
+          closingThreads.add(Thread.currentThread());
+          try {
+            hook.resource.close();
+            return Optional.empty();
+          } finally {
+            closingThreads.remove(Thread.currentThread());
+          }
         },
         nanos);
   }

@@ -6,6 +6,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
@@ -135,7 +136,11 @@ public final class Retry {
         } catch (InterruptedException e) {
           throw e;
         } catch (Exception e) {
-          last = e;
+          if (last != null && e instanceof TimeoutException && left(start) <= 0) {
+            last.addSuppressed(e); // cut off by the deadline: what failed before says more
+          } else {
+            last = e;
+          }
         }
         if (Thread.interrupted()) { // the operation failed for it, and said so in its own way
           throw new InterruptedException();
@@ -275,7 +280,7 @@ public final class Retry {
 
     /**
      * Bounds the whole call, so that it gives up when another delay would end after that, and leaves behind an attempt that
-     * still runs then, as {@link #attemptTimeout} does. Default: no bound.
+     * still runs then, as {@link #attemptTimeout} does; the failure before it is the one that is told. Default: no bound.
      *
      * @param deadline more than zero, from the beginning of the call
      * @return this

@@ -252,6 +252,18 @@ class LifecycleTest {
   }
 
   @Test
+  void aResourceMayCloseTheLifecycleItself_whenAnotherCameTooLate() {
+    life.add("a", () -> {
+      assertThatThrownBy(() -> life.add("late", closes("late")))
+          .isInstanceOf(IllegalStateException.class);
+      life.close();
+      closed.add("a");
+    });
+    life.close();
+    assertThat(closed).containsExactly("late", "a");
+  }
+
+  @Test
   void awaitEnds_whenAnotherThreadCloses() throws Exception {
     Thread main = Thread.currentThread();
     Thread other = Thread.ofPlatform().start(() -> {

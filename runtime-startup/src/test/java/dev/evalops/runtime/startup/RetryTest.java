@@ -297,6 +297,20 @@ class RetryTest {
         .hasCauseInstanceOf(TimeoutException.class);
   }
 
+  @Test
+  void tellsTheFailureBefore_whenTheDeadlineCutsAnAttemptOff() {
+    Retry retry = atOnce().deadline(Duration.ofMillis(300)).build();
+    assertThatThrownBy(() -> retry.run(() -> {
+          failTimes(1);
+          hangDeafly();
+        }))
+        .hasMessage("startup failed after 2 attempts: refused 1")
+        .hasCauseInstanceOf(ConnectException.class)
+        .satisfies(e -> assertThat(e.getCause().getSuppressed())
+            .singleElement()
+            .isInstanceOf(TimeoutException.class));
+  }
+
   /** As a driver does that waits in native code. */
   private void hangDeafly() {
     boolean released = false;
