@@ -23,6 +23,7 @@ final class ModuleTable {
   private static final String JNATS = "io.nats:jnats";
   private static final String MICROMETER = "io.micrometer:micrometer-core";
   private static final String PROMETHEUS = "io.micrometer:micrometer-registry-prometheus";
+  private static final String OPENFEATURE = "dev.openfeature:sdk";
   private static final String OTEL_API = "io.opentelemetry:opentelemetry-api";
   private static final String OTEL_SDK = "io.opentelemetry:opentelemetry-sdk";
   private static final String OTEL_OTLP = "io.opentelemetry:opentelemetry-exporter-otlp";
@@ -120,6 +121,12 @@ final class ModuleTable {
           .shows("io.opentelemetry.api.OpenTelemetry")
           .adapter("proto", "com.google.protobuf.")
           .brings("jackson-core"),
+      row("runtime-featureflags")
+          .needs(JACKSON_CORE, SLF4J)
+          .optional(OPENFEATURE, MICROMETER)
+          .shows("io.micrometer.core.instrument.MeterRegistry")
+          .adapter("openfeature", "dev.openfeature.sdk.")
+          .brings("jackson-core", "slf4j-api"),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -158,10 +165,6 @@ final class ModuleTable {
               "com.google.protobuf.",
               "io.opentelemetry.",
               "io.micrometer.core.instrument."),
-      row("runtime-featureflags")
-          .needs(PROTOBUF, PROTOBUF_JSON, SLF4J)
-          .optional("dev.openfeature:sdk", MICROMETER)
-          .shows("dev.openfeature.sdk.", "io.micrometer.core.instrument."),
       row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
 
   private ModuleTable() {}

@@ -1,0 +1,18 @@
+package dev.evalops.runtime.featureflags;
+
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+
+/** Apart, so that nobody else needs Micrometer's classes. */
+final class AgeGauge {
+  private static final double NANOS = 1e9;
+
+  private AgeGauge() {}
+
+  static void register(MeterRegistry registry, FeatureFlags flags) {
+    Gauge.builder("feature.flags.age", flags, of -> of.age().toNanos() / NANOS)
+        .baseUnit("seconds")
+        .description("Time since the feature flags were last read and found good")
+        .register(registry);
+  }
+}

@@ -1,0 +1,209 @@
+package dev.evalops.runtime.featureflags;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.math.BigDecimal;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.core.ObjectReadContext;
+import tools.jackson.core.StreamReadFeature;
+import tools.jackson.core.TokenStreamLocation;
+import tools.jackson.core.json.JsonFactory;
+
+/** Reads the JSON form of {@code config.v1.FeatureFlagSnapshot}, in both spellings that the protobuf JSON mapping has. */
+final class FlagFile {
+  static final int MAX_BYTES = 4 << 20;
+
+  private static final JsonFactory JSON =
+      JsonFactory.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
+  private static final long MAX_UINT32 = 0xffff_ffffL;
+
+  /** Why the file cannot be used; the message is for an operator. */
+  static final class UnusableException extends Exception {
+    private static final long serialVersionUID = 1L;
+
+    UnusableException(String message) {
+      super(message);
+    }
+  }
+
+  /** What a file says, with what is doubtful about it. */
+  record Contents(Map<String, Rollout> flags, List<String> doubts) {}
+
+  private FlagFile() {}
+
+  static byte[] read(Path path) throws UnusableException {
+    if (!Files.exists(path)) {
+      throw new UnusableException("stat_feature_flags: there is no file " + path);
+    }
+    if (!Files.isRegularFile(path)) {
+      throw new UnusableException("stat_feature_flags: " + path + " is not a file");
+    }
+    try (InputStream in = Files.newInputStream(path)) {
+      byte[] bytes = in.readNBytes(MAX_BYTES + 1);
+      if (bytes.length > MAX_BYTES) {
+        throw new UnusableException(
+            "read_feature_flags: " + path + " is larger than " + (MAX_BYTES >> 20) + " MiB");
+      }
+      return bytes;
+    } catch (NoSuchFileException e) {
+      throw new UnusableException("stat_feature_flags: there is no file " + path);
+    } catch (IOException e) {
+      throw new UnusableException("read_feature_flags: " + e);
+    }
+  }
+
+  static Contents parse(byte[] json) throws UnusableException {
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
+      FlagFile.require(parser, parser.nextToken(), JsonToken.START_OBJECT, "the file");
+      Contents contents = new Contents(new HashMap<>(), new ArrayList<>());
+      boolean seen = false;
+      while (parser.nextToken() != JsonToken.END_OBJECT) {
+        String field = parser.currentName();
+        JsonToken value = parser.nextToken();
+        switch (field) {
+          case "schema_version", "schemaVersion" -> uint32(parser, value, field);
+          case "flags" -> {
+            if (value != JsonToken.VALUE_NULL) {
+              require(parser, value, JsonToken.START_ARRAY, field);
+              while (parser.nextToken() != JsonToken.END_ARRAY) {
+                flag(parser, contents);
+              }
+            }
+            seen = true;
+          }
+          default -> parser.skipChildren();
+        }
+      }
+      if (parser.nextToken() != null) {
+        throw unusable(parser, "something follows the object");
+      }
+      if (!seen) {
+        contents.doubts.add("the file has no flags");
+      }
+      return new Contents(Map.copyOf(contents.flags), List.copyOf(contents.doubts));
+    } catch (JacksonException e) {
+      TokenStreamLocation at = e.getLocation();
+      throw new UnusableException("unmarshal_feature_flags: " + e.getOriginalMessage()
+          + (at == null ? "" : " (line " + at.getLineNr() + ")"));
+    }
+  }
+
+  private static void flag(JsonParser parser, Contents contents) throws UnusableException {
+    require(parser, parser.currentToken(), JsonToken.START_OBJECT, "each of flags");
+    String key = "";
+    boolean enabled = false;
+    long percent = -1;
+    List<String> owners = new ArrayList<>();
+    String description = "";
+    while (parser.nextToken() != JsonToken.END_OBJECT) {
+      String field = parser.currentName();
+      JsonToken value = parser.nextToken();
+      switch (field) {
+        case "key" -> key = Blank.trim(string(parser, value, field));
+        case "enabled" -> enabled = bool(parser, value);
+        case "rollout_percent", "rolloutPercent" -> {
+          if (percent >= 0) {
+            throw unusable(parser, "rollout_percent stands there twice");
+          }
+          percent = uint32(parser, value, field);
+        }
+        case "owners" -> {
+          if (value != JsonToken.VALUE_NULL) {
+            require(parser, value, JsonToken.START_ARRAY, field);
+            for (JsonToken owner = parser.nextToken();
+                owner != JsonToken.END_ARRAY;
+                owner = parser.nextToken()) {
+              require(parser, owner, JsonToken.VALUE_STRING, "each of owners");
+              owners.add(parser.getString());
+            }
+          }
+        }
+        case "description" -> description = string(parser, value, field);
+        default -> parser.skipChildren();
+      }
+    }
+    if (key.isEmpty()) {
+      contents.doubts.add("a flag without a key is left out");
+      return;
+    }
+    if (percent == 0) {
+      contents.doubts.add("flag " + key
+          + " has rollout_percent 0, which means 100; to turn it off, set enabled to false");
+    } else if (percent > 100) {
+      contents.doubts.add("flag " + key + " has rollout_percent " + percent + ", which means 100");
+    }
+    int effective = percent < 1 || percent > 100 ? 100 : (int) percent;
+    Flag flag = new Flag(key, enabled, effective, percent > 0, owners, description);
+    if (contents.flags.put(key, new Rollout(flag)) != null) {
+      contents.doubts.add("flag " + key + " stands there more than once; the last one counts");
+    }
+  }
+
+  private static String string(JsonParser parser, JsonToken value, String field)
+      throws UnusableException {
+    if (value == JsonToken.VALUE_NULL) {
+      return "";
+    }
+    require(parser, value, JsonToken.VALUE_STRING, field);
+    return parser.getString();
+  }
+
+  private static boolean bool(JsonParser parser, JsonToken value) throws UnusableException {
+    return switch (value) {
+      case VALUE_TRUE -> true;
+      case VALUE_FALSE, VALUE_NULL -> false;
+      default -> throw unusable(parser, "enabled must be true or false");
+    };
+  }
+
+  /** A number, or one in quotes, as the protobuf JSON mapping allows; an exponent or a zero fraction too. */
+  private static long uint32(JsonParser parser, JsonToken value, String field)
+      throws UnusableException {
+    if (value == JsonToken.VALUE_NULL) {
+      return 0;
+    }
+    boolean readable = value == JsonToken.VALUE_NUMBER_INT
+        || value == JsonToken.VALUE_NUMBER_FLOAT
+        || value == JsonToken.VALUE_STRING;
+    String text = readable ? parser.getString() : "";
+    try {
+      if (!text.isEmpty() && text.length() <= 32) {
+        long number = new BigDecimal(text).longValueExact();
+        if (number >= 0 && number <= MAX_UINT32) {
+          return number;
+        }
+      }
+    } catch (ArithmeticException | NumberFormatException e) {
+      // said below
+    }
+    throw unusable(parser, field + " must be a whole number from 0 to " + MAX_UINT32);
+  }
+
+  private static void require(
+      JsonParser parser, @Nullable JsonToken token, JsonToken wanted, String what)
+      throws UnusableException {
+    if (token != wanted) {
+      String kind = switch (wanted) {
+        case START_OBJECT -> "an object";
+        case START_ARRAY -> "an array";
+        default -> "a string";
+      };
+      throw unusable(parser, what + " must be " + kind);
+    }
+  }
+
+  private static UnusableException unusable(JsonParser parser, String problem) {
+    return new UnusableException("unmarshal_feature_flags: " + problem + " (line "
+        + parser.currentTokenLocation().getLineNr() + ")");
+  }
+}

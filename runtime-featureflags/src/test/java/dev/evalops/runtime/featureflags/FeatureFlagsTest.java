@@ -1,0 +1,235 @@
+package dev.evalops.runtime.featureflags;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.io.IOException;
+import java.net.URL;
+import java.net.URLClassLoader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.NullSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class FeatureFlagsTest {
+  @TempDir
+  Path folder;
+
+  private FeatureFlags flags(String... flags) throws IOException {
+    return of("{\"schemaVersion\":1,\"flags\":[" + String.join(",", flags) + "]}");
+  }
+
+  private FeatureFlags of(String json) throws IOException {
+    Path file = Files.writeString(folder.resolve("flags.json"), json);
+    return FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
+  }
+
+  @Test
+  void tellsWhetherAFlagIsOn() throws Exception {
+    try (FeatureFlags flags =
+        flags("{\"key\":\"on\",\"enabled\":true}", "{\"key\":\"off\",\"enabled\":false}")) {
+      assertThat(flags.enabled("on")).isTrue();
+      assertThat(flags.enabled(" on\u00a0")).isTrue();
+      assertThat(flags.enabled("off")).isFalse();
+      assertThat(flags.enabled("none")).isFalse();
+      assertThat(flags.enabledFor("on", "org-1")).isTrue();
+      assertThat(flags.enabledFor("on", "")).isTrue();
+      assertThat(flags.enabledFor("off", "org-1")).isFalse();
+      assertThat(flags.enabledFor("none", "org-1")).isFalse();
+    }
+  }
+
+  @Test
+  void reachesAboutAsManyAsThePercentageSays_butNoBlankSubject() throws Exception {
+    try (FeatureFlags flags = flags("{\"key\":\"some\",\"enabled\":true,\"rolloutPercent\":1}")) {
+      assertThat(IntStream.range(0, 1000).filter(i -> flags.enabledFor("some", "org-" + i)))
+          .hasSizeBetween(1, 30);
+      assertThat(flags.enabledFor("some", " \u3000")).isFalse();
+      assertThat(flags.enabled("some")).isTrue();
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "'', 100, false",
+    "'\"rollout_percent\":0,', 100, false",
+    "'\"rollout_percent\":null,', 100, false",
+    "'\"rolloutPercent\":25,', 25, true",
+    "'\"rollout_percent\":\"25\",', 25, true",
+    "'\"rollout_percent\":2.5e1,', 25, true",
+    "'\"rollout_percent\":100,', 100, true",
+    "'\"rollout_percent\":150,', 100, true",
+    "'\"rollout_percent\":4294967295,', 100, true",
+  })
+  void readsThePercentage(String field, int percent, boolean explicit) throws Exception {
+    try (FeatureFlags flags = flags("{" + field + "\"key\":\"f\"}")) {
+      assertThat(flags.lookup("f").orElseThrow().rolloutPercent()).isEqualTo(percent);
+      assertThat(flags.hasExplicitRollout("f")).isEqualTo(explicit);
+    }
+  }
+
+  @Test
+  void ignoresWhatItDoesNotKnow_andReadsBothSpellings() throws Exception {
+    try (FeatureFlags flags = of("""
+        {"new": {"deep": [1, {"x": null}]}, "schema_version": "7", "flags": [
+          {"key": " a.b ", "enabled": true, "rollout_percent": 30, "owners": ["x", "y"], "description": "d",
+           "segments": [{"key": "other"}]}]}
+        """)) {
+      Flag expected = new Flag("a.b", true, 30, true, List.of("x", "y"), "d");
+      assertThat(flags.snapshot()).isEqualTo(Map.of("a.b", expected));
+      assertThat(flags.lookup("a.b")).contains(expected);
+      assertThat(flags.lookup("other")).isEmpty();
+    }
+  }
+
+  @Test
+  void aSnapshotIsACopy() throws Exception {
+    try (FeatureFlags flags = flags("{\"key\":\"a\"}")) {
+      Map<String, Flag> snapshot = flags.snapshot();
+      Files.writeString(folder.resolve("flags.json"), "{\"flags\":[]}");
+      flags.reload();
+      assertThat(snapshot).containsOnlyKeys("a");
+      assertThat(flags.snapshot()).isEmpty();
+      assertThatThrownBy(snapshot::clear).isInstanceOf(UnsupportedOperationException.class);
+    }
+  }
+
+  @Test
+  void theLastOfTwoWithOneKeyCounts_andOneWithoutKeyIsLeftOut() throws Exception {
+    try (FeatureFlags flags = flags(
+        "{\"key\":\"a\",\"enabled\":true}",
+        "{\"key\":\" a\",\"enabled\":false}",
+        "{\"key\":\" \",\"enabled\":true}",
+        "{\"enabled\":true}")) {
+      assertThat(flags.snapshot()).containsOnlyKeys("a");
+      assertThat(flags.enabled("a")).isFalse();
+    }
+  }
+
+  @ParameterizedTest
+  @NullSource
+  @ValueSource(strings = {"", " ", "\u00a0"})
+  void wantsAPath(String path) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open(path))
+        .withMessage("feature_flags_path_required");
+  }
+
+  @Test
+  void wantsAFile() {
+    Path nowhere = folder.resolve("nowhere.json");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open(nowhere))
+        .withMessage("stat_feature_flags: there is no file " + nowhere);
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open(folder))
+        .withMessage("stat_feature_flags: " + folder + " is not a file");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open("a\0b"))
+        .withMessageStartingWith("stat_feature_flags: ");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.builder(nowhere).reloadEvery(Duration.ofNanos(-1)))
+        .withMessageStartingWith("reloadEvery ");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "",
+        " ",
+        "null",
+        "[]",
+        "7",
+        "{",
+        "{\"flags\":[{\"key\":\"a\"}",
+        "{\"flags\":[]} {}",
+        "{\"flags\":[]} x",
+        "{\"flags\":{}}",
+        "{\"flags\":[7]}",
+        "{\"flags\":[null]}",
+        "{\"flags\":[],\"flags\":[]}",
+        "{\"flags\":[{\"key\":7}]}",
+        "{\"flags\":[{\"key\":\"a\",\"enabled\":\"true\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"enabled\":true,\"enabled\":false}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":1,\"rollout_percent\":2}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":-1}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":0.5}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":4294967296}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":1e1000000000}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\"\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":true}]}",
+        "{\"flags\":[{\"key\":\"a\",\"owners\":\"x\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"owners\":[1]}]}",
+        "{\"schemaVersion\":\"one\"}",
+        "{\"schemaVersion\":{}}",
+        "{'flags':[]}",
+        "{\"flags\":[],}",
+      })
+  void refusesWhatIsNoSnapshot(String json) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> of(json))
+        .withMessageStartingWith("unmarshal_feature_flags: ");
+  }
+
+  @Test
+  void refusesWhatIsNotUtf8_orNestedWithoutEnd() throws Exception {
+    Path file = folder.resolve("flags.json");
+    Files.write(file, new byte[] {'{', '"', (byte) 0xc3, '"', ':', '1', '}'});
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open(file))
+        .withMessageStartingWith("unmarshal_feature_flags: ");
+    Files.writeString(file, "{\"x\":" + "[".repeat(100_000));
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> FeatureFlags.open(file))
+        .withMessageStartingWith("unmarshal_feature_flags: ");
+  }
+
+  @Test
+  void hasAGaugeOfItsAge() throws Exception {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    Path file = Files.writeString(folder.resolve("flags.json"), "{\"flags\":[]}");
+    try (FeatureFlags flags = FeatureFlags.builder(file).metrics(registry).open()) {
+      double age = registry.get("feature.flags.age").gauge().value();
+      assertThat(age).isBetween(0.0, flags.age().toNanos() / 1e9);
+    }
+  }
+
+  @Test
+  void worksWithoutMicrometerAndOpenFeature() throws Exception {
+    Path file = Files.writeString(
+        folder.resolve("flags.json"), "{\"flags\":[{\"key\":\"a\",\"enabled\":true}]}");
+    URL[] classPath = Stream.of(System.getProperty("java.class.path").split(":"))
+        .filter(entry -> !entry.contains("micrometer") && !entry.contains("openfeature"))
+        .map(FeatureFlagsTest::url)
+        .toArray(URL[]::new);
+    assertThat(Arrays.asList(classPath)).isNotEmpty();
+    try (URLClassLoader loader =
+        new URLClassLoader(classPath, ClassLoader.getPlatformClassLoader())) {
+      Class<?> type = loader.loadClass(FeatureFlags.class.getName());
+      try (AutoCloseable flags =
+          (AutoCloseable) type.getMethod("open", Path.class).invoke(null, file)) {
+        assertThat(type.getMethod("enabled", String.class).invoke(flags, "a")).isEqualTo(true);
+      }
+    }
+  }
+
+  private static URL url(String entry) {
+    try {
+      return Path.of(entry).toUri().toURL();
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
+  }
+}

@@ -1,0 +1,109 @@
+package dev.evalops.runtime.featureflags.openfeature;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
+
+import dev.evalops.runtime.featureflags.FeatureFlags;
+import dev.openfeature.sdk.Client;
+import dev.openfeature.sdk.EvaluationContext;
+import dev.openfeature.sdk.FlagEvaluationDetails;
+import dev.openfeature.sdk.ImmutableContext;
+import dev.openfeature.sdk.OpenFeatureAPI;
+import dev.openfeature.sdk.ProviderState;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class FeatureFlagsProviderTest {
+  private static final Duration SOON = Duration.ofSeconds(20);
+
+  @TempDir
+  Path folder;
+
+  private Path file;
+  private FeatureFlags flags;
+  private Client client;
+
+  @BeforeEach
+  void open() throws Exception {
+    file = Files.writeString(folder.resolve("flags.json"), """
+        {"flags":[{"key":"on","enabled":true},{"key":"off"},
+                  {"key":"some","enabled":true,"rollout_percent":50}]}
+        """);
+    flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
+    OpenFeatureAPI.getInstance().setProviderAndWait(new FeatureFlagsProvider(flags));
+    client = OpenFeatureAPI.getInstance().getClient();
+  }
+
+  @AfterEach
+  void close() {
+    OpenFeatureAPI.getInstance().shutdown();
+    flags.close();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "on,   '',    false, true,  STATIC,   ",
+    "off,  '',    true,  false, DISABLED, ",
+    "none, '',    true,  true,  ERROR,    FLAG_NOT_FOUND",
+    "some, '',    true,  true,  ERROR,    TARGETING_KEY_MISSING",
+    "some, '  ',  false, false, ERROR,    TARGETING_KEY_MISSING",
+  })
+  void evaluates(
+      String key, String subject, boolean otherwise, boolean value, String reason, String error) {
+    FlagEvaluationDetails<Boolean> details =
+        client.getBooleanDetails(key, otherwise, new ImmutableContext(subject));
+    assertThat(details.getValue()).isEqualTo(value);
+    assertThat(details.getReason()).isEqualTo(reason);
+    assertThat(details.getErrorCode() == null ? null : details.getErrorCode().name())
+        .isEqualTo(error);
+  }
+
+  @Test
+  void splitsByTheTargetingKey_asTheFlagsDo() {
+    for (int i = 0; i < 200; i++) {
+      EvaluationContext subject = new ImmutableContext("org-" + i);
+      FlagEvaluationDetails<Boolean> details = client.getBooleanDetails("some", false, subject);
+      assertThat(details.getValue()).isEqualTo(flags.enabledFor("some", "org-" + i));
+      assertThat(details.getReason()).isEqualTo("SPLIT");
+      assertThat(details.getVariant()).isEqualTo(details.getValue() ? "on" : "off");
+    }
+  }
+
+  @Test
+  void givesTheDefault_forAnyOtherType() {
+    assertThat(client.getStringDetails("on", "x").getErrorCode().name()).isEqualTo("TYPE_MISMATCH");
+    assertThat(client.getIntegerValue("on", 7)).isEqualTo(7);
+    assertThat(client.getDoubleValue("on", 0.5)).isEqualTo(0.5);
+    assertThat(client.getStringDetails("none", "x").getErrorCode().name())
+        .isEqualTo("FLAG_NOT_FOUND");
+  }
+
+  @Test
+  void tellsOfChangesAndOfAStaleFile() throws Exception {
+    List<String> changed = new CopyOnWriteArrayList<>();
+    client.onProviderConfigurationChanged(details -> changed.addAll(details.getFlagsChanged()));
+
+    Files.writeString(file, "{\"flags\":[{\"key\":\"on\"}]}");
+    flags.reload();
+    await().atMost(SOON).until(() -> changed.equals(List.of("off", "on", "some")));
+
+    Files.writeString(file, "{");
+    flags.reload();
+    await().atMost(SOON).until(() -> client.getProviderState() == ProviderState.STALE);
+    assertThat(client.getBooleanDetails("on", true).getReason()).isEqualTo("DISABLED");
+
+    Files.writeString(file, "{\"flags\":[{\"key\":\"on\",\"enabled\":true}]}");
+    flags.reload();
+    await().atMost(SOON).until(() -> client.getProviderState() == ProviderState.READY);
+    assertThat(client.getBooleanValue("on", false)).isTrue();
+  }
+}
