@@ -22,11 +22,10 @@ final class ModuleTable {
   private static final String LETTUCE = "io.lettuce:lettuce-core";
   private static final String JNATS = "io.nats:jnats";
   private static final String MICROMETER = "io.micrometer:micrometer-core";
-  private static final String PROMETHEUS = "io.micrometer:micrometer-registry-prometheus";
   private static final String OPENFEATURE = "dev.openfeature:sdk";
   private static final String OTEL_API = "io.opentelemetry:opentelemetry-api";
-  private static final String OTEL_SDK = "io.opentelemetry:opentelemetry-sdk";
-  private static final String OTEL_OTLP = "io.opentelemetry:opentelemetry-exporter-otlp";
+  private static final String OTEL_AUTOCONFIGURE =
+      "io.opentelemetry:opentelemetry-sdk-extension-autoconfigure";
   private static final String PROTOBUF = "com.google.protobuf:protobuf-java";
   private static final String PROTOBUF_JSON = "com.google.protobuf:protobuf-java-util";
 
@@ -127,17 +126,21 @@ final class ModuleTable {
           .shows("io.micrometer.core.instrument.MeterRegistry")
           .adapter("openfeature", "dev.openfeature.sdk.")
           .brings("jackson-core", "slf4j-api"),
-      // Planned: from here on the rows say what the design allows, and nothing yet of what is
-      // brought.
       row("runtime-observability")
-          .needs("runtime-http", MICROMETER, PROMETHEUS, SLF4J)
-          .optional(HIKARI, LETTUCE, OTEL_API, OTEL_SDK, OTEL_OTLP)
+          .needs("runtime-http", MICROMETER, SLF4J)
+          .optional(HIKARI, LETTUCE, OTEL_AUTOCONFIGURE)
           .shows(
               "io.micrometer.core.instrument.",
               "org.slf4j.Logger",
-              "com.zaxxer.hikari.",
-              "io.lettuce.core.",
-              "io.opentelemetry."),
+              "com.zaxxer.hikari.HikariDataSource",
+              "io.lettuce.core.event.command.CommandListener")
+          .adapter("opentelemetry", "io.opentelemetry.")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings("micrometer-core", "micrometer-commons", "micrometer-observation")
+          .brings("HdrHistogram", "LatencyUtils")
+          .brings(JACKSON_JARS),
+      // Planned: from here on the rows say what the design allows, and nothing yet of what is
+      // brought.
       row("runtime-auth")
           .needs("runtime-http", "runtime-errors", SLF4J)
           .optional("runtime-identity"),

@@ -9,10 +9,13 @@ import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 import org.slf4j.Logger;
+import org.slf4j.spi.LoggingEventBuilder;
 
 /**
  * Filters that most services want, and {@link #chain} for handlers that no {@link HttpService} runs. What they decide is in
@@ -84,8 +87,8 @@ public final class HttpFilters {
 
   /**
    * Logs {@code http request complete} at INFO for every request, also for those that fail, with the key-values {@code
-   * request_id}, {@code method}, {@code path}, {@code route}, {@code status} (as sent) and {@code duration_ms}. Neither
-   * query nor body is logged.
+   * request_id}, {@code method}, {@code path}, {@code route}, {@code status} (as sent), {@code duration_ms} and what {@link
+   * RequestContext#logged} has. Neither query nor body is logged.
    *
    * @param logger where to
    * @return the filter
@@ -95,15 +98,20 @@ public final class HttpFilters {
       RequestContext context = RequestContext.of(exchange);
       String method = exchange.getRequestMethod();
       long start = System.nanoTime();
-      context.onComplete(() -> logger
-          .atInfo()
-          .addKeyValue("request_id", context.requestId())
-          .addKeyValue("method", method)
-          .addKeyValue("path", context.path())
-          .addKeyValue("route", context.route())
-          .addKeyValue("status", context.status())
-          .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start))
-          .log("http request complete"));
+      context.onComplete(() -> {
+        LoggingEventBuilder line = logger
+            .atInfo()
+            .addKeyValue("request_id", context.requestId())
+            .addKeyValue("method", method)
+            .addKeyValue("path", context.path())
+            .addKeyValue("route", context.route())
+            .addKeyValue("status", context.status())
+            .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start));
+        for (Map.Entry<String, Supplier<?>> more : context.logged().entrySet()) {
+          line = line.addKeyValue(more.getKey(), more.getValue().get());
+        }
+        line.log("http request complete");
+      });
       chain.doFilter(exchange);
     });
   }

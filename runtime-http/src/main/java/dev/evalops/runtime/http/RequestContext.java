@@ -5,11 +5,13 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -59,6 +61,7 @@ public final class RequestContext {
   private final Map<Object, Object> values = new ConcurrentHashMap<>(4);
   private final Deque<Consumer<Headers>> beforeResponse = new ArrayDeque<>(4);
   private final Deque<Runnable> onComplete = new ArrayDeque<>(4);
+  private @Nullable Map<String, Supplier<?>> logged;
   private String route;
   private String path;
   private @Nullable String requestId;
@@ -248,6 +251,23 @@ public final class RequestContext {
     if (failed != null) {
       throw failed;
     }
+  }
+
+  /**
+   * Adds a key-value to the line of {@link HttpFilters#requestLog}.
+   *
+   * @param key its name; a second value of the same name takes the place of the first
+   * @param value asked for when the line is written
+   */
+  public void logged(String key, Supplier<?> value) {
+    if (logged == null) {
+      logged = new LinkedHashMap<>(4);
+    }
+    logged.put(Objects.requireNonNull(key, "key"), Objects.requireNonNull(value, "value"));
+  }
+
+  Map<String, Supplier<?>> logged() {
+    return logged == null ? Map.of() : logged;
   }
 
   /**

@@ -9,6 +9,7 @@ import io.lettuce.core.RedisURI;
 import io.lettuce.core.SocketOptions;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.codec.StringCodec;
+import io.lettuce.core.event.command.CommandListener;
 import io.lettuce.core.resource.ClientResources;
 import io.lettuce.core.resource.DefaultClientResources;
 import io.lettuce.core.resource.Delay;
@@ -139,6 +140,7 @@ public final class Redis implements AutoCloseable {
     private final List<Consumer<? super ClientOptions.Builder>> configure = new ArrayList<>();
     private final List<Consumer<? super ClientResources.Builder>> configureResources =
         new ArrayList<>();
+    private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
     private Retry retry = Retry.builder()
         .onFailedAttempt(attempt -> LOG.atWarn().log("redis: {}", attempt))
@@ -168,6 +170,17 @@ public final class Redis implements AutoCloseable {
      */
     public Builder configureResources(Consumer<? super ClientResources.Builder> change) {
       configureResources.add(Objects.requireNonNull(change, "configureResources"));
+      return this;
+    }
+
+    /**
+     * Adds a listener that sees each command, such as for metrics. Lettuce wants it before a connection is made.
+     *
+     * @param listener is called on the threads that send and receive; must not wait
+     * @return this
+     */
+    public Builder commandListener(CommandListener listener) {
+      listeners.add(Objects.requireNonNull(listener, "listener"));
       return this;
     }
 
@@ -224,6 +237,7 @@ public final class Redis implements AutoCloseable {
       boolean opened = false;
       try {
         client.setOptions(options.build());
+        listeners.forEach(client::addListener);
         StatefulRedisConnection<String, String> connection =
             retry.stopWhen(Failures::permanent).call(() -> connect(client));
         connection.setTimeout(uri.getTimeout());

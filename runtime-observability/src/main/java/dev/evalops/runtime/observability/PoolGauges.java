@@ -1,0 +1,60 @@
+package dev.evalops.runtime.observability;
+
+import com.zaxxer.hikari.HikariDataSource;
+import com.zaxxer.hikari.HikariPoolMXBean;
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+import java.util.List;
+import java.util.Map;
+import java.util.WeakHashMap;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.ToIntFunction;
+
+/** The gauges of one prefix in one registry, over all pools that are open. */
+final class PoolGauges {
+  private static final Map<MeterRegistry, Map<String, PoolGauges>> ALL = new WeakHashMap<>();
+  private static final ReentrantLock LOCK = new ReentrantLock();
+
+  private final List<HikariDataSource> pools = new CopyOnWriteArrayList<>();
+
+  private PoolGauges() {}
+
+  static PoolGauges of(MeterRegistry registry, String prefix) {
+    LOCK.lock();
+    try {
+      return ALL.computeIfAbsent(registry, key -> new ConcurrentHashMap<>())
+          .computeIfAbsent(prefix, key -> new PoolGauges().register(registry, prefix));
+    } finally {
+      LOCK.unlock();
+    }
+  }
+
+  void add(HikariDataSource pool) {
+    pools.removeIf(HikariDataSource::isClosed);
+    if (!pools.contains(pool)) {
+      pools.add(pool);
+    }
+  }
+
+  private PoolGauges register(MeterRegistry registry, String prefix) {
+    gauge(registry, prefix + ".db.open.connections", HikariPoolMXBean::getTotalConnections);
+    gauge(registry, prefix + ".db.in.use.connections", HikariPoolMXBean::getActiveConnections);
+    gauge(registry, prefix + ".db.idle.connections", HikariPoolMXBean::getIdleConnections);
+    return this;
+  }
+
+  private void gauge(MeterRegistry registry, String name, ToIntFunction<HikariPoolMXBean> value) {
+    Gauge.builder(name, () -> sum(value)).register(registry);
+  }
+
+  private int sum(ToIntFunction<HikariPoolMXBean> value) {
+    int sum = 0;
+    for (HikariDataSource pool : pools) {
+      HikariPoolMXBean state = pool.isClosed() ? null : pool.getHikariPoolMXBean();
+      sum += state == null ? 0 : value.applyAsInt(state);
+    }
+    return sum;
+  }
+}

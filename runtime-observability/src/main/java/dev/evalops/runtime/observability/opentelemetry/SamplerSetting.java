@@ -1,0 +1,54 @@
+package dev.evalops.runtime.observability.opentelemetry;
+
+import java.util.List;
+import java.util.Locale;
+
+/** {@code OTEL_TRACES_SAMPLER} with its argument, also as {@code 0.1} or {@code traceidratio:0.1}. */
+record SamplerSetting(String sampler, double ratio) {
+  private static final String DEFAULT = "parentbased_traceidratio";
+  private static final List<String> WITH_RATIO = List.of(DEFAULT, "traceidratio");
+  private static final List<String> WITHOUT =
+      List.of("always_on", "always_off", "parentbased_always_on", "parentbased_always_off");
+
+  /**
+   * Reads the two variables; without a sampler the argument does not count, and everything is sampled.
+   *
+   * @throws IllegalArgumentException naming the variable
+   */
+  static SamplerSetting parse(String sampler, String argument) {
+    String name = sampler.strip().toLowerCase(Locale.ROOT).replace('-', '_');
+    if (name.isEmpty()) {
+      return new SamplerSetting(DEFAULT, 1);
+    }
+    int colon = name.indexOf(':');
+    if (colon >= 0) {
+      String before = name.substring(0, colon).strip();
+      if (WITH_RATIO.contains(before)) {
+        // From the original: - has become _ in the name.
+        String ratio = sampler.substring(sampler.indexOf(':') + 1);
+        return new SamplerSetting(before, ratio("OTEL_TRACES_SAMPLER", ratio));
+      }
+    } else if (WITHOUT.contains(name)) {
+      return new SamplerSetting(name, 1);
+    } else if (WITH_RATIO.contains(name)) {
+      return new SamplerSetting(
+          name, argument.isBlank() ? 1 : ratio("OTEL_TRACES_SAMPLER_ARG", argument));
+    } else if (name.charAt(0) == '.' || Character.isDigit(name.charAt(0))) {
+      return new SamplerSetting(DEFAULT, ratio("OTEL_TRACES_SAMPLER", sampler));
+    }
+    throw new IllegalArgumentException("OTEL_TRACES_SAMPLER must be a ratio, one of " + WITHOUT
+        + ", or one of " + WITH_RATIO + " with :ratio or OTEL_TRACES_SAMPLER_ARG");
+  }
+
+  private static double ratio(String variable, String text) {
+    try {
+      double ratio = Double.parseDouble(text.strip());
+      if (ratio >= 0 && ratio <= 1) {
+        return ratio;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(variable + " must have a ratio from 0 to 1");
+  }
+}
