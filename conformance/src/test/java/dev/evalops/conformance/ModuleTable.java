@@ -133,11 +133,12 @@ final class ModuleTable {
               "io.micrometer.core.instrument.",
               "org.slf4j.Logger",
               "com.zaxxer.hikari.HikariDataSource",
-              "io.lettuce.core.event.command.CommandListener")
+              "io.lettuce.core.event.command.CommandListener",
+              "io.lettuce.core.tracing.Tracing")
           .adapter("opentelemetry", "io.opentelemetry.")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings("micrometer-core", "micrometer-commons", "micrometer-observation")
-          .brings("HdrHistogram", "LatencyUtils")
+          .brings("HdrHistogram")
           .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
