@@ -120,6 +120,13 @@ final class ModuleTable {
           .shows("io.opentelemetry.api.OpenTelemetry")
           .adapter("proto", "com.google.protobuf.")
           .brings("jackson-core"),
+      row("runtime-auth")
+          .needs(
+              "runtime-http", "runtime-errors", "com.fasterxml.jackson.core:jackson-annotations")
+          .optional("runtime-identity")
+          .adapter("identity", "dev.evalops.runtime.identity.")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -131,9 +138,6 @@ final class ModuleTable {
               "com.zaxxer.hikari.",
               "io.lettuce.core.",
               "io.opentelemetry."),
-      row("runtime-auth")
-          .needs("runtime-http", "runtime-errors", SLF4J)
-          .optional("runtime-identity"),
       row("runtime-changejournal")
           .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
           .shows("com.google.protobuf."),
