@@ -12,6 +12,7 @@ import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.util.Collection;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
@@ -162,7 +163,7 @@ public final class Auth {
                 + "\" must be one or more printable ASCII characters without space, quote and backslash");
       }
     }
-    return new TreeSet<>(scopes);
+    return Collections.unmodifiableSet(new TreeSet<>(scopes));
   }
 
   private Caller decide(@Nullable String header, Set<String> required) {
@@ -210,13 +211,12 @@ public final class Auth {
     boolean tells = tells(failure, token);
     Throwable cause = tells ? withheld(failure) : failure;
     int status = failure instanceof ServiceException known ? known.code().httpStatus() : 0;
-    if (status == 401 || status == 403) {
-      ErrorCode code = status == 401 ? INVALID : FORBIDDEN;
-      String message = tells ? code.defaultMessage() : ErrorResponse.of(failure).message();
-      return new ServiceException(code, op, message, cause);
-    }
-    return new ServiceException(
-        forbidden.test(failure) ? FORBIDDEN : ErrorCode.UNAVAILABLE, op, cause);
+    ErrorCode code = status == 403 || forbidden.test(failure)
+        ? FORBIDDEN
+        : status == 401 ? INVALID : ErrorCode.UNAVAILABLE;
+    boolean forClient = !tells && (status == 401 || status == 403);
+    String message = forClient ? ErrorResponse.of(failure).message() : code.defaultMessage();
+    return new ServiceException(code, op, message, cause);
   }
 
   private static boolean tells(Exception failure, String token) {
