@@ -29,9 +29,6 @@ public record Actor(
    * @throws IllegalArgumentException if type, id or organization are blank; the message names each of them
    */
   public Actor {
-    Objects.requireNonNull(type, "type");
-    Objects.requireNonNull(id, "id");
-    Objects.requireNonNull(organizationId, "organizationId");
     attributes = Map.copyOf(Objects.requireNonNull(attributes, "attributes"));
     requireNotBlank("type", type, "id", id, "organizationId", organizationId);
   }
@@ -51,7 +48,7 @@ public record Actor(
   static void requireNotBlank(String... namesAndValues) {
     List<String> problems = new ArrayList<>(0);
     for (int i = 0; i < namesAndValues.length; i += 2) {
-      if (Text.isBlank(namesAndValues[i + 1])) {
+      if (Text.isBlank(Objects.requireNonNull(namesAndValues[i + 1], namesAndValues[i]))) {
         problems.add(namesAndValues[i] + " must not be blank");
       }
     }

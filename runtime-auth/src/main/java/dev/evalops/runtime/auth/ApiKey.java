@@ -21,8 +21,6 @@ public record ApiKey(
    * @throws IllegalArgumentException if id or organization are blank; the message names each of them
    */
   public ApiKey {
-    Objects.requireNonNull(id, "id");
-    Objects.requireNonNull(organizationId, "organizationId");
     scopes = Set.copyOf(Objects.requireNonNull(scopes, "scopes"));
     attributes = Map.copyOf(Objects.requireNonNull(attributes, "attributes"));
     Actor.requireNotBlank("id", id, "organizationId", organizationId);

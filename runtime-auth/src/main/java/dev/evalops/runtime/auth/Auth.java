@@ -333,13 +333,13 @@ public final class Auth {
     }
 
     private Caller authenticate(HttpExchange exchange) {
-      List<String> headers = exchange.getRequestHeaders().get("Authorization");
-      if (headers != null && headers.size() > 1) {
+      List<String> headers = exchange.getRequestHeaders().getOrDefault("Authorization", List.of());
+      if (headers.size() > 1) {
         throw new ServiceException(
             ErrorCode.INVALID_INPUT, "auth.bearer", "Authorization must be sent once");
       }
       try {
-        return decide(headers == null ? null : headers.getFirst(), required);
+        return decide(headers.isEmpty() ? null : headers.getFirst(), required);
       } catch (ServiceException e) {
         String challenge = challengeOf(e.code(), required);
         if (challenge != null) {

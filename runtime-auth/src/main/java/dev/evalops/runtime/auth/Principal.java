@@ -68,9 +68,7 @@ public record Principal(
    * @throws IllegalArgumentException if organization or subject are blank; the message names each of them
    */
   public Principal {
-    Objects.requireNonNull(organizationId, "organizationId");
     Objects.requireNonNull(workspaceId, "workspaceId");
-    Objects.requireNonNull(subject, "subject");
     Objects.requireNonNull(userSubject, "userSubject");
     Objects.requireNonNull(service, "service");
     Objects.requireNonNull(tokenType, "tokenType");
@@ -144,9 +142,9 @@ public record Principal(
    *
    * @param requested the organization that the request is about
    * @throws ServiceException {@code organization X not authorized} (403) for another one; {@code organization_id is required}
-   *     (400) if it is blank
+   *     (400) if it is blank or null
    */
-  public void requireOrganization(String requested) {
+  public void requireOrganization(@Nullable String requested) {
     require("organization", "organization_id", requested, organizationId);
   }
 
@@ -155,14 +153,14 @@ public record Principal(
    *
    * @param requested the workspace that the request is about
    * @throws ServiceException {@code workspace X not authorized} (403) for another one; {@code workspace_id is required} (400)
-   *     if it is blank
+   *     if it is blank or null
    */
-  public void requireWorkspace(String requested) {
+  public void requireWorkspace(@Nullable String requested) {
     require("workspace", "workspace_id", requested, workspaceId);
   }
 
-  private static void require(String what, String field, String requested, String own) {
-    if (Text.isBlank(requested)) {
+  private static void require(String what, String field, @Nullable String requested, String own) {
+    if (requested == null || Text.isBlank(requested)) {
       throw new ServiceException(
           ErrorCode.INVALID_INPUT, "auth.require_" + what, field + " is required");
     }

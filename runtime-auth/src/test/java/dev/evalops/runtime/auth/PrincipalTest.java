@@ -163,6 +163,11 @@ class PrincipalTest {
     refuses(
         () -> ANN.requireWorkspace("ws-2"), ErrorCode.FORBIDDEN, "workspace ws-2 not authorized");
     refuses(() -> ANN.requireWorkspace(""), ErrorCode.INVALID_INPUT, "workspace_id is required");
+    refuses(() -> ANN.requireWorkspace(null), ErrorCode.INVALID_INPUT, "workspace_id is required");
+    refuses(
+        () -> ANN.requireOrganization(null),
+        ErrorCode.INVALID_INPUT,
+        "organization_id is required");
     Principal unbound = principal("user", Map.of());
     refuses(
         () -> unbound.requireWorkspace("ws-1"),
