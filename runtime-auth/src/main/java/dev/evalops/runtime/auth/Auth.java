@@ -1,0 +1,416 @@
+package dev.evalops.runtime.auth;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpPrincipal;
+import dev.evalops.runtime.errors.ConnectCode;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ErrorResponse;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.RequestContext;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.function.Predicate;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Lets requests pass whose {@code Authorization: Bearer} token or API key is good and has the scopes that a route needs, and says
+ * who calls.
+ *
+ * <pre>{@code
+ * Auth auth = Auth.builder().tokens(IdentityTokens.of(identity)).apiKeys(keys).build();
+ * service.handle("/v1/notes", notes, auth.require("notes:write"));
+ *
+ * Actor actor = Auth.actor(exchange);                 // in the handler
+ * Auth.principal(exchange).requireHuman();
+ * }</pre>
+ *
+ * <p>A token that begins with {@code pk_} is an API key. Failures are answered with {@code missing_authorization} (401), {@code
+ * authorization_failed} (401 or 403) and {@code unavailable} (503), with a {@code WWW-Authenticate} header where RFC 6750 has
+ * one. No token is kept, logged or shown, not even if the exception of a verifier holds it.
+ *
+ * <p>Thread-safe.
+ */
+public final class Auth {
+  private static final ErrorCode MISSING = ErrorCode.of(
+      "missing_authorization",
+      401,
+      ConnectCode.UNAUTHENTICATED,
+      "Authorization bearer token is required");
+  private static final ErrorCode INVALID =
+      ErrorCode.of("authorization_failed", 401, ConnectCode.UNAUTHENTICATED, "invalid_token");
+  private static final ErrorCode MISSING_SCOPES = ErrorCode.of(
+      "authorization_failed", 403, ConnectCode.PERMISSION_DENIED, "missing_required_scopes");
+  static final ErrorCode FORBIDDEN =
+      ErrorCode.of("authorization_failed", 403, ConnectCode.PERMISSION_DENIED, "forbidden");
+
+  private static final String API_KEY = "api_key";
+  private static final String API_KEY_PREFIX = "pk_";
+
+  /** RFC 6749; so that a challenge can name the scope. */
+  private static final Pattern SCOPE = Pattern.compile("[!#-\\[\\]-~]+");
+
+  private static final RequestContext.Key<Caller> CALLER = RequestContext.Key.of("caller");
+
+  /**
+   * Who calls.
+   *
+   * @param actor for audit rows and ownership
+   * @param principal for decisions about access
+   */
+  public record Caller(Actor actor, Principal principal) {
+    /** Checks the values. */
+    public Caller {
+      Objects.requireNonNull(actor, "actor");
+      Objects.requireNonNull(principal, "principal");
+    }
+  }
+
+  private final TokenVerifier tokens;
+  private final ApiKeyValidator apiKeys;
+  private final Predicate<? super Throwable> forbidden;
+
+  private Auth(
+      TokenVerifier tokens, ApiKeyValidator apiKeys, Predicate<? super Throwable> forbidden) {
+    this.tokens = tokens;
+    this.apiKeys = apiKeys;
+    this.forbidden = forbidden;
+  }
+
+  /**
+   * Takes tokens, and no API keys.
+   *
+   * @param verifier tells good tokens from bad ones
+   * @return the auth
+   */
+  public static Auth of(TokenVerifier verifier) {
+    return builder().tokens(verifier).build();
+  }
+
+  /**
+   * Starts to describe what is taken.
+   *
+   * @return a builder that needs a verifier of tokens, a validator of API keys, or both
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Lets callers pass that have all of these scopes, and keeps who they are for {@link #actor} and {@link #principal}, and as
+   * {@link HttpExchange#getPrincipal()} (name: actor id; realm: organization). When two such filters see a request, both check it
+   * and the inner one says who calls.
+   *
+   * @param scopes the scopes; none for callers of any scope
+   * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
+   * @throws IllegalArgumentException if a scope is blank, or has a character that RFC 6749 does not allow in one
+   */
+  public Filter require(String... scopes) {
+    return new AuthFilter(checked(List.of(scopes)));
+  }
+
+  /**
+   * What the filter decides, for use without an {@code HttpExchange}.
+   *
+   * @param authorizationHeader the value of {@code Authorization}, or null if there is none
+   * @param scopes the scopes that the request needs; may be empty
+   * @return who calls
+   * @throws ServiceException if the request may not pass; see {@link #challenge} for the header of the response
+   * @throws IllegalArgumentException if a scope is blank, or has a character that RFC 6749 does not allow in one
+   */
+  public Caller authenticate(@Nullable String authorizationHeader, Set<String> scopes) {
+    return decide(authorizationHeader, checked(scopes));
+  }
+
+  /**
+   * The {@code WWW-Authenticate} header of the response to a request that may not pass.
+   *
+   * @param refusal what {@link #authenticate} has thrown
+   * @param scopes the scopes that it was given
+   * @return the value, or empty if the response has no such header
+   * @throws IllegalArgumentException if a scope is blank, or has a character that RFC 6749 does not allow in one
+   */
+  public static Optional<String> challenge(ServiceException refusal, Set<String> scopes) {
+    return Optional.ofNullable(challengeOf(refusal.code(), checked(scopes)));
+  }
+
+  private static @Nullable String challengeOf(ErrorCode code, Set<String> required) {
+    if (code.equals(MISSING)) {
+      return "Bearer";
+    }
+    if (code.equals(INVALID)) {
+      return "Bearer error=\"invalid_token\"";
+    }
+    return code.equals(MISSING_SCOPES)
+        ? "Bearer error=\"insufficient_scope\", scope=\"" + String.join(" ", required) + "\""
+        : null;
+  }
+
+  private static Set<String> checked(Collection<String> scopes) {
+    for (String scope : scopes) {
+      if (!SCOPE.matcher(scope).matches()) {
+        throw new IllegalArgumentException(
+            "scopes: \"" + scope
+                + "\" must be one or more printable ASCII characters without space, quote and backslash");
+      }
+    }
+    return Collections.unmodifiableSet(new TreeSet<>(scopes));
+  }
+
+  private Caller decide(@Nullable String header, Set<String> required) {
+    String token = token(header);
+    if (token == null) {
+      throw new ServiceException(MISSING, "auth.bearer");
+    }
+    VerifiedToken verified = verify(token, required);
+    if (!hasAllScopes(verified.scopes(), required)) {
+      Set<String> missing = new TreeSet<>(required);
+      missing.removeAll(verified.scopes());
+      throw new ServiceException(
+          MISSING_SCOPES,
+          "auth.scopes",
+          MISSING_SCOPES.defaultMessage() + ": " + String.join(" ", missing));
+    }
+    return new Caller(verified.actor(), Principal.of(verified));
+  }
+
+  private VerifiedToken verify(String token, Set<String> required) {
+    if (!isPrintable(token)) {
+      throw new ServiceException(INVALID, "auth.bearer");
+    }
+    boolean isKey = token.startsWith(API_KEY_PREFIX);
+    String op = isKey ? "auth.api_key" : "auth.token";
+    Optional<VerifiedToken> verified;
+    try {
+      verified =
+          isKey ? apiKeys.validate(token).map(Auth::verified) : tokens.verify(token, required);
+    } catch (Exception e) {
+      if (e instanceof InterruptedException) {
+        Thread.currentThread().interrupt();
+      }
+      throw refusal(op, token, e);
+    }
+    return verified.orElseThrow(() -> new ServiceException(INVALID, op));
+  }
+
+  private static VerifiedToken verified(ApiKey key) {
+    Actor actor = new Actor(API_KEY, key.id(), key.organizationId(), key.attributes());
+    return VerifiedToken.of(actor, key.scopes());
+  }
+
+  private ServiceException refusal(String op, String token, Exception failure) {
+    boolean tells = tells(failure, token);
+    Throwable cause = tells ? withheld(failure) : failure;
+    int status = failure instanceof ServiceException known ? known.code().httpStatus() : 0;
+    ErrorCode code = status == 403 || forbidden.test(failure)
+        ? FORBIDDEN
+        : status == 401 ? INVALID : ErrorCode.UNAVAILABLE;
+    boolean forClient = !tells && (status == 401 || status == 403);
+    String message = forClient ? ErrorResponse.of(failure).message() : code.defaultMessage();
+    return new ServiceException(code, op, message, cause);
+  }
+
+  private static boolean tells(Exception failure, String token) {
+    StringWriter text = new StringWriter();
+    failure.printStackTrace(new PrintWriter(text));
+    return text.toString().contains(token);
+  }
+
+  private static Exception withheld(Exception failure) {
+    Exception withheld = new IllegalStateException(
+        failure.getClass().getName() + ", whose text holds the token and is left out");
+    withheld.setStackTrace(failure.getStackTrace());
+    return withheld;
+  }
+
+  /** What is not cannot be a good token, and would fail in the clients of verifiers as if they were broken. */
+  private static boolean isPrintable(String token) {
+    for (int i = 0; i < token.length(); i++) {
+      if (token.charAt(i) < ' ' || token.charAt(i) > '~') {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /**
+   * The token in an {@code Authorization} header.
+   *
+   * @param authorizationHeader the value of the header, or null if there is none
+   * @return what follows the scheme {@code Bearer}, in any case, and a space; empty if there is nothing, or another scheme
+   */
+  public static Optional<String> bearerToken(@Nullable String authorizationHeader) {
+    return Optional.ofNullable(token(authorizationHeader));
+  }
+
+  private static @Nullable String token(@Nullable String header) {
+    if (header == null || !header.regionMatches(true, 0, "Bearer ", 0, 7)) {
+      return null;
+    }
+    String token = Text.trim(header.substring(7));
+    return token.isEmpty() ? null : token;
+  }
+
+  /**
+   * Whether all scopes that are required are there. A blank one never is.
+   *
+   * @param available the scopes that somebody has
+   * @param required the scopes that are needed; if there are none, the answer is yes
+   * @return whether they are all there
+   */
+  public static boolean hasAllScopes(Collection<String> available, Collection<String> required) {
+    for (String scope : required) {
+      if (Text.isBlank(scope) || !available.contains(scope)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /**
+   * Who calls, for audit rows and ownership.
+   *
+   * @param exchange the exchange of a request that {@link #require} has let pass
+   * @return the actor
+   * @throws IllegalStateException if no filter of {@link #require} is in front of the handler
+   */
+  public static Actor actor(HttpExchange exchange) {
+    return caller(exchange).actor();
+  }
+
+  /**
+   * Who calls, if that is known: for filters and handlers that also serve routes without auth.
+   *
+   * @param exchange an exchange of {@code HttpService} or {@code HttpFilters.chain}
+   * @return the actor, or empty if no filter of {@link #require} has let the request pass (yet)
+   */
+  public static Optional<Actor> findActor(HttpExchange exchange) {
+    return RequestContext.of(exchange).get(CALLER).map(Caller::actor);
+  }
+
+  /**
+   * Who calls, for decisions about access.
+   *
+   * @param exchange the exchange of a request that {@link #require} has let pass
+   * @return the principal
+   * @throws IllegalStateException if no filter of {@link #require} is in front of the handler
+   */
+  public static Principal principal(HttpExchange exchange) {
+    return caller(exchange).principal();
+  }
+
+  private static Caller caller(HttpExchange exchange) {
+    return RequestContext.of(exchange)
+        .get(CALLER)
+        .orElseThrow(() -> new IllegalStateException(
+            "nobody is authenticated: put auth.require(...) in front of the handler"));
+  }
+
+  private final class AuthFilter extends Filter {
+    private final Set<String> required;
+
+    AuthFilter(Set<String> required) {
+      this.required = required;
+    }
+
+    @Override
+    public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+      RequestContext context = RequestContext.of(exchange);
+      Caller caller = authenticate(exchange);
+      Actor actor = caller.actor();
+      context.put(CALLER, caller);
+      context.principal(new HttpPrincipal(actor.id(), actor.organizationId()));
+      chain.doFilter(exchange);
+    }
+
+    private Caller authenticate(HttpExchange exchange) {
+      List<String> headers = exchange.getRequestHeaders().getOrDefault("Authorization", List.of());
+      if (headers.size() > 1) {
+        throw new ServiceException(
+            ErrorCode.INVALID_INPUT, "auth.bearer", "Authorization must be sent once");
+      }
+      try {
+        return decide(headers.isEmpty() ? null : headers.getFirst(), required);
+      } catch (ServiceException e) {
+        String challenge = challengeOf(e.code(), required);
+        if (challenge != null) {
+          exchange.getResponseHeaders().set("WWW-Authenticate", challenge);
+        }
+        throw e;
+      }
+    }
+
+    @Override
+    public String description() {
+      return "auth";
+    }
+  }
+
+  /** Describes an {@link Auth}. Not thread-safe. */
+  public static final class Builder {
+    private @Nullable TokenVerifier tokens;
+    private @Nullable ApiKeyValidator apiKeys;
+    private Predicate<? super Throwable> forbidden = failure -> false;
+
+    private Builder() {}
+
+    /**
+     * Takes tokens. Without this, whatever does not begin with {@code pk_} is an invalid token.
+     *
+     * @param verifier tells good tokens from bad ones
+     * @return this
+     */
+    public Builder tokens(TokenVerifier verifier) {
+      tokens = Objects.requireNonNull(verifier, "verifier");
+      return this;
+    }
+
+    /**
+     * Takes API keys. Without this, whatever begins with {@code pk_} is an invalid token.
+     *
+     * @param validator tells good keys from bad ones
+     * @return this
+     */
+    public Builder apiKeys(ApiKeyValidator validator) {
+      apiKeys = Objects.requireNonNull(validator, "validator");
+      return this;
+    }
+
+    /**
+     * Says which failures of the verifier or validator mean that the caller is known and may not come in: 403, beside those
+     * that mean it anyway. Default: no others.
+     *
+     * @param rule is given what was thrown
+     * @return this
+     */
+    public Builder forbiddenWhen(Predicate<? super Throwable> rule) {
+      forbidden = Objects.requireNonNull(rule, "rule");
+      return this;
+    }
+
+    /**
+     * Checks the description.
+     *
+     * @return the auth
+     * @throws IllegalArgumentException if neither tokens nor API keys are taken
+     */
+    public Auth build() {
+      if (tokens == null && apiKeys == null) {
+        throw new IllegalArgumentException("tokens or apiKeys must be set");
+      }
+      return new Auth(
+          tokens == null ? (token, scopes) -> Optional.empty() : tokens,
+          apiKeys == null ? key -> Optional.empty() : apiKeys,
+          forbidden);
+    }
+  }
+}
