@@ -1,0 +1,118 @@
+package dev.evalops.runtime.identity;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatCode;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.net.http.HttpClient;
+import java.net.http.HttpClient.Redirect;
+import java.time.Duration;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class ConfigurationTest {
+  private static final String URL = "https://identity.internal/v1/introspect";
+
+  private static void assertRefused(IdentityClient.Builder builder, String problems) {
+    assertThatThrownBy(builder::build)
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage(problems);
+  }
+
+  @Test
+  void tellsEveryProblemAtOnce_withoutSecrets() {
+    HttpClient following =
+        HttpClient.newBuilder().followRedirects(Redirect.NORMAL).build();
+    assertThatThrownBy(() -> IdentityClient.builder("ftp://user:hunter2@identity/x")
+            .serviceTokens("http://identity.internal/v1/tokens?key=hunter2")
+            .bootstrapKey("hunter2\nX: y")
+            .httpClient(following)
+            .fallbackFor(Duration.ofSeconds(-1))
+            .freshFor(Duration.ofSeconds(-2))
+            .requestTimeout(Duration.ZERO)
+            .build())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("introspectUrl must be an http or https URL with a host"
+            + "; bootstrapKey has characters that cannot be sent in a header"
+            + "; serviceTokens must be https, as the bootstrapKey is sent to it"
+            + "; httpClient must not follow redirects, as they would get the token"
+            + "; fallbackFor must not be negative, but is PT-1S"
+            + "; freshFor must not be negative, but is PT-2S"
+            + "; requestTimeout must be more than zero, but is PT0S");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"identity", "/v1/introspect", "https:///x", "mailto:a@b", "file:/etc/x", "https://"
+      })
+  void refusesAUrlThatIsNone(String url) {
+    assertThatThrownBy(() -> IdentityClient.builder(url).build())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("introspectUrl ")
+        .hasNoCause();
+  }
+
+  @Test
+  void refusesUserInfo_andDoesNotShowIt() {
+    assertRefused(
+        IdentityClient.builder("https://user:hunter2@identity/x"),
+        "introspectUrl must not have user-info, which would not be sent");
+    assertThatThrownBy(
+            () -> IdentityClient.builder("https://user:hunter2@ide ntity/x").build())
+        .hasMessage("introspectUrl is not a URL")
+        .hasNoCause();
+  }
+
+  @Test
+  void refusesHalfAConfiguration() {
+    assertRefused(
+        IdentityClient.builder(URL).bootstrapKey("key"),
+        "serviceTokens is required with a bootstrapKey");
+    assertRefused(
+        IdentityClient.builder(URL).serviceTokens("https://identity/tokens").bootstrapKey(" "),
+        "serviceTokens needs a bootstrapKey, or an httpClient with a client certificate");
+  }
+
+  @Test
+  void sendsTheBootstrapKeyOverTlsOrToThisHostOnly() {
+    for (String url : new String[] {
+      "https://identity.internal/t",
+      "http://localhost/t",
+      "http://LOCALHOST:1/t",
+      "http://127.0.0.1:8/t",
+      "http://[::1]:80/t"
+    }) {
+      IdentityClient.builder("").serviceTokens(url).bootstrapKey("key").build().close();
+    }
+    for (String url : new String[] {
+      "http://identity.internal/t",
+      "http://127.0.0.1.evil.example/t",
+      "http://localhost.evil.example/t",
+      "http://10.0.0.1/t"
+    }) {
+      assertRefused(
+          IdentityClient.builder("").serviceTokens(url).bootstrapKey("key"),
+          "serviceTokens must be https, as the bootstrapKey is sent to it");
+    }
+  }
+
+  @Test
+  void takesVeryLongTimes() {
+    Duration ever = Duration.ofSeconds(Long.MAX_VALUE);
+    assertThatCode(() -> IdentityClient.builder(URL)
+            .fallbackFor(ever)
+            .freshFor(ever)
+            .requestTimeout(Duration.ofDays(365_000))
+            .build()
+            .close())
+        .doesNotThrowAnyException();
+  }
+
+  @Test
+  void startsNothingThatIsNotConfigured() {
+    try (IdentityClient client = IdentityClient.builder((String) null).build()) {
+      assertThat(client.fallbacks()).isZero();
+    }
+  }
+}

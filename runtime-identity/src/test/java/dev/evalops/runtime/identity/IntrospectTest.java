@@ -1,0 +1,270 @@
+package dev.evalops.runtime.identity;
+
+import static dev.evalops.runtime.identity.Failures.failure;
+import static dev.evalops.runtime.identity.Failures.reason;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.evalops.runtime.identity.IdentityException.Reason;
+import dev.evalops.runtime.identity.IdentityServer.Answer;
+import java.io.IOException;
+import java.net.URI;
+import java.time.Instant;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class IntrospectTest {
+  private static final Introspection FULL = new Introspection(
+      true,
+      "agent:7",
+      "agent",
+      "billing",
+      "org-1",
+      List.of("invoices:read", "invoices:write"),
+      "coder",
+      List.of("shell"),
+      "run-3",
+      "codex",
+      "user:9",
+      "ada@example.org",
+      "Ada",
+      Optional.of(Instant.parse("2030-01-02T03:04:05.5Z")),
+      Optional.of(Instant.parse("2026-01-02T03:04:05Z")));
+
+  private IdentityServer server;
+  private IdentityClient client;
+
+  @BeforeEach
+  void start() throws IOException {
+    server = new IdentityServer();
+    client = IdentityClient.builder(server.url()).build();
+  }
+
+  @AfterEach
+  void stop() {
+    client.close();
+    server.close();
+  }
+
+  @Test
+  void postsAnEmptyObjectWithTheToken() {
+    server.then(200, "{\"active\":true}");
+    client.introspect("tok-1");
+    assertThat(server.requests()).hasSize(1);
+    assertThat(server.request().method()).isEqualTo("POST");
+    assertThat(server.request().path()).isEqualTo("/v1/introspect");
+    assertThat(server.request().body()).isEqualTo("{}");
+    assertThat(server.request().header("Authorization")).isEqualTo("Bearer tok-1");
+    assertThat(server.request().header("Content-Type")).isEqualTo("application/json");
+  }
+
+  @Test
+  void readsEveryField_inSnakeCase() {
+    server.then(200, """
+        {"active":true,"subject":"agent:7","token_type":"agent","service":"billing","organization_id":"org-1",
+         "scopes":["invoices:read","invoices:write"],"agent_type":"coder","capabilities":["shell"],"run_id":"run-3",
+         "surface":"codex","user_subject":"user:9","email":"ada@example.org","name":"Ada",
+         "expires_at":"2030-01-02T03:04:05.500Z","issued_at":"2026-01-02T03:04:05Z"}""");
+    assertThat(client.introspect("tok-1")).isEqualTo(FULL);
+  }
+
+  @Test
+  void readsEveryField_inCamelCase() {
+    server.then(200, """
+        {"active":true,"subject":"agent:7","tokenType":"agent","service":"billing","organizationId":"org-1",
+         "scopes":["invoices:read","invoices:write"],"agentType":"coder","capabilities":["shell"],"runId":"run-3",
+         "surface":"codex","userSubject":"user:9","email":"ada@example.org","name":"Ada",
+         "expiresAt":"2030-01-02T04:04:05.5+01:00","issuedAt":"1767323045"}""");
+    assertThat(client.introspect("tok-1")).isEqualTo(FULL);
+  }
+
+  @Test
+  void ignoresUnknownFields_andTakesNullAndAbsentForEmpty() {
+    server.then(200, """
+        {"unknown":{"active":false,"deep":[[{}]]},"active":true,"subject":null,"scopes":null,"expires_at":null,
+         "issued_at":0,"more":[1,2.5,"x"]}""");
+    assertThat(client.introspect("tok-1"))
+        .isEqualTo(new Introspection(
+            true,
+            "",
+            "",
+            "",
+            "",
+            List.of(),
+            "",
+            List.of(),
+            "",
+            "",
+            "",
+            "",
+            "",
+            Optional.empty(),
+            Optional.empty()));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"1893553445", "\"1893553445\"", "\"2030-01-02T03:04:05Z\""})
+  void readsTimesAsTextOrAsSeconds(String time) {
+    server.then(200, "{\"active\":true,\"expires_at\":" + time + "}");
+    assertThat(client.introspect("tok-1").expiresAt())
+        .contains(Instant.parse("2030-01-02T03:04:05Z"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"0", "\"0\"", "null", "\"0001-01-01T00:00:00Z\"", "-62135596800"})
+  void takesTheZeroTimeForNone(String time) {
+    server.then(200, "{\"active\":true,\"expires_at\":" + time + "}");
+    assertThat(client.introspect("tok-1").expiresAt()).isEmpty();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"tok-1 ", "\ttok-1\r\n", "\u00a0tok-1\u3000"})
+  void trimsTheToken(String token) {
+    server.then(200, "{\"active\":true}");
+    client.introspect(token);
+    assertThat(server.request().header("Authorization")).isEqualTo("Bearer tok-1");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"", "  ", "a b", "a\r\nX-Admin: 1", "t\u00f6ken", "a\u0000b", "\ufefftok"})
+  void refusesWhatCannotBeAToken_withoutACall(String token) {
+    server.then(200, "{\"active\":true}");
+    assertThat(reason(() -> client.introspect(token))).isEqualTo(Reason.INVALID_TOKEN);
+    assertThat(server.requests()).isEmpty();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"{}", "{\"active\":false}", "{\"active\":null,\"subject\":\"x\"}"})
+  void saysInactive(String body) {
+    server.then(200, body);
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessage("inactive_token")
+        .extracting(IdentityException::reason)
+        .isEqualTo(Reason.INACTIVE_TOKEN);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {401, 403})
+  void saysInvalid(int status) {
+    server.then(status, "{\"error\":\"who are you\"}");
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessage("invalid_token")
+        .extracting(IdentityException::reason)
+        .isEqualTo(Reason.INVALID_TOKEN);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {201, 204, 400, 404, 405, 408, 413, 429, 500, 502, 503})
+  void saysUnavailable_atEveryOtherStatus(int status) {
+    server.then(status, status == 204 ? "" : "{\"active\":true}");
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessage("identity_unavailable: status_" + status)
+        .extracting(IdentityException::reason)
+        .isEqualTo(Reason.UNAVAILABLE);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {301, 302, 303, 307, 308})
+  void followsNoRedirect(int status) throws IOException {
+    try (IdentityServer elsewhere = new IdentityServer()) {
+      elsewhere.then(200, "{\"active\":true}");
+      server.then(request -> new Answer(status, "", Map.of("Location", elsewhere.url())));
+      assertThat(failure(() -> client.introspect("tok-1")))
+          .hasMessage("identity_unavailable: status_" + status);
+      assertThat(elsewhere.requests()).isEmpty();
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource(delimiter = '|', quoteCharacter = '~', textBlock = """
+      <html>login</html>                          | not JSON at byte 0
+      ~~                                          | not a JSON object
+      []                                          | not a JSON object
+      true                                        | not a JSON object
+      {"active":true                              | not JSON at byte 14
+      {"active":true}{"active":false}             | more than one JSON value
+      {"active":true} x                           | not JSON at byte 16
+      {"active":"true"}                           | active is not true or false
+      {"active":1}                                | active is not true or false
+      {"active":false,"active":true}              | not JSON at byte 24
+      {"active":true,"tokenType":"a","token_type":"b"} | token_type is given twice
+      {"active":true,"subject":7}                 | subject is not a string
+      {"active":true,"scopes":"a b"}              | scopes is not an array
+      {"active":true,"scopes":["a",null]}         | scopes is not a string
+      {"active":true,"expires_at":"tomorrow"}     | expires_at is not a time
+      {"active":true,"expires_at":true}           | expires_at is not a time
+      {"active":true,"expires_at":9223372036854775807} | expires_at is not a time
+      {"active":true,"expires_at":"99999999999999999999"} | expires_at is not a time
+      """)
+  void saysUnavailable_atABodyThatIsNoAnswer(String body, String problem) {
+    server.then(200, body);
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessage("identity_unavailable: decode_response: " + problem)
+        .extracting(IdentityException::reason)
+        .isEqualTo(Reason.UNAVAILABLE);
+  }
+
+  @Test
+  void saysNotConfigured_withoutAUrl() {
+    try (IdentityClient none = IdentityClient.builder((URI) null).build();
+        IdentityClient blank = IdentityClient.builder(" \n").build()) {
+      assertThat(failure(() -> none.introspect("tok-1")))
+          .hasMessage("identity_not_configured")
+          .extracting(IdentityException::reason)
+          .isEqualTo(Reason.NOT_CONFIGURED);
+      assertThat(reason(() -> blank.introspect("tok-1"))).isEqualTo(Reason.NOT_CONFIGURED);
+    }
+  }
+
+  @Test
+  void asksEachTime_byDefault() {
+    server.then(200, "{\"active\":true}");
+    client.introspect("tok-1");
+    client.introspect("tok-1");
+    assertThat(server.requests()).hasSize(2);
+    server.only(503, "");
+    assertThat(reason(() -> client.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
+  }
+
+  @Test
+  void takesAUri() {
+    server.then(200, "{\"active\":true,\"subject\":\"s\"}");
+    try (IdentityClient byUri = IdentityClient.builder(URI.create(server.url())).build()) {
+      assertThat(byUri.introspect("tok-1").subject()).isEqualTo("s");
+    }
+  }
+
+  @Test
+  void isUnavailable_onceClosed() {
+    server.then(200, "{\"active\":true}");
+    client.introspect("tok-1");
+    client.close();
+    client.close();
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessageStartingWith("identity_unavailable: identity_request: ")
+        .extracting(IdentityException::reason)
+        .isEqualTo(Reason.UNAVAILABLE);
+  }
+
+  @Test
+  void codesAreThoseOfAllServices() {
+    assertThat(Reason.values())
+        .extracting(Reason::code)
+        .containsExactly(
+            "identity_not_configured",
+            "identity_unavailable",
+            "invalid_token",
+            "inactive_token",
+            "identity_service_tokens_not_configured",
+            "issue_service_token",
+            "missing_service_token",
+            "missing_service_token_expiry");
+  }
+}

@@ -1,0 +1,85 @@
+package dev.evalops.runtime.identity.proto;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.google.protobuf.Descriptors.FieldDescriptor;
+import com.google.protobuf.Timestamp;
+import dev.evalops.runtime.identity.Introspection;
+import java.time.Instant;
+import java.util.List;
+import java.util.Optional;
+import org.junit.jupiter.api.Test;
+
+class ProtoIntrospectionTest {
+  private static final Introspection FULL = new Introspection(
+      true,
+      "subject",
+      "user",
+      "billing",
+      "org-1",
+      List.of("b", "a", "b"),
+      "coder",
+      List.of("shell"),
+      "run-3",
+      "codex",
+      "user:9",
+      "ada@example.org",
+      "Ada",
+      Optional.of(Instant.parse("2030-01-02T03:04:05.123456789Z")),
+      Optional.of(Instant.parse("2026-01-02T03:04:05Z")));
+
+  @Test
+  void nothingIsLostOnTheWay() throws Exception {
+    IntrospectResponse message =
+        IntrospectResponse.parseFrom(ProtoIntrospection.toProto(FULL).toByteArray());
+    assertThat(ProtoIntrospection.fromProto(message)).isEqualTo(FULL);
+  }
+
+  @Test
+  void absentTimesStayAbsent() {
+    Introspection empty = ProtoIntrospection.fromProto(
+        IntrospectResponse.newBuilder().setActive(true).build());
+    assertThat(empty.expiresAt()).isEmpty();
+    assertThat(empty.issuedAt()).isEmpty();
+    assertThat(ProtoIntrospection.toProto(empty))
+        .isEqualTo(IntrospectResponse.newBuilder().setActive(true).build());
+  }
+
+  @Test
+  void fieldsHaveTheNumbersOfTheContract() {
+    assertThat(IntrospectResponse.getDescriptor().getFullName())
+        .isEqualTo("identity.v1.IntrospectResponse");
+    assertThat(IntrospectResponse.getDescriptor().getFields())
+        .extracting(FieldDescriptor::getNumber)
+        .containsExactly(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    assertThat(IntrospectResponse.getDescriptor().getFields())
+        .extracting(FieldDescriptor::getName)
+        .containsExactly(
+            "active",
+            "subject",
+            "token_type",
+            "service",
+            "organization_id",
+            "scopes",
+            "agent_type",
+            "capabilities",
+            "run_id",
+            "surface",
+            "user_subject",
+            "email",
+            "name",
+            "expires_at",
+            "issued_at");
+  }
+
+  @Test
+  void refusesATimeOutOfRange() {
+    IntrospectResponse message = IntrospectResponse.newBuilder()
+        .setIssuedAt(Timestamp.newBuilder().setSeconds(Long.MAX_VALUE))
+        .build();
+    assertThatThrownBy(() -> ProtoIntrospection.fromProto(message))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("issued_at is out of range");
+  }
+}
