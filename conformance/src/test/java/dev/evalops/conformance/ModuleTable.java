@@ -120,6 +120,12 @@ final class ModuleTable {
           .shows("io.opentelemetry.api.OpenTelemetry")
           .adapter("proto", "com.google.protobuf.")
           .brings("jackson-core"),
+      row("runtime-changejournal")
+          .needs(JACKSON, "com.fasterxml.jackson.core:jackson-annotations")
+          .optional(PROTOBUF, PROTOBUF_JSON)
+          .shows("tools.jackson.databind.JsonNode")
+          .adapter("proto", "com.google.protobuf.")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -134,9 +140,6 @@ final class ModuleTable {
       row("runtime-auth")
           .needs("runtime-http", "runtime-errors", SLF4J)
           .optional("runtime-identity"),
-      row("runtime-changejournal")
-          .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
-          .shows("com.google.protobuf."),
       row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
       row("runtime-ratelimit")
           .needs("runtime-http", SLF4J)
