@@ -147,11 +147,14 @@ final class ModuleTable {
           .adapter("identity", "dev.evalops.runtime.identity.")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
+      row("runtime-changejournal")
+          .needs(JACKSON, "com.fasterxml.jackson.core:jackson-annotations")
+          .optional(PROTOBUF, PROTOBUF_JSON)
+          .shows("tools.jackson.databind.JsonNode")
+          .adapter("proto", "com.google.protobuf.")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
-      row("runtime-changejournal")
-          .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
-          .shows("com.google.protobuf."),
       row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
       row("runtime-ratelimit")
           .needs("runtime-http", SLF4J)

@@ -1,0 +1,48 @@
+package dev.evalops.runtime.changejournal;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Objects;
+import java.util.Optional;
+
+/** The texts of both rows. */
+final class Text {
+  private Text() {}
+
+  /** The text itself, when Postgres can store it: the driver turns half a surrogate pair into a question mark. */
+  static String storable(String name, String text) {
+    Objects.requireNonNull(text, name);
+    if (text.indexOf('\0') >= 0 || !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+      throw new IllegalArgumentException(name + " must not contain NUL or half a surrogate pair");
+    }
+    return text;
+  }
+
+  /** The id; empty when it is blank. */
+  static Optional<String> id(String name, String id) {
+    String trimmed = trim(storable(name, id));
+    if (trimmed.length() != id.length() && !trimmed.isEmpty()) {
+      throw new IllegalArgumentException(name + " must not begin or end with white space");
+    }
+    return trimmed.isEmpty() ? Optional.empty() : Optional.of(id);
+  }
+
+  /** Unicode's white space, as the other writers of the tables trim it: {@link String#strip} and {@code trim} both differ. */
+  static String trim(String text) {
+    int start = 0;
+    int end = text.length();
+    while (start < end && isBlank(text.charAt(start))) {
+      start++;
+    }
+    while (end > start && isBlank(text.charAt(end - 1))) {
+      end--;
+    }
+    return text.substring(start, end);
+  }
+
+  private static boolean isBlank(char c) {
+    return switch (c) {
+      case ' ', 0x85, 0xa0, 0x1680, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000 -> true;
+      default -> (c >= '\t' && c <= '\r') || (c >= 0x2000 && c <= 0x200a);
+    };
+  }
+}

@@ -1,0 +1,456 @@
+package dev.evalops.runtime.changejournal;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.evalops.runtime.testutil.Schema;
+import dev.evalops.runtime.testutil.TestPostgres;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.time.Instant;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import java.util.stream.Stream;
+import javax.sql.DataSource;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+@ExtendWith(TestPostgres.class)
+@Schema("dev/evalops/runtime/changejournal/changejournal.sql")
+class ChangeJournalTest {
+  private static final JsonMapper JSON = JsonMapper.shared();
+  private static final Map<String, ?> NONE = Map.of();
+
+  record Note(UUID id, String text, long version) {}
+
+  record Draft(String text, @Nullable Long version) {}
+
+  record Circle(List<Object> items) {}
+
+  private static Map<String, @Nullable String> one(Connection tx, String table)
+      throws SQLException {
+    List<Map<String, @Nullable String>> rows = Rows.of(tx, "SELECT * FROM " + table);
+    assertThat(rows).as(table).hasSize(1);
+    return rows.getFirst();
+  }
+
+  @Test
+  void writesBothRows(DataSource db) throws SQLException {
+    UUID id = UUID.randomUUID();
+    Note note = new Note(id, "text", 7);
+    Instant before = Instant.now().minusMillis(1);
+    try (Connection tx = Tx.begin(db)) {
+      Rows.execute(tx, "SET TIME ZONE 'Asia/Tokyo'");
+      long sequence =
+          ChangeJournal.write(tx, Tx.ACTOR, "note", id, "create", note, Map.of("source", "api"));
+      tx.commit();
+
+      Map<String, @Nullable String> audit =
+          one(tx, "(SELECT *, created_at AT TIME ZONE 'UTC' AS utc FROM audit_entries) t");
+      Map<String, @Nullable String> change =
+          one(tx, "(SELECT *, recorded_at AT TIME ZONE 'UTC' AS utc FROM change_journal) t");
+      assertThat(UUID.fromString(audit.get("id")).version()).isEqualTo(4);
+      assertThat(audit)
+          .containsEntry("organization_id", "org-1")
+          .containsEntry("actor_type", "user")
+          .containsEntry("actor_id", "u-1")
+          .containsEntry("action", "note.create")
+          .containsEntry("resource_type", "note")
+          .containsEntry("resource_id", id.toString())
+          .containsEntry("metadata", "{\"source\": \"api\"}");
+      assertThat(change)
+          .containsEntry("seq", Long.toString(sequence))
+          .containsEntry("organization_id", "org-1")
+          .containsEntry("aggregate_type", "note")
+          .containsEntry("aggregate_id", id.toString())
+          .containsEntry("operation", "create")
+          .containsEntry("actor_type", "user")
+          .containsEntry("actor_id", "u-1")
+          .containsEntry("aggregate_version", "7")
+          .containsEntry("utc", audit.get("utc"));
+      assertThat(JSON.readTree(change.get("payload")))
+          .isEqualTo(JSON.readTree(JSON.writeValueAsString(note)));
+      assertThat(Instant.parse(change.get("utc").replace(' ', 'T') + "Z"))
+          .isBetween(before, Instant.now().plusMillis(1));
+    }
+  }
+
+  @Test
+  void numbersEveryChange(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      long first = ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "create", null, NONE);
+      long second = ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "delete", null, NONE);
+      tx.commit();
+      assertThat(second).isGreaterThan(first);
+      assertThat(Rows.column(tx, "SELECT DISTINCT id FROM audit_entries")).hasSize(2);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", " ", "\t\n", "\u00a0\u3000\u0085"})
+  void storesBlankIdsAsNull(String blank, DataSource db) throws SQLException {
+    ChangeActor actor = new ChangeActor("system", blank, "org-1");
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, actor, "settings", blank, "update", null, NONE);
+      assertThat(one(tx, "audit_entries"))
+          .containsEntry("actor_id", null)
+          .containsEntry("resource_id", null);
+      assertThat(one(tx, "change_journal"))
+          .containsEntry("actor_id", null)
+          .containsEntry("aggregate_id", null);
+    }
+  }
+
+  @Test
+  void storesJsonNull_withoutMetadataAndPayload(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "delete", null, NONE);
+      assertThat(one(tx, "audit_entries")).containsEntry("metadata", "null");
+      assertThat(one(tx, "change_journal"))
+          .containsEntry("payload", "null")
+          .containsEntry("aggregate_version", "1");
+    }
+  }
+
+  @Test
+  void writesAnActionOfItsOwn(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE, "note.archive");
+      assertThat(one(tx, "audit_entries")).containsEntry("action", "note.archive");
+      assertThat(one(tx, "change_journal")).containsEntry("operation", "update");
+    }
+  }
+
+  static Stream<JsonNode> actions() {
+    return Vectors.cases("default_audit_action.json");
+  }
+
+  @ParameterizedTest
+  @MethodSource("actions")
+  void joinsTypeAndOperationToTheAction(JsonNode vector) {
+    JsonNode input = vector.get("input");
+    assertThat(ChangeJournal.defaultAction(
+            input.get("resource_type").stringValue(), input.get("operation").stringValue()))
+        .isEqualTo(vector.get("expected").stringValue());
+  }
+
+  static Stream<JsonNode> trims() {
+    return Vectors.cases("go_trim_space.json");
+  }
+
+  @ParameterizedTest
+  @MethodSource("trims")
+  void trimsWhiteSpaceAsTheOtherWritersDo(JsonNode vector) {
+    assertThat(Text.trim(vector.get("input").stringValue()))
+        .isEqualTo(vector.get("expected").stringValue());
+  }
+
+  static Stream<Arguments> versions() {
+    return Stream.of(
+        Arguments.of(new Note(UUID.randomUUID(), "", 7), 7),
+        Arguments.of(new Note(UUID.randomUUID(), "", Long.MAX_VALUE), Long.MAX_VALUE),
+        Arguments.of(new Note(UUID.randomUUID(), "", 9007199254740993L), 9007199254740993L),
+        // A version of zero is one; no version is not zero.
+        Arguments.of(new Note(UUID.randomUUID(), "", 0), 0),
+        Arguments.of(new Draft("", null), 1),
+        Arguments.of(new Draft("", 3L), 3),
+        Arguments.of(Map.of("version", "7"), 1),
+        Arguments.of(Map.of("version", 7.5), 1),
+        Arguments.of(Map.of("note", Map.of("version", 7)), 1),
+        Arguments.of(List.of(Map.of("version", 7)), 1),
+        Arguments.of("version", 1));
+  }
+
+  @ParameterizedTest
+  @MethodSource("versions")
+  void takesTheVersionFromThePayload(Object payload, long version, DataSource db)
+      throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, NONE);
+      assertThat(one(tx, "change_journal"))
+          .containsEntry("aggregate_version", Long.toString(version));
+    }
+  }
+
+  @Test
+  void keepsEveryDigitOfANumber(DataSource db) throws SQLException {
+    JsonNode payload =
+        JSON.readTree("{\"big\": 9007199254740993, \"bigger\": 123456789012345678901234567890}");
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, NONE);
+      assertThat(JSON.readTree(one(tx, "change_journal").get("payload"))).isEqualTo(payload);
+    }
+  }
+
+  @Test
+  void refusesAutoCommit_beforeAnythingIsWritten(DataSource db) throws SQLException {
+    try (Connection connection = db.getConnection()) {
+      assertThatThrownBy(
+              () -> ChangeJournal.write(connection, Tx.ACTOR, "note", "1", "create", null, NONE))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageStartingWith("tx must not be in auto-commit mode");
+    }
+    assertThat(Rows.count(db, "audit_entries")).isZero();
+    assertThat(Rows.count(db, "change_journal")).isZero();
+  }
+
+  interface Write {
+    void on(Connection tx) throws SQLException;
+  }
+
+  static Stream<Arguments> refused() {
+    Circle circle = new Circle(new java.util.ArrayList<>());
+    circle.items().add(circle);
+    return Stream.of(
+        Arguments.of("resourceType and operation must not both be blank", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, " ", "1", "\u00a0", null, NONE)),
+        Arguments.of("resourceType and operation must not both be blank", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "", "1", "", null, NONE, "some.action")),
+        Arguments.of("action must not be blank", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE, " ")),
+        Arguments.of("resourceId must not begin or end with white space", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", " 1", "update", null, NONE)),
+        Arguments.of("resourceId must not begin or end with white space", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1\u00a0", "update", null, NONE)),
+        Arguments.of("resourceId must not contain NUL or half a surrogate pair", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1\0", "update", null, NONE)),
+        Arguments.of("resourceType must not contain NUL or half a surrogate pair", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "no\ud800te", "1", "update", null, NONE)),
+        Arguments.of("operation must not contain NUL or half a surrogate pair", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "\udc00", null, NONE)),
+        Arguments.of("marshal_change_payload: ", (Write)
+            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", circle, NONE)),
+        Arguments.of("marshal_change_payload: ", (Write) tx -> ChangeJournal.write(
+            tx,
+            Tx.ACTOR,
+            "note",
+            "1",
+            "update",
+            Map.of("version", new java.math.BigInteger("9223372036854775808")),
+            NONE)),
+        Arguments.of("marshal_audit_metadata: ", (Write) tx -> ChangeJournal.write(
+            tx, Tx.ACTOR, "note", "1", "update", null, Map.of("circle", circle))));
+  }
+
+  @ParameterizedTest
+  @MethodSource("refused")
+  void refusesBadInput_andLeavesTheTransactionUsable(String message, Write write, DataSource db)
+      throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      assertThatThrownBy(() -> write.on(tx))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageStartingWith(message);
+      assertThat(Rows.column(tx, "SELECT count(*) FROM audit_entries")).containsExactly("0");
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+      tx.commit();
+    }
+    assertThat(Rows.count(db, "change_journal")).isEqualTo(1);
+  }
+
+  @Test
+  void refusesAnActorThatNoReaderFinds() {
+    assertThatThrownBy(() -> new ChangeActor("user", "u-1", " "))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("organizationId must not be blank");
+    assertThatThrownBy(() -> new ChangeActor("user", "u-1", "org-1 "))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("organizationId must not begin or end with white space");
+    assertThatThrownBy(() -> new ChangeActor("user", "u-1\n", "org-1"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("id must not begin or end with white space");
+    assertThatThrownBy(() -> new ChangeActor("us\0er", "u-1", "org-1"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("type must not contain NUL or half a surrogate pair");
+  }
+
+  static Stream<Arguments> failures() {
+    return Stream.of(
+        Arguments.of(
+            "ALTER TABLE audit_entries ADD CHECK (actor_type <> 'user')",
+            "insert_audit_entry: ",
+            "23514"),
+        Arguments.of(
+            "ALTER TABLE change_journal ADD CHECK (actor_type <> 'user')",
+            "insert_change_journal: ",
+            "23514"),
+        Arguments.of(
+            "ALTER TABLE audit_entries ADD extra text NOT NULL", "insert_audit_entry: ", "23502"),
+        Arguments.of(
+            "ALTER TABLE change_journal ADD extra text NOT NULL",
+            "insert_change_journal: ",
+            "23502"),
+        Arguments.of(
+            "ALTER TABLE audit_entries RENAME actor_id TO actor", "insert_audit_entry: ", "42703"),
+        Arguments.of(
+            "ALTER TABLE change_journal RENAME actor_id TO actor",
+            "insert_change_journal: ",
+            "42703"),
+        Arguments.of("DROP TABLE audit_entries", "insert_audit_entry: ", "42P01"),
+        Arguments.of("DROP TABLE change_journal", "insert_change_journal: ", "42P01"),
+        Arguments.of(
+            "ALTER TABLE change_journal ALTER aggregate_id TYPE uuid USING NULL",
+            "insert_audit_entry or insert_change_journal: ",
+            "22P02"));
+  }
+
+  @ParameterizedTest
+  @MethodSource("failures")
+  void saysWhichInsertFailed_andKeepsTheState(
+      String change, String prefix, String state, DataSource db) throws SQLException {
+    Rows.execute(db, "CREATE TABLE notes (id int)", change);
+    try (Connection tx = Tx.begin(db)) {
+      Rows.execute(tx, "INSERT INTO notes VALUES (1)");
+      assertThatThrownBy(() -> ChangeJournal.write(
+              tx, Tx.ACTOR, "note", "n-1", "update", "the payload", Map.of("of", "metadata")))
+          .isInstanceOfSatisfying(SQLException.class, failure -> {
+            assertThat(failure.getSQLState()).isEqualTo(state);
+            // The row's values are in the details, which are the driver's.
+            assertThat(failure.getMessage())
+                .startsWith(prefix + "ERROR: ")
+                .doesNotContain("the payload", "metadata\"", "\n");
+            assertThat(failure.getCause()).isInstanceOf(SQLException.class);
+          });
+      tx.commit();
+    }
+    assertThat(Rows.count(db, "notes"))
+        .as("a failed transaction commits nothing")
+        .isZero();
+  }
+
+  @Test
+  void writesNeither_whenTheOtherFailsAndTheServiceGoesOn(DataSource db) throws SQLException {
+    Rows.execute(db, "ALTER TABLE change_journal ADD CHECK (operation <> 'bad')");
+    try (Connection tx = Tx.begin(db)) {
+      var savepoint = tx.setSavepoint();
+      assertThatThrownBy(() -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "bad", null, NONE))
+          .isInstanceOf(SQLException.class);
+      tx.rollback(savepoint);
+      tx.commit();
+    }
+    assertThat(Rows.count(db, "audit_entries")).isZero();
+    assertThat(Rows.count(db, "change_journal")).isZero();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"audit_entries", "change_journal"})
+  void fails_whenATriggerKeepsARowAway(String table, DataSource db) throws SQLException {
+    Rows.execute(
+        db,
+        "CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER t BEFORE INSERT ON " + table + " FOR EACH ROW EXECUTE FUNCTION drop_row()");
+    try (Connection tx = Tx.begin(db)) {
+      assertThatThrownBy(() -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE))
+          .isInstanceOf(SQLException.class)
+          .hasMessageStartingWith("insert_audit_entry or insert_change_journal: ")
+          .hasMessageContaining("kept the row away");
+    }
+  }
+
+  @Test
+  void needsNoMoreThanInsertOnTheAuditTable(DataSource db) throws SQLException {
+    String role = "journal_" + UUID.randomUUID().toString().replace('-', '_');
+    Rows.execute(
+        db,
+        "CREATE ROLE " + role,
+        "DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO " + role
+            + "', current_schema()); END $$",
+        "GRANT INSERT ON audit_entries TO " + role,
+        "GRANT INSERT, SELECT (seq) ON change_journal TO " + role);
+    try (Connection tx = Tx.begin(db)) {
+      Rows.execute(tx, "SET LOCAL ROLE " + role);
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+      tx.commit();
+      assertThat(Rows.count(db, "audit_entries")).isEqualTo(1);
+    } finally {
+      Rows.execute(db, "DROP OWNED BY " + role, "DROP ROLE " + role);
+    }
+  }
+
+  @Test
+  void takesTheTransactionsIdBeforeTheNumber(DataSource db) throws SQLException {
+    Rows.execute(
+        db,
+        "CREATE FUNCTION numbered() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
+            + " IF pg_current_xact_id_if_assigned() IS NULL THEN RAISE 'no id yet'; END IF; RETURN 42; END $$",
+        "ALTER TABLE change_journal ALTER seq DROP IDENTITY",
+        "ALTER TABLE change_journal ALTER seq SET DEFAULT numbered()");
+    try (Connection tx = Tx.begin(db)) {
+      assertThat(ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE))
+          .isEqualTo(42);
+    }
+  }
+
+  @Test
+  void namesTheArgumentsOfTheTemplatesInOrder() {
+    ChangeJournal.Templates numbered = ChangeJournal.templates(ChangeJournal.Placeholders.NUMBERED);
+    assertThat(numbered.auditEntry())
+        .isEqualTo(
+            "INSERT INTO audit_entries (id, organization_id, actor_type, actor_id, action, resource_type,"
+                + " resource_id, metadata, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+    assertThat(numbered.changeJournal())
+        .isEqualTo(
+            "INSERT INTO change_journal (organization_id, aggregate_type, aggregate_id, operation, actor_type,"
+                + " actor_id, aggregate_version, recorded_at, payload)"
+                + " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING seq");
+    ChangeJournal.Templates marks =
+        ChangeJournal.templates(ChangeJournal.Placeholders.QUESTION_MARKS);
+    assertThat(marks.auditEntry()).isEqualTo(numbered.auditEntry().replaceAll("\\$\\d", "?"));
+    assertThat(marks.changeJournal()).isEqualTo(numbered.changeJournal().replaceAll("\\$\\d", "?"));
+  }
+
+  @Test
+  void runsTheTemplatesOfBothStyles(DataSource db) throws SQLException {
+    List<Object> audit = List.of(
+        UUID.randomUUID(), "org-1", "user", "u-1", "note.create", "note", "1", "null", "now");
+    List<Object> change =
+        List.of("org-1", "note", "1", "create", "user", "u-1", 7L, "now", "{\"a\": 1}");
+    ChangeJournal.Templates marks =
+        ChangeJournal.templates(ChangeJournal.Placeholders.QUESTION_MARKS);
+    ChangeJournal.Templates numbered = ChangeJournal.templates(ChangeJournal.Placeholders.NUMBERED);
+    try (Connection tx = Tx.begin(db)) {
+      run(tx, marks.auditEntry(), audit, false);
+      run(tx, marks.changeJournal(), change, true);
+
+      Rows.execute(tx, "PREPARE change AS " + numbered.changeJournal());
+      assertThat(Rows.column(
+              tx, "EXECUTE change('org-1', 'note', '2', 'create', 'user', 'u-1', 8, now(), '{}')"))
+          .hasSize(1);
+      Rows.execute(
+          tx,
+          "PREPARE audit AS " + numbered.auditEntry(),
+          "EXECUTE audit(gen_random_uuid(), 'org-1', 'user', 'u-1', 'a', 'note', '2', 'null', now())");
+
+      assertThat(Rows.column(tx, "SELECT resource_id FROM audit_entries ORDER BY resource_id"))
+          .containsExactly("1", "2");
+      assertThat(Rows.column(tx, "SELECT aggregate_version FROM change_journal ORDER BY seq"))
+          .containsExactly("7", "8");
+    }
+  }
+
+  private static void run(
+      Connection tx, String sql, List<Object> arguments, boolean returnsSequence)
+      throws SQLException {
+    try (PreparedStatement statement = tx.prepareStatement(sql)) {
+      for (int i = 0; i < arguments.size(); i++) {
+        statement.setObject(i + 1, arguments.get(i), java.sql.Types.OTHER);
+      }
+      assertThat(statement.execute()).isEqualTo(returnsSequence);
+      if (returnsSequence) {
+        try (ResultSet result = statement.getResultSet()) {
+          assertThat(result.next()).isTrue();
+          assertThat(result.getLong("seq")).isPositive();
+        }
+      }
+    }
+  }
+}
