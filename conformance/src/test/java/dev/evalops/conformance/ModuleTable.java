@@ -127,6 +127,12 @@ final class ModuleTable {
           .adapter("identity", "dev.evalops.runtime.identity.")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
+      row("runtime-idempotency")
+          .needs("runtime-http", "runtime-auth", SLF4J)
+          .optional("org.junit.jupiter:junit-jupiter-api")
+          .adapter("junit", "org.junit.jupiter.api.")
+          .brings("runtime-http", "runtime-auth", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -141,7 +147,6 @@ final class ModuleTable {
       row("runtime-changejournal")
           .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
           .shows("com.google.protobuf."),
-      row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
       row("runtime-ratelimit")
           .needs("runtime-http", SLF4J)
           .optional(LETTUCE, MICROMETER)
