@@ -82,7 +82,7 @@ class ConcurrencyTest {
     }
 
     assertThat(query(db, "SELECT id FROM effects WHERE key = '" + key + "'")).hasSize(1);
-    assertThat(responses).extracting(HttpResponse::statusCode).containsOnly(201, 409);
+    assertThat(responses).extracting(HttpResponse::statusCode).isSubsetOf(201, 409);
     assertThat(responses).filteredOn(r -> r.statusCode() == 201 && !isReplay(r)).hasSize(1);
     assertThat(responses)
         .filteredOn(r -> r.statusCode() == 201)
