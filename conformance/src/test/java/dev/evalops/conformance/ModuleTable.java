@@ -153,9 +153,14 @@ final class ModuleTable {
           .shows("tools.jackson.databind.JsonNode")
           .adapter("proto", "com.google.protobuf.")
           .brings(JACKSON_JARS),
+      row("runtime-idempotency")
+          .needs("runtime-http", "runtime-auth", SLF4J)
+          .optional("org.junit.jupiter:junit-jupiter-api")
+          .adapter("junit", "org.junit.jupiter.api.")
+          .brings("runtime-http", "runtime-auth", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
-      row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
       row("runtime-ratelimit")
           .needs("runtime-http", SLF4J)
           .optional(LETTUCE, MICROMETER)

@@ -1,0 +1,143 @@
+package dev.evalops.runtime.idempotency;
+
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ErrorResponse;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.RequestContext;
+import java.nio.charset.StandardCharsets;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One attempt at a request, with its transaction if the handler has asked for one. Ends with {@link #finish} or {@link #abandon}.
+ * Belongs to the thread of the request.
+ */
+final class Execution {
+  static final RequestContext.Key<Execution> KEY = RequestContext.Key.of("idempotency");
+
+  private static final Logger LOG = LoggerFactory.getLogger(Idempotency.class);
+
+  private final Idempotency idempotency;
+  private final IdempotencyStore.Claim claim;
+  private @Nullable TransactionConnection transaction;
+  private boolean ended;
+
+  Execution(Idempotency idempotency, IdempotencyStore.Claim claim) {
+    this.idempotency = idempotency;
+    this.claim = claim;
+  }
+
+  Connection transaction() throws SQLException {
+    if (!(idempotency.store() instanceof PostgresStore store)) {
+      throw new IllegalStateException("a transaction needs Idempotency.postgres(db) or"
+          + " Idempotency.builder(db); this is a store of one's own");
+    }
+    if (ended) {
+      throw new IllegalStateException("the outcome of this request is settled already");
+    }
+    if (transaction == null) {
+      transaction = new TransactionConnection(store.transaction());
+    }
+    return transaction.forHandler();
+  }
+
+  /**
+   * Settles the outcome of a request whose response is too large to be kept, before its first byte goes out.
+   *
+   * @throws IllegalStateException if there is a transaction: the response would have to wait for its commit
+   */
+  void finishTooLarge(int status, Map<String, String> headers) {
+    if (transaction != null) {
+      throw new IllegalStateException(
+          "the response of a request with a transaction is larger than maxResponse");
+    }
+    StoredResponse own = new StoredResponse(status, "", Map.of(), new byte[0]);
+    if (own.isFinal()) {
+      ErrorResponse told = ErrorResponse.of(Idempotency.RESPONSE_TOO_LARGE);
+      finish(new StoredResponse(
+          told.status(),
+          "application/json",
+          headers,
+          told.toJson().getBytes(StandardCharsets.UTF_8)));
+    } else {
+      abandon();
+    }
+  }
+
+  /**
+   * Keeps the response, together with the transaction.
+   *
+   * @throws ServiceException if the response must not go out
+   */
+  void finish(StoredResponse response) {
+    if (ended) {
+      return;
+    }
+    if (transaction != null && response.isFinal()) {
+      commit(transaction, response);
+      ended = true;
+      transaction.close();
+    } else if (transaction != null) {
+      abandon();
+    } else {
+      // Before the store is asked: whatever it says, this attempt cannot be undone any more.
+      ended = true;
+      if (!idempotency.finish(claim, response)) {
+        throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.finish");
+      }
+    }
+  }
+
+  private void commit(TransactionConnection transaction, StoredResponse response) {
+    boolean kept;
+    boolean interrupted = Thread.interrupted(); // else drivers could give up half-way
+    try {
+      Connection connection = transaction.forCommit();
+      kept = ((PostgresStore) idempotency.store()).complete(connection, claim, response);
+      if (kept) {
+        connection.commit();
+      }
+    } catch (SQLException e) {
+      LOG.atError()
+          .addKeyValue("error", e.toString())
+          .addKeyValue("scope", claim.scope())
+          .log("failed to persist idempotent response");
+      throw new ServiceException(
+          mayPass(e) ? ErrorCode.UNAVAILABLE : Idempotency.FAILED, "idempotency.commit", e);
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+    if (!kept) {
+      Idempotency.overtaken(claim);
+      throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.commit");
+    }
+  }
+
+  /** Whether the same request may succeed soon: connection lost, conflict with another transaction, server out of resources. */
+  private static boolean mayPass(SQLException failure) {
+    String state = String.valueOf(failure.getSQLState());
+    return state.startsWith("08")
+        || state.startsWith("40")
+        || state.startsWith("53")
+        || state.startsWith("57");
+  }
+
+  /** Undoes what can be undone, and frees the key. Does nothing once the outcome is settled. */
+  void abandon() {
+    if (ended) {
+      return;
+    }
+    ended = true;
+    if (transaction != null) {
+      transaction.close();
+    }
+    // Not if the commit came through after all: what is complete is not released.
+    idempotency.release(claim);
+  }
+}

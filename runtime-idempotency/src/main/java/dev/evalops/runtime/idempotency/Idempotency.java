@@ -1,0 +1,466 @@
+package dev.evalops.runtime.idempotency;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.auth.Actor;
+import dev.evalops.runtime.errors.ConnectCode;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.RequestContext;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.time.Duration;
+import java.util.HexFormat;
+import java.util.Objects;
+import java.util.concurrent.locks.LockSupport;
+import javax.sql.DataSource;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Lets a client repeat a request that changes something: with the same {@code Idempotency-Key} it has one effect and one answer.
+ *
+ * <pre>{@code
+ * Idempotency idempotency = Idempotency.postgres(db);
+ * service.handle("/v1/notes", notes, auth.require("notes:write"), idempotency.filter());
+ *
+ * // In the handler, when the database holds all that changes: key, note and answer commit together, or not at all.
+ * Note note = store.create(Idempotency.transaction(exchange), command);
+ * }</pre>
+ *
+ * <p>A handler that throws, or whose answer is not {@linkplain StoredResponse#isFinal() final}, frees its key. If its process dies,
+ * the key is free after the lease. Without {@link #transaction} what the handler has done by then is done a second time by the next
+ * request; an attempt that outlives its lease and is overtaken is answered 409 and its answer dropped.
+ *
+ * <p>Expired keys are removed at most every 5 minutes and in batches, on a thread of its own that ends with the work; so there is
+ * nothing to close.
+ *
+ * <p>Thread-safe.
+ */
+public final class Idempotency {
+  private static final Logger LOG = LoggerFactory.getLogger(Idempotency.class);
+
+  static final ErrorCode MISSING_KEY = ErrorCode.of(
+      "missing_idempotency_key",
+      400,
+      ConnectCode.INVALID_ARGUMENT,
+      "Idempotency-Key header is required");
+  static final ErrorCode INVALID_KEY = ErrorCode.of(
+      "invalid_idempotency_key",
+      400,
+      ConnectCode.INVALID_ARGUMENT,
+      "Idempotency-Key must have at most 255 characters, all of them printable ASCII");
+  static final ErrorCode SCOPE_FAILED = ErrorCode.of(
+      "idempotency_scope_failed", 500, ConnectCode.INTERNAL, "idempotency_scope_unavailable");
+  static final ErrorCode CONFLICT = new ErrorCode(
+      "idempotency_conflict",
+      409,
+      ConnectCode.ALREADY_EXISTS,
+      "Idempotency key already exists for a different request",
+      ErrorCode.Retry.NEVER);
+  static final ErrorCode IN_PROGRESS = new ErrorCode(
+      "idempotency_in_progress",
+      409,
+      ConnectCode.ABORTED,
+      "A matching request is still in progress",
+      ErrorCode.Retry.SAME_CALL);
+  static final ErrorCode FAILED = ErrorCode.of(
+      "idempotency_failed", 500, ConnectCode.INTERNAL, "unable to check the Idempotency-Key");
+  static final ErrorCode RESPONSE_TOO_LARGE = ErrorCode.of(
+      "idempotency_response_too_large",
+      409,
+      ConnectCode.ABORTED,
+      "The response to this request was too large to be kept; read the resource instead");
+
+  private static final int MOST_KEY_CHARACTERS = 255;
+
+  /** With the key this is what an index of Postgres can hold. */
+  private static final int MOST_SCOPE_BYTES = 2000;
+
+  /** Whose keys are kept apart. */
+  public enum Scope {
+    /** Every actor has keys of its own: nobody is answered with what another was. */
+    ACTOR {
+      @Override
+      public String of(Actor actor, String method, String path) {
+        return escape(actor.organizationId()) + ":" + escape(actor.type()) + ":"
+            + escape(actor.id()) + ":" + method + ":" + path;
+      }
+    },
+
+    /**
+     * {@code organization:METHOD:path}, as the services in Go have it, for those that share their table. Whoever in an organization
+     * repeats the key and the request of another is answered as the other was.
+     */
+    ORGANIZATION {
+      @Override
+      public String of(Actor actor, String method, String path) {
+        return actor.organizationId() + ":" + method + ":" + path;
+      }
+    };
+
+    /**
+     * The scope of a request.
+     *
+     * @param actor who calls
+     * @param method the method
+     * @param path the decoded path
+     * @return the scope
+     */
+    public abstract String of(Actor actor, String method, String path);
+
+    private static String escape(String part) {
+      return part.replace("%", "%25").replace(":", "%3A");
+    }
+  }
+
+  private final IdempotencyStore store;
+  private final Sweeper sweeper;
+  private final Duration lease;
+  private final Duration ttl;
+  private final Scope scope;
+  private final int maxBody;
+  private final int maxResponse;
+
+  private Idempotency(Builder builder, IdempotencyStore store) {
+    this.store = store;
+    this.sweeper = new Sweeper(store, builder.sweepInterval);
+    this.lease = builder.lease;
+    this.ttl = builder.ttl;
+    this.scope = builder.scope;
+    this.maxBody = builder.maxBody;
+    this.maxResponse = builder.maxResponse;
+  }
+
+  /**
+   * Keeps keys in the table {@code api_idempotency_keys} of the search path, with the defaults of {@link Builder}. {@code
+   * /dev/evalops/runtime/idempotency/idempotency.sql} on the class path makes it.
+   *
+   * @param db the database; each call takes one connection for one statement, each transaction one until the handler returns
+   * @return the idempotency
+   * @throws IllegalStateException if the table cannot be read, is missing, or lacks a column or the unique key on {@code (scope,
+   *     idempotency_key)}; the message names everything that is wrong with it
+   */
+  public static Idempotency postgres(DataSource db) {
+    return builder(db).build();
+  }
+
+  /**
+   * For other settings than those of {@link #postgres}.
+   *
+   * @param db the database
+   * @return a new builder
+   */
+  public static Builder builder(DataSource db) {
+    Objects.requireNonNull(db, "db");
+    return new Builder(() -> PostgresStore.open(db));
+  }
+
+  /**
+   * For a store of one's own; {@link #transaction} does not work with it.
+   *
+   * @param store the store
+   * @return a new builder
+   */
+  public static Builder builder(IdempotencyStore store) {
+    Objects.requireNonNull(store, "store");
+    return new Builder(() -> store);
+  }
+
+  /**
+   * The filter, to be put behind that of {@code Auth}. Methods that change nothing (GET, HEAD, OPTIONS, TRACE) pass as they are; all
+   * others need a key.
+   *
+   * <p>The handler reads a body that is in memory already, and its answer goes out when it has returned and the answer is kept.
+   * Replayed are status, content type and body, and with a column {@code response_headers} also {@code ETag}, {@code Location},
+   * {@code X-Change-Seq} and {@code Content-Encoding}; with {@code X-Idempotent-Replay: true}. An answer that is larger than {@link
+   * Builder#maxResponse} goes out while it is written, and a repeated request is answered 409 {@code
+   * idempotency_response_too_large}.
+   *
+   * <p>Refused are, with 400, {@code missing_idempotency_key} and {@code invalid_idempotency_key}; with 409, {@code
+   * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an actor is
+   * answered 500 {@code idempotency_scope_failed}, and 500 {@code idempotency_failed} when the store fails.
+   *
+   * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
+   */
+  public Filter filter() {
+    return new IdempotencyFilter(this, scope, maxBody, maxResponse);
+  }
+
+  /**
+   * The transaction in which the handler's changes, the key and the answer commit together when the handler has returned. Nothing
+   * commits if it throws, if its answer is not {@linkplain StoredResponse#isFinal() final}, if the commit fails (503, or 500 for a
+   * violated constraint), if the lease has passed and another attempt has begun (409), or if the answer is larger than {@link
+   * Builder#maxResponse} (500).
+   *
+   * @param exchange the exchange of a request that {@link #filter} has let pass
+   * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
+   *     savepoint) and changing auto-commit are refused with an {@link SQLException}
+   * @throws SQLException if there is no connection
+   * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #postgres}, or if
+   *     the response has outgrown {@link Builder#maxResponse}
+   */
+  public static Connection transaction(HttpExchange exchange) throws SQLException {
+    return RequestContext.of(exchange)
+        .get(Execution.KEY)
+        .orElseThrow(() -> new IllegalStateException(
+            "no idempotency filter ran: put idempotency.filter() in front of the handler, and ask"
+                + " for a transaction only where the method needs a key"))
+        .transaction();
+  }
+
+  /**
+   * What the filter decides, for use without an {@code HttpExchange}.
+   *
+   * @param scope within which the key is unique, at most 2000 bytes; see {@link Scope}
+   * @param key what the client sent, or null
+   * @param requestHash see {@link #requestHash}
+   * @return what to do; what is {@link IdempotencyStore.Started} must be given to {@link #finish} or {@link #release}
+   * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 500 {@code idempotency_failed}
+   */
+  public IdempotencyStore.Decision begin(String scope, @Nullable String key, String requestHash) {
+    String checked = checkedKey(key);
+    if (scope.getBytes(StandardCharsets.UTF_8).length > MOST_SCOPE_BYTES) {
+      throw new ServiceException(
+          INVALID_KEY, "idempotency.begin", "the path is too long for an Idempotency-Key");
+    }
+    sweeper.sweepIfDue();
+    try {
+      return store.begin(new IdempotencyStore.Attempt(scope, checked, requestHash, lease, ttl));
+    } catch (SQLException | RuntimeException e) {
+      throw new ServiceException(FAILED, "idempotency.begin", e);
+    }
+  }
+
+  /** The key without the blanks around it. */
+  static String checkedKey(@Nullable String key) {
+    String trimmed = key == null ? "" : key.strip();
+    if (trimmed.isEmpty()) {
+      throw new ServiceException(MISSING_KEY, "idempotency.key");
+    }
+    boolean valid = trimmed.length() <= MOST_KEY_CHARACTERS;
+    for (int i = 0; valid && i < trimmed.length(); i++) {
+      valid = trimmed.charAt(i) >= ' ' && trimmed.charAt(i) <= '~';
+    }
+    if (!valid) {
+      throw new ServiceException(INVALID_KEY, "idempotency.key");
+    }
+    return trimmed;
+  }
+
+  /**
+   * Keeps a final answer, and frees the key for any other. A store that fails is tried three times; then the failure is logged and
+   * the answer may go out all the same, but the key is free after the lease.
+   *
+   * @param claim the claim that {@link #begin} returned
+   * @param response the answer
+   * @return false if another attempt has taken over, so that this answer must not go out
+   */
+  public boolean finish(IdempotencyStore.Claim claim, StoredResponse response) {
+    if (!response.isFinal()) {
+      release(claim);
+      return true;
+    }
+    boolean interrupted = Thread.interrupted(); // else pools and drivers would give up at once
+    try {
+      for (int attempt = 1; ; attempt++) {
+        try {
+          boolean kept = store.complete(claim, response);
+          if (!kept) {
+            overtaken(claim);
+          }
+          return kept;
+        } catch (SQLException | RuntimeException e) {
+          if (attempt == 3) {
+            LOG.atError()
+                .addKeyValue("error", e.toString())
+                .addKeyValue("scope", claim.scope())
+                .setCause(e)
+                .log("failed to persist idempotent response");
+            return true;
+          }
+          LockSupport.parkNanos(Duration.ofMillis(50L * attempt).toNanos());
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  static void overtaken(IdempotencyStore.Claim claim) {
+    LOG.atWarn()
+        .addKeyValue("scope", claim.scope())
+        .log("idempotent request was overtaken: it took longer than its lease");
+  }
+
+  /**
+   * Frees the key, so that the request can be repeated. A failure is logged; the key is free after the lease then.
+   *
+   * @param claim the claim that {@link #begin} returned
+   */
+  public void release(IdempotencyStore.Claim claim) {
+    boolean interrupted = Thread.interrupted();
+    try {
+      store.release(claim);
+    } catch (SQLException | RuntimeException e) {
+      LOG.atWarn()
+          .addKeyValue("error", e.toString())
+          .addKeyValue("scope", claim.scope())
+          .setCause(e)
+          .log("failed to release idempotency key");
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  IdempotencyStore store() {
+    return store;
+  }
+
+  /**
+   * Tells requests apart that come with the same key.
+   *
+   * @param method the method
+   * @param path the decoded path
+   * @param rawQuery the query as it was sent, or null
+   * @param body the body
+   * @return SHA-256 of {@code METHOD:path:} or {@code METHOD:path?query:}, in UTF-8, and the body; 64 hexadecimal digits
+   */
+  public static String requestHash(
+      String method, String path, @Nullable String rawQuery, byte[] body) {
+    String query = rawQuery == null || rawQuery.isEmpty() ? "" : "?" + rawQuery;
+    try {
+      MessageDigest sha256 = MessageDigest.getInstance("SHA-256");
+      sha256.update((method + ":" + path + query + ":").getBytes(StandardCharsets.UTF_8));
+      return HexFormat.of().formatHex(sha256.digest(body));
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e); // every JDK has it
+    }
+  }
+
+  private interface Opening {
+    IdempotencyStore open() throws SQLException;
+  }
+
+  /** Builds an {@link Idempotency}. Not thread-safe. */
+  public static final class Builder {
+    private final Opening opening;
+    private Duration lease = Duration.ofSeconds(60);
+    private Duration ttl = Duration.ofHours(24);
+    private Duration sweepInterval = Duration.ofMinutes(5);
+    private Scope scope = Scope.ACTOR;
+    private int maxBody = 1 << 20;
+    private int maxResponse = 1 << 20;
+
+    private Builder(Opening opening) {
+      this.opening = opening;
+    }
+
+    /**
+     * How long a request may take before the same request with the same key may take over, since its process is taken for dead.
+     *
+     * @param lease a millisecond or more; 60 seconds unless set. To be longer than the slowest request
+     * @return this builder
+     */
+    public Builder lease(Duration lease) {
+      this.lease = Objects.requireNonNull(lease, "lease");
+      return this;
+    }
+
+    /**
+     * How long a key and its answer are kept, from the beginning of the request.
+     *
+     * @param ttl the lease or more; 24 hours unless set
+     * @return this builder
+     */
+    public Builder ttl(Duration ttl) {
+      this.ttl = Objects.requireNonNull(ttl, "ttl");
+      return this;
+    }
+
+    /**
+     * Whose keys are kept apart.
+     *
+     * @param scope {@link Scope#ACTOR} unless set
+     * @return this builder
+     */
+    public Builder scope(Scope scope) {
+      this.scope = Objects.requireNonNull(scope, "scope");
+      return this;
+    }
+
+    /**
+     * The largest request body, which is held in memory; a larger one is 413 {@code body_too_large}. The limit of the route counts
+     * too.
+     *
+     * @param bytes 0 to 1 GiB; 1 MiB unless set
+     * @return this builder
+     */
+    public Builder maxBody(int bytes) {
+      this.maxBody = bytes;
+      return this;
+    }
+
+    /**
+     * The largest response body that is kept; until it is, it is held in memory.
+     *
+     * @param bytes 0 to 1 GiB; 1 MiB unless set
+     * @return this builder
+     */
+    public Builder maxResponse(int bytes) {
+      this.maxResponse = bytes;
+      return this;
+    }
+
+    Builder sweepInterval(Duration interval) {
+      this.sweepInterval = interval;
+      return this;
+    }
+
+    /**
+     * Checks the settings, and with one query the table.
+     *
+     * @return the idempotency
+     * @throws IllegalArgumentException if a setting is out of range; the message names each of them
+     * @throws IllegalStateException if the table cannot be read or used; the message names everything that is wrong with it
+     */
+    public Idempotency build() {
+      StringBuilder problems = new StringBuilder();
+      if (lease.compareTo(Duration.ofMillis(1)) < 0) {
+        problems.append("; lease must be a millisecond or more, not ").append(lease);
+      }
+      if (ttl.compareTo(lease) < 0 || ttl.compareTo(Duration.ofDays(36_500)) > 0) {
+        problems.append("; ttl must be from the lease to 100 years, not ").append(ttl);
+      }
+      checkBytes("maxBody", maxBody, problems);
+      checkBytes("maxResponse", maxResponse, problems);
+      if (!problems.isEmpty()) {
+        throw new IllegalArgumentException(problems.substring(2));
+      }
+      try {
+        return new Idempotency(this, opening.open());
+      } catch (SQLException e) {
+        throw new IllegalStateException(
+            "the table " + PostgresStore.TABLE + " cannot be checked: " + e.getMessage(), e);
+      }
+    }
+
+    private static void checkBytes(String name, int bytes, StringBuilder problems) {
+      if (bytes < 0 || bytes > 1 << 30) {
+        problems
+            .append("; ")
+            .append(name)
+            .append(" must be from 0 to 1 GiB, not ")
+            .append(bytes);
+      }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+package dev.evalops.runtime.idempotency;
+
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpsExchange;
+import dev.evalops.runtime.auth.Actor;
+import dev.evalops.runtime.auth.Auth;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.RequestContext;
+import dev.evalops.runtime.http.RequestRules;
+import java.io.IOException;
+import java.util.List;
+import java.util.Set;
+
+/** Between the transport and {@link Idempotency#begin}. */
+final class IdempotencyFilter extends Filter {
+  private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
+
+  private final Idempotency idempotency;
+  private final Idempotency.Scope scope;
+  private final int maxBody;
+  private final int maxResponse;
+
+  IdempotencyFilter(
+      Idempotency idempotency, Idempotency.Scope scope, int maxBody, int maxResponse) {
+    this.idempotency = idempotency;
+    this.scope = scope;
+    this.maxBody = maxBody;
+    this.maxResponse = maxResponse;
+  }
+
+  @Override
+  public String description() {
+    return "idempotency";
+  }
+
+  @Override
+  public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+    RequestContext context = RequestContext.of(exchange);
+    String method = exchange.getRequestMethod();
+    if (SAFE_METHODS.contains(method) || context.get(Execution.KEY).isPresent()) {
+      chain.doFilter(exchange);
+      return;
+    }
+    String key = key(exchange.getRequestHeaders());
+    Actor actor = Auth.findActor(exchange)
+        .orElseThrow(() -> new ServiceException(Idempotency.SCOPE_FAILED, "idempotency.scope"));
+    byte[] body = body(exchange);
+    String hash = Idempotency.requestHash(
+        method, context.path(), exchange.getRequestURI().getRawQuery(), body);
+    switch (idempotency.begin(scope.of(actor, method, context.path()), key, hash)) {
+      case IdempotencyStore.Started started -> run(exchange, chain, body, started.claim());
+      case IdempotencyStore.Replay replay -> replay(exchange, replay.response());
+      case IdempotencyStore.Conflict conflict ->
+        throw new ServiceException(Idempotency.CONFLICT, "idempotency.begin");
+      case IdempotencyStore.InProgress inProgress ->
+        throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.begin");
+    }
+  }
+
+  private static String key(Headers headers) {
+    List<String> values = headers.get("Idempotency-Key");
+    if (values != null && values.size() > 1) {
+      throw new ServiceException(
+          Idempotency.INVALID_KEY, "idempotency.key", "Idempotency-Key must be sent once");
+    }
+    return Idempotency.checkedKey(values == null ? null : values.getFirst());
+  }
+
+  private byte[] body(HttpExchange exchange) throws IOException {
+    String declared = exchange.getRequestHeaders().getFirst("Content-Length");
+    RequestRules.requireBodyWithin(maxBody, declared == null ? -1 : Long.parseLong(declared));
+    byte[] body = exchange.getRequestBody().readNBytes(maxBody + 1);
+    RequestRules.requireBodyWithin(maxBody, body.length);
+    return body;
+  }
+
+  private void run(HttpExchange exchange, Chain chain, byte[] body, IdempotencyStore.Claim claim)
+      throws IOException {
+    Execution execution = new Execution(idempotency, claim);
+    HeldExchange held = new HeldExchange(exchange, body, maxResponse, execution);
+    try {
+      RequestContext.of(exchange).put(Execution.KEY, execution);
+      chain.doFilter(
+          exchange instanceof HttpsExchange https ? new HeldHttpsExchange(held, https) : held);
+      if (held.getResponseCode() < 0) {
+        execution.abandon(); // the guard answers
+        return;
+      }
+      held.checkComplete();
+      execution.finish(held.response());
+    } catch (Throwable t) {
+      execution.abandon();
+      throw t;
+    }
+    held.send();
+  }
+
+  private static void replay(HttpExchange exchange, StoredResponse response) throws IOException {
+    Headers headers = exchange.getResponseHeaders();
+    response.headers().forEach(headers::set);
+    if (!response.contentType().isEmpty()) {
+      headers.set("Content-Type", response.contentType());
+    }
+    headers.set("X-Idempotent-Replay", "true");
+    byte[] body = response.body();
+    exchange.sendResponseHeaders(response.status(), body.length == 0 ? -1 : body.length);
+    if (body.length > 0) {
+      exchange.getResponseBody().write(body);
+      exchange.getResponseBody().close();
+    }
+  }
+}

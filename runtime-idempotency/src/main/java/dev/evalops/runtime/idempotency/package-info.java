@@ -1,0 +1,9 @@
+/**
+ * One effect and one answer for each {@code Idempotency-Key}.
+ *
+ * <p>Start with {@link dev.evalops.runtime.idempotency.Idempotency#postgres}.
+ */
+@NullMarked
+package dev.evalops.runtime.idempotency;
+
+import org.jspecify.annotations.NullMarked;

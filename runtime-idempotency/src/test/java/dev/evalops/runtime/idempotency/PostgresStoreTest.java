@@ -1,0 +1,393 @@
+package dev.evalops.runtime.idempotency;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Attempt;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Claim;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Conflict;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Decision;
+import dev.evalops.runtime.idempotency.IdempotencyStore.InProgress;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Replay;
+import dev.evalops.runtime.idempotency.IdempotencyStore.Started;
+import dev.evalops.runtime.testutil.Schema;
+import dev.evalops.runtime.testutil.TestPostgres;
+import java.nio.charset.StandardCharsets;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.ZoneOffset;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Nested;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+@ExtendWith(TestPostgres.class)
+@Schema("dev/evalops/runtime/idempotency/idempotency.sql")
+class PostgresStoreTest {
+  private static final Duration MINUTE = Duration.ofMinutes(1);
+  private static final Duration DAY = Duration.ofDays(1);
+  private static final StoredResponse OK = new StoredResponse(
+      200, "application/json", Map.of(), "{\"n\":1}".getBytes(StandardCharsets.UTF_8));
+
+  private static Attempt attempt(String key) {
+    return new Attempt("org:POST:/v1/notes", key, "hash", MINUTE, DAY);
+  }
+
+  private static Claim started(Decision decision) {
+    assertThat(decision).isInstanceOf(Started.class);
+    return ((Started) decision).claim();
+  }
+
+  static void execute(HikariDataSource db, String sql) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute(sql);
+    }
+  }
+
+  static List<String> query(HikariDataSource db, String sql) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement();
+        ResultSet rows = statement.executeQuery(sql)) {
+      List<String> found = new ArrayList<>();
+      while (rows.next()) {
+        StringBuilder line = new StringBuilder();
+        for (int i = 1; i <= rows.getMetaData().getColumnCount(); i++) {
+          line.append(i > 1 ? "|" : "").append(rows.getString(i));
+        }
+        found.add(line.toString());
+      }
+      return found;
+    }
+  }
+
+  @Nested
+  class WhenOpened {
+    @Test
+    @Schema({})
+    void refusesADatabaseWithoutTheTable_andSaysWhereItIs(HikariDataSource db) {
+      assertThatThrownBy(() -> Idempotency.postgres(db))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("api_idempotency_keys is not in the search path")
+          .hasMessageContaining("/dev/evalops/runtime/idempotency/idempotency.sql");
+      assertThat(Idempotency.class.getResource("/dev/evalops/runtime/idempotency/idempotency.sql"))
+          .isNotNull();
+    }
+
+    @ParameterizedTest
+    @ValueSource(
+        strings = {
+          "",
+          "CREATE UNIQUE INDEX i ON api_idempotency_keys (scope, idempotency_key, request_hash)",
+          "CREATE UNIQUE INDEX i ON api_idempotency_keys (scope, idempotency_key)"
+              + " WHERE response_code IS NULL",
+          "CREATE INDEX i ON api_idempotency_keys (scope, idempotency_key)",
+          "CREATE UNIQUE INDEX i ON api_idempotency_keys (scope, lower(idempotency_key))",
+          "CREATE UNIQUE INDEX i ON api_idempotency_keys (idempotency_key)",
+          "ALTER TABLE api_idempotency_keys ADD UNIQUE (scope, idempotency_key)"
+              + " DEFERRABLE INITIALLY DEFERRED"
+        })
+    void refusesATableWithoutTheUniqueKey(String other, HikariDataSource db) throws SQLException {
+      execute(
+          db,
+          "ALTER TABLE api_idempotency_keys DROP CONSTRAINT api_idempotency_keys_pkey; " + other);
+
+      assertThatThrownBy(() -> Idempotency.postgres(db))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("no unique key on (scope, idempotency_key)");
+    }
+
+    @Test
+    void namesEverythingThatIsWrongWithTheTable(HikariDataSource db) throws SQLException {
+      execute(
+          db,
+          "ALTER TABLE api_idempotency_keys DROP CONSTRAINT api_idempotency_keys_pkey,"
+              + " DROP COLUMN completed_at, ALTER COLUMN created_at TYPE timestamp,"
+              + " ALTER COLUMN response_headers TYPE text");
+
+      assertThatThrownBy(() -> Idempotency.postgres(db))
+          .hasMessageContaining("no column completed_at")
+          .hasMessageContaining("created_at must be of type timestamp with time zone")
+          .hasMessageContaining("response_headers must be of type jsonb")
+          .hasMessageContaining("no unique key");
+    }
+
+    @Test
+    void refusesTimesThatCannotTellAttemptsApart(HikariDataSource db) throws SQLException {
+      execute(db, "ALTER TABLE api_idempotency_keys ALTER COLUMN created_at TYPE timestamptz(0)");
+
+      assertThatThrownBy(() -> Idempotency.postgres(db)).hasMessageContaining("created_at");
+    }
+
+    @Test
+    void saysThatTheDatabaseCannotBeAsked(HikariDataSource db) {
+      db.close();
+
+      assertThatThrownBy(() -> Idempotency.postgres(db))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("cannot be checked")
+          .hasCauseInstanceOf(SQLException.class);
+    }
+
+    @Test
+    void theResourceMayBeAppliedTwice(
+        @Schema({
+              "dev/evalops/runtime/idempotency/idempotency.sql",
+              "/dev/evalops/runtime/idempotency/idempotency.sql"
+            })
+            HikariDataSource db) {
+      assertThat(Idempotency.postgres(db)).isNotNull();
+    }
+  }
+
+  /** The statements of the Go services, as they are known. */
+  @Nested
+  class BesideServicesInGo {
+    private static final String INSERT = "INSERT INTO api_idempotency_keys"
+        + " (scope, idempotency_key, request_hash, created_at, expires_at) VALUES (?, ?, ?, ?, ?)";
+    private static final String SELECT = "SELECT request_hash, response_code, response_body,"
+        + " content_type FROM api_idempotency_keys WHERE scope = ? AND idempotency_key = ?";
+    private static final String COMPLETE = "UPDATE api_idempotency_keys SET response_code = ?,"
+        + " response_body = ?, content_type = ?, completed_at = ?"
+        + " WHERE scope = ? AND idempotency_key = ?";
+
+    private static void insert(HikariDataSource db, String key, Instant createdAt)
+        throws SQLException {
+      try (Connection connection = db.getConnection();
+          PreparedStatement insert = connection.prepareStatement(INSERT)) {
+        insert.setString(1, "org:POST:/v1/notes");
+        insert.setString(2, key);
+        insert.setString(3, "hash");
+        insert.setObject(4, createdAt.atOffset(ZoneOffset.UTC));
+        insert.setObject(5, createdAt.plus(DAY).atOffset(ZoneOffset.UTC));
+        insert.executeUpdate();
+      }
+    }
+
+    private static int complete(HikariDataSource db, String key) throws SQLException {
+      try (Connection connection = db.getConnection();
+          PreparedStatement update = connection.prepareStatement(COMPLETE)) {
+        update.setInt(1, 200);
+        update.setBytes(2, OK.body());
+        update.setString(3, "application/json");
+        update.setObject(4, Instant.now().atOffset(ZoneOffset.UTC));
+        update.setString(5, "org:POST:/v1/notes");
+        update.setString(6, key);
+        return update.executeUpdate();
+      }
+    }
+
+    private static String select(HikariDataSource db, String key) throws SQLException {
+      try (Connection connection = db.getConnection();
+          PreparedStatement select = connection.prepareStatement(SELECT)) {
+        select.setString(1, "org:POST:/v1/notes");
+        select.setString(2, key);
+        try (ResultSet row = select.executeQuery()) {
+          assertThat(row.next()).isTrue();
+          byte[] body = row.getBytes(3);
+          return row.getString(1) + "|" + row.getString(2) + "|"
+              + (body == null ? null : new String(body, StandardCharsets.UTF_8)) + "|"
+              + row.getString(4);
+        }
+      }
+    }
+
+    @Test
+    void theyReadWhatIsWrittenHere(HikariDataSource db) throws SQLException {
+      IdempotencyStore store = PostgresStore.open(db);
+
+      Claim claim = started(store.begin(attempt("k")));
+      assertThat(select(db, "k")).isEqualTo("hash|null|null|null");
+      assertThatThrownBy(() -> insert(db, "k", Instant.now()))
+          .isInstanceOf(SQLException.class)
+          .hasMessageContaining("duplicate key");
+
+      store.complete(claim, OK);
+      assertThat(select(db, "k")).isEqualTo("hash|200|{\"n\":1}|application/json");
+      assertThat(
+              query(
+                  db,
+                  "SELECT completed_at >= created_at, expires_at - created_at FROM api_idempotency_keys"))
+          .containsExactly("t|1 day");
+    }
+
+    @Test
+    void whatTheyWriteIsReadHere(HikariDataSource db) throws SQLException {
+      IdempotencyStore store = PostgresStore.open(db);
+
+      insert(db, "k", Instant.now());
+      assertThat(store.begin(attempt("k"))).isEqualTo(new InProgress());
+      complete(db, "k");
+      assertThat(store.begin(attempt("k"))).isEqualTo(new Replay(OK));
+      assertThat(store.begin(new Attempt("org:POST:/v1/notes", "k", "other", MINUTE, DAY)))
+          .isEqualTo(new Conflict());
+    }
+
+    @Test
+    void theirDeadRequestsAreTakenOverAfterTheLease(HikariDataSource db) throws SQLException {
+      insert(db, "dead", Instant.now().minus(Duration.ofMinutes(5)));
+      insert(db, "live", Instant.now());
+
+      IdempotencyStore store = PostgresStore.open(db);
+      started(store.begin(attempt("dead")));
+      assertThat(store.begin(attempt("live"))).isEqualTo(new InProgress());
+    }
+
+    @Test
+    void theyCompleteWhatBeganHere_andTheirSweepRemovesIt(HikariDataSource db) throws SQLException {
+      IdempotencyStore store = PostgresStore.open(db);
+      started(store.begin(attempt("k")));
+
+      assertThat(complete(db, "k")).isEqualTo(1);
+      assertThat(store.begin(attempt("k"))).isEqualTo(new Replay(OK));
+      execute(db, "UPDATE api_idempotency_keys SET expires_at = now() - interval '1 second'");
+      execute(db, "DELETE FROM api_idempotency_keys WHERE expires_at <= now()");
+      started(store.begin(attempt("k")));
+    }
+  }
+
+  @Test
+  void anAttemptIsLaterThanTheOneBefore_evenIfTheClockWasSetBack(HikariDataSource db)
+      throws SQLException {
+    IdempotencyStore store = PostgresStore.open(db);
+    started(store.begin(attempt("k")));
+    execute(db, "UPDATE api_idempotency_keys SET created_at = '2200-01-01Z', expires_at = now()");
+
+    Claim later = started(store.begin(attempt("k")));
+
+    assertThat(later.fence()).isEqualTo(7258118400000001L);
+    assertThat(store.complete(later, OK)).isTrue();
+  }
+
+  @Test
+  void neitherADuplicateNorATakeoverWaitsForARowThatIsHeld(HikariDataSource db) throws Exception {
+    IdempotencyStore store = PostgresStore.open(db);
+    started(store.begin(attempt("k")));
+    try (Connection holder = db.getConnection();
+        Statement statement = holder.createStatement()) {
+      holder.setAutoCommit(false);
+      statement.execute("UPDATE api_idempotency_keys SET completed_at = now()");
+
+      CompletableFuture<Decision> duplicate = supply(() -> store.begin(attempt("k")));
+      assertThat(duplicate.get(20, TimeUnit.SECONDS)).isEqualTo(new InProgress());
+
+      CompletableFuture<Decision> takeover = supply(() ->
+          store.begin(new Attempt("org:POST:/v1/notes", "k", "hash", Duration.ofMillis(1), DAY)));
+      assertThat(takeover.get(20, TimeUnit.SECONDS)).isEqualTo(new InProgress());
+
+      execute(
+          db,
+          "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+              + " expires_at) VALUES ('s', 'gone', 'h', now(), now())");
+      CompletableFuture<Integer> sweep = supply(() -> store.sweep(10));
+      assertThat(sweep.get(20, TimeUnit.SECONDS)).isEqualTo(1);
+      holder.rollback();
+    }
+  }
+
+  private interface Call<T> {
+    T call() throws Exception;
+  }
+
+  private static <T> CompletableFuture<T> supply(Call<T> call) {
+    CompletableFuture<T> result = new CompletableFuture<>();
+    Thread.ofVirtual().start(() -> {
+      try {
+        result.complete(call.call());
+      } catch (Throwable t) {
+        result.completeExceptionally(t);
+      }
+    });
+    return result;
+  }
+
+  @Test
+  void oneOfSeveralReplicasSweepsAtATime(HikariDataSource db) throws Exception {
+    IdempotencyStore store = PostgresStore.open(db);
+    execute(
+        db,
+        "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+            + " expires_at) SELECT 's', g::text, 'h', now(), now() FROM generate_series(1, 10) g");
+    try (Connection other = db.getConnection();
+        Statement statement = other.createStatement()) {
+      other.setAutoCommit(false);
+      statement.execute("SELECT pg_advisory_xact_lock(1768187247,"
+          + " 'api_idempotency_keys'::regclass::oid::integer)");
+      assertThat(store.sweep(10)).isZero();
+      other.rollback();
+    }
+    assertThat(store.sweep(10)).isEqualTo(10);
+  }
+
+  @Test
+  void findsItsTable_whateverTheSearchPathIsLater(HikariDataSource db) throws SQLException {
+    PostgresStore store = PostgresStore.open(db);
+    try (Connection transaction = store.transaction();
+        Statement statement = transaction.createStatement()) {
+      Claim claim = started(store.begin(attempt("k")));
+      statement.execute("SET LOCAL search_path = pg_catalog");
+      assertThat(store.complete(transaction, claim, OK)).isTrue();
+      transaction.commit();
+    }
+    assertThat(store.begin(attempt("k"))).isEqualTo(new Replay(OK));
+  }
+
+  @Test
+  void worksWithPoolsThatDoNotCommitByThemselves_andAreSerializable(HikariDataSource db)
+      throws Exception {
+    try (HikariDataSource other = new HikariDataSource()) {
+      other.setJdbcUrl(db.getJdbcUrl());
+      other.setDataSourceProperties(db.getDataSourceProperties());
+      other.setAutoCommit(false);
+      other.setTransactionIsolation("TRANSACTION_SERIALIZABLE");
+      other.setMaximumPoolSize(16);
+      IdempotencyStore store = PostgresStore.open(other);
+      for (int round = 0; round < 20; round++) {
+        Attempt attempt = attempt("k" + round);
+        List<CompletableFuture<Decision>> decisions = new ArrayList<>();
+        for (int i = 0; i < 16; i++) {
+          decisions.add(supply(() -> store.begin(attempt)));
+        }
+        List<Decision> made = new ArrayList<>();
+        for (CompletableFuture<Decision> decision : decisions) {
+          made.add(decision.get(30, TimeUnit.SECONDS));
+        }
+        assertThat(made).filteredOn(Started.class::isInstance).hasSize(1);
+        assertThat(made).filteredOn(InProgress.class::isInstance).hasSize(15);
+      }
+    }
+  }
+
+  @Test
+  void readsByTheUniqueKey(HikariDataSource db) throws SQLException {
+    execute(
+        db,
+        "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+            + " expires_at) SELECT 's', g::text, 'h', now(), now() + interval '1 day'"
+            + " FROM generate_series(1, 20000) g; ANALYZE api_idempotency_keys");
+    String sql = PostgresStore.open(db).beginSql();
+    try (Connection connection = db.getConnection();
+        PreparedStatement explain = connection.prepareStatement("EXPLAIN " + sql)) {
+      PostgresStore.bind(explain, new Attempt("s", "77", "h", MINUTE, DAY));
+      try (ResultSet rows = explain.executeQuery()) {
+        StringBuilder plan = new StringBuilder();
+        while (rows.next()) {
+          plan.append(rows.getString(1)).append('\n');
+        }
+        assertThat(plan.toString()).doesNotContain("Seq Scan on api_idempotency_keys");
+      }
+    }
+  }
+}
