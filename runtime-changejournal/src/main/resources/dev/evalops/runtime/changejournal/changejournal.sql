@@ -1,6 +1,6 @@
 -- The two tables of the change journal, for tests and as a start for a service's own migration. Ids may be uuid or text,
 -- metadata and payload json, jsonb or text, times timestamptz or timestamp (then UTC).
-CREATE TABLE audit_entries (
+CREATE TABLE IF NOT EXISTS audit_entries (
   id uuid PRIMARY KEY,
   organization_id text NOT NULL,
   actor_type text NOT NULL,
@@ -12,9 +12,9 @@ CREATE TABLE audit_entries (
   created_at timestamptz NOT NULL
 );
 
-CREATE INDEX audit_entries_resource ON audit_entries (organization_id, resource_type, resource_id, created_at);
+CREATE INDEX IF NOT EXISTS audit_entries_resource ON audit_entries (organization_id, resource_type, resource_id, created_at);
 
-CREATE TABLE change_journal (
+CREATE TABLE IF NOT EXISTS change_journal (
   seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   organization_id text NOT NULL,
   aggregate_type text NOT NULL,
@@ -27,4 +27,4 @@ CREATE TABLE change_journal (
   payload jsonb NOT NULL
 );
 
-CREATE INDEX change_journal_aggregate ON change_journal (organization_id, aggregate_type, aggregate_id, seq);
+CREATE INDEX IF NOT EXISTS change_journal_aggregate ON change_journal (organization_id, aggregate_type, aggregate_id, seq);
