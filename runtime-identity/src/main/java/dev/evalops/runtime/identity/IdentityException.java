@@ -44,6 +44,7 @@ public final class IdentityException extends RuntimeException {
     }
   }
 
+  /** What went wrong. */
   private final Reason reason;
 
   IdentityException(Reason reason) {
