@@ -9,6 +9,7 @@ import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.postgres.Postgres;
@@ -69,7 +70,13 @@ public final class ReadPathLoad {
       Redis redis = life.add("redis", Redis.open(RedisServer.shared().url()));
       Connection nats = life.add("nats", Nats.connect(NatsServer.shared().url()));
       NoteStore store = new NoteStore(db);
-      UUID note = store.create("milk", "two litres").note().id();
+      Actor actor = new Actor("user", "ann", "org-1");
+      UUID note;
+      try (java.sql.Connection tx = db.getConnection()) {
+        tx.setAutoCommit(false);
+        note = store.create(tx, actor, "milk", "two litres").note().id();
+        tx.commit();
+      }
       Notes cached = new Notes(store, new NoteCache(redis.connection()), nats);
       HttpHandler hello = exchange -> {
         exchange.getResponseHeaders().set("Content-Type", "application/json");
@@ -77,20 +84,26 @@ public final class ReadPathLoad {
         exchange.getResponseBody().write(HELLO);
         exchange.close();
       };
-      HttpHandler bareRead = exchange -> {
-        try (exchange) {
-          cached.read(
-              exchange, exchange.getRequestURI().getPath().substring("/v1/notes/".length()));
+      // The same on both sides: what auth costs is measured elsewhere.
+      HttpHandler read = exchange -> {
+        String id = exchange.getRequestURI().getPath().substring("/v1/notes/".length());
+        try {
+          cached.read(exchange, actor.organizationId(), UUID.fromString(id));
         } catch (SQLException e) {
           throw new IOException(e);
+        }
+      };
+      HttpHandler bareRead = exchange -> {
+        try (exchange) {
+          read.handle(exchange);
         }
       };
       Filter[] quiet = {HttpFilters.requestId(), HttpFilters.browserGuards()};
       Filter[] all = {
         HttpFilters.requestId(), HttpFilters.requestLog(log), HttpFilters.browserGuards()
       };
-      try (HttpService logging = service(cached, hello, all);
-          HttpService service = service(cached, hello, quiet)) {
+      try (HttpService logging = service(read, hello, all);
+          HttpService service = service(read, hello, quiet)) {
         HttpServer bare = bareServer(Map.of("/v1/notes", bareRead, "/hello", hello));
         Map<String, URI> servers = new LinkedHashMap<>();
         servers.put(

@@ -26,9 +26,9 @@ final class NoteCache {
     this.redis = redis;
   }
 
-  Optional<Note> get(UUID id) {
+  Optional<Note> get(String organization, UUID id) {
     try {
-      return Optional.ofNullable(redis.sync().get(key(id)))
+      return Optional.ofNullable(redis.sync().get(key(organization, id)))
           .map(json -> JSON.readValue(json, Note.class));
     } catch (RedisException | JacksonException e) {
       log.atWarn().setCause(e).log("note cache not readable");
@@ -36,23 +36,23 @@ final class NoteCache {
     }
   }
 
-  void fill(Note note) {
-    put(note, SetArgs.Builder.ex(KEEP).nx());
+  void fill(String organization, Note note) {
+    put(organization, note, SetArgs.Builder.ex(KEEP).nx());
   }
 
-  void overwrite(Note note) {
-    put(note, SetArgs.Builder.ex(KEEP));
+  void overwrite(String organization, Note note) {
+    put(organization, note, SetArgs.Builder.ex(KEEP));
   }
 
-  private void put(Note note, SetArgs how) {
+  private void put(String organization, Note note, SetArgs how) {
     try {
-      redis.sync().set(key(note.id()), JSON.writeValueAsString(note), how);
+      redis.sync().set(key(organization, note.id()), JSON.writeValueAsString(note), how);
     } catch (RedisException e) {
       log.atWarn().setCause(e).log("note cache not writable");
     }
   }
 
-  private static String key(UUID id) {
-    return "notes:note:" + id;
+  private static String key(String organization, UUID id) {
+    return "notes:" + organization + ":note:" + id;
   }
 }

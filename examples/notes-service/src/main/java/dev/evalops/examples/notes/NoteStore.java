@@ -3,6 +3,9 @@ package dev.evalops.examples.notes;
 import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 import static dev.evalops.runtime.errors.ErrorCode.VERSION_CONFLICT;
 
+import dev.evalops.runtime.auth.Actor;
+import dev.evalops.runtime.changejournal.ChangeActor;
+import dev.evalops.runtime.changejournal.ChangeJournal;
 import dev.evalops.runtime.errors.ServiceException;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -13,11 +16,15 @@ import java.time.OffsetDateTime;
 import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
 import javax.sql.DataSource;
 
-/** The notes in Postgres; each method is one statement, so each is its own transaction. */
+/**
+ * The notes of all organizations in Postgres; nobody sees those of another. What changes a note leaves its audit entry and its row in the
+ * change journal in the same transaction, which is the caller's.
+ */
 final class NoteStore {
   private static final String COLUMNS = "id, title, body, version, created_at, updated_at";
 
@@ -27,57 +34,71 @@ final class NoteStore {
     this.db = db;
   }
 
-  Saved create(String title, String body) throws SQLException {
-    String sql = "INSERT INTO notes (" + COLUMNS + ") VALUES (?, ?, ?, 1, now(), now()) RETURNING "
-        + COLUMNS + ", nextval('note_changes')";
-    try (Connection connection = db.getConnection();
-        PreparedStatement insert = connection.prepareStatement(sql)) {
-      insert.setObject(1, UUID.randomUUID());
-      insert.setString(2, title);
-      insert.setString(3, body);
-      return saved(insert).orElseThrow();
+  Saved create(Connection tx, Actor actor, String title, String body) throws SQLException {
+    String sql = "INSERT INTO notes (organization_id, " + COLUMNS
+        + ") VALUES (?, ?, ?, ?, 1, now(), now()) RETURNING " + COLUMNS;
+    try (PreparedStatement insert = tx.prepareStatement(sql)) {
+      insert.setString(1, actor.organizationId());
+      insert.setObject(2, UUID.randomUUID());
+      insert.setString(3, title);
+      insert.setString(4, body);
+      return journaled(tx, actor, "create", note(insert).orElseThrow());
     }
   }
 
   /** Replaces title and body if the note still has this version. */
-  Saved update(UUID id, long version, String title, String body) throws SQLException {
+  Saved update(Connection tx, Actor actor, UUID id, long version, String title, String body)
+      throws SQLException {
     String sql = "UPDATE notes SET title = ?, body = ?, version = version + 1, updated_at = now()"
-        + " WHERE id = ? AND version = ? RETURNING " + COLUMNS + ", nextval('note_changes')";
-    try (Connection connection = db.getConnection();
-        PreparedStatement update = connection.prepareStatement(sql)) {
+        + " WHERE organization_id = ? AND id = ? AND version = ? RETURNING " + COLUMNS;
+    try (PreparedStatement update = tx.prepareStatement(sql)) {
       update.setString(1, title);
       update.setString(2, body);
-      update.setObject(3, id);
-      update.setLong(4, version);
-      Optional<Saved> saved = saved(update);
-      if (saved.isPresent()) {
-        return saved.get();
+      update.setString(3, actor.organizationId());
+      update.setObject(4, id);
+      update.setLong(5, version);
+      Optional<Note> note = note(update);
+      if (note.isPresent()) {
+        return journaled(tx, actor, "update", note.get());
       }
     }
-    read(id);
+    read(tx, actor.organizationId(), id);
     throw new ServiceException(VERSION_CONFLICT, "note.update");
   }
 
-  Note read(UUID id) throws SQLException {
-    try (Connection connection = db.getConnection();
-        PreparedStatement select =
-            connection.prepareStatement("SELECT " + COLUMNS + " FROM notes WHERE id = ?")) {
-      select.setObject(1, id);
-      try (ResultSet rows = select.executeQuery()) {
-        if (!rows.next()) {
-          throw new ServiceException(NOT_FOUND, "note.read", "no such note");
-        }
-        return note(rows);
-      }
+  private static Saved journaled(Connection tx, Actor actor, String operation, Note note)
+      throws SQLException {
+    ChangeActor by = new ChangeActor(actor.type(), actor.id(), actor.organizationId());
+    Map<String, String> metadata = Map.of("source", "api");
+    return new Saved(
+        note, ChangeJournal.write(tx, by, "note", note.id(), operation, note, metadata));
+  }
+
+  Note read(String organization, UUID id) throws SQLException {
+    try (Connection connection = db.getConnection()) {
+      return read(connection, organization, id);
+    }
+  }
+
+  private static Note read(Connection connection, String organization, UUID id)
+      throws SQLException {
+    String sql = "SELECT " + COLUMNS + " FROM notes WHERE organization_id = ? AND id = ?";
+    try (PreparedStatement select = connection.prepareStatement(sql)) {
+      select.setString(1, organization);
+      select.setObject(2, id);
+      return note(select)
+          .orElseThrow(() -> new ServiceException(NOT_FOUND, "note.read", "no such note"));
     }
   }
 
   /** The newest notes first. */
-  List<Note> list(int limit) throws SQLException {
-    String sql = "SELECT " + COLUMNS + " FROM notes ORDER BY created_at DESC, id DESC LIMIT ?";
+  List<Note> list(String organization, int limit) throws SQLException {
+    String sql = "SELECT " + COLUMNS
+        + " FROM notes WHERE organization_id = ? ORDER BY created_at DESC, id DESC LIMIT ?";
     try (Connection connection = db.getConnection();
         PreparedStatement select = connection.prepareStatement(sql)) {
-      select.setInt(1, limit);
+      select.setString(1, organization);
+      select.setInt(2, limit);
       List<Note> notes = new ArrayList<>();
       try (ResultSet rows = select.executeQuery()) {
         while (rows.next()) {
@@ -88,9 +109,9 @@ final class NoteStore {
     }
   }
 
-  private static Optional<Saved> saved(PreparedStatement statement) throws SQLException {
+  private static Optional<Note> note(PreparedStatement statement) throws SQLException {
     try (ResultSet rows = statement.executeQuery()) {
-      return rows.next() ? Optional.of(new Saved(note(rows), rows.getLong(7))) : Optional.empty();
+      return rows.next() ? Optional.of(note(rows)) : Optional.empty();
     }
   }
 

@@ -4,11 +4,13 @@ import static dev.evalops.runtime.errors.ErrorCode.INVALID_INPUT;
 import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 
 import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.RequestContext;
+import dev.evalops.runtime.idempotency.Idempotency;
 import io.nats.client.Connection;
 import java.io.IOException;
 import java.sql.SQLException;
@@ -63,28 +65,43 @@ final class Notes implements HttpService.Handler {
   }
 
   private void create(HttpExchange exchange) throws IOException, SQLException {
+    Auth.principal(exchange).requireScope("notes:write");
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
-    Saved saved = store.create(edit.checkedTitle(), edit.bodyOrEmpty());
-    announce("create", saved.note());
+    Saved saved = store.create(
+        Idempotency.transaction(exchange),
+        Auth.actor(exchange),
+        edit.checkedTitle(),
+        edit.bodyOrEmpty());
+    announce(exchange, "create", saved.note());
     exchange.getResponseHeaders().set("Location", PATH + "/" + saved.note().id());
     HttpResponses.mutation(exchange, 201, saved.note(), saved.sequence());
   }
 
   private void update(HttpExchange exchange, String rawId) throws IOException, SQLException {
+    Auth.principal(exchange).requireScope("notes:write");
     UUID id = HttpRequests.uuid(rawId, "note_id");
     long version = HttpRequests.requireIfMatch(exchange);
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
-    Saved saved = store.update(id, version, edit.checkedTitle(), edit.bodyOrEmpty());
-    announce("update", saved.note());
+    Saved saved = store.update(
+        Idempotency.transaction(exchange),
+        Auth.actor(exchange),
+        id,
+        version,
+        edit.checkedTitle(),
+        edit.bodyOrEmpty());
+    announce(exchange, "update", saved.note());
     HttpResponses.mutation(exchange, 200, saved.note(), saved.sequence());
   }
 
-  void read(HttpExchange exchange, String rawId) throws IOException, SQLException {
-    UUID id = HttpRequests.uuid(rawId, "note_id");
-    Optional<Note> cached = cache.get(id);
-    Note note = cached.isPresent() ? cached.get() : store.read(id);
+  private void read(HttpExchange exchange, String rawId) throws IOException, SQLException {
+    read(exchange, Auth.actor(exchange).organizationId(), HttpRequests.uuid(rawId, "note_id"));
+  }
+
+  void read(HttpExchange exchange, String organization, UUID id) throws IOException, SQLException {
+    Optional<Note> cached = cache.get(organization, id);
+    Note note = cached.isPresent() ? cached.get() : store.read(organization, id);
     if (cached.isEmpty()) {
-      cache.fill(note);
+      cache.fill(organization, note);
     }
     exchange.getResponseHeaders().set("ETag", "\"" + note.version() + "\"");
     HttpResponses.json(exchange, 200, note);
@@ -95,18 +112,24 @@ final class Notes implements HttpService.Handler {
     if (limit < 1 || limit > 100) {
       throw new ServiceException(INVALID_INPUT, "note.list", "limit must be from 1 to 100");
     }
-    List<Note> notes = store.list((int) limit);
+    List<Note> notes = store.list(Auth.actor(exchange).organizationId(), (int) limit);
     HttpResponses.json(exchange, 200, Map.of("notes", notes));
   }
 
-  private void announce(String operation, Note note) {
-    cache.overwrite(note);
-    try {
-      byte[] event = JSON.writeValueAsBytes(note);
-      events.publish("notes.changes.note." + operation, event);
-    } catch (IllegalArgumentException | IllegalStateException e) {
-      // The note is saved; a client that was told otherwise would save it twice.
-      log.atWarn().setCause(e).log("change not told on NATS");
-    }
+  /** Once the answer is out, for only then is the note committed. */
+  private void announce(HttpExchange exchange, String operation, Note note) {
+    RequestContext context = RequestContext.of(exchange);
+    String organization = Auth.actor(exchange).organizationId();
+    context.onComplete(() -> {
+      if (context.status() < 200 || context.status() > 299) {
+        return;
+      }
+      cache.overwrite(organization, note);
+      try {
+        events.publish("notes.changes.note." + operation, JSON.writeValueAsBytes(note));
+      } catch (IllegalArgumentException | IllegalStateException e) {
+        log.atWarn().setCause(e).log("change not told on NATS");
+      }
+    });
   }
 }

@@ -1,6 +1,8 @@
 package dev.evalops.examples.notes;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.auth.Auth;
+import dev.evalops.runtime.auth.identity.IdentityTokens;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
@@ -8,6 +10,10 @@ import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.idempotency.Idempotency;
+import dev.evalops.runtime.identity.IdentityClient;
+import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
@@ -21,6 +27,7 @@ import io.nats.client.Nats;
 import io.nats.client.Options;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.util.Optional;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -48,17 +55,33 @@ public final class NotesService {
   private static void run(Settings settings) throws InterruptedException {
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
 
+    ServiceMetrics metrics = ServiceMetrics.of("notes", registry);
+
     try (Lifecycle life = Lifecycle.untilTerminated()) {
       HikariDataSource db = life.add(
           "postgres",
           Postgres.builder(settings.databaseUrl())
-              .configure(pool -> pool.setMetricRegistry(registry))
               .init(NotesSchema::apply)
               .retry(waitingFor("postgres"))
               .open());
+      metrics.bind(db);
       Redis redis = life.add(
-          "redis", Redis.builder(settings.redisUrl()).retry(waitingFor("redis")).open());
+          "redis",
+          Redis.builder(settings.redisUrl())
+              .commandListener(metrics.redisCommands())
+              .retry(waitingFor("redis"))
+              .open());
       Connection nats = life.add("nats", connect(settings.natsUrl()));
+
+      IdentityClient.Builder identity = IdentityClient.builder(settings.identityUrl());
+      Optional<Mtls> calling = configured(Mtls.client().ca(settings.caFile()), settings);
+      calling.ifPresent(tls -> identity.httpClient(life.add("tls of calls", tls).httpClient()));
+      Auth auth = Auth.builder()
+          .tokens(IdentityTokens.of(life.add("identity", identity.build())))
+          .apiKeys(new KeyTable(db))
+          .build();
+      Idempotency idempotency =
+          Idempotency.builder(db).lease(settings.idempotencyLease()).build();
 
       HealthChecker health = HealthChecker.create()
           .add("postgres", HealthChecks.postgres(db))
@@ -66,20 +89,31 @@ public final class NotesService {
           .addOptional("nats", NatsHealth.of(nats));
 
       Notes notes = new Notes(new NoteStore(db), new NoteCache(redis.connection()), nats);
-      HttpService http = life.add(
-          "http",
-          HttpService.builder(settings.port())
-              .filters(
-                  HttpFilters.requestId(), HttpFilters.requestLog(log), HttpFilters.browserGuards())
-              .handle("/v1/notes", notes, HttpFilters.maxBody(256 * 1024))
-              .handle("/healthz", HttpEndpoints.health("notes"))
-              .handle("/readyz", health.handler())
-              .handle("/metrics", HttpEndpoints.metrics(registry::scrape))
-              .start());
+      HttpService.Builder service = HttpService.builder(settings.port())
+          .filters(HttpFilters.requestId(), metrics.requests(log), HttpFilters.browserGuards())
+          .handle(
+              "/v1/notes",
+              notes,
+              HttpFilters.maxBody(256 * 1024),
+              auth.require("notes:read"),
+              idempotency.filter())
+          .handle("/healthz", HttpEndpoints.health("notes"))
+          .handle("/readyz", health.handler())
+          .handle("/metrics", HttpEndpoints.metrics(registry::scrape));
+      configured(Mtls.server().requireClients(settings.caFile()), settings)
+          .ifPresent(tls -> service.tls(
+              life.add("tls", tls).sslContext(), HttpService.ClientCertificates.REQUIRED));
+      HttpService http = life.add("http", service.start());
       log.atInfo().addKeyValue("port", http.port()).log("notes is up");
       life.await();
       log.info("notes is stopping");
     }
+  }
+
+  private static Optional<Mtls> configured(Mtls.Builder<?> tls, Settings settings) {
+    return tls.certificate(settings.certificateFile(), settings.keyFile())
+        .onReload(reload -> log.info("tls: {}", reload))
+        .buildIfConfigured();
   }
 
   private static Retry waitingFor(String dependency) {

@@ -1,5 +1,6 @@
 package dev.evalops.examples.notes;
 
+import dev.evalops.runtime.mtls.Mtls;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
@@ -15,22 +16,49 @@ import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.cert.X509Certificate;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.stream.Stream;
 import org.awaitility.Awaitility;
 
 /** What {@code make demo} and {@code make run} start: the service with real servers beside it. */
 final class Demo {
   private static final Duration SOON = Duration.ofSeconds(60);
   private static final Duration POSTGRES_LATE_BY = Duration.ofSeconds(2);
+  private static final String MILK = "{\"title\":\"milk\",\"body\":\"two litres\"}";
+  private static final String TEA = "{\"title\":\"tea\"}";
+
+  /** Tokens that the identity server knows. */
+  private static final String ANN = "token-of-ann";
+
+  private static final String READER = "token-of-a-reader";
+  private static final String STRANGER = "token-of-another-organization";
+  private static final String API_KEY = "pk_demo";
 
   private final Console console;
-  private final HttpClient client = HttpClient.newHttpClient();
+  private HttpClient client = HttpClient.newHttpClient();
   private URI base = URI.create("http://localhost");
 
   Demo(Console console) {
@@ -60,73 +88,96 @@ final class Demo {
 
   /** The whole demo; fails with the step that went wrong. */
   void scenario() throws Exception {
+    Path folder = Files.createTempDirectory("notes-demo");
+    Certificates certificates = new Certificates(folder);
     console.title("Servers");
     try (RedisServer redis = console.working("start Redis", RedisServer::start);
         NatsServer nats = console.working("start NATS", NatsServer::start);
+        IdentityServer identity = console.working(
+            "start an identity service, behind mTLS", () -> identity(Optional.of(certificates)));
+        Mtls tls = Mtls.client()
+            .ca(certificates.caFile())
+            .certificate(certificates.certificateFile(), certificates.keyFile())
+            .onReload(reload -> {})
+            .build();
         ScheduledExecutorService later = Executors.newSingleThreadScheduledExecutor()) {
+      client = tls.httpClient();
       int postgresPort = freePort();
+      Map<String, String> environment = new HashMap<>(environment(
+          "postgres://test:test@127.0.0.1:" + postgresPort + "/postgres",
+          redis.url(),
+          nats.url(),
+          identity.url().toString(),
+          0));
+      environment.put("TLS_CA_FILE", certificates.caFile().toString());
+      environment.put("TLS_CERT_FILE", certificates.certificateFile().toString());
+      environment.put("TLS_KEY_FILE", certificates.keyFile().toString());
+      environment.put("IDEMPOTENCY_LEASE", "PT2S");
 
       console.title("A service that starts before its database");
       long begin = System.nanoTime();
-      try (ServiceProcess service = ServiceProcess.start(
-          environment(
-              "postgres://test:test@127.0.0.1:" + postgresPort + "/postgres",
-              redis.url(),
-              nats.url(),
-              0),
-          this::tell)) {
+      ServiceProcess service = ServiceProcess.start(environment, this::tell);
+      try {
         console.done("start the notes service", "pid " + service.pid(), "Postgres follows in 2 s");
         Future<PostgresServer> starting = later.schedule(
             () -> PostgresServer.start(postgresPort),
             POSTGRES_LATE_BY.toMillis(),
             TimeUnit.MILLISECONDS);
         service.awaitLine(line -> line.contains("postgres: attempt 1 of 30 failed"), SOON);
-        base = URI.create("http://localhost:" + service.awaitPort(SOON));
+        base = URI.create("https://localhost:" + service.awaitPort(SOON));
         try (PostgresServer postgres = get(starting)) {
           console.done(
               "Postgres came up, and so did the service",
               Console.seconds(Duration.ofNanos(System.nanoTime() - begin)),
-              base.toString());
-          notes(nats);
-          trouble(redis);
+              base + " with client certificates");
+          String note = notes(nats);
+          callers(postgres, identity, note);
+          service = exactlyOnce(service, environment, postgres);
+          trouble();
+          rotation(service, certificates, note);
+          outage(redis);
           stop(service);
         }
+      } finally {
+        service.close();
       }
+    } finally {
+      delete(folder);
     }
   }
 
-  private void notes(NatsServer nats) throws Exception {
+  private static IdentityServer identity(Optional<Certificates> certificates) {
+    IdentityServer server = certificates.isPresent()
+        ? IdentityServer.start(certificates.get())
+        : IdentityServer.start();
+    return server
+        .person(ANN, "ann", "org-1", "notes:read", "notes:write")
+        .person(READER, "rea", "org-1", "notes:read")
+        .person(STRANGER, "sam", "org-2", "notes:read", "notes:write");
+  }
+
+  private String notes(NatsServer nats) throws Exception {
     console.title("Notes");
-    call("it is alive", "GET", "/healthz", "", "", 200);
-    call("it is ready", "GET", "/readyz", "", "", 200);
+    call("it is alive", 200, new Call("GET", "/healthz"));
+    call("it is ready", 200, new Call("GET", "/readyz"));
     try (io.nats.client.Connection connection = Nats.connect(nats.url())) {
       Subscription changes = connection.subscribe("notes.changes.>");
       connection.flush(SOON);
       HttpResponse<String> created = call(
-          "create a note",
-          "POST",
-          "/v1/notes",
-          "{\"title\":\"milk\",\"body\":\"two litres\"}",
-          "",
-          201);
+          "create a note", 201, new Call("POST", "/v1/notes").by(ANN).body(MILK).freshKey());
       String note = header(created, "Location");
-      call("read it", "GET", note, "", "", 200);
+      call("read it", 200, new Call("GET", note).by(ANN));
+      Call update = new Call("PUT", note).by(ANN).body(MILK.replace("two", "three"));
       call(
           "update it with If-Match",
-          "PUT",
-          note,
-          "{\"title\":\"milk\",\"body\":\"three\"}",
-          header(created, "ETag"),
-          200);
+          200,
+          update.ifMatch(header(created, "ETag")).freshKey());
       call(
           "update the old version again",
-          "PUT",
-          note,
-          "{\"title\":\"tea\"}",
-          header(created, "ETag"),
-          412);
-      call("update without If-Match", "PUT", note, "{\"title\":\"tea\"}", "", 428);
-      call("list", "GET", "/v1/notes?limit=10", "", "", 200);
+          412,
+          update.ifMatch(header(created, "ETag")).freshKey());
+      call("update without If-Match", 428, update.ifMatch("").freshKey());
+      call("list", 200, new Call("GET", "/v1/notes?limit=10").by(ANN));
       for (String subject :
           new String[] {"notes.changes.note.create", "notes.changes.note.update"}) {
         io.nats.client.Message message = changes.nextMessage(SOON);
@@ -137,38 +188,186 @@ final class Demo {
             subject,
             shortened(new String(message.getData(), StandardCharsets.UTF_8), 110));
       }
+      return note;
     }
   }
 
-  private void trouble(RedisServer redis) throws Exception {
+  private void callers(PostgresServer postgres, IdentityServer identity, String note)
+      throws Exception {
+    console.title("Who calls");
+    call("no token", 401, new Call("GET", note));
+    call("a token that nobody knows", 401, new Call("GET", note).by("made-up"));
+    call(
+        "a token without notes:write",
+        403,
+        new Call("POST", "/v1/notes").by(READER).body(TEA).freshKey());
+    call("the same token reads", 200, new Call("GET", note).by(READER));
+    call("a token of another organization", 404, new Call("GET", note).by(STRANGER));
+    try (Connection connection = DriverManager.getConnection(jdbc(postgres));
+        PreparedStatement insert = connection.prepareStatement(
+            "INSERT INTO api_keys VALUES (?, 'ci', 'org-1', ARRAY['notes:read'])")) {
+      insert.setBytes(1, KeyTable.hash(API_KEY));
+      insert.execute();
+    }
+    call("an API key", 200, new Call("GET", note).by(API_KEY));
+    identity.stop();
+    call("identity is down: not the caller's fault", 503, new Call("GET", note).by(ANN));
+    call("API keys work all the same", 200, new Call("GET", note).by(API_KEY));
+    identity.restart();
+    call("identity is back", 200, new Call("GET", note).by(ANN));
+  }
+
+  /** A lock on the journal holds the handler between its mutation and its commit. */
+  private ServiceProcess exactlyOnce(
+      ServiceProcess service, Map<String, String> environment, PostgresServer postgres)
+      throws Exception {
+    console.title("Exactly once");
+    Call tea = new Call("POST", "/v1/notes").by(ANN).body(TEA).key("tea-1");
+    HttpResponse<String> first = call("create a note with a key", 201, tea);
+    HttpResponse<String> again = call("the same request again", 201, tea);
+    check(
+        "the same request again",
+        again.body().equals(first.body())
+            && header(again, "X-Idempotent-Replay").equals("true")
+            && header(again, "ETag").equals(header(first, "ETag"))
+            && header(again, "Location").equals(header(first, "Location")),
+        again.headers() + " " + again.body());
+    console.done("it is the answer of the first", "X-Idempotent-Replay: true", "");
+    call("the same key for another note", 409, tea.body(MILK));
+
+    Call coffee =
+        new Call("POST", "/v1/notes").by(ANN).body("{\"title\":\"coffee\"}").key("coffee-1");
+    try (Connection lock = DriverManager.getConnection(jdbc(postgres))) {
+      lock.setAutoCommit(false);
+      lock.createStatement().execute("LOCK TABLE change_journal IN ACCESS EXCLUSIVE MODE");
+      CompletableFuture<HttpResponse<String>> hanging =
+          client.sendAsync(request(coffee), BodyHandlers.ofString());
+      Awaitility.await().atMost(SOON).until(() -> waitsForLock(lock));
+      call("a second one while the first is at work", 409, coffee);
+      service.kill();
+      check(
+          "kill -9 between mutation and answer",
+          service.awaitExit(SOON).isPresent(),
+          "the service still runs");
+      check(
+          "kill -9 between mutation and answer",
+          hanging.handle((answer, failure) -> failure != null).get(60, TimeUnit.SECONDS),
+          "the client got an answer");
+      console.done("kill -9 between mutation and answer", "the client knows nothing", "");
+      lock.rollback();
+    }
+    ServiceProcess next = ServiceProcess.start(environment, this::tell);
+    base = URI.create("https://localhost:" + next.awaitPort(SOON));
+    console.done("the service is back", "pid " + next.pid(), "");
+    HttpResponse<String> retried = Awaitility.await()
+        .atMost(SOON)
+        .until(() -> send(coffee), answer -> answer.statusCode() == 201);
+    console.done("the client tries again", "POST /v1/notes  201", shortened(retried.body(), 110));
+    HttpResponse<String> replayed = call("and again", 201, coffee);
+    check("and again", replayed.body().equals(retried.body()), replayed.body());
+    try (Connection connection = DriverManager.getConnection(jdbc(postgres));
+        ResultSet rows = connection
+            .createStatement()
+            .executeQuery("SELECT (SELECT count(*) FROM notes WHERE title = 'coffee'),"
+                + " (SELECT count(*) FROM change_journal WHERE payload ->> 'title' = 'coffee'),"
+                + " (SELECT count(*) FROM audit_entries WHERE resource_id = '"
+                + header(retried, "Location").replaceAll(".*/", "") + "')")) {
+      rows.next();
+      String counts = rows.getInt(1) + " note, " + rows.getInt(2) + " change, " + rows.getInt(3)
+          + " audit entry";
+      check("one of each", counts.equals("1 note, 1 change, 1 audit entry"), counts);
+      console.done("what is in the database", counts, "");
+    }
+    return next;
+  }
+
+  private static boolean waitsForLock(Connection connection) throws SQLException {
+    try (ResultSet rows = connection
+        .createStatement()
+        .executeQuery("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) {
+      rows.next();
+      return rows.getInt(1) > 0;
+    }
+  }
+
+  private void trouble() throws Exception {
     console.title("Clients that are wrong");
-    call("broken JSON", "POST", "/v1/notes", "{\"title\":", "", 400);
-    call("no title", "POST", "/v1/notes", "{}", "", 400);
+    Call post = new Call("POST", "/v1/notes").by(ANN);
+    call("no Idempotency-Key", 400, post.body(MILK));
+    call("broken JSON", 400, post.body("{\"title\":").freshKey());
+    call("no title", 400, post.body("{}").freshKey());
     call(
         "a body of 2 MiB",
-        "POST",
-        "/v1/notes",
-        "{\"title\":\"" + "x".repeat(2 << 20) + "\"}",
-        "",
-        413);
-    call("an id that is no UUID", "GET", "/v1/notes/7", "", "", 400);
+        413,
+        post.body("{\"title\":\"" + "x".repeat(2 << 20) + "\"}").freshKey());
+    call("an id that is no UUID", 400, new Call("GET", "/v1/notes/7").by(ANN));
     call(
         "a note that is not there",
-        "GET",
-        "/v1/notes/00000000-0000-4000-8000-000000000000",
-        "",
-        "",
-        404);
-    call("a method that is not there", "DELETE", "/v1/notes", "", "", 405);
-    call("a path that is not there", "GET", "/v2/notes", "", "", 404);
+        404,
+        new Call("GET", "/v1/notes/00000000-0000-4000-8000-000000000000").by(ANN));
+    call(
+        "a method that is not there",
+        405,
+        new Call("DELETE", "/v1/notes").by(ANN).freshKey());
+    call("a path that is not there", 404, new Call("GET", "/v2/notes").by(ANN));
+  }
 
+  private void rotation(ServiceProcess service, Certificates certificates, String note)
+      throws Exception {
+    console.title("Certificates that rotate");
+    AtomicBoolean done = new AtomicBoolean();
+    List<Future<Integer>> readers = new ArrayList<>();
+    try (ExecutorService clients = Executors.newVirtualThreadPerTaskExecutor()) {
+      for (int i = 0; i < 4; i++) {
+        readers.add(clients.submit(() -> {
+          int good = 0;
+          while (!done.get()) {
+            HttpResponse<String> answer = send(new Call("GET", note).by(ANN));
+            check("read during the rotation", answer.statusCode() == 200, answer.body());
+            good++;
+          }
+          return good;
+        }));
+      }
+      certificates.renew();
+      try {
+        service.awaitLines(line -> line.contains("tls: certificates reloaded"), 2, SOON);
+        try (Mtls fresh = Mtls.client()
+            .ca(certificates.caFile())
+            .certificate(certificates.certificateFile(), certificates.keyFile())
+            .build()) {
+          HttpResponse<String> answer = fresh
+              .httpClient()
+              .send(request(new Call("GET", note).by(ANN)), BodyHandlers.ofString());
+          X509Certificate served =
+              (X509Certificate) answer.sslSession().orElseThrow().getPeerCertificates()[0];
+          check(
+              "the new certificate is served",
+              served.getSerialNumber().equals(certificates.serialNumber()),
+              "serial number " + served.getSerialNumber());
+        }
+      } finally {
+        done.set(true);
+      }
+      int requests = 0;
+      for (Future<Integer> reader : readers) {
+        requests += get(reader);
+      }
+      console.done(
+          "a new key and certificate in the files",
+          requests + " requests meanwhile, none failed",
+          "served, and shown to the identity service, without a restart");
+    }
+  }
+
+  private void outage(RedisServer redis) throws Exception {
     console.title("A dependency that goes away");
     redis.close();
     HttpResponse<String> unready = Awaitility.await()
         .atMost(SOON)
         .until(() -> get("/readyz"), response -> response.statusCode() == 503);
     console.done("Redis stopped: not ready", "GET /readyz  503", shortened(unready.body(), 110));
-    call("list works all the same", "GET", "/v1/notes?limit=1", "", "", 200);
+    call("list works all the same", 200, new Call("GET", "/v1/notes?limit=1").by(ANN));
   }
 
   private void stop(ServiceProcess service) throws Exception {
@@ -199,44 +398,68 @@ final class Demo {
             "-",
             "NATS_URL",
             "-",
+            "IDENTITY_URL",
+            "-",
             "PORT",
             System.getenv().getOrDefault("PORT", "8080")))
         .port();
     try (PostgresServer postgres = console.working("start Postgres", PostgresServer::start);
         RedisServer redis = console.working("start Redis", RedisServer::start);
         NatsServer nats = console.working("start NATS", NatsServer::start);
+        IdentityServer identity =
+            console.working("start an identity service", () -> identity(Optional.empty()));
         ServiceProcess service = ServiceProcess.start(
-            environment(postgres.url(), redis.url(), nats.url(), port), console::service)) {
+            environment(postgres.url(), redis.url(), nats.url(), identity.url().toString(), port),
+            console::service)) {
       String url = "http://localhost:" + service.awaitPort(SOON);
       console.plain("""
 
           The service is up. Try it from another terminal:
 
-            curl -i %1$s/v1/notes -H 'Content-Type: application/json' -d '{"title":"milk","body":"two litres"}'
-            curl -s %1$s/v1/notes
-            curl -i -X PUT %1$s/v1/notes/<id> -H 'Content-Type: application/json' -H 'If-Match: "1"' -d '{"title":"tea"}'
+            auth='Authorization: Bearer %2$s'
+            curl -i %1$s/v1/notes -H "$auth" -H 'Idempotency-Key: 1' -H 'Content-Type: application/json' -d '{"title":"milk","body":"two litres"}'
+            curl -s %1$s/v1/notes -H "$auth"
+            curl -i -X PUT %1$s/v1/notes/<id> -H "$auth" -H 'Idempotency-Key: 2' -H 'Content-Type: application/json' -H 'If-Match: "1"' -d '{"title":"tea"}'
             curl -s %1$s/readyz
-            curl -s %1$s/metrics | head
+            curl -s %1$s/metrics | grep ^notes_
 
           Ctrl-C stops everything.
-          """.formatted(url));
+          """.formatted(url, ANN));
       return service.awaitExit(Duration.ofDays(365)).orElse(1) == 0;
     }
   }
 
-  private HttpResponse<String> call(
-      String what, String method, String path, String body, String ifMatch, int expected)
-      throws Exception {
-    HttpRequest.Builder request = HttpRequest.newBuilder(base.resolve(path)).timeout(SOON);
-    if (!body.isEmpty()) {
-      request.header("Content-Type", "application/json");
+  /** A request; each method gives a changed copy. */
+  private record Call(
+      String method, String path, String token, String body, String ifMatch, String key) {
+    Call(String method, String path) {
+      this(method, path, "", "", "", "");
     }
-    if (!ifMatch.isEmpty()) {
-      request.header("If-Match", ifMatch);
+
+    Call by(String newToken) {
+      return new Call(method, path, newToken, body, ifMatch, key);
     }
-    request.method(
-        method, body.isEmpty() ? BodyPublishers.noBody() : BodyPublishers.ofString(body));
-    HttpResponse<String> response = client.send(request.build(), BodyHandlers.ofString());
+
+    Call body(String newBody) {
+      return new Call(method, path, token, newBody, ifMatch, key);
+    }
+
+    Call ifMatch(String etag) {
+      return new Call(method, path, token, body, etag, key);
+    }
+
+    Call key(String newKey) {
+      return new Call(method, path, token, body, ifMatch, newKey);
+    }
+
+    /** With a key that no other request has. */
+    Call freshKey() {
+      return key(UUID.randomUUID().toString());
+    }
+  }
+
+  private HttpResponse<String> call(String what, int expected, Call call) throws Exception {
+    HttpResponse<String> response = send(call);
     check(
         what,
         response.statusCode() == expected,
@@ -250,9 +473,35 @@ final class Demo {
                 .orElse("");
     console.done(
         what,
-        method + " " + shortened(path, 44) + "  " + expected + about,
+        call.method + " " + shortened(call.path, 44) + "  " + expected + about,
         shortened(response.body().strip(), 110));
     return response;
+  }
+
+  private HttpResponse<String> send(Call call) throws IOException, InterruptedException {
+    return client.send(request(call), BodyHandlers.ofString());
+  }
+
+  private HttpRequest request(Call call) {
+    HttpRequest.Builder request =
+        HttpRequest.newBuilder(base.resolve(call.path)).timeout(SOON);
+    if (!call.body.isEmpty()) {
+      request.header("Content-Type", "application/json");
+    }
+    if (!call.token.isEmpty()) {
+      request.header("Authorization", "Bearer " + call.token);
+    }
+    if (!call.ifMatch.isEmpty()) {
+      request.header("If-Match", call.ifMatch);
+    }
+    if (!call.key.isEmpty()) {
+      request.header("Idempotency-Key", call.key);
+    }
+    return request
+        .method(
+            call.method,
+            call.body.isEmpty() ? BodyPublishers.noBody() : BodyPublishers.ofString(call.body))
+        .build();
   }
 
   private HttpResponse<String> get(String path) throws IOException, InterruptedException {
@@ -268,8 +517,10 @@ final class Demo {
   }
 
   private static Map<String, String> environment(
-      String postgres, String redis, String nats, int port) {
+      String postgres, String redis, String nats, String identity, int port) {
     return Map.of(
+        "IDENTITY_URL",
+        identity,
         "DATABASE_URL",
         postgres,
         "REDIS_URL",
@@ -284,7 +535,25 @@ final class Demo {
     try {
       return future.get(SOON.toSeconds(), TimeUnit.SECONDS);
     } catch (ExecutionException e) {
-      throw new StepFailed("start Postgres", String.valueOf(e.getCause()));
+      if (e.getCause() instanceof StepFailed failed) {
+        throw failed;
+      }
+      throw new StepFailed("something beside", String.valueOf(e.getCause()));
+    }
+  }
+
+  private static String jdbc(PostgresServer postgres) {
+    URI url = URI.create(postgres.url());
+    String[] user = url.getUserInfo().split(":", 2);
+    return "jdbc:postgresql://" + url.getHost() + ":" + url.getPort() + url.getPath() + "?user="
+        + user[0] + "&password=" + user[1];
+  }
+
+  private static void delete(Path folder) throws IOException {
+    try (Stream<Path> files = Files.walk(folder)) {
+      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(file);
+      }
     }
   }
 

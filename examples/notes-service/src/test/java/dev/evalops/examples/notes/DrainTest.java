@@ -31,6 +31,7 @@ import org.junit.jupiter.api.Test;
 
 /** SIGTERM to a real process with some hundred requests in flight, some of them slow. */
 class DrainTest {
+  private static final String TOKEN = "token-of-ann";
   private static final int FAST_CLIENTS = 300;
   private static final int SLOW_CLIENTS = 8;
   private static final Duration SOON = Duration.ofSeconds(30);
@@ -41,16 +42,19 @@ class DrainTest {
 
   @Test
   void answersEveryAcceptedRequest_whenTerminatedUnderLoad() throws Exception {
-    try (TestSchema schema = PostgresServer.shared().schema()) {
-      terminateUnderLoad(schema);
+    try (TestSchema schema = PostgresServer.shared().schema();
+        IdentityServer identity =
+            IdentityServer.start().person(TOKEN, "ann", "org-1", "notes:read", "notes:write")) {
+      terminateUnderLoad(schema, identity);
     }
   }
 
-  private void terminateUnderLoad(TestSchema schema) throws Exception {
+  private void terminateUnderLoad(TestSchema schema, IdentityServer identity) throws Exception {
     Map<String, String> environment = Map.of(
         "DATABASE_URL", schema.url(),
         "REDIS_URL", RedisServer.shared().url(),
         "NATS_URL", NatsServer.shared().url(),
+        "IDENTITY_URL", identity.url().toString(),
         "PORT", "0");
     try (ServiceProcess service = ServiceProcess.start(environment, line -> {});
         ExecutorService clients = Executors.newVirtualThreadPerTaskExecutor()) {
@@ -103,7 +107,11 @@ class DrainTest {
     while (true) {
       try {
         HttpResponse<Void> response = client.send(
-            HttpRequest.newBuilder(note).timeout(SOON).build(), BodyHandlers.discarding());
+            HttpRequest.newBuilder(note)
+                .header("Authorization", "Bearer " + TOKEN)
+                .timeout(SOON)
+                .build(),
+            BodyHandlers.discarding());
         assertThat(response.statusCode()).isEqualTo(200);
         answered++;
         if (answered == 2) {
@@ -117,6 +125,8 @@ class DrainTest {
 
   private String create(URI base) throws IOException, InterruptedException {
     HttpRequest request = HttpRequest.newBuilder(base.resolve("/v1/notes"))
+        .header("Authorization", "Bearer " + TOKEN)
+        .header("Idempotency-Key", UUID.randomUUID().toString())
         .header("Content-Type", "application/json")
         .POST(BodyPublishers.ofString("{\"title\":\"slow\"}"))
         .build();
@@ -127,6 +137,8 @@ class DrainTest {
 
   private static HttpRequest update(URI base, String note) {
     return HttpRequest.newBuilder(base.resolve(note))
+        .header("Authorization", "Bearer " + TOKEN)
+        .header("Idempotency-Key", UUID.randomUUID().toString())
         .header("Content-Type", "application/json")
         .header("If-Match", "\"1\"")
         .PUT(BodyPublishers.ofString("{\"title\":\"slower\"}"))

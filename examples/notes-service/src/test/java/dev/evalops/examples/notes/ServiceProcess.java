@@ -51,12 +51,19 @@ final class ServiceProcess implements AutoCloseable {
   /** Waits for a log line, past ones included. */
   String awaitLine(Predicate<String> wanted, Duration atMost)
       throws InterruptedException, TimeoutException {
+    return awaitLines(wanted, 1, atMost);
+  }
+
+  /** Waits for as many log lines, past ones included, and gives the last of them. */
+  String awaitLines(Predicate<String> wanted, int times, Duration atMost)
+      throws InterruptedException, TimeoutException {
+    int found = 0;
     long deadline = System.nanoTime() + atMost.toNanos();
     int seen = 0;
     synchronized (log) {
       while (true) {
         for (; seen < log.size(); seen++) {
-          if (wanted.test(log.get(seen))) {
+          if (wanted.test(log.get(seen)) && ++found == times) {
             return log.get(seen);
           }
         }
@@ -83,6 +90,11 @@ final class ServiceProcess implements AutoCloseable {
   void terminate() {
     // Process.destroy would also close the log.
     process.toHandle().destroy();
+  }
+
+  /** As the kernel does when memory is short. */
+  void kill() {
+    process.toHandle().destroyForcibly();
   }
 
   /** The exit status; empty when the process still runs after this time. */

@@ -67,6 +67,16 @@ class StartFailureTest {
   }
 
   @Test
+  void endsWithOneLine_whenOnlyHalfOfTlsIsConfigured() throws Exception {
+    String log = logOfFailedStart(Map.of("TLS_CERT_FILE", "/nowhere/tls.crt"));
+
+    assertThat(log.lines().filter(line -> line.contains("ERROR")))
+        .singleElement()
+        .asString()
+        .contains("notes cannot start: ", "tls_key_file_required");
+  }
+
+  @Test
   void showsNoSecret_whileItWaitsForNats() throws Exception {
     Map<String, String> environment =
         environment(Map.of("NATS_URL", "nats://user:" + SECRET + "@127.0.0.1:1"));
@@ -87,6 +97,7 @@ class StartFailureTest {
               "DATABASE_URL is not set",
               "REDIS_URL is not set",
               "NATS_URL is not set",
+              "IDENTITY_URL is not set",
               "PORT must be");
     }
   }
@@ -103,6 +114,7 @@ class StartFailureTest {
         "DATABASE_URL", PostgresServer.shared().url(),
         "REDIS_URL", RedisServer.shared().url(),
         "NATS_URL", NatsServer.shared().url(),
+        "IDENTITY_URL", "http://localhost:1/v1/introspect",
         "PORT", "0"));
     environment.putAll(settings);
     return environment;
