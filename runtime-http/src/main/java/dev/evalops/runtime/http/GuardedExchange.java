@@ -4,6 +4,7 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
+import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -185,7 +186,7 @@ final class GuardedExchange extends HttpExchange {
         headers.set("Content-Length", declared);
       }
     }
-    if (limits.draining()) {
+    if (limits.draining() || losesNextRequest()) {
       headers.set("Connection", "close");
     }
     status = code;
@@ -196,6 +197,16 @@ final class GuardedExchange extends HttpExchange {
       length = responseLength;
       bodyOutput.begin();
     }
+  }
+
+  /**
+   * Whether the server may swallow the next request of the connection. Over TLS it does with whatever arrives in one piece with a body
+   * that it reads after the response: that is decrypted already, and nobody looks at it.
+   */
+  private boolean losesNextRequest() {
+    return raw instanceof HttpsExchange
+        && !bodyInput.atEnd
+        && (requestHeaders.containsKey("Transfer-Encoding") || bodyInput.count < declaredLength());
   }
 
   private boolean isHead() {

@@ -85,4 +85,37 @@ class TlsTest {
           .isEqualTo(200);
     }
   }
+
+  @Test
+  void keepsTheConnection_whenTheBodyIsRead() throws IOException {
+    try (HttpService service = bodies();
+        RawClient client =
+            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+      assertThat(client.post("/read", "{}").header("Connection")).isEmpty();
+      assertThat(client.get("/read").status()).isEqualTo(204);
+    }
+  }
+
+  @Test
+  void endsTheConnection_whenTheNextRequestCouldBeLostBehindABody() throws IOException {
+    try (HttpService service = bodies()) {
+      for (String body : new String[] {"{}", "x".repeat(1000)}) {
+        try (RawClient client =
+            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+          assertThat(client.post("/unread", body).header("Connection")).contains("close");
+        }
+      }
+    }
+  }
+
+  private static HttpService bodies() {
+    return HttpService.builder(0)
+        .tls(TestCertificates.server(), ClientCertificates.NONE)
+        .handle("/read", (HttpService.Handler) exchange -> {
+          exchange.getRequestBody().readNBytes(2);
+          exchange.sendResponseHeaders(204, -1);
+        })
+        .handle("/unread", (HttpService.Handler) exchange -> exchange.sendResponseHeaders(204, -1))
+        .start();
+  }
 }

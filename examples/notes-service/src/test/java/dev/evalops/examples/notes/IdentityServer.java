@@ -73,6 +73,7 @@ final class IdentityServer implements AutoCloseable {
 
   private void introspect(HttpExchange exchange) throws IOException {
     HttpRequests.requireMethod(exchange, "POST");
+    HttpRequests.json(exchange, Map.class);
     String authorization = Optional.ofNullable(
             exchange.getRequestHeaders().getFirst("Authorization"))
         .orElse("");
