@@ -49,6 +49,10 @@ final class Calls {
 
   /** Fails with an {@link IdentityException} that says unavailable, and with nothing else. */
   CompletableFuture<Answer> post(URI url, @Nullable String bearer, byte[] json, int expected) {
+    if (timer.isShutdown()) {
+      return CompletableFuture.failedFuture(
+          IdentityException.unavailable("identity_request: " + CLOSED, null));
+    }
     HttpRequest.Builder request = HttpRequest.newBuilder(url)
         .header("Content-Type", "application/json")
         .POST(BodyPublishers.ofByteArray(json));

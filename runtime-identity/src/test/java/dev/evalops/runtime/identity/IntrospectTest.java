@@ -248,9 +248,10 @@ class IntrospectTest {
     client.close();
     client.close();
     assertThat(failure(() -> client.introspect("tok-1")))
-        .hasMessageStartingWith("identity_unavailable: identity_request: ")
+        .hasMessage("identity_unavailable: identity_request: the client is closed")
         .extracting(IdentityException::reason)
         .isEqualTo(Reason.UNAVAILABLE);
+    assertThat(server.requests()).hasSize(1);
   }
 
   @Test
