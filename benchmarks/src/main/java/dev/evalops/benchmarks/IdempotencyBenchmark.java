@@ -64,16 +64,15 @@ public class IdempotencyBenchmark {
     URI url = URI.create(server.url());
     String[] user = url.getUserInfo().split(":", 2);
     HikariConfig config = new HikariConfig();
-    config.setJdbcUrl(
-        "jdbc:postgresql://" + url.getHost() + ":" + url.getPort() + url.getPath());
+    config.setJdbcUrl("jdbc:postgresql://" + url.getHost() + ":" + url.getPort() + url.getPath());
     config.setUsername(user[0]);
     config.setPassword(user[1]);
     config.setMaximumPoolSize(4);
     db = new HikariDataSource(config);
     try (Connection connection = db.getConnection();
         Statement statement = connection.createStatement();
-        InputStream sql = Objects.requireNonNull(
-            Idempotency.class.getResourceAsStream("idempotency.sql"))) {
+        InputStream sql =
+            Objects.requireNonNull(Idempotency.class.getResourceAsStream("idempotency.sql"))) {
       statement.execute(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
     }
     idempotency = Idempotency.postgres(db);
