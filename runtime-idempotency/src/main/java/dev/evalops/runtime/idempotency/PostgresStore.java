@@ -68,48 +68,59 @@ final class PostgresStore implements IdempotencyStore {
     this.db = db;
     this.hasHeaders = hasHeaders;
 
-    String free = "(expires_at <= now() OR (response_code IS NULL AND request_hash = ?"
-        + " AND created_at <= now() - ? * interval '1 microsecond'))";
-    String headers = hasHeaders
-        ? "(SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(CASE"
-            + " jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)"
-        : "NULL::text[]";
+    String free = """
+        (expires_at <= now() OR (response_code IS NULL AND request_hash = ?
+          AND created_at <= now() - ? * interval '1 microsecond'))""";
+    String headers = hasHeaders ? """
+        (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
+          CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]";
     // Reads first: what is answered from a row that stands neither writes nor locks. A row that
     // somebody holds is passed over, so that nothing here waits for another request. No row comes
     // back when another attempt came between the reading and the writing.
-    beginSql = "WITH entry AS (SELECT request_hash, response_code, response_body, content_type, "
-        + headers + " AS headers, " + free + " AS free"
-        + " FROM " + table + " WHERE scope = ? AND idempotency_key = ?),"
-        + " taken AS (UPDATE " + table + " AS k SET request_hash = ?,"
-        + " created_at = greatest(now(), k.created_at + interval '1 microsecond'),"
-        + " expires_at = now() + ? * interval '1 microsecond', response_code = NULL,"
-        + " response_body = NULL, content_type = NULL, completed_at = NULL"
-        + (hasHeaders ? ", response_headers = NULL" : "")
-        + " WHERE (k.scope, k.idempotency_key) = (SELECT scope, idempotency_key FROM " + table
-        + " WHERE scope = ? AND idempotency_key = ? AND " + free + " FOR UPDATE SKIP LOCKED)"
-        + " RETURNING k.created_at),"
-        + " inserted AS (INSERT INTO " + table
-        + " (scope, idempotency_key, request_hash, created_at, expires_at)"
-        + " SELECT ?, ?, ?, now(), now() + ? * interval '1 microsecond'"
-        + " WHERE NOT EXISTS (SELECT FROM entry)"
-        + " ON CONFLICT (scope, idempotency_key) DO NOTHING RETURNING created_at)"
-        + " SELECT NULL::timestamptz, request_hash, response_code, response_body, content_type,"
-        + " headers FROM entry WHERE NOT free"
-        + " UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM taken"
-        + " UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM inserted";
-    completeSql = "UPDATE " + table + " SET response_code = ?, response_body = ?,"
-        + " content_type = ?, completed_at = now()"
-        + (hasHeaders ? ", response_headers = jsonb_object(?::text[], ?::text[])" : "")
-        + " WHERE scope = ? AND idempotency_key = ? AND created_at = ?";
-    releaseSql = "DELETE FROM " + table + " WHERE (scope, idempotency_key) ="
-        + " (SELECT scope, idempotency_key FROM " + table
-        + " WHERE scope = ? AND idempotency_key = ? AND created_at = ? AND response_code IS NULL"
-        + " FOR UPDATE SKIP LOCKED)";
-    sweepSql = "DELETE FROM " + table + " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + table
-        + " WHERE expires_at <= now()"
-        + " AND (SELECT pg_try_advisory_xact_lock(1768187247, '" + table.replace("'", "''")
-        + "'::regclass::oid::integer))"
-        + " ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED))";
+    beginSql = """
+        WITH entry AS (
+          SELECT request_hash, response_code, response_body, content_type,
+            %2$s AS headers, %3$s AS free
+          FROM %1$s WHERE scope = ? AND idempotency_key = ?),
+        taken AS (
+          UPDATE %1$s AS k SET request_hash = ?,
+            created_at = greatest(now(), k.created_at + interval '1 microsecond'),
+            expires_at = now() + ? * interval '1 microsecond', response_code = NULL,
+            response_body = NULL, content_type = NULL, completed_at = NULL%4$s
+          WHERE (k.scope, k.idempotency_key) = (
+            SELECT scope, idempotency_key FROM %1$s
+            WHERE scope = ? AND idempotency_key = ? AND %3$s FOR UPDATE SKIP LOCKED)
+          RETURNING k.created_at),
+        inserted AS (
+          INSERT INTO %1$s (scope, idempotency_key, request_hash, created_at, expires_at)
+          SELECT ?, ?, ?, now(), now() + ? * interval '1 microsecond'
+          WHERE NOT EXISTS (SELECT FROM entry)
+          ON CONFLICT (scope, idempotency_key) DO NOTHING
+          RETURNING created_at)
+        SELECT NULL::timestamptz, request_hash, response_code, response_body, content_type, headers
+        FROM entry WHERE NOT free
+        UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM taken
+        UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM inserted
+        """.formatted(table, headers, free, hasHeaders ? ", response_headers = NULL" : "");
+    completeSql = """
+        UPDATE %s SET response_code = ?, response_body = ?, content_type = ?, completed_at = now()%s
+        WHERE scope = ? AND idempotency_key = ? AND created_at = ?
+        """.formatted(
+            table, hasHeaders ? ", response_headers = jsonb_object(?::text[], ?::text[])" : "");
+    releaseSql = """
+        DELETE FROM %1$s WHERE (scope, idempotency_key) = (
+          SELECT scope, idempotency_key FROM %1$s
+          WHERE scope = ? AND idempotency_key = ? AND created_at = ? AND response_code IS NULL
+          FOR UPDATE SKIP LOCKED)
+        """.formatted(table);
+    // The lock keeps the replicas from sweeping all at once.
+    sweepSql = """
+        DELETE FROM %1$s WHERE ctid = ANY (ARRAY(
+          SELECT ctid FROM %1$s
+          WHERE expires_at <= now()
+            AND (SELECT pg_try_advisory_xact_lock(1768187247, '%2$s'::regclass::oid::integer))
+          ORDER BY expires_at LIMIT ? FOR UPDATE SKIP LOCKED))
+        """.formatted(table, table.replace("'", "''"));
   }
 
   /**

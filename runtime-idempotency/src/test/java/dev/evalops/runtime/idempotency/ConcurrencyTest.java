@@ -39,9 +39,9 @@ class ConcurrencyTest {
   @Test
   @Tag("soak")
   void ofManyConcurrentFirstsOneRuns_manyTimes(HikariDataSource db) throws Exception {
-    inOneProcess(db, 500);
-    overTwoProcesses(db, 500);
-    System.out.println("1000 keys, 64 clients each: one effect and one answer for each");
+    inOneProcess(db, 100);
+    overTwoProcesses(db, 100);
+    System.out.println("200 keys, 64 clients each: one effect and one answer for each");
   }
 
   private static void inOneProcess(HikariDataSource db, int rounds) throws Exception {
