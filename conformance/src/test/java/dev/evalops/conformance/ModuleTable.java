@@ -127,6 +127,14 @@ final class ModuleTable {
           .shows("io.micrometer.core.instrument.MeterRegistry")
           .adapter("openfeature", "dev.openfeature.sdk.")
           .brings("jackson-core", "slf4j-api"),
+      row("runtime-ratelimit")
+          .needs("runtime-http", SLF4J)
+          .optional(LETTUCE, MICROMETER)
+          .shows(
+              "io.lettuce.core.api.StatefulRedisConnection",
+              "io.micrometer.core.instrument.MeterRegistry")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -145,10 +153,6 @@ final class ModuleTable {
           .needs(JACKSON, PROTOBUF, PROTOBUF_JSON)
           .shows("com.google.protobuf."),
       row("runtime-idempotency").needs("runtime-http", "runtime-auth", SLF4J),
-      row("runtime-ratelimit")
-          .needs("runtime-http", SLF4J)
-          .optional(LETTUCE, MICROMETER)
-          .shows("io.lettuce.core.", "io.micrometer.core.instrument."),
       row("runtime-natsbus")
           .needs(
               JNATS,
