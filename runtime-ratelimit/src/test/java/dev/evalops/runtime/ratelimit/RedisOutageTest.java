@@ -237,7 +237,7 @@ class RedisOutageTest {
 
   @Test
   void clientsSeeNoError_whenRedisIsKilled() throws Exception {
-    RateLimiter limiter = limiter().build();
+    RateLimiter limiter = limiter().perSecond(0.5).build();
     HttpHandler handler =
         HttpFilters.chain(exchange -> exchange.sendResponseHeaders(204, -1), limiter.filter());
     Map<Integer, Integer> answers = new TreeMap<>();

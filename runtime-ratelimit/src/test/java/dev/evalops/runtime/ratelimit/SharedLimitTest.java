@@ -26,14 +26,14 @@ import org.junit.jupiter.api.extension.ExtendWith;
 @Timeout(180)
 @ExtendWith(TestRedis.class)
 class SharedLimitTest {
-  private static final int PER_SECOND = 200;
+  private static final int PER_SECOND = 50;
   // Two seconds' worth: what comes back while the machine is too busy to ask is not lost.
-  private static final int BURST = 400;
+  private static final int BURST = 100;
   private static final int THREADS = 2;
 
   @Test
   void twoProcessesTogetherKeepTheLimit(RedisServer server) throws Exception {
-    // Beside one percent: the times are known to a millisecond at both ends, which is 0.4 tokens,
+    // Beside one percent: the times are known to a millisecond at both ends, which is 0.1 tokens,
     // and whole tokens are counted.
     keepTheLimit(server, Duration.ofSeconds(4), 2);
   }
