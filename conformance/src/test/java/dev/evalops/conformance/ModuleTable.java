@@ -127,6 +127,18 @@ final class ModuleTable {
           .shows("io.micrometer.core.instrument.MeterRegistry")
           .adapter("openfeature", "dev.openfeature.sdk.")
           .brings("jackson-core", "slf4j-api"),
+      row("runtime-natsbus")
+          .needs(JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
+          .optional("io.cloudevents:cloudevents-core", MICROMETER, OTEL_API)
+          .shows(
+              "io.nats.client.",
+              "com.google.protobuf.",
+              "io.opentelemetry.api.OpenTelemetry",
+              "io.micrometer.core.instrument.MeterRegistry")
+          .adapter("cloudevents", "io.cloudevents.")
+          .adapter("opentelemetry", "io.opentelemetry.")
+          .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
+          .brings("jackson-core", "slf4j-api"),
       // Planned: from here on the rows say what the design allows, and nothing yet of what is
       // brought.
       row("runtime-observability")
@@ -149,22 +161,6 @@ final class ModuleTable {
           .needs("runtime-http", SLF4J)
           .optional(LETTUCE, MICROMETER)
           .shows("io.lettuce.core.", "io.micrometer.core.instrument."),
-      row("runtime-natsbus")
-          .needs(
-              JNATS,
-              "io.cloudevents:cloudevents-core",
-              PROTOBUF,
-              PROTOBUF_JSON,
-              JACKSON,
-              OTEL_API,
-              SLF4J)
-          .optional(MICROMETER)
-          .shows(
-              "io.nats.client.",
-              "io.cloudevents.",
-              "com.google.protobuf.",
-              "io.opentelemetry.",
-              "io.micrometer.core.instrument."),
       row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
 
   private ModuleTable() {}
@@ -173,10 +169,9 @@ final class ModuleTable {
     return ROWS.stream()
         .filter(row -> row.folder().equals(folder))
         .findFirst()
-        .orElseThrow(
-            () -> new AssertionError(
-                folder
-                    + " has no row in ModuleTable: add one that says what it may depend on, show and bring"));
+        .orElseThrow(() -> new AssertionError(folder
+            + " has no row in ModuleTable: add one that says what it may depend on, show"
+            + " and bring"));
   }
 
   private static Row row(String folder) {

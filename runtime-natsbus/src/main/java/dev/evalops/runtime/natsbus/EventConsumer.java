@@ -350,7 +350,7 @@ public final class EventConsumer implements AutoCloseable {
     if (failure == null) {
       return answer(delivery.message, AckType.AckAck.bytes, "consumer ack failed");
     }
-    LOG.atError()
+    LOG.atWarn()
         .setCause(failure)
         .addKeyValue("subject", delivery.message.getSubject())
         .addKeyValue("durable", settings.durable)

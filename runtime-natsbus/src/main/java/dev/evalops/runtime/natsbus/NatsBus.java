@@ -298,6 +298,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       interrupted = true;
     }
     timer.shutdownNow();
+    sender.close();
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
@@ -527,6 +528,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
             .maxPingsOut(2)
             .socketWriteTimeout(Duration.ofSeconds(10))
             .requestCleanupInterval(Duration.ofMillis(250))
+            .reportNoResponders()
             .errorListener(listener);
         configure.forEach(change -> change.accept(options));
         return options.build();

@@ -3,6 +3,7 @@ package dev.evalops.runtime.natsbus;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import io.nats.client.JetStreamApiException;
+import io.nats.client.JetStreamStatusException;
 import io.nats.client.Message;
 import io.nats.client.api.PublishAck;
 import io.nats.client.impl.Headers;
@@ -148,6 +149,8 @@ final class Sender {
     var unused = answer.whenComplete((message, failure) -> {
       if (failure == null) {
         answered(send, message);
+      } else if (failure instanceof JetStreamStatusException nobody) {
+        noAcknowledgement(send, nobody.getStatus());
       } else if (attempt == send.attempts.get()) {
         // The client gives up at the deadline, or because it closes.
         failed(
@@ -161,13 +164,17 @@ final class Sender {
     });
   }
 
+  private void noAcknowledgement(Send send, io.nats.client.support.Status status) {
+    send.problem = status.getCode() == NO_RESPONDERS
+        ? "no stream takes this subject, or JetStream is not ready"
+        : status.getMessageWithCode();
+    retry(send);
+  }
+
   private void answered(Send send, Message message) {
     try {
       if (message.isStatusMessage()) {
-        send.problem = message.getStatus().getCode() == NO_RESPONDERS
-            ? "no stream takes this subject, or JetStream is not ready"
-            : message.getStatus().getMessageWithCode();
-        retry(send);
+        noAcknowledgement(send, message.getStatus());
         return;
       }
       PublishAck ack = new PublishAck(message);
@@ -255,6 +262,13 @@ final class Sender {
   void await(Duration bound) throws InterruptedException {
     if (window.tryAcquire(windowSize, bound.toNanos(), TimeUnit.NANOSECONDS)) {
       window.release(windowSize);
+    }
+  }
+
+  /** Fails what is under way, once nothing more can come of it. */
+  void close() {
+    for (Send send : underWay) {
+      failed(send, "the bus is closed", null, false);
     }
   }
 
