@@ -129,7 +129,11 @@ final class ModuleTable {
           .brings("jackson-core", "slf4j-api"),
       row("runtime-natsbus")
           .needs(JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
-          .optional("io.cloudevents:cloudevents-core", MICROMETER, OTEL_API)
+          .optional(
+              "com.google.code.findbugs:jsr305",
+              "io.cloudevents:cloudevents-core",
+              MICROMETER,
+              OTEL_API)
           .shows(
               "io.nats.client.",
               "com.google.protobuf.",
