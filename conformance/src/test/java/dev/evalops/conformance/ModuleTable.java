@@ -167,24 +167,24 @@ final class ModuleTable {
               "io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
-      // Planned: from here on the rows say what the design allows, and nothing yet of what is
-      // brought.
       row("runtime-natsbus")
-          .needs(
-              JNATS,
+          .needs(JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
+          .optional(
+              "com.google.code.findbugs:jsr305",
               "io.cloudevents:cloudevents-core",
-              PROTOBUF,
-              PROTOBUF_JSON,
-              JACKSON,
-              OTEL_API,
-              SLF4J)
-          .optional(MICROMETER)
+              MICROMETER,
+              OTEL_API)
           .shows(
               "io.nats.client.",
-              "io.cloudevents.",
               "com.google.protobuf.",
-              "io.opentelemetry.",
-              "io.micrometer.core.instrument."),
+              "io.opentelemetry.api.OpenTelemetry",
+              "io.micrometer.core.instrument.MeterRegistry")
+          .adapter("cloudevents", "io.cloudevents.")
+          .adapter("opentelemetry", "io.opentelemetry.")
+          .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
+          .brings("jackson-core", "slf4j-api"),
+      // Planned: from here on the rows say what the design allows, and nothing yet of what is
+      // brought.
       row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
 
   private ModuleTable() {}

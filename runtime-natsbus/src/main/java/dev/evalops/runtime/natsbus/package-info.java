@@ -1,0 +1,7 @@
+/**
+ * Publishes changes to NATS JetStream as CloudEvents, and consumes them. Start at {@link dev.evalops.runtime.natsbus.NatsBus}.
+ */
+@NullMarked
+package dev.evalops.runtime.natsbus;
+
+import org.jspecify.annotations.NullMarked;
