@@ -15,7 +15,7 @@ import org.jspecify.annotations.Nullable;
 final class GovernanceCheck {
   static final String EVALUATE = "/governance.v1.GovernanceService/EvaluateAction";
 
-  private static final String[] DECISIONS = {
+  static final String[] DECISIONS = {
     "ACTION_DECISION_UNSPECIFIED",
     "ACTION_DECISION_ALLOW",
     "ACTION_DECISION_DENY",

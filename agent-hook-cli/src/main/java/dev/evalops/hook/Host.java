@@ -1,12 +1,15 @@
 package dev.evalops.hook;
 
+import java.io.File;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Optional;
 
 /** A program that calls the hook before it runs a tool. */
 enum Host {
   CLAUDE("claude", "Claude Code", "2.1.295"),
-  CODEX("codex", "Codex", "0.155.0");
+  CODEX("codex", "Codex", "0.155");
 
   private final String option;
   private final String title;
@@ -82,6 +85,17 @@ enum Host {
 
     Path codexUser() {
       return folder("CODEX_HOME", ".codex");
+    }
+
+    /** A program on the path. */
+    Optional<Path> program(String name) {
+      for (String folder : environment.getOrDefault("PATH", "").split(File.pathSeparator, -1)) {
+        Path program = Path.of(folder, name);
+        if (!folder.isEmpty() && Files.isExecutable(program)) {
+          return Optional.of(program);
+        }
+      }
+      return Optional.empty();
     }
 
     private Path folder(String variable, String usual) {

@@ -159,7 +159,7 @@ final class Install {
     try {
       StartupCache.of(Path.of(cache)).make();
       out.println("start-up cache: " + cache);
-    } catch (IOException e) {
+    } catch (IOException | RuntimeException e) {
       out.println("no start-up cache, calls take longer: " + e.getMessage());
     }
   }

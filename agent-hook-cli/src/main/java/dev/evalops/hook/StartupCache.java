@@ -20,6 +20,8 @@ import java.util.stream.Stream;
  * @param options those with which the launcher starts a JVM, its class path included
  */
 record StartupCache(Path file, Path java, List<String> options) {
+  static final Path NOTHING = Path.of("/dev/null");
+
   private static final long SECONDS = 20;
 
   /**
@@ -57,12 +59,13 @@ record StartupCache(Path file, Path java, List<String> options) {
     Path work = Files.createTempDirectory(folder, ".making-");
     try {
       Path made = work.resolve(String.valueOf(file.getFileName()));
-      try (Training training = Training.start(work)) {
-        List<String> arguments = new ArrayList<>(training.arguments());
-        arguments.add(0, Training.class.getName());
-        int status =
-            java((isAot() ? "-XX:AOTCacheOutput=" : "-XX:ArchiveClassesAtExit=") + made, arguments);
-        if (status != 0 || !Files.exists(made)) {
+      try (Training service = Training.start(work)) {
+        int status = java(
+            isAot() ? "-XX:AOTCacheOutput=" + made : "-XX:ArchiveClassesAtExit=" + made,
+            work.resolve(Training.EVENT_FILE),
+            Training.class.getName(),
+            service.work().toString());
+        if (status != Training.ALLOWED || !Files.exists(made)) {
           throw new IOException("the JVM that should make it ended with status " + status);
         }
       }
@@ -79,8 +82,11 @@ record StartupCache(Path file, Path java, List<String> options) {
     if (!Files.exists(file)) {
       return false;
     }
-    String cache = (isAot() ? "-XX:AOTCache=" : "-XX:SharedArchiveFile=") + file;
-    return java(cache, List.of(isAot() ? "-XX:AOTMode=on" : "-Xshare:on", Training.class.getName()))
+    return java(
+            isAot() ? "-XX:AOTCache=" + file : "-XX:SharedArchiveFile=" + file,
+            NOTHING,
+            isAot() ? "-XX:AOTMode=on" : "-Xshare:on",
+            Training.class.getName())
         == 0;
   }
 
@@ -88,19 +94,19 @@ record StartupCache(Path file, Path java, List<String> options) {
     return file.toString().endsWith(".aot");
   }
 
-  private int java(String cache, List<String> arguments) throws IOException {
+  private int java(String cache, Path input, String... arguments) throws IOException {
     List<String> command = new ArrayList<>();
     command.add(java.toString());
     command.add(cache);
     command.addAll(options);
-    command.addAll(arguments);
-    return run(command);
+    command.addAll(List.of(arguments));
+    return run(command, input);
   }
 
   /** Runs a program without our environment and streams, for a bounded time. */
-  static int run(List<String> command) throws IOException {
+  static int run(List<String> command, Path input) throws IOException {
     ProcessBuilder builder = new ProcessBuilder(command)
-        .redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
+        .redirectInput(input.toFile())
         .redirectOutput(ProcessBuilder.Redirect.DISCARD)
         .redirectError(ProcessBuilder.Redirect.DISCARD);
     builder.environment().clear();

@@ -1,6 +1,5 @@
 package dev.evalops.hook;
 
-import dev.evalops.runtime.mtls.Mtls;
 import java.io.BufferedInputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -15,16 +14,33 @@ import java.security.GeneralSecurityException;
 import java.security.Key;
 import java.security.KeyStore;
 import java.security.cert.Certificate;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import javax.net.ssl.KeyManagerFactory;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLServerSocket;
+import javax.net.ssl.TrustManagerFactory;
 
 /**
  * The run of which a start-up cache is made: the hook asks a service of our own, which allows, once over http and once over
  * mTLS. The service runs in the process that makes the cache, with certificates that live for as long.
  */
 final class Training implements AutoCloseable {
+  /** The status of a process that was trained. */
+  static final int ALLOWED = 42;
+
+  static final String EVENT_FILE = "event.json";
+  private static final String HTTP_FILE = "http.properties";
+  private static final String MTLS_FILE = "mtls.properties";
+  private static final String EVENT =
+      "{\"session_id\":\"s\",\"cwd\":\"/\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\","
+          + "\"tool_input\":{\"command\":\"ls -l \\\"a b\\\"\",\"timeout\":1000,\"background\":false},\"tool_use_id\":\"t\"}";
+  private static final String CA_FILE = "ca.pem";
+  private static final String CERT_FILE = "certificate.pem";
+  private static final String KEY_FILE = "key.pem";
   private static final String PASSWORD = "training";
   private static final int TIMEOUT_MILLIS = 10_000;
   private static final byte[] ALLOW =
@@ -32,9 +48,47 @@ final class Training implements AutoCloseable {
           .getBytes(StandardCharsets.US_ASCII);
 
   private final List<ServerSocket> servers = new ArrayList<>();
-  private final List<String> arguments = new ArrayList<>();
+  private final Map<String, String> http = new TreeMap<>();
+  private final Map<String, String> mtls = new TreeMap<>();
 
-  private Training() {}
+  private final Path work;
+
+  private Training(Path work) {
+    this.work = work;
+    for (Map<String, String> environment : List.of(http, mtls)) {
+      environment.put(Settings.WORKSPACE_ID, "training");
+      environment.put(Settings.AGENT_ID, "training");
+      environment.put(Settings.AGENT_TOKEN, "training");
+    }
+  }
+
+  /**
+   * Is trained.
+   *
+   * @param args the folder of the service; without it nothing happens, which shows that a JVM can start
+   */
+  public static void main(String[] args) throws Exception {
+    if (args.length == 0) {
+      return;
+    }
+    Path work = Path.of(args[0]);
+    byte[] event = Files.readAllBytes(work.resolve(EVENT_FILE));
+    Path program = Path.of(System.getProperty("java.class.path"));
+    Settings settings =
+        Settings.load(Map.of(), ManagedFile.named(work.resolve(MTLS_FILE), program));
+    Verdict verdict = GovernanceCheck.of(settings, ToolUse.parse(event, event.length));
+    if (verdict != Verdict.ALLOW) {
+      throw new IllegalStateException(verdict.reason());
+    }
+    Reason.hostLine(Reason.of("a reason", settings.token()));
+    AgentHook.main(new String[] {
+      "governance-check",
+      "--allow-exit-code",
+      String.valueOf(ALLOWED),
+      "--config",
+      work.resolve(HTTP_FILE).toString()
+    });
+  }
 
   /**
    * Starts the service.
@@ -42,31 +96,23 @@ final class Training implements AutoCloseable {
    * @param work a folder that nobody else can write
    */
   static Training start(Path work) throws IOException {
-    Training training = new Training();
+    Training training = new Training(work);
     try {
-      Path http = work.resolve("http.properties");
       ServerSocket plain = training.serve(new ServerSocket(0, 0, InetAddress.getLoopbackAddress()));
-      Files.writeString(http, configuration("http://127.0.0.1:" + plain.getLocalPort()));
-      training.arguments.add(http.toString());
+      training.http.put(Settings.GOVERNANCE_URL, "http://127.0.0.1:" + plain.getLocalPort());
 
-      certificates(work);
-      Path ca = work.resolve("ca.pem");
-      Path certificate = work.resolve("certificate.pem");
-      Path key = work.resolve("key.pem");
-      Mtls tls = Mtls.server()
-          .certificate(certificate, key)
-          .requireClients(ca)
-          .reloadEvery(Duration.ZERO)
-          .build();
-      ServerSocket secure = training.serve(tls.sslContext()
+      SSLServerSocket secure = (SSLServerSocket) certificates(work)
           .getServerSocketFactory()
-          .createServerSocket(0, 0, InetAddress.getLoopbackAddress()));
-      Path https = work.resolve("https.properties");
-      Files.writeString(
-          https,
-          configuration("https://127.0.0.1:" + secure.getLocalPort()) + "EVALOPS_CA_FILE=" + ca
-              + "\nEVALOPS_CERT_FILE=" + certificate + "\nEVALOPS_KEY_FILE=" + key + "\n");
-      training.arguments.add(https.toString());
+          .createServerSocket(0, 0, InetAddress.getLoopbackAddress());
+      secure.setNeedClientAuth(true);
+      training.serve(secure);
+      training.mtls.put(Settings.GOVERNANCE_URL, "https://127.0.0.1:" + secure.getLocalPort());
+      training.mtls.put(Settings.CA_FILE, work.resolve(CA_FILE).toString());
+      training.mtls.put(Settings.CERT_FILE, work.resolve(CERT_FILE).toString());
+      training.mtls.put(Settings.KEY_FILE, work.resolve(KEY_FILE).toString());
+      Files.writeString(work.resolve(HTTP_FILE), properties(training.http));
+      Files.writeString(work.resolve(MTLS_FILE), properties(training.mtls));
+      Files.writeString(work.resolve(EVENT_FILE), EVENT);
       return training;
     } catch (IOException | RuntimeException e) {
       training.close();
@@ -74,14 +120,21 @@ final class Training implements AutoCloseable {
     }
   }
 
-  private static String configuration(String url) {
-    return "EVALOPS_GOVERNANCE_URL=" + url
-        + "\nEVALOPS_WORKSPACE_ID=training\nEVALOPS_AGENT_TOKEN=training\n";
+  private static String properties(Map<String, String> settings) {
+    StringBuilder properties = new StringBuilder();
+    settings.forEach((key, value) ->
+        properties.append(key).append('=').append(value.replace("\\", "\\\\")).append('\n'));
+    return properties.toString();
   }
 
-  /** For the JVM that is trained. */
-  List<String> arguments() {
-    return List.copyOf(arguments);
+  /** For {@link #main}. */
+  Path work() {
+    return work;
+  }
+
+  /** That of a hook which asks this service. */
+  Map<String, String> environment(boolean overMtls) {
+    return overMtls ? mtls : http;
   }
 
   private ServerSocket serve(ServerSocket server) {
@@ -131,7 +184,7 @@ final class Training implements AutoCloseable {
   }
 
   /** Makes an authority and a certificate for both sides, with the program that every JDK and JRE has. */
-  private static void certificates(Path work) throws IOException {
+  private static SSLContext certificates(Path work) throws IOException {
     Path store = work.resolve("store.p12");
     keytool(store, "ca", "-dname", "CN=training authority", "-ext", "bc:c");
     keytool(
@@ -143,14 +196,28 @@ final class Training implements AutoCloseable {
         "san=dns:localhost,ip:127.0.0.1",
         "-signer",
         "ca");
+    char[] password = PASSWORD.toCharArray();
     try (InputStream in = Files.newInputStream(store)) {
-      KeyStore keys = KeyStore.getInstance("PKCS12");
-      keys.load(in, PASSWORD.toCharArray());
-      Key key = keys.getKey("leaf", PASSWORD.toCharArray());
-      write(work.resolve("ca.pem"), "CERTIFICATE", keys.getCertificate("ca").getEncoded());
-      Certificate leaf = keys.getCertificate("leaf");
-      write(work.resolve("certificate.pem"), "CERTIFICATE", leaf.getEncoded());
-      write(work.resolve("key.pem"), "PRIVATE KEY", key.getEncoded());
+      KeyStore made = KeyStore.getInstance("PKCS12");
+      made.load(in, password);
+      Certificate ca = made.getCertificate("ca");
+      Certificate leaf = made.getCertificate("leaf");
+      Key key = made.getKey("leaf", password);
+      write(work.resolve(CA_FILE), "CERTIFICATE", ca.getEncoded());
+      write(work.resolve(CERT_FILE), "CERTIFICATE", leaf.getEncoded());
+      write(work.resolve(KEY_FILE), "PRIVATE KEY", key.getEncoded());
+
+      KeyStore stores = KeyStore.getInstance("PKCS12");
+      stores.load(null, null);
+      stores.setCertificateEntry("ca", ca);
+      stores.setKeyEntry("leaf", key, password, new Certificate[] {leaf});
+      KeyManagerFactory keys = KeyManagerFactory.getInstance("PKIX");
+      keys.init(stores, password);
+      TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
+      trust.init(stores);
+      SSLContext context = SSLContext.getInstance("TLS");
+      context.init(keys.getKeyManagers(), trust.getTrustManagers(), null);
+      return context;
     } catch (GeneralSecurityException e) {
       throw new IOException("keytool made nothing that can be used", e);
     }
@@ -175,7 +242,7 @@ final class Training implements AutoCloseable {
         "-storepass",
         PASSWORD));
     command.addAll(List.of(more));
-    int status = StartupCache.run(command);
+    int status = StartupCache.run(command, StartupCache.NOTHING);
     if (status != 0) {
       throw new IOException("keytool ended with status " + status);
     }

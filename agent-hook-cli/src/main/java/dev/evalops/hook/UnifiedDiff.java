@@ -55,6 +55,6 @@ final class UnifiedDiff {
 
   /** With their line breaks. */
   private static List<String> lines(String text) {
-    return text.isEmpty() ? List.of() : List.of(text.split("(?<=\n)"));
+    return text.isEmpty() ? List.of() : List.of(text.split("(?<=\n)", 0));
   }
 }

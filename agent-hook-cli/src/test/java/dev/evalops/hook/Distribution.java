@@ -1,14 +1,18 @@
 package dev.evalops.hook;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.function.UnaryOperator;
+import java.util.stream.Stream;
 
 /** An installed hook for one test: a copy of the launcher under a certain shell, and a jar. */
 record Distribution(Path home) {
@@ -30,8 +34,10 @@ record Distribution(Path home) {
       for (String folder : List.of("/usr/bin", "/bin", "/usr/local/bin")) {
         Path shell = Path.of(folder, name);
         if (Files.isExecutable(shell)) {
-          Path link = Files.createDirectories(work.resolve(name)).resolve("sh");
-          return Files.exists(link) ? link : Files.createSymbolicLink(link, shell);
+          Path copy = Files.createDirectories(work.resolve(name)).resolve("sh");
+          return Files.exists(copy)
+              ? copy
+              : Files.copy(shell, copy, StandardCopyOption.COPY_ATTRIBUTES);
         }
       }
       throw new AssertionError("install " + name);
@@ -58,6 +64,33 @@ record Distribution(Path home) {
         distribution.jar(), FileTime.from(Instant.parse("2026-01-01T00:00:00Z")));
     mode("rw-r--r--", distribution.jar());
     return distribution;
+  }
+
+  /** A copy of what the build has made. */
+  static Distribution copy(Path built, Path home) throws IOException {
+    try (Stream<Path> files = Files.walk(built)) {
+      for (Path file : files.toList()) {
+        Files.copy(
+            file,
+            home.resolve(built.relativize(file).toString()),
+            StandardCopyOption.COPY_ATTRIBUTES);
+      }
+    }
+    return new Distribution(home);
+  }
+
+  /** The version of a Java, 0 if it does not say. */
+  static int major(Path javaHome) {
+    try {
+      Properties release = new Properties();
+      try (InputStream in = Files.newInputStream(javaHome.resolve("release"))) {
+        release.load(in);
+      }
+      return Integer.parseInt(
+          release.getProperty("JAVA_VERSION").replaceAll("\\D*([0-9]+).*", "$1"));
+    } catch (IOException e) {
+      return 0;
+    }
   }
 
   static void mode(String mode, Path... files) throws IOException {
@@ -114,10 +147,14 @@ record Distribution(Path home) {
     return java;
   }
 
-  Path cache(String name) throws IOException {
+  Path cacheFolder() throws IOException {
     Path folder = Files.createDirectories(lib().resolve("cache"));
     mode("rwxr-xr-x", folder);
-    Path cache = Files.writeString(folder.resolve(name), "cache");
+    return folder;
+  }
+
+  Path cache(String name) throws IOException {
+    Path cache = Files.writeString(cacheFolder().resolve(name), "cache");
     mode("rw-r--r--", cache);
     return cache;
   }
