@@ -14,7 +14,7 @@ import java.net.Proxy;
 import java.net.Socket;
 import java.net.SocketTimeoutException;
 import java.net.UnknownHostException;
-import java.security.cert.CertPathValidatorException;
+import java.security.cert.CertPathBuilderException;
 import java.security.cert.CertificateException;
 import java.security.cert.CertificateExpiredException;
 import java.util.Locale;
@@ -33,6 +33,9 @@ final class HttpExchange extends Thread {
   private static final int MAX_HEAD = 64 * 1024;
   private static final int MAX_BODY = 1024 * 1024;
   private static final int MAX_INTERIM_ANSWERS = 5;
+
+  /** Begins what runtime-mtls says of a certificate for another name. */
+  private static final String MISMATCH = "the server's certificate is not for";
 
   /** The exchange has failed; the message completes "the call failed: …" and names no host. */
   static final class FailedException extends Exception {
@@ -367,14 +370,6 @@ final class HttpExchange extends Thread {
     if (failure instanceof OutOfMemoryError) {
       return "out of memory";
     }
-    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
-      if (cause instanceof CertificateExpiredException) {
-        return "the server's certificate has expired";
-      }
-      if (cause instanceof CertPathValidatorException) {
-        return "the server's certificate is not valid";
-      }
-    }
     if (failure instanceof SSLException) {
       return tlsReason(failure);
     }
@@ -397,17 +392,21 @@ final class HttpExchange extends Thread {
   }
 
   private static String tlsReason(Throwable failure) {
-    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
-      String message = String.valueOf(cause.getMessage());
-      if (cause instanceof CertificateException
-          && message.startsWith("the server's certificate is not for")) {
-        return "the server's certificate is for another name";
-      }
-      if (cause.getClass().getSimpleName().equals("SunCertPathBuilderException")) {
-        return "the server's certificate is not of a trusted authority";
-      }
+    Throwable root = failure;
+    while (root.getCause() != null) {
+      root = root.getCause();
     }
-    return "no TLS connection (" + failure.getClass().getSimpleName() + ")";
+    if (root instanceof CertificateExpiredException) {
+      return "the server's certificate has expired";
+    }
+    if (root instanceof CertPathBuilderException) {
+      return "the server's certificate is not of a trusted authority";
+    }
+    if (root instanceof CertificateException) {
+      boolean name = String.valueOf(root.getMessage()).startsWith(MISMATCH);
+      return "the server's certificate is " + (name ? "for another name" : "not valid");
+    }
+    return "no TLS connection (" + root.getClass().getSimpleName() + ")";
   }
 
   /** The bytes of a head or of a token. */
