@@ -1,6 +1,7 @@
 package dev.evalops.hook;
 
 import java.io.IOException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -22,7 +23,10 @@ import java.util.stream.Stream;
 record StartupCache(Path file, Path java, List<String> options) {
   static final Path NOTHING = Path.of("/dev/null");
 
-  private static final long SECONDS = 20;
+  private static final String WORK = ".making-";
+
+  /** For each program; the launcher waits less when a tool call does. */
+  private static final long SECONDS = 120;
 
   /**
    * That of the Java that runs.
@@ -56,7 +60,12 @@ record StartupCache(Path file, Path java, List<String> options) {
     if (folder == null) {
       throw new IOException(file + " has no folder");
     }
-    Path work = Files.createTempDirectory(folder, ".making-");
+    try (DirectoryStream<Path> left = Files.newDirectoryStream(folder, WORK + "*")) {
+      for (Path killed : left) {
+        delete(killed);
+      }
+    }
+    Path work = Files.createTempDirectory(folder, WORK);
     try {
       Path made = work.resolve(String.valueOf(file.getFileName()));
       try (Training service = Training.start(work)) {
