@@ -387,7 +387,8 @@ class LauncherTest {
     await()
         .atMost(30, SECONDS)
         .until(() -> ProcessHandle.allProcesses()
-            .noneMatch(process -> process.info().commandLine().orElse("").contains(hook.home().toString())));
+            .noneMatch(process ->
+                process.info().commandLine().orElse("").contains(hook.home().toString())));
   }
 
   @Test
