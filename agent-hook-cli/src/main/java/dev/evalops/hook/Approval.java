@@ -49,8 +49,9 @@ final class Approval {
     message.append('}');
 
     long end = System.nanoTime() + settings.approvalTimeout().toNanos();
-    long pause = settings.pollInterval().toNanos();
-    long maxPause = pause > Long.MAX_VALUE / MAX_GROWTH ? pause : pause * MAX_GROWTH;
+    long pause =
+        Math.min(settings.pollInterval().toNanos(), settings.approvalTimeout().toNanos());
+    long maxPause = pause * MAX_GROWTH;
     String failure = "";
     while (true) {
       long left = end - System.nanoTime();
