@@ -57,7 +57,7 @@ final class ModuleTable {
     "slf4j-api"
   };
 
-  /** All rows, also those of modules that are planned and not there yet. */
+  /** All rows. */
   static final List<Row> ROWS = List.of(
       // Nothing but the annotations.
       row("runtime-startup").brings(),
@@ -183,8 +183,6 @@ final class ModuleTable {
           .adapter("opentelemetry", "io.opentelemetry.")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
-      // Planned: from here on the rows say what the design allows, and nothing yet of what is
-      // brought.
       row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
 
   private ModuleTable() {}
