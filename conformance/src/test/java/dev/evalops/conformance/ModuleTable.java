@@ -141,8 +141,7 @@ final class ModuleTable {
           .brings("HdrHistogram")
           .brings(JACKSON_JARS),
       row("runtime-auth")
-          .needs(
-              "runtime-http", "runtime-errors", "com.fasterxml.jackson.core:jackson-annotations")
+          .needs("runtime-http", "runtime-errors", "com.fasterxml.jackson.core:jackson-annotations")
           .optional("runtime-identity")
           .adapter("identity", "dev.evalops.runtime.identity.")
           .brings("runtime-http", "runtime-errors", "slf4j-api")

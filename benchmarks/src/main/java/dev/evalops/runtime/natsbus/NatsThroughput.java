@@ -28,6 +28,7 @@ import java.util.concurrent.TimeUnit;
  * Messages per second: a bus beside the bare client, with the same bytes on the same server, in turn. The client gets messages that
  * are encoded already; the bus encodes each.
  */
+@SuppressWarnings("try") // what is opened is held for its close
 public final class NatsThroughput {
   private static final int ROUNDS = 5;
   private static final int WINDOW = 1024;

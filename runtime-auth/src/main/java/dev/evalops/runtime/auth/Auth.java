@@ -211,12 +211,21 @@ public final class Auth {
     boolean tells = tells(failure, token);
     Throwable cause = tells ? withheld(failure) : failure;
     int status = failure instanceof ServiceException known ? known.code().httpStatus() : 0;
-    ErrorCode code = status == 403 || forbidden.test(failure)
+    ErrorCode code = status == 403 || isForbidden(failure)
         ? FORBIDDEN
         : status == 401 ? INVALID : ErrorCode.UNAVAILABLE;
     boolean forClient = !tells && (status == 401 || status == 403);
     String message = forClient ? ErrorResponse.of(failure).message() : code.defaultMessage();
     return new ServiceException(code, op, message, cause);
+  }
+
+  private boolean isForbidden(Exception failure) {
+    try {
+      return forbidden.test(failure);
+    } catch (RuntimeException e) {
+      failure.addSuppressed(e);
+      return false;
+    }
   }
 
   private static boolean tells(Exception failure, String token) {
@@ -389,7 +398,7 @@ public final class Auth {
      * Says which failures of the verifier or validator mean that the caller is known and may not come in: 403, beside those
      * that mean it anyway. Default: no others.
      *
-     * @param rule is given what was thrown
+     * @param rule is given what was thrown; where it fails itself, the answer is no
      * @return this
      */
     public Builder forbiddenWhen(Predicate<? super Throwable> rule) {

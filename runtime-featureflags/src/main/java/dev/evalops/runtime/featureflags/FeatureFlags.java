@@ -40,7 +40,8 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>It is read every 5 seconds on a thread of its own, and compared by content. A file that is missing, larger than 4 MiB or cannot
- * be read leaves the last good flags in force, with one warning. A look-up never waits, locks or allocates.
+ * be read leaves the last good flags in force, with one warning. {@link #enabled} and {@link #enabledFor} never wait
+ * or lock, nor allocate for a key without white space at its ends.
  *
  * <p>Thread-safe. {@link #close()} only stops the reading.
  */
@@ -244,7 +245,7 @@ public final class FeatureFlags implements AutoCloseable {
   private static void tell(Consumer<? super Reload> listener, Reload reload) {
     try {
       listener.accept(reload);
-    } catch (RuntimeException e) {
+    } catch (Throwable e) { // a kill switch must reach the next look-up all the same
       LOG.atWarn().setCause(e).log("a listener of feature flags failed");
     }
   }
@@ -259,7 +260,11 @@ public final class FeatureFlags implements AutoCloseable {
   private void reloadUntilClosed(Duration interval) {
     try {
       while (!closed.await(TimeUnit.NANOSECONDS.convert(interval), TimeUnit.NANOSECONDS)) {
-        reload();
+        try {
+          reload();
+        } catch (Throwable e) {
+          LOG.atWarn().setCause(e).addKeyValue("path", path).log("reload feature flags failed");
+        }
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt(); // nobody but close() has business with this thread
@@ -344,7 +349,8 @@ public final class FeatureFlags implements AutoCloseable {
     }
 
     /**
-     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}. Default: none.
+     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}; one file for a registry. Default:
+     * none.
      *
      * @param registry the registry; needs {@code micrometer-core}
      * @return this

@@ -6,6 +6,7 @@ import dev.evalops.runtime.identity.Calls.Answer;
 import dev.evalops.runtime.identity.IdentityException.Reason;
 import dev.evalops.runtime.identity.IdentityJson.IssuedToken;
 import java.lang.System.Logger.Level;
+import java.lang.ref.WeakReference;
 import java.net.URI;
 import java.time.Duration;
 import java.time.Instant;
@@ -175,13 +176,18 @@ final class ServiceTokens {
 
   private void renewAfter(Duration delay, Key key, Issued issued) {
     try {
-      var unused = timer.schedule(() -> renew(key, issued), nanos(delay), TimeUnit.NANOSECONDS);
+      // Weakly: a token that the cache has let go is not kept until its renewal.
+      WeakReference<Issued> held = new WeakReference<>(issued);
+      var unused = timer.schedule(() -> renew(key, held.get()), nanos(delay), TimeUnit.NANOSECONDS);
     } catch (RejectedExecutionException e) {
       cache.clear(); // closed
     }
   }
 
-  private void renew(Key key, Issued issued) {
+  private void renew(Key key, @Nullable Issued issued) {
+    if (issued == null) {
+      return;
+    }
     Instant now = clock.instant();
     if (now.isBefore(issued.renewAt())) {
       renewAfter(Duration.between(now, issued.renewAt()), key, issued);

@@ -4,7 +4,6 @@ import com.zaxxer.hikari.HikariDataSource;
 import com.zaxxer.hikari.HikariPoolMXBean;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
-import java.util.List;
 import java.util.Map;
 import java.util.WeakHashMap;
 import java.util.concurrent.ConcurrentHashMap;
@@ -17,7 +16,7 @@ final class PoolGauges {
   private static final Map<MeterRegistry, Map<String, PoolGauges>> ALL = new WeakHashMap<>();
   private static final ReentrantLock LOCK = new ReentrantLock();
 
-  private final List<HikariDataSource> pools = new CopyOnWriteArrayList<>();
+  private final CopyOnWriteArrayList<HikariDataSource> pools = new CopyOnWriteArrayList<>();
 
   private PoolGauges() {}
 
@@ -33,9 +32,7 @@ final class PoolGauges {
 
   void add(HikariDataSource pool) {
     pools.removeIf(HikariDataSource::isClosed);
-    if (!pools.contains(pool)) {
-      pools.add(pool);
-    }
+    pools.addIfAbsent(pool);
   }
 
   private PoolGauges register(MeterRegistry registry, String prefix) {

@@ -39,7 +39,7 @@ import org.slf4j.Logger;
  * </ul>
  *
  * <p>The number of series is bounded: a method or status that is none is {@code other}, the route is a template and never a path, and
- * after 1000 routes the next ones are {@code other}, too. Doing a thing twice is harmless.
+ * after 1000 routes the next ones are {@code other}, too. {@link #of} and {@link #bind} may be called twice.
  *
  * <p>Thread-safe.
  */

@@ -4,6 +4,8 @@ import static java.util.Objects.requireNonNull;
 
 import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.http.RequestContext;
+import java.math.BigDecimal;
+import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
@@ -121,7 +123,9 @@ public final class WideEvent {
   }
 
   private static Object copy(Object value) {
-    if (value instanceof Number || value instanceof Boolean || value instanceof String) {
+    if (value instanceof Boolean
+        || value instanceof String
+        || value instanceof Number number && isFixed(number)) {
       return value;
     }
     if (value instanceof Map<?, ?> map) {
@@ -137,11 +141,23 @@ public final class WideEvent {
     return String.valueOf(value);
   }
 
+  /** Not a counter that goes on counting. */
+  private static boolean isFixed(Number number) {
+    return number instanceof Integer
+        || number instanceof Long
+        || number instanceof Double
+        || number instanceof Float
+        || number instanceof Short
+        || number instanceof Byte
+        || number instanceof BigInteger
+        || number instanceof BigDecimal;
+  }
+
   private Map<String, Object> snapshot() {
     lock.lock();
     try {
       Map<String, Object> event = new LinkedHashMap<>(fields);
-      event.put("attributes", Map.copyOf(attributes));
+      event.put("attributes", Collections.unmodifiableMap(new LinkedHashMap<>(attributes)));
       return Collections.unmodifiableMap(event);
     } finally {
       lock.unlock();

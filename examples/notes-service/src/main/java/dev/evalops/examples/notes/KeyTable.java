@@ -9,6 +9,7 @@ import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
+import java.util.Arrays;
 import java.util.Optional;
 import java.util.Set;
 import javax.sql.DataSource;
@@ -29,8 +30,7 @@ final class KeyTable implements ApiKeyValidator {
       select.setBytes(1, hash(key));
       try (ResultSet rows = select.executeQuery()) {
         return rows.next()
-            ? Optional.of(new ApiKey(rows.getString(1), rows.getString(2), Set.of((String[])
-                rows.getArray(3).getArray())))
+            ? Optional.of(new ApiKey(rows.getString(1), rows.getString(2), Set.copyOf(Arrays.asList((String[]) rows.getArray(3).getArray()))))
             : Optional.empty();
       }
     }

@@ -126,7 +126,7 @@ final class Notes implements HttpService.Handler {
       }
       cache.overwrite(organization, note);
       try {
-        events.publish("notes.changes.note." + operation, JSON.writeValueAsBytes(note));
+        events.publish("notes.note." + operation, JSON.writeValueAsBytes(note));
       } catch (IllegalArgumentException | IllegalStateException e) {
         log.atWarn().setCause(e).log("change not told on NATS");
       }

@@ -29,7 +29,7 @@ final class NotesSchema {
         key_hash bytea PRIMARY KEY,
         id text NOT NULL,
         organization_id text NOT NULL,
-        scopes text[] NOT NULL
+        scopes text[] NOT NULL CHECK (array_position(scopes, NULL) IS NULL)
       );
       """;
 

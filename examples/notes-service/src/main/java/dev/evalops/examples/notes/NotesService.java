@@ -46,7 +46,10 @@ public final class NotesService {
   public static void main(String[] args) throws InterruptedException {
     try {
       run(Settings.from(System.getenv()));
-    } catch (StartupException | IllegalArgumentException | UncheckedIOException e) {
+    } catch (StartupException
+        | IllegalArgumentException
+        | IllegalStateException
+        | UncheckedIOException e) {
       log.error("notes cannot start: {}", e.getMessage());
       System.exit(1);
     }

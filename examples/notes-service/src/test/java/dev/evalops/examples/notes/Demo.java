@@ -161,7 +161,7 @@ final class Demo {
     call("it is alive", 200, new Call("GET", "/healthz"));
     call("it is ready", 200, new Call("GET", "/readyz"));
     try (io.nats.client.Connection connection = Nats.connect(nats.url())) {
-      Subscription changes = connection.subscribe("notes.changes.>");
+      Subscription changes = connection.subscribe("notes.note.>");
       connection.flush(SOON);
       HttpResponse<String> created = call(
           "create a note", 201, new Call("POST", "/v1/notes").by(ANN).body(MILK).freshKey());
@@ -178,8 +178,7 @@ final class Demo {
           update.ifMatch(header(created, "ETag")).freshKey());
       call("update without If-Match", 428, update.ifMatch("").freshKey());
       call("list", 200, new Call("GET", "/v1/notes?limit=10").by(ANN));
-      for (String subject :
-          new String[] {"notes.changes.note.create", "notes.changes.note.update"}) {
+      for (String subject : new String[] {"notes.note.create", "notes.note.update"}) {
         io.nats.client.Message message = changes.nextMessage(SOON);
         check(
             "hear of it on NATS", message != null && message.getSubject().equals(subject), subject);

@@ -68,7 +68,7 @@ public final class IdentityTokens {
         found.service(),
         found.userSubject(),
         Set.copyOf(found.scopes()),
-        isHuman(actor.type()));
+        isHuman(actor.type()) && found.runId().isBlank() && found.capabilities().isEmpty());
   }
 
   private static String type(Introspection found) {

@@ -28,11 +28,12 @@ import org.jspecify.annotations.Nullable;
  * an error, for which OpenFeature gives the caller's default. Changes of the file are told as {@code PROVIDER_CONFIGURATION_CHANGED},
  * one that cannot be used as {@code PROVIDER_STALE}.
  *
- * <p>Thread-safe. The flags stay open when the provider is shut down.
+ * <p>An instance is for one registration. Thread-safe. The flags stay open when the provider is shut down.
  */
 public final class FeatureFlagsProvider extends EventProvider {
   private final FeatureFlags flags;
   private volatile boolean stale;
+  private volatile boolean stopped;
 
   /**
    * A provider of these flags.
@@ -48,7 +49,16 @@ public final class FeatureFlagsProvider extends EventProvider {
     flags.onReload(this::tell);
   }
 
+  @Override
+  public void shutdown() {
+    stopped = true;
+    super.shutdown();
+  }
+
   private void tell(Reload reload) {
+    if (stopped) {
+      return;
+    }
     if (reload.problem().isPresent()) {
       stale = true;
       var unused = emitProviderStale(
