@@ -30,7 +30,9 @@ final class KeyTable implements ApiKeyValidator {
       select.setBytes(1, hash(key));
       try (ResultSet rows = select.executeQuery()) {
         return rows.next()
-            ? Optional.of(new ApiKey(rows.getString(1), rows.getString(2), Set.copyOf(Arrays.asList((String[]) rows.getArray(3).getArray()))))
+            ? Optional.of(
+                new ApiKey(rows.getString(1), rows.getString(2), Set.copyOf(Arrays.asList((String[])
+                    rows.getArray(3).getArray()))))
             : Optional.empty();
       }
     }
