@@ -63,6 +63,9 @@ public final class AgentHook {
     try {
       settings = Settings.load(environment, file);
       process.use(settings);
+      if (settings.usesTls()) {
+        new TlsWarmUp().start();
+      }
     } catch (Denial e) {
       problem = e; // told when the host has got rid of its input
     }

@@ -49,8 +49,9 @@ final class Approval {
     message.append('}');
 
     long end = System.nanoTime() + settings.approvalTimeout().toNanos();
-    long pause = settings.pollInterval().toNanos();
-    long maxPause = pause > Long.MAX_VALUE / MAX_GROWTH ? pause : pause * MAX_GROWTH;
+    long pause =
+        Math.min(settings.pollInterval().toNanos(), settings.approvalTimeout().toNanos());
+    long maxPause = pause * MAX_GROWTH;
     String failure = "";
     while (true) {
       long left = end - System.nanoTime();
@@ -65,8 +66,12 @@ final class Approval {
           return verdict(answer, id);
         }
         failure = "";
-      } catch (FailedException e) { // a later look may succeed
-        failure = "; approval lookup failed: " + e.getMessage();
+      } catch (
+          FailedException
+              e) { // a later look may succeed; the last one may only have been cut short
+        if (end - System.nanoTime() > 0) {
+          failure = "; approval lookup failed: " + e.getMessage();
+        }
       }
       pause(Math.min(pause, Math.max(0, end - System.nanoTime())));
       pause = Math.min(maxPause, pause + pause / 2);

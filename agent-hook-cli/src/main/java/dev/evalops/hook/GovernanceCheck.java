@@ -42,9 +42,7 @@ final class GovernanceCheck {
   /** The TLS of our connections; null when nothing of it is configured and no service needs it. */
   static @Nullable Mtls mtls(Settings settings) throws Denial {
     Settings.Tls files = settings.tls();
-    ServiceUrl approvals = settings.approvals();
-    boolean needed = settings.governance().tls() || (approvals != null && approvals.tls());
-    if (!needed && !files.isSet()) {
+    if (!settings.usesTls() && !files.isSet()) {
       return null;
     }
     Mtls mtls;

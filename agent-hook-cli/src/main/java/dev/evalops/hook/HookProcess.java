@@ -45,8 +45,12 @@ final class HookProcess {
     Thread watchdog = new Thread("deadline") {
       @Override
       public void run() {
-        long seconds = deadline.await();
-        denyFromAside(Denial.FAIL_CLOSED + "no decision within " + seconds + " s");
+        try {
+          long seconds = deadline.await();
+          denyFromAside(Denial.FAIL_CLOSED + "no decision within " + seconds + " s");
+        } catch (Throwable e) { // nobody else would end a call that hangs
+          denyWithoutMemory();
+        }
       }
     };
     watchdog.setDaemon(true);
@@ -114,8 +118,9 @@ final class HookProcess {
         });
       } catch (OutOfMemoryError e) {
         write(stderr, NO_MEMORY_TEXT);
+      } finally {
+        Runtime.getRuntime().halt(DENY);
       }
-      Runtime.getRuntime().halt(DENY);
     }
     awaitOtherEnd();
   }

@@ -100,6 +100,11 @@ record Settings(
     return settings;
   }
 
+  /** Whether a service needs TLS. */
+  boolean usesTls() {
+    return governance.tls() || (approvals != null && approvals.tls());
+  }
+
   /** The values in force, trimmed; blank ones are left out. */
   private static Map<String, String> effective(
       Map<String, String> environment, Map<String, String> managed, List<String> problems) {

@@ -170,9 +170,20 @@ class ApprovalTest {
   @Test
   void waitsNoLongerThanTheApprovalTimeout() {
     service.on(Approval.GET, "{\"state\":\"pending\",\"decisions\":[" + decision("1", "09") + "]}");
-    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "300ms").reason())
+    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
         .isEqualTo("denied: approval timed out");
-    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 16);
+    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 100);
+  }
+
+  @Test
+  void looksOnce_whenThePauseIsLongerThanTheTimeout() {
+    service.on(Approval.GET, PENDING);
+    assertThat(call()
+            .with("EVALOPS_APPROVAL_TIMEOUT", "2s")
+            .with("EVALOPS_APPROVAL_POLL_INTERVAL", "2562047h")
+            .reason())
+        .isEqualTo("denied: approval timed out");
+    assertThat(service.requests(Approval.GET)).hasSize(1);
   }
 
   @Test
@@ -194,7 +205,7 @@ class ApprovalTest {
   @Test
   void saysWhyTheLastLookFailed_whenTheTimeIsUp() {
     service.on(Approval.GET, new Answer(500, "text/plain", "x"));
-    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "300ms").reason())
+    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
         .isEqualTo("denied: approval timed out; approval lookup failed: HTTP status 500");
   }
 

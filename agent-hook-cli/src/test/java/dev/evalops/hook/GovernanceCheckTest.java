@@ -305,7 +305,7 @@ class GovernanceCheckTest {
 
   @Test
   void deniesHeadsThatNeverEnd() throws IOException {
-    try (RawServer server = new RawServer(RawServer.endless(OK, "X: y\r\n", 0))) {
+    try (RawServer server = new RawServer(RawServer.endless(OK, "X: y\r\n".repeat(1000), 0))) {
       assertThat(new Call(server.url()).reason()).endsWith("the answer's head is too long");
     }
   }

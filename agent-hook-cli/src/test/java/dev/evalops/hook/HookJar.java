@@ -29,7 +29,7 @@ final class HookJar {
 
   /** Writes to the process, whose end may come before. */
   interface Input {
-    void write(OutputStream out) throws IOException;
+    void write(OutputStream out) throws IOException, InterruptedException;
   }
 
   private Input input = out -> out.write(Call.EVENT.getBytes(UTF_8));
@@ -107,7 +107,7 @@ final class HookJar {
       Thread writer = new Thread(() -> {
         try (OutputStream out = process.getOutputStream()) {
           input.write(out);
-        } catch (IOException e) {
+        } catch (IOException | InterruptedException e) {
           // It has ended before.
         }
       });
