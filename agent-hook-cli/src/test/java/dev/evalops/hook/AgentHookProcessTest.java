@@ -245,7 +245,10 @@ class AgentHookProcessTest {
   @ParameterizedTest
   @ValueSource(strings = {"TERM", "INT", "HUP"})
   void deniesWhenASignalEndsIt(String signal) throws Exception {
-    Running hook = waiting().start();
+    // A build in the background ignores some of them, and hands that down.
+    Running hook = waiting()
+        .shell("exec perl -e '$SIG{INT} = $SIG{HUP} = DEFAULT; exec @ARGV' \"$@\"")
+        .start();
     await()
         .atMost(Duration.ofSeconds(30))
         .until(() -> !service.requests(Approval.GET).isEmpty());
