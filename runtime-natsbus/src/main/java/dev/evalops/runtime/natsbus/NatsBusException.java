@@ -9,6 +9,7 @@ import org.jspecify.annotations.Nullable;
 public final class NatsBusException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 
+  /** Whether trying again is no use. */
   private final boolean refused;
 
   NatsBusException(String message, @Nullable Throwable cause) {
