@@ -123,9 +123,7 @@ public final class WideEvent {
   }
 
   private static Object copy(Object value) {
-    if (value instanceof Boolean
-        || value instanceof String
-        || value instanceof Number number && isFixed(number)) {
+    if (value instanceof Boolean || value instanceof String || isFixed(value)) {
       return value;
     }
     if (value instanceof Map<?, ?> map) {
@@ -142,7 +140,7 @@ public final class WideEvent {
   }
 
   /** Not a counter that goes on counting. */
-  private static boolean isFixed(Number number) {
+  private static boolean isFixed(Object number) {
     return number instanceof Integer
         || number instanceof Long
         || number instanceof Double
