@@ -1,0 +1,85 @@
+package dev.evalops.runtime.natsbus;
+
+import io.nats.client.Connection;
+import io.nats.client.ConnectionListener;
+import io.nats.client.Consumer;
+import io.nats.client.ErrorListener;
+import io.nats.client.Message;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.BooleanSupplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Says what happens to the connection, once each, and never with the user-info of a URL. */
+final class ConnectionLog implements ErrorListener {
+  private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
+
+  @Override
+  public void errorOccurred(Connection connection, String error) {
+    LOG.atWarn().addKeyValue("error", Secrets.hide(error)).log("nats: the server reports an error");
+  }
+
+  /** Each attempt to reconnect ends here, too. */
+  @Override
+  public void exceptionOccurred(Connection connection, Exception failure) {
+    LOG.atDebug()
+        .addKeyValue("error", Secrets.hide(String.valueOf(failure.getMessage())))
+        .log("nats: the client reports a failure");
+  }
+
+  @Override
+  public void slowConsumerDetected(Connection connection, Consumer consumer) {
+    LOG.atWarn()
+        .addKeyValue("dropped", consumer.getDroppedCount())
+        .log("nats: messages come faster than they are taken");
+  }
+
+  @Override
+  public void messageDiscarded(Connection connection, Message message) {
+    LOG.atWarn()
+        .addKeyValue("subject", message.getSubject())
+        .log("nats: the client has discarded a message");
+  }
+
+  /** Tells when the connection is lost, comes back, or is closed. */
+  static final class Changes implements ConnectionListener {
+    private final Runnable reconnected;
+    private final BooleanSupplier closing;
+    private final AtomicBoolean lost = new AtomicBoolean();
+
+    Changes(Runnable reconnected, BooleanSupplier closing) {
+      this.reconnected = reconnected;
+      this.closing = closing;
+    }
+
+    @Override
+    @SuppressWarnings("deprecation") // there is no other that must be there
+    public void connectionEvent(Connection connection, Events event) {
+      switch (event) {
+        case DISCONNECTED -> { // after each failed attempt, too
+          if (!closing.getAsBoolean() && lost.compareAndSet(false, true)) {
+            LOG.atWarn().log("nats: connection lost");
+          }
+        }
+        case RECONNECTED -> {
+          lost.set(false);
+          LOG.atInfo()
+              .addKeyValue("server", Secrets.hide(String.valueOf(connection.getConnectedUrl())))
+              .log("nats: connected again");
+          reconnected.run();
+        }
+        case LAME_DUCK -> LOG.atInfo().log("nats: the server is about to stop");
+        case CLOSED -> {
+          if (!closing.getAsBoolean()) {
+            LOG.atError()
+                .addKeyValue("error", Secrets.hide(connection.getLastError()))
+                .log("nats: connection closed for good, nothing will bring it back");
+          }
+        }
+        default -> {
+          // The others are part of these.
+        }
+      }
+    }
+  }
+}

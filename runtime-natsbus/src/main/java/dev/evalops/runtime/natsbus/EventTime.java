@@ -1,0 +1,46 @@
+package dev.evalops.runtime.natsbus;
+
+import java.time.DateTimeException;
+import java.time.Instant;
+import java.time.OffsetDateTime;
+import java.time.format.DateTimeFormatter;
+import java.time.temporal.ChronoUnit;
+import java.util.Locale;
+import java.util.regex.Pattern;
+
+/** Times as RFC 3339 writes them. */
+final class EventTime {
+  static final Instant MIN = Instant.parse("0001-01-01T00:00:00Z");
+  static final Instant MAX = Instant.parse("9999-12-31T23:59:59.999999999Z");
+
+  private static final Pattern RFC_3339 = Pattern.compile(
+      "\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})");
+
+  private EventTime() {}
+
+  static boolean canBeWritten(Instant time) {
+    return !time.isBefore(MIN) && !time.isAfter(MAX);
+  }
+
+  /** In UTC, without what is below a second. */
+  static String seconds(Instant time) {
+    return DateTimeFormatter.ISO_INSTANT.format(time.truncatedTo(ChronoUnit.SECONDS));
+  }
+
+  /**
+   * Reads a time with any offset and up to nine digits below a second.
+   *
+   * @throws IllegalArgumentException if it is none; the message begins with {@code time}
+   */
+  static Instant parse(String text) {
+    String upper = text.toUpperCase(Locale.ROOT);
+    if (!RFC_3339.matcher(upper).matches()) {
+      throw new IllegalArgumentException("time: it is no RFC 3339 time");
+    }
+    try {
+      return OffsetDateTime.parse(upper).toInstant();
+    } catch (DateTimeException invalid) {
+      throw new IllegalArgumentException("time: it is no RFC 3339 time", invalid);
+    }
+  }
+}

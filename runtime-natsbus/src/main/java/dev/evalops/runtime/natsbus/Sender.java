@@ -1,0 +1,297 @@
+package dev.evalops.runtime.natsbus;
+
+import io.nats.client.Connection;
+import io.nats.client.Connection.Status;
+import io.nats.client.JetStreamApiException;
+import io.nats.client.JetStreamStatusException;
+import io.nats.client.Message;
+import io.nats.client.api.PublishAck;
+import io.nats.client.impl.Headers;
+import io.nats.client.impl.NatsMessage;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Sends messages to a stream and waits for its acknowledgements: as many at a time as the window lets, of one lane one at a time, each
+ * within a bound. Until then a message is sent again, under the same message id, when the connection comes back or no stream answers.
+ * While there is no connection nothing is handed to the client, which would send it whenever, long after its failure was reported.
+ * Thread-safe.
+ */
+final class Sender {
+  /** The server's "JetStream system temporarily unavailable". */
+  private static final int UNAVAILABLE = 10_008;
+
+  private static final int NO_RESPONDERS = 503;
+  private static final long RECONNECT_POLL_MILLIS = 20;
+  private static final long RETRY_MILLIS = 100;
+
+  private final Connection connection;
+  private final ScheduledExecutorService timer;
+  private final Semaphore window;
+  private final ConcurrentHashMap<String, Deque<Send>> lanes = new ConcurrentHashMap<>();
+  private final Set<Send> underWay = ConcurrentHashMap.newKeySet();
+  private final int windowSize;
+
+  Sender(Connection connection, int window, ScheduledExecutorService timer) {
+    this.connection = connection;
+    this.windowSize = window;
+    this.window = new Semaphore(window);
+    this.timer = timer;
+  }
+
+  /**
+   * Sends a message. Waits for a place in the window.
+   *
+   * @param lane messages of one lane are sent in the order of the calls, and when one fails so do those that wait behind it; null for
+   *     no order
+   * @param bound of everything, the wait for a place included
+   * @return the acknowledgement, or a {@link NatsBusException}; completed by a thread of the client
+   * @throws IllegalArgumentException if the server never takes a message of this size
+   */
+  CompletableFuture<PublishAck> send(
+      String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
+    checkSize(headers, body);
+    Send send = new Send(
+        new NatsMessage(subject, null, headers, body), lane, System.nanoTime() + bound.toNanos());
+    if (!enter(send, bound)) {
+      return send.acknowledged;
+    }
+    underWay.add(send);
+    if (lane == null || isFirst(lane, send)) {
+      attempt(send);
+    }
+    return send.acknowledged;
+  }
+
+  void checkSize(Headers headers, byte[] body) {
+    long most = connection.getMaxPayload();
+    long size = (long) body.length + headers.serializedLength();
+    if (most > 0 && size > most) {
+      throw new IllegalArgumentException("payload: the message has " + size
+          + " bytes with its headers, and the server takes at most " + most);
+    }
+  }
+
+  private boolean enter(Send send, Duration bound) {
+    try {
+      if (window.tryAcquire() || window.tryAcquire(bound.toNanos(), TimeUnit.NANOSECONDS)) {
+        return true;
+      }
+      send.fail("no place in the window of " + windowSize + " messages", null, false);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      send.fail("interrupted", interrupted, false);
+    }
+    return false;
+  }
+
+  /** Puts it in its lane, where nobody is before it or it waits. */
+  private boolean isFirst(String lane, Send send) {
+    boolean[] first = new boolean[1];
+    lanes.compute(lane, (key, waiting) -> {
+      if (waiting == null) {
+        first[0] = true;
+        return new ArrayDeque<>(2);
+      }
+      waiting.add(send);
+      return waiting;
+    });
+    return first[0];
+  }
+
+  private void attempt(Send send) {
+    if (send.done.get()) {
+      return;
+    }
+    long left = send.deadline - System.nanoTime();
+    Status status = connection.getStatus();
+    if (status == Status.CLOSED) {
+      failed(send, "the connection is closed", null, false);
+    } else if (left <= 0) {
+      failed(send, "no acknowledgement in time: " + send.problem, null, false);
+    } else if (status != Status.CONNECTED) {
+      send.problem = "not connected";
+      later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
+    } else {
+      send.problem = "the server did not answer";
+      request(send, left);
+    }
+  }
+
+  private void request(Send send, long left) {
+    CompletableFuture<Message> answer;
+    int attempt = send.attempts.incrementAndGet();
+    try {
+      answer = connection.requestWithTimeout(send.message, Duration.ofNanos(left));
+    } catch (IllegalArgumentException refused) {
+      failed(send, String.valueOf(refused.getMessage()), refused, true);
+      return;
+    } catch (RuntimeException unavailable) { // the client's queue is full, or the connection gone
+      send.problem = String.valueOf(unavailable.getMessage());
+      later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
+      return;
+    }
+    var unused = answer.whenComplete((message, failure) -> {
+      if (failure == null) {
+        answered(send, message);
+      } else if (failure instanceof JetStreamStatusException nobody) {
+        noAcknowledgement(send, nobody.getStatus());
+      } else if (attempt == send.attempts.get()) {
+        // The client gives up at the deadline, or because it closes.
+        failed(
+            send,
+            connection.getStatus() == Status.CLOSED
+                ? "the connection is closed"
+                : "no acknowledgement in time: " + send.problem,
+            failure,
+            false);
+      }
+    });
+  }
+
+  private void noAcknowledgement(Send send, io.nats.client.support.Status status) {
+    send.problem = status.getCode() == NO_RESPONDERS
+        ? "no stream takes this subject, or JetStream is not ready"
+        : status.getMessageWithCode();
+    retry(send);
+  }
+
+  private void answered(Send send, Message message) {
+    try {
+      if (message.isStatusMessage()) {
+        noAcknowledgement(send, message.getStatus());
+        return;
+      }
+      PublishAck ack = new PublishAck(message);
+      if (send.done.compareAndSet(false, true)) {
+        leave(send);
+        send.acknowledged.complete(ack);
+        next(send);
+      }
+    } catch (JetStreamApiException refused) {
+      if (refused.getApiErrorCode() == UNAVAILABLE) {
+        send.problem = refused.getErrorDescription();
+        retry(send);
+      } else {
+        failed(send, String.valueOf(refused.getMessage()), refused, true);
+      }
+    } catch (IOException | RuntimeException unreadable) {
+      failed(
+          send, "the answer is no acknowledgement: " + unreadable.getMessage(), unreadable, false);
+    }
+  }
+
+  private void retry(Send send) {
+    long delay = RETRY_MILLIS / 2 + ThreadLocalRandom.current().nextLong(RETRY_MILLIS);
+    later(send, TimeUnit.MILLISECONDS.toNanos(delay));
+  }
+
+  private void later(Send send, long nanos) {
+    try {
+      var unused = timer.schedule(() -> attempt(send), nanos, TimeUnit.NANOSECONDS);
+    } catch (RejectedExecutionException closing) {
+      failed(send, "the bus is closed", closing, false);
+    }
+  }
+
+  /** What was sent before the connection was lost may never have arrived; the message id tells the server if it has. */
+  void reconnected() {
+    for (Send send : underWay) {
+      if (send.attempts.get() > 0) {
+        attempt(send);
+      }
+    }
+  }
+
+  private void leave(Send send) {
+    if (underWay.remove(send)) {
+      window.release();
+    }
+  }
+
+  private void next(Send done) {
+    if (done.lane == null) {
+      return;
+    }
+    Send[] next = new Send[1];
+    lanes.computeIfPresent(done.lane, (key, waiting) -> {
+      next[0] = waiting.poll();
+      return next[0] == null ? null : waiting;
+    });
+    if (next[0] != null) {
+      attempt(next[0]);
+    }
+  }
+
+  private void failed(Send send, String why, @Nullable Throwable cause, boolean refused) {
+    if (!send.done.compareAndSet(false, true)) {
+      return;
+    }
+    List<Send> behind = new ArrayList<>();
+    if (send.lane != null) {
+      lanes.computeIfPresent(send.lane, (key, waiting) -> {
+        behind.addAll(waiting);
+        return null;
+      });
+    }
+    leave(send);
+    send.fail(why, cause, refused);
+    for (Send each : behind) {
+      each.done.set(true);
+      leave(each);
+      each.fail("an earlier change of the same aggregate was not stored: " + why, cause, false);
+    }
+  }
+
+  /** Waits until nothing is under way. */
+  void await(Duration bound) throws InterruptedException {
+    if (window.tryAcquire(windowSize, bound.toNanos(), TimeUnit.NANOSECONDS)) {
+      window.release(windowSize);
+    }
+  }
+
+  /** Fails what is under way, once nothing more can come of it. */
+  void close() {
+    for (Send send : underWay) {
+      failed(send, "the bus is closed", null, false);
+    }
+  }
+
+  private static final class Send {
+    final NatsMessage message;
+    final @Nullable String lane;
+    final long deadline;
+    final CompletableFuture<PublishAck> acknowledged = new CompletableFuture<>();
+    final AtomicInteger attempts = new AtomicInteger();
+    final AtomicBoolean done = new AtomicBoolean();
+    volatile String problem = "an earlier change of the same aggregate took all of it";
+
+    Send(NatsMessage message, @Nullable String lane, long deadline) {
+      this.message = message;
+      this.lane = lane;
+      this.deadline = deadline;
+    }
+
+    void fail(String why, @Nullable Throwable cause, boolean refused) {
+      acknowledged.completeExceptionally(new NatsBusException(
+          "publish " + message.getSubject() + ": " + Secrets.hide(why),
+          Secrets.harmless(cause),
+          refused));
+    }
+  }
+}

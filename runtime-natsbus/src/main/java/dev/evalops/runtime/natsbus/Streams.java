@@ -1,0 +1,97 @@
+package dev.evalops.runtime.natsbus;
+
+import io.nats.client.JetStreamApiException;
+import io.nats.client.JetStreamManagement;
+import io.nats.client.api.RetentionPolicy;
+import io.nats.client.api.StorageType;
+import io.nats.client.api.StreamConfiguration;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Makes streams that are not there, and leaves those that are as they are. */
+final class Streams {
+  private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
+  private static final int NOT_FOUND = 10_059;
+  private static final int NAME_IN_USE = 10_058;
+
+  private Streams() {}
+
+  static StreamConfiguration.Builder standard(String name, String filter) {
+    return StreamConfiguration.builder()
+        .name(name)
+        .subjects(filter)
+        .retentionPolicy(RetentionPolicy.Limits)
+        .storageType(StorageType.File)
+        .replicas(1)
+        .maxAge(Duration.ofDays(7));
+  }
+
+  /** Makes the stream, or says in one warning how the one that is there differs. */
+  static void ensure(JetStreamManagement management, StreamConfiguration wanted)
+      throws IOException, JetStreamApiException {
+    try {
+      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
+      return;
+    } catch (JetStreamApiException failure) {
+      if (failure.getApiErrorCode() != NOT_FOUND) {
+        throw failure;
+      }
+    }
+    try {
+      management.addStream(wanted);
+      LOG.atInfo()
+          .addKeyValue("stream", wanted.getName())
+          .addKeyValue("subjects", wanted.getSubjects())
+          .log("stream created");
+    } catch (JetStreamApiException failure) {
+      if (failure.getApiErrorCode() != NAME_IN_USE) {
+        throw failure;
+      }
+      // Somebody else was quicker.
+      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
+    }
+  }
+
+  private static void compare(StreamConfiguration wanted, StreamConfiguration found) {
+    List<String> differences = differences(wanted, found);
+    if (!differences.isEmpty()) {
+      LOG.atWarn()
+          .addKeyValue("stream", wanted.getName())
+          .addKeyValue("differences", differences)
+          .log("the stream is not as this service would make it; it stays as it is");
+    }
+  }
+
+  /** How the stream that is there falls short of, or goes beyond, what would be made. */
+  static List<String> differences(StreamConfiguration wanted, StreamConfiguration found) {
+    List<String> differences = new ArrayList<>();
+    for (String subject : wanted.getSubjects()) {
+      if (found.getSubjects().stream().noneMatch(filter -> Subjects.covers(filter, subject))) {
+        differences.add(
+            "subjects " + found.getSubjects() + " do not take everything on " + subject);
+      }
+    }
+    differ(differences, "retention", wanted.getRetentionPolicy(), found.getRetentionPolicy());
+    differ(differences, "storage", wanted.getStorageType(), found.getStorageType());
+    differ(differences, "replicas", wanted.getReplicas(), found.getReplicas());
+    differ(differences, "max age", wanted.getMaxAge(), found.getMaxAge());
+    differ(differences, "max messages", wanted.getMaxMsgs(), found.getMaxMsgs());
+    differ(differences, "max bytes", wanted.getMaxBytes(), found.getMaxBytes());
+    differ(
+        differences,
+        "max messages per subject",
+        wanted.getMaxMsgsPerSubject(),
+        found.getMaxMsgsPerSubject());
+    return differences;
+  }
+
+  private static void differ(List<String> differences, String name, Object wanted, Object found) {
+    if (!wanted.equals(found)) {
+      differences.add(name + " is " + found + " instead of " + wanted);
+    }
+  }
+}

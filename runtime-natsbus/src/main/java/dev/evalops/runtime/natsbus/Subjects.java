@@ -1,0 +1,108 @@
+package dev.evalops.runtime.natsbus;
+
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/** The rules of NATS subjects and names. */
+final class Subjects {
+  private Subjects() {}
+
+  /** What a stream of this prefix takes. */
+  static String filter(String prefix) {
+    return prefix + ".>";
+  }
+
+  static String of(String prefix, String aggregateType, String operation) {
+    return prefix + "." + aggregateType + "." + operation;
+  }
+
+  /** The prefix, without a last {@code .changes}. */
+  static String source(String prefix) {
+    return prefix.endsWith(".changes")
+        ? prefix.substring(0, prefix.length() - ".changes".length())
+        : prefix;
+  }
+
+  /** The prefix as it is used: without blanks around it and without one last dot, as peers read the same setting. */
+  static String prefix(String setting) {
+    String stripped = setting.strip();
+    return stripped.endsWith(".") ? stripped.substring(0, stripped.length() - 1) : stripped;
+  }
+
+  /** The kind of thing that an event on this subject is about: its last token but one, or nothing. */
+  static String aggregateType(String subject) {
+    int operation = subject.lastIndexOf('.');
+    int type = operation < 1 ? -1 : subject.lastIndexOf('.', operation - 1);
+    return type < 0 ? "" : subject.substring(type + 1, operation);
+  }
+
+  static void checkToken(String name, String token, List<String> problems) {
+    String problem = tokenProblem(token, false);
+    if (problem != null) {
+      problems.add(name + " " + problem + ", and so no single token of a NATS subject");
+    }
+  }
+
+  /** Checks one or more tokens with dots between them. */
+  static void checkSubject(String name, String subject, boolean wildcards, List<String> problems) {
+    String[] tokens = subject.split("\\.", -1);
+    for (int i = 0; i < tokens.length; i++) {
+      String token = tokens[i];
+      if (wildcards && (token.equals("*") || (token.equals(">") && i == tokens.length - 1))) {
+        continue;
+      }
+      String problem = tokenProblem(token, false);
+      if (problem != null) {
+        problems.add(name + " has a token that " + problem);
+        return;
+      }
+    }
+  }
+
+  /** Checks the name of a stream or durable. */
+  static void checkName(String name, String value, List<String> problems) {
+    String problem = tokenProblem(value, true);
+    if (problem != null) {
+      problems.add(name + " " + problem + ", and so no name that NATS takes");
+    }
+  }
+
+  private static @Nullable String tokenProblem(String token, boolean name) {
+    if (token.isEmpty()) {
+      return "is empty";
+    }
+    for (int i = 0; i < token.length(); i++) {
+      char c = token.charAt(i);
+      if (c == '.' || c == '*' || c == '>') {
+        return "holds a " + c;
+      }
+      if (c <= ' ' || c == 127) {
+        return "holds a blank or control character";
+      }
+      if (c > 127) {
+        return "holds a character that is not ASCII";
+      }
+      if (name && (c == '/' || c == '\\')) {
+        return "holds a slash";
+      }
+    }
+    return null;
+  }
+
+  /** Whether everything on the second subject, which may have wildcards too, is also on the first. */
+  static boolean covers(String filter, String subject) {
+    String[] wide = filter.split("\\.", -1);
+    String[] narrow = subject.split("\\.", -1);
+    for (int i = 0; i < wide.length; i++) {
+      if (wide[i].equals(">")) {
+        return i < narrow.length;
+      }
+      if (i >= narrow.length
+          || narrow[i].equals(">")
+          || !(wide[i].equals("*") || wide[i].equals(narrow[i]))) {
+        return false;
+      }
+    }
+    return wide.length == narrow.length;
+  }
+}

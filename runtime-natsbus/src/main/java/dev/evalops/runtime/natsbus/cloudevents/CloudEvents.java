@@ -1,0 +1,96 @@
+package dev.evalops.runtime.natsbus.cloudevents;
+
+import dev.evalops.runtime.natsbus.Event;
+import io.cloudevents.CloudEvent;
+import io.cloudevents.CloudEventData;
+import io.cloudevents.core.builder.CloudEventBuilder;
+import io.nats.client.impl.Headers;
+import java.net.URI;
+import java.net.URLEncoder;
+import java.nio.charset.StandardCharsets;
+import java.time.ZoneOffset;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Turns events into those of the CloudEvents SDK, and back. {@code tenant_id}, which is no name that CloudEvents allows, is their
+ * extension {@code tenantid}; {@code traceparent}, {@code tracestate}, {@code baggage}, {@code sequence}, {@code partitionkey} and
+ * {@code aggregateversion} are extensions of the same name.
+ */
+public final class CloudEvents {
+  private static final List<String> EXTENSIONS =
+      List.of("tenantid", "traceparent", "tracestate", "baggage", "sequence", "aggregateversion");
+
+  private CloudEvents() {}
+
+  /**
+   * Makes an event of the SDK. Its data are those of {@link Event#data()}.
+   *
+   * @param event the event
+   * @return the same for the SDK
+   * @throws IllegalArgumentException if its source is no URI reference
+   */
+  public static CloudEvent of(Event event) {
+    CloudEventBuilder builder = CloudEventBuilder.v1()
+        .withId(event.id())
+        .withType(event.type())
+        .withSource(URI.create(event.source()));
+    event.time().ifPresent(time -> builder.withTime(time.atOffset(ZoneOffset.UTC)));
+    event.tenantId().ifPresent(value -> builder.withExtension("tenantid", value));
+    event.traceparent().ifPresent(value -> builder.withExtension("traceparent", value));
+    event.tracestate().ifPresent(value -> builder.withExtension("tracestate", value));
+    event.baggage().ifPresent(value -> builder.withExtension("baggage", value));
+    event.sequence().ifPresent(value -> builder.withExtension("sequence", Long.toString(value)));
+    event.partitionKey().ifPresent(value -> builder.withExtension("partitionkey", value));
+    event
+        .version()
+        .ifPresent(value -> builder.withExtension("aggregateversion", Long.toString(value)));
+    byte[] data = event.data();
+    if (!event.dataContentType().isEmpty()) {
+      builder.withDataContentType(event.dataContentType());
+    }
+    if (data.length > 0) {
+      builder.withData(data);
+    }
+    return builder.build();
+  }
+
+  /**
+   * Reads an event of the SDK. Its data must be the proto JSON of a {@code google.protobuf.Any} if their type is {@code
+   * application/json}, else the bytes of one, if they are to be read by {@link Event#payload}. Other extensions are left out.
+   *
+   * @param event an event of version 1.0
+   * @return the same for the bus
+   * @throws IllegalArgumentException if the bus cannot read it, or an attribute other than {@code partitionkey} is not ASCII
+   */
+  public static Event toEvent(CloudEvent event) {
+    Headers headers = new Headers();
+    headers.put("ce-specversion", event.getSpecVersion().toString());
+    headers.put("ce-id", event.getId());
+    headers.put("ce-type", event.getType());
+    headers.put("ce-source", event.getSource().toString());
+    if (event.getTime() != null) {
+      headers.put("ce-time", event.getTime().toInstant().toString());
+    }
+    if (event.getDataContentType() != null) {
+      headers.put("content-type", event.getDataContentType());
+    }
+    for (String name : EXTENSIONS) {
+      Object value = event.getExtension(name);
+      if (value != null) {
+        boolean trace = name.startsWith("trace") || name.equals("baggage");
+        headers.put(trace ? name : "ce-" + name, value.toString());
+      }
+    }
+    Object key = event.getExtension("partitionkey");
+    if (key != null) {
+      String escaped = URLEncoder.encode(key.toString(), StandardCharsets.UTF_8);
+      headers.put("ce-partitionkey", escaped.replace("+", "%20"));
+    }
+    return Event.read(headers, bytes(event.getData()));
+  }
+
+  private static byte[] bytes(@Nullable CloudEventData data) {
+    return data == null ? new byte[0] : data.toBytes();
+  }
+}

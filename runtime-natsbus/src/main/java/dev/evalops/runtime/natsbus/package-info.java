@@ -1,0 +1,9 @@
+/**
+ * Publishes changes to NATS JetStream as CloudEvents, and consumes them. Start at {@link dev.evalops.runtime.natsbus.NatsBus}.
+ *
+ * @serial exclude
+ */
+@NullMarked
+package dev.evalops.runtime.natsbus;
+
+import org.jspecify.annotations.NullMarked;

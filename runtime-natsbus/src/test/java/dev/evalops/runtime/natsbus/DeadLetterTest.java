@@ -1,0 +1,233 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.nats.client.impl.Headers;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.OffsetDateTime;
+import java.util.Base64;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+
+class DeadLetterTest {
+  private static final Instant NOW = Instant.parse("2026-04-15T12:00:00.000000001Z");
+
+  @TempDir
+  Path temp;
+
+  static Stream<JsonNode> vectors() throws Exception {
+    return SubjectsTest.cases("/dead_letter_file_name.json");
+  }
+
+  private static Encoder.Outgoing message(String key) {
+    Headers headers = new Headers();
+    headers.put("Nats-Msg-Id", "e-1");
+    headers.put("a", "1", "2");
+    if (!key.isEmpty()) {
+      headers.put("ce-partitionkey", Encoder.escape(key));
+    }
+    return new Encoder.Outgoing(
+        "notes.changes.note.create",
+        "e-1",
+        headers,
+        "<body>".getBytes(StandardCharsets.UTF_8),
+        key.isEmpty() ? null : Encoder.lane("note", key));
+  }
+
+  private static DeadLetterDirectory open(Path directory) throws Exception {
+    return DeadLetterDirectory.open(directory, 100, () -> NOW);
+  }
+
+  @ParameterizedTest
+  @MethodSource("vectors")
+  void namesFilesAsPeersDo(JsonNode vector) {
+    JsonNode input = vector.get("input");
+    Instant time = OffsetDateTime.parse(input.get("created_at").asString())
+        .toInstant()
+        .plusNanos(input.get("nanos").asLong());
+
+    assertThat(DeadLetter.fileName(time, input.get("id").asString()))
+        .isEqualTo(vector.get("expected").asString());
+  }
+
+  @Test
+  void writesTheFieldsOfPeers_andReadsThemBack() {
+    DeadLetter letter = DeadLetter.of(message("n 1"), NOW, "no \"answer\"");
+    String json = new String(letter.toJson(), StandardCharsets.UTF_8);
+
+    assertThat(json)
+        .isEqualTo("{\"id\":\"" + letter.id() + "\",\"created_at\":"
+            + "\"2026-04-15T12:00:00.000000001Z\",\"subject\":\"notes.changes.note.create\","
+            + "\"header\":{\"Nats-Msg-Id\":[\"e-1\"],\"a\":[\"1\",\"2\"],\"ce-partitionkey\":"
+            + "[\"n%201\"]},\"data\":\"PGJvZHk+\",\"last_error\":\"no \\\"answer\\\"\"}");
+    DeadLetter back = DeadLetter.parse(letter.toJson());
+    assertThat(back).usingRecursiveComparison().isEqualTo(letter);
+    assertThat(back.lane()).isEqualTo(Encoder.lane("note", "n 1"));
+  }
+
+  @Test
+  void readsWhatPeersWrite_andGivesItTheIdOfItsEvent() {
+    DeadLetter letter = DeadLetter.parse("""
+        {"last_error":"x","header":{"k":["v"],"n":null},"data":"%s","subject":"a.b.c",
+         "created_at":"2026-04-15T12:00:00.5Z","id":"7","new":[]}\
+        """.formatted(Base64.getEncoder()
+            .encodeToString(
+                "{\"specversion\":\"1.0\",\"id\":\"e-9\",\"type\":\"t\",\"source\":\"s\",\"time\":\"2026-04-15T12:00:00Z\"}"
+                    .getBytes(StandardCharsets.UTF_8)))
+        .getBytes(StandardCharsets.UTF_8));
+
+    assertThat(letter.headers().getFirst("Nats-Msg-Id")).isEqualTo("e-9");
+    assertThat(letter.headers().getFirst("k")).isEqualTo("v");
+    assertThat(letter.lane()).isNull();
+    assertThat(DeadLetter.parse(
+                "{\"id\":\"7\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"data\":null,\"header\":null}"
+                    .getBytes(StandardCharsets.UTF_8))
+            .headers()
+            .getFirst("Nats-Msg-Id"))
+        .isEqualTo("7");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\"} {",
+        "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"yesterday\"}",
+        "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"data\":\"*\"}",
+        "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"header\":[]}",
+        "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"header\":{\"a\":1}}"
+      })
+  void refusesHalfARecord(String json) {
+    assertThatThrownBy(() -> DeadLetter.parse(json.getBytes(StandardCharsets.UTF_8)))
+        .isInstanceOf(IllegalArgumentException.class);
+  }
+
+  @Test
+  void keepsTheOrderOfItsRecords_whateverTheClockDoes() throws Exception {
+    AtomicReference<Instant> clock = new AtomicReference<>(NOW);
+    DeadLetterDirectory directory = DeadLetterDirectory.open(temp.resolve("a"), 100, clock::get);
+    String first = name(directory.add(message("1"), "x"));
+    String second = name(directory.add(message("2"), "x"));
+    clock.set(NOW.minus(Duration.ofDays(1)));
+    String third = name(directory.add(message("3"), "x"));
+    DeadLetterDirectory again =
+        DeadLetterDirectory.open(temp.resolve("a"), 100, () -> NOW.minus(Duration.ofDays(2)));
+    String fourth = name(again.add(message("4"), "x"));
+
+    assertThat(List.of(first, second, third, fourth)).isSorted();
+    assertThat(again.next(10, 100, Set.of())).containsExactly(first, second, third, fourth);
+    assertThat(again.next(2, 100, Set.of(Encoder.lane("note", "1"))))
+        .containsExactly(second, third);
+  }
+
+  @Test
+  void givesOneRecordOfAnAggregateAtATime_theOldest() throws Exception {
+    DeadLetterDirectory directory = open(temp.resolve("a"));
+    String first = name(directory.add(message("1"), "x"));
+    directory.add(message("1"), "x");
+    String loose = name(directory.add(message(""), "x"));
+    String loose2 = name(directory.add(message(""), "x"));
+
+    assertThat(directory.next(10, 100, Set.of())).containsExactly(first, loose, loose2);
+    assertThat(directory.holds(Encoder.lane("note", "1"))).isTrue();
+    directory.delete(first);
+    assertThat(directory.holds(Encoder.lane("note", "1"))).isTrue();
+    directory.delete(directory.next(1, 100, Set.of()).get(0));
+    assertThat(directory.holds(Encoder.lane("note", "1"))).isFalse();
+    assertThat(directory.size()).isEqualTo(2);
+  }
+
+  @Test
+  void makesADirectoryThatOthersCannotRead_andLeavesNoTemporaryFiles() throws Exception {
+    Path path = temp.resolve("x/y");
+    open(path).add(message("1"), "x");
+
+    assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(path)))
+        .isEqualTo("rwxr-x---");
+    try (Stream<Path> files = Files.list(path)) {
+      assertThat(files.map(file -> file.getFileName().toString()).filter(n -> n.endsWith(".tmp")))
+          .isEmpty();
+    }
+  }
+
+  @Test
+  void seesWhatAnotherProcessWritesAndTakesAway() throws Exception {
+    DeadLetterDirectory one = open(temp);
+    DeadLetterDirectory two = open(temp);
+    String name = name(one.add(message("1"), "x"));
+
+    two.refresh();
+    assertThat(two.holds(Encoder.lane("note", "1"))).isTrue();
+    two.delete(name);
+    one.refresh();
+    assertThat(one.size()).isZero();
+    assertThat(one.holds(Encoder.lane("note", "1"))).isFalse();
+  }
+
+  @Test
+  void takesNoMoreThanItsLimit() throws Exception {
+    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 1, () -> NOW);
+    directory.add(message("1"), "x");
+    assertThatThrownBy(() -> directory.add(message("2"), "x")).hasMessageContaining("1 records");
+    assertThat(directory.size()).isEqualTo(1);
+  }
+
+  @Test
+  void countsNothing_whenTheDiskDoesNotTakeIt() throws Exception {
+    DeadLetterDirectory directory = open(temp.resolve("a"));
+    Files.delete(temp.resolve("a/quarantine"));
+    Files.delete(temp.resolve("a"));
+    assertThatThrownBy(() -> directory.add(message("1"), "x")).isInstanceOf(IOException.class);
+    assertThat(directory.size()).isZero();
+    assertThat(directory.holds(Encoder.lane("note", "1"))).isFalse();
+  }
+
+  @Test
+  void deletesWhatDeadWritersHaveLeft_andNotWhatIsBeingWritten() throws Exception {
+    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 10, Instant::now);
+    Path old = Files.writeString(temp.resolve(".old.tmp"), "{");
+    Files.setLastModifiedTime(old, FileTime.from(Instant.now().minus(Duration.ofHours(2))));
+    Path fresh = Files.writeString(temp.resolve(".new.tmp"), "{");
+
+    directory.sweep();
+
+    assertThat(old).doesNotExist();
+    assertThat(fresh).exists();
+  }
+
+  @Test
+  void letsOneReplayAtATime() throws Exception {
+    DeadLetterDirectory one = open(temp);
+    DeadLetterDirectory two = open(temp);
+    try (DeadLetterDirectory.Replaying right = one.tryReplaying()) {
+      assertThat(right).isNotNull();
+      assertThat(two.tryReplaying()).isNull();
+    }
+    try (DeadLetterDirectory.Replaying right = two.tryReplaying()) {
+      assertThat(right).isNotNull();
+    }
+  }
+
+  private static String name(Path file) {
+    return file.getFileName().toString();
+  }
+}

@@ -1,0 +1,459 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
+
+import dev.evalops.runtime.testutil.NatsServer;
+import dev.evalops.runtime.testutil.TestNats;
+import io.nats.client.Connection.Status;
+import io.nats.client.JetStreamManagement;
+import io.nats.client.api.AckPolicy;
+import io.nats.client.api.ConsumerConfiguration;
+import io.nats.client.api.ConsumerInfo;
+import io.nats.client.api.DeliverPolicy;
+import io.nats.client.api.MessageInfo;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.extension.ExtendWith;
+
+@Timeout(120)
+@ExtendWith(TestNats.class)
+class EventConsumerTest {
+  private static final Duration AWHILE = Duration.ofSeconds(30);
+  private static final String ALL = "notes.changes.>";
+
+  private NatsBus bus;
+  private JetStreamManagement management;
+
+  @BeforeEach
+  void connect(NatsServer server) throws Exception {
+    bus = Servers.bus(server).connect();
+    management = bus.connection().jetStreamManagement();
+  }
+
+  @AfterEach
+  void close() {
+    bus.close();
+  }
+
+  private static Change change(String id) {
+    return Change.of("note", id).operation("create");
+  }
+
+  private void publish(int count) {
+    for (int i = 0; i < count; i++) {
+      bus.publish(change("n-" + i % 5).version(i));
+    }
+  }
+
+  private ConsumerInfo info(String durable) throws Exception {
+    return management.getConsumerInfo("NOTES", durable);
+  }
+
+  private void awaitAllAcknowledged(String durable) {
+    await()
+        .atMost(AWHILE)
+        .until(() -> info(durable).getNumAckPending() == 0 && info(durable).getNumPending() == 0);
+  }
+
+  @Test
+  void makesADurableQueueSubscription_andAcknowledgesWhatIsHandled() throws Exception {
+    Set<String> seen = ConcurrentHashMap.newKeySet();
+    bus.consume(ALL, "indexer", event -> seen.add(event.id()));
+    publish(20);
+
+    await().atMost(AWHILE).until(() -> seen.size() == 20);
+    awaitAllAcknowledged("indexer");
+    ConsumerConfiguration made = info("indexer").getConsumerConfiguration();
+    assertThat(made.getDurable()).isEqualTo("indexer");
+    assertThat(made.getDeliverGroup()).isEqualTo("indexer");
+    assertThat(made.getDeliverSubject()).isNotNull();
+    assertThat(made.getFilterSubject()).isEqualTo(ALL);
+    assertThat(made.getAckPolicy()).isEqualTo(AckPolicy.Explicit);
+    assertThat(made.getDeliverPolicy()).isEqualTo(DeliverPolicy.New);
+    assertThat(made.getAckWait()).isEqualTo(Duration.ofSeconds(30));
+  }
+
+  @Test
+  void beginsWhereItIsTold() {
+    publish(3);
+    List<Long> all = Collections.synchronizedList(new ArrayList<>());
+    List<Long> last = Collections.synchronizedList(new ArrayList<>());
+    List<Long> fresh = Collections.synchronizedList(new ArrayList<>());
+    bus.consumer(ALL, "all")
+        .deliver(DeliverPolicy.All)
+        .concurrency(1)
+        .start(event -> all.add(event.version().orElseThrow()));
+    bus.consumer(ALL, "last")
+        .deliver(DeliverPolicy.Last)
+        .concurrency(1)
+        .start(event -> last.add(event.version().orElseThrow()));
+    bus.consumer(ALL, "new")
+        .concurrency(1)
+        .start(event -> fresh.add(event.version().orElseThrow()));
+    bus.publish(change("x").version(9));
+
+    await().atMost(AWHILE).untilAsserted(() -> {
+      assertThat(all).containsExactly(0L, 1L, 2L, 9L);
+      assertThat(last).containsExactly(2L, 9L);
+      assertThat(fresh).containsExactly(9L);
+    });
+  }
+
+  @Test
+  void sharesADurableThatSomebodyElseHasMade_andKeepsItWhenItCloses() throws Exception {
+    management.addOrUpdateConsumer(
+        "NOTES",
+        ConsumerConfiguration.builder()
+            .durable("shared")
+            .deliverSubject("_INBOX.made.by.a.peer")
+            .deliverGroup("shared")
+            .filterSubject(ALL)
+            .ackPolicy(AckPolicy.Explicit)
+            .ackWait(Duration.ofSeconds(7))
+            .build());
+    AtomicInteger peer = new AtomicInteger();
+    AtomicInteger ours = new AtomicInteger();
+    bus.connection().createDispatcher().subscribe("_INBOX.made.by.a.peer", "shared", message -> {
+      peer.incrementAndGet();
+      message.ack();
+    });
+    EventConsumer consumer = bus.consume(ALL, "shared", event -> ours.incrementAndGet());
+    publish(100);
+    await().atMost(AWHILE).until(() -> peer.get() + ours.get() == 100);
+    assertThat(ours).hasPositiveValue();
+    consumer.close();
+
+    assertThat(info("shared").getConsumerConfiguration().getDeliverSubject())
+        .isEqualTo("_INBOX.made.by.a.peer");
+    publish(10);
+    await().atMost(AWHILE).until(() -> peer.get() + ours.get() == 110);
+  }
+
+  @Test
+  void goesOnWhereTheDurableIs_afterARestart() {
+    AtomicInteger seen = new AtomicInteger();
+    bus.consume(ALL, "indexer", event -> seen.incrementAndGet()).close();
+    publish(5);
+    bus.consume(ALL, "indexer", event -> seen.incrementAndGet());
+
+    await().atMost(AWHILE).until(() -> seen.get() == 5);
+  }
+
+  @Test
+  void refusesADurableOfAnotherKind() throws Exception {
+    management.addOrUpdateConsumer(
+        "NOTES",
+        ConsumerConfiguration.builder()
+            .durable("pulled")
+            .ackPolicy(AckPolicy.Explicit)
+            .build());
+    bus.consume(ALL, "mine", event -> {}).close();
+
+    assertThatThrownBy(() -> bus.consume(ALL, "pulled", event -> {}))
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageStartingWith("queue_subscribe: ")
+        .hasMessageContaining("pulled");
+    assertThatThrownBy(() -> bus.consume("notes.changes.note.*", "mine", event -> {}))
+        .hasMessageContaining("for the subject " + ALL);
+    assertThatThrownBy(() -> bus.consumer(ALL, "mine").queue("other").start(event -> {}))
+        .hasMessageContaining("for the queue mine");
+    assertThatThrownBy(() -> bus.consumer(ALL, "x").stream("NONE").start(event -> {}))
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageStartingWith("queue_subscribe: ");
+  }
+
+  @Test
+  void namesEveryWrongParameter() {
+    assertThatThrownBy(() -> bus.consumer(" ", " ").stream("").start(null))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage(
+            "consumer_subject_required; consumer_stream_required; consumer_durable_required;"
+                + " consumer_handler_nil");
+    assertThatThrownBy(() -> bus.consumer("a.>.b", "a b")
+            .deliver(DeliverPolicy.LastPerSubject)
+            .ackWait(Duration.ZERO)
+            .concurrency(0)
+            .maxDeliveries(0)
+            .redeliveryDelay(Duration.ofSeconds(2), Duration.ofSeconds(1))
+            .drainTimeout(Duration.ofSeconds(-1))
+            .start(event -> {}))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContainingAll(
+            "subject",
+            "durable",
+            "deliver",
+            "ackWait",
+            "concurrency",
+            "maxDeliveries",
+            "redeliveryDelay",
+            "drainTimeout");
+    assertThatThrownBy(
+            () -> bus.consumer(ALL, "a").deadLetterSubject("notes.changes.dead").start(event -> {}))
+        .hasMessageContaining("deadLetterSubject");
+  }
+
+  @Test
+  void deliversAgainWithADelay_andDeadLettersAPoisonMessage_whileOthersFlow() throws Exception {
+    AtomicInteger attempts = new AtomicInteger();
+    Set<String> handled = ConcurrentHashMap.newKeySet();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(3)
+        .redeliveryDelay(Duration.ofMillis(100), Duration.ofSeconds(1))
+        .start(event -> {
+          if (event.partitionKey().orElseThrow().equals("poison")) {
+            attempts.incrementAndGet();
+            throw new AssertionError("cannot\nbe handled");
+          }
+          handled.add(event.id());
+        });
+    bus.publish(change("poison").tenant("org-1"));
+    publish(20);
+
+    await().atMost(AWHILE).until(() -> handled.size() == 20);
+    awaitAllAcknowledged("indexer");
+    List<MessageInfo> dead = Servers.stored(bus.connection(), "NOTES_DEAD");
+    assertThat(attempts).hasValue(3);
+    assertThat(dead).hasSize(1);
+    MessageInfo letter = dead.get(0);
+    assertThat(letter.getSubject()).isEqualTo("dead.NOTES.indexer");
+    assertThat(letter.getHeaders().getFirst("dead-letter-reason"))
+        .isEqualTo("java.lang.AssertionError: cannot be handled");
+    assertThat(letter.getHeaders().getFirst("dead-letter-subject"))
+        .isEqualTo("notes.changes.note.create");
+    assertThat(letter.getHeaders().getFirst("dead-letter-deliveries")).isEqualTo("3");
+    assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("1");
+    assertThat(letter.getHeaders().getFirst("ce-partitionkey")).isEqualTo("poison");
+    assertThat(Event.read(letter.getHeaders(), letter.getData()).tenantId()).contains("org-1");
+  }
+
+  @Test
+  void deadLettersAtOnce_whatIsNoEvent() throws Exception {
+    AtomicInteger handled = new AtomicInteger();
+    bus.consume(ALL, "indexer", event -> handled.incrementAndGet());
+    bus.connection().jetStream().publish("notes.changes.note.create", new byte[] {1, 2, 3});
+
+    await()
+        .atMost(AWHILE)
+        .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 1);
+    awaitAllAcknowledged("indexer");
+    MessageInfo letter = Servers.stored(bus.connection(), "NOTES_DEAD").get(0);
+    assertThat(letter.getHeaders().getFirst("dead-letter-reason")).startsWith("malformed event: ");
+    assertThat(letter.getData()).containsExactly(1, 2, 3);
+    assertThat(handled).hasValue(0);
+  }
+
+  @Test
+  void keepsAMessage_thatNoDeadLetterStreamTakes() throws Exception {
+    assertThatThrownBy(
+            () -> bus.consumer(ALL, "x").deadLetterSubject("graves.x").start(e -> {}))
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageContaining("graves.x");
+
+    management.addStream(Streams.standard("GRAVES", "graves.>").build());
+    AtomicInteger handled = new AtomicInteger();
+    bus.consumer(ALL, "y")
+        .deadLetterSubject("graves.y")
+        .maxDeliveries(1)
+        .redeliveryDelay(Duration.ofMillis(50), Duration.ofMillis(100))
+        .start(event -> {
+          handled.incrementAndGet();
+          throw new IllegalStateException("no");
+        });
+    management.deleteStream("GRAVES");
+    bus.publish(change("1"));
+    await().atMost(AWHILE).until(() -> handled.get() > 0);
+    assertThat(info("y").getNumAckPending() + info("y").getNumPending()).isEqualTo(1);
+    management.addStream(Streams.standard("GRAVES", "graves.>").build());
+
+    awaitAllAcknowledged("y");
+    assertThat(Servers.stored(bus.connection(), "GRAVES")).hasSize(1);
+  }
+
+  @Test
+  void doesNotGetAgain_whatItsHandlerStillHas() throws Exception {
+    AtomicInteger handled = new AtomicInteger();
+    CountDownLatch go = new CountDownLatch(1);
+    bus.consumer(ALL, "slow").ackWait(Duration.ofMillis(600)).concurrency(1).start(event -> {
+      handled.incrementAndGet();
+      go.await();
+    });
+    bus.publish(change("1"));
+    bus.publish(change("2")); // waits behind it, and is in hand too
+    await().atMost(AWHILE).until(() -> handled.get() == 1);
+
+    await()
+        .pollDelay(Duration.ofMillis(2400)) // four times the wait
+        .atMost(AWHILE)
+        .until(() -> info("slow").getRedelivered() == 0);
+    assertThat(info("slow").getNumAckPending()).isEqualTo(2);
+    go.countDown();
+    awaitAllAcknowledged("slow");
+    assertThat(handled).hasValue(2);
+  }
+
+  @Test
+  void handlesManyAtATime_andEachAggregateInOrder() {
+    AtomicInteger running = new AtomicInteger();
+    AtomicInteger most = new AtomicInteger();
+    Map<String, List<Long>> seen = new ConcurrentHashMap<>();
+    AtomicBoolean overlap = new AtomicBoolean();
+    Set<String> busy = ConcurrentHashMap.newKeySet();
+    CountDownLatch four = new CountDownLatch(4);
+    bus.consumer(ALL, "indexer").concurrency(4).start(event -> {
+      String key = event.partitionKey().orElseThrow();
+      if (!busy.add(key)) {
+        overlap.set(true);
+      }
+      most.accumulateAndGet(running.incrementAndGet(), Math::max);
+      four.countDown();
+      four.await(10, TimeUnit.SECONDS);
+      seen.computeIfAbsent(key, k -> Collections.synchronizedList(new ArrayList<>()))
+          .add(event.version().orElseThrow());
+      running.decrementAndGet();
+      busy.remove(key);
+    });
+    publish(200);
+
+    awaitAllAcknowledged("indexer");
+    assertThat(most).hasValue(4);
+    assertThat(overlap).isFalse();
+    assertThat(seen.values()).hasSize(5).allSatisfy(versions -> {
+      assertThat(versions).hasSize(40);
+      assertThat(versions).isSorted();
+    });
+  }
+
+  @Test
+  void finishesItsHandlers_andAcknowledges_beforeItCloses() throws Exception {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    AtomicInteger handled = new AtomicInteger();
+    EventConsumer consumer = bus.consumer(ALL, "indexer").concurrency(1).start(event -> {
+      begun.countDown();
+      go.await();
+      handled.incrementAndGet();
+    });
+    publish(3);
+    begun.await();
+    Thread closing = Thread.ofPlatform().start(consumer::close);
+    await().atMost(AWHILE).until(() -> closing.getState() == Thread.State.TIMED_WAITING);
+    go.countDown();
+    closing.join();
+
+    assertThat(handled).hasValue(1);
+    assertThat(info("indexer").getAckFloor().getStreamSequence()).isEqualTo(1);
+    // The two that were given back come at once to whoever is next.
+    AtomicInteger next = new AtomicInteger();
+    bus.consume(ALL, "indexer", event -> next.incrementAndGet());
+    await().atMost(Duration.ofSeconds(20)).until(() -> next.get() == 2);
+    awaitAllAcknowledged("indexer");
+  }
+
+  @Test
+  void interruptsAHandlerThatDoesNotEnd_andGivesItsEventBack() {
+    CountDownLatch begun = new CountDownLatch(1);
+    AtomicBoolean interrupted = new AtomicBoolean();
+    EventConsumer consumer = bus.consumer(ALL, "indexer")
+        .drainTimeout(Duration.ofMillis(100))
+        .start(event -> {
+          begun.countDown();
+          try {
+            new CountDownLatch(1).await();
+          } catch (InterruptedException stop) {
+            interrupted.set(true);
+            throw stop;
+          }
+        });
+    bus.publish(change("1"));
+    await().atMost(AWHILE).until(() -> begun.getCount() == 0);
+    consumer.close();
+    assertThat(interrupted).isTrue();
+
+    AtomicInteger next = new AtomicInteger();
+    bus.consume(ALL, "indexer", event -> next.incrementAndGet());
+    await().atMost(Duration.ofSeconds(20)).until(() -> next.get() == 1);
+  }
+
+  @Test
+  void losesAndDoublesNothing_whenItClosesUnderLoad() {
+    Map<String, Integer> handled = new ConcurrentHashMap<>();
+    Thread publishing = Thread.ofPlatform().start(() -> publish(600));
+    for (int i = 0; i < 6; i++) {
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .deliver(DeliverPolicy.All)
+          .start(event -> handled.merge(event.id(), 1, Integer::sum));
+      int before = handled.size();
+      int enough = Math.min(before + 60, 600);
+      await().atMost(AWHILE).until(() -> handled.size() >= enough);
+      consumer.close();
+    }
+    bus.consume(ALL, "indexer", event -> handled.merge(event.id(), 1, Integer::sum));
+
+    await().atMost(AWHILE).until(() -> !publishing.isAlive());
+    awaitAllAcknowledged("indexer");
+    assertThat(handled).hasSize(600);
+    assertThat(handled.values()).containsOnly(1);
+  }
+
+  @Test
+  void goesOnAfterAServerRestart_andHandlesNothingTwiceThatItHasHandled(NatsServer server) {
+    Map<String, Integer> handled = new ConcurrentHashMap<>();
+    bus.consumer(ALL, "indexer")
+        .ackWait(Duration.ofSeconds(1))
+        .start(event -> handled.merge(event.id(), 1, Integer::sum));
+    publish(50);
+    server.kill();
+    await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+    server.restart();
+    await().atMost(AWHILE).until(() -> bus.connection().getStatus() == Status.CONNECTED);
+    publish(50);
+
+    await().atMost(AWHILE).until(() -> handled.size() == 100);
+    awaitAllAcknowledged("indexer");
+    assertThat(handled.values()).containsOnly(1);
+  }
+
+  @Test
+  void makesTheDurableAnew_whenSomebodyHasDeletedIt() throws Exception {
+    AtomicInteger handled = new AtomicInteger();
+    EventConsumer consumer = bus.consume(ALL, "indexer", event -> handled.incrementAndGet());
+    management.deleteConsumer("NOTES", "indexer");
+    consumer.reattach(); // as it does every half minute
+
+    bus.publish(change("1"));
+    await().atMost(AWHILE).until(() -> handled.get() == 1);
+  }
+
+  @Test
+  void livesOnAfterAnyThrowable() {
+    AtomicInteger handled = new AtomicInteger();
+    bus.consumer(ALL, "indexer").redeliveryDelay(Duration.ZERO, Duration.ZERO).start(event -> {
+      switch (handled.incrementAndGet()) {
+        case 1 -> throw new OutOfMemoryError("not really");
+        case 2 -> throw new StackOverflowError();
+        case 3 -> throw new Exception("checked");
+        default -> Thread.currentThread().interrupt(); // left behind
+      }
+    });
+    bus.publish(change("1"));
+    bus.publish(change("2"));
+
+    awaitAllAcknowledged("indexer");
+    assertThat(handled).hasValue(5);
+  }
+}

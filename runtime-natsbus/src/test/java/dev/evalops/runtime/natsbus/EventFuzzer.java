@@ -1,0 +1,64 @@
+package dev.evalops.runtime.natsbus;
+
+import com.google.protobuf.Any;
+import dev.evalops.runtime.natsbus.notes.Note;
+import io.nats.client.impl.Headers;
+import java.util.Arrays;
+
+/**
+ * What Jazzer runs: reads events of arbitrary bytes in every form, and writes again what it could read. Anything but the documented
+ * exception ends it.
+ */
+public final class EventFuzzer {
+  private EventFuzzer() {}
+
+  /** Called by Jazzer, and with the bytes that it has found before. */
+  public static void fuzzerTestOneInput(byte[] input) {
+    if (input.length == 0) {
+      return;
+    }
+    byte[] body = Arrays.copyOfRange(input, 1, input.length);
+    Headers headers = new Headers();
+    if ((input[0] & 1) != 0) {
+      headers.put("ce-specversion", "1.0");
+      headers.put("ce-id", "e-1");
+      headers.put("ce-type", "t");
+      headers.put("ce-source", "s");
+      headers.put(
+          "content-type", (input[0] & 2) != 0 ? "application/json" : "application/protobuf");
+    }
+    if ((input[0] & 4) != 0) {
+      headers.put("ce-partitionkey", printable(body));
+      headers.put("ce-time", printable(body));
+    }
+    try {
+      Event event = Event.read(headers, body);
+      if (event.id().isBlank() || event.type().isBlank() || event.source().isBlank()) {
+        throw new AssertionError("half an event: " + event);
+      }
+      event.data();
+      event.payloadType();
+      Note note = event.payload(Note.getDefaultInstance());
+      JsonWriter out = new JsonWriter();
+      ProtoJson.writeAny(out, note);
+      if (!ProtoJson.readAny(out.toBytes(), Note.getDefaultInstance()).equals(note)) {
+        throw new AssertionError("another note: " + note);
+      }
+      event.payload(Any.getDefaultInstance());
+    } catch (IllegalArgumentException documented) {
+      if (documented.getMessage() == null) {
+        throw new AssertionError("without a message", documented);
+      }
+    }
+  }
+
+  private static String printable(byte[] bytes) {
+    StringBuilder text = new StringBuilder();
+    for (byte each : bytes) {
+      if (each >= ' ' && each < 127) {
+        text.append((char) each);
+      }
+    }
+    return text.toString();
+  }
+}

@@ -1,0 +1,428 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
+
+import dev.evalops.runtime.natsbus.notes.Note;
+import dev.evalops.runtime.testutil.NatsServer;
+import dev.evalops.runtime.testutil.TestNats;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import io.nats.client.Connection;
+import io.nats.client.Connection.Status;
+import io.nats.client.Nats;
+import io.nats.client.api.MessageInfo;
+import io.nats.client.api.PublishAck;
+import io.nats.client.api.StorageType;
+import io.nats.client.api.StreamConfiguration;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+@Timeout(120)
+@ExtendWith(TestNats.class)
+class NatsBusTest {
+  private static final Duration AWHILE = Duration.ofSeconds(30);
+  private static final Note NOTE = Note.newBuilder().setNoteId("n-1").build();
+
+  private static Change change(String id) {
+    return Change.of("note", id).operation("create").tenant("org-1").payload(NOTE);
+  }
+
+  @ParameterizedTest
+  @EnumSource(WireFormat.class)
+  void storesWhatCanBeReadBack_inEveryForm(WireFormat format, NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).wireFormat(format).connect()) {
+      UUID id = UUID.randomUUID();
+      assertThat(bus.publish(change("1").eventId(id).sequence(3).version(2)))
+          .isEqualTo(ChangePublisher.Outcome.STORED);
+
+      MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
+      assertThat(stored.getSubject()).isEqualTo("notes.changes.note.create");
+      Event event = Event.read(stored.getHeaders(), stored.getData());
+      assertThat(event.id()).isEqualTo(id.toString());
+      assertThat(event.sequence()).hasValue(3);
+      assertThat(event.version()).hasValue(2);
+      assertThat(event.payload(Note.getDefaultInstance())).isEqualTo(NOTE);
+    }
+  }
+
+  @Test
+  void storesAnIdOnce(NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).connect()) {
+      Change change = change("1").eventId(UUID.randomUUID());
+      bus.publish(change);
+      PublishAck again = bus.publishAsync(change).get(10, TimeUnit.SECONDS);
+
+      assertThat(again.isDuplicate()).isTrue();
+      assertThat(Servers.stored(bus.connection(), "NOTES")).hasSize(1);
+    }
+  }
+
+  @Test
+  void makesTheStream_ifItIsNotThere(NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).connect()) {
+      StreamConfiguration made =
+          bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration();
+      assertThat(made.getSubjects()).containsExactly("notes.changes.>");
+      assertThat(made.getMaxAge()).isEqualTo(Duration.ofDays(7));
+      assertThat(made.getStorageType()).isEqualTo(StorageType.File);
+      assertThat(made.getReplicas()).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void leavesAStreamThatIsThereAsItIs_andTellsTheDifferenceOnce(NatsServer server)
+      throws Exception {
+    StreamConfiguration before;
+    try (Connection operator = Nats.connect(server.url())) {
+      before = operator
+          .jetStreamManagement()
+          .addStream(StreamConfiguration.builder()
+              .name("NOTES")
+              .subjects("notes.>", "other")
+              .storageType(StorageType.Memory)
+              .maxBytes(1_000_000)
+              .maxAge(Duration.ofHours(1))
+              .build())
+          .getConfiguration();
+    }
+    try (Logs logs = new Logs();
+        NatsBus bus = Servers.bus(server).connect()) {
+      bus.publish(change("1"));
+
+      assertThat(bus.connection()
+              .jetStreamManagement()
+              .getStreamInfo("NOTES")
+              .getConfiguration()
+              .toJson())
+          .isEqualTo(before.toJson());
+      assertThat(logs.lines().stream().filter(line -> line.startsWith("WARN")))
+          .singleElement()
+          .asString()
+          .contains("storage is memory instead of file", "max age is PT1H", "max bytes")
+          .doesNotContain("subjects [");
+    }
+  }
+
+  @Test
+  void tellsThatAStreamDoesNotTakeItsSubjects_andPublishingSaysSo(NatsServer server)
+      throws Exception {
+    try (Connection operator = Nats.connect(server.url())) {
+      operator
+          .jetStreamManagement()
+          .addStream(StreamConfiguration.builder()
+              .name("NOTES")
+              .subjects("notes.other.>")
+              .build());
+    }
+    try (Logs logs = new Logs();
+        NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofMillis(300)).connect()) {
+      assertThat(logs.count("do not take everything on notes.changes.>")).isEqualTo(1);
+      assertThatThrownBy(() -> bus.publish(change("1")))
+          .isInstanceOf(NatsBusException.class)
+          .hasMessageStartingWith("publish notes.changes.note.create: ")
+          .hasMessageContaining("no stream takes this subject");
+    }
+  }
+
+  @Test
+  void saysNothing_whenAnotherInstanceHasMadeTheStream(NatsServer server) {
+    try (NatsBus first = Servers.bus(server).connect();
+        Logs logs = new Logs();
+        NatsBus second = Servers.bus(server).connect()) {
+      assertThat(logs.count("WARN")).isZero();
+    }
+  }
+
+  @Test
+  void namesEveryMissingParameter() {
+    assertThatThrownBy(() -> NatsBus.builder(" ").connect())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("nats_url_required; stream_name_required; subject_prefix_required");
+    assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:1").stream("A.B")
+            .subjectPrefix("a..b")
+            .window(0)
+            .publishTimeout(Duration.ZERO)
+            .connectTimeout(Duration.ofSeconds(-1))
+            .connect())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContainingAll(
+            "stream", "subjectPrefix", "window", "publishTimeout", "connectTimeout");
+  }
+
+  @Test
+  void saysThatNatsIsNotThere_withoutThePasswordOfTheUrl() throws Exception {
+    int port;
+    try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      port = free.getLocalPort();
+    }
+    for (String url : List.of(
+        "nats://bob:s3cr3t@127.0.0.1:" + port,
+        "nats://s3cr3t@127.0.0.1:" + port,
+        "nats://127.0.0.1:" + port + ",nats://bob:s3cr3t@127.0.0.1:" + port,
+        "nats://bob:s3cr3t@",
+        "bad scheme://bob:s3cr3t@host",
+        "nats://bob:s3cr3t@host:port")) {
+      try (Logs logs = new Logs()) {
+        assertThatThrownBy(() -> NatsBus.builder(url).stream("S")
+                .subjectPrefix("p")
+                .connectTimeout(Duration.ZERO)
+                .connect())
+            .as(url)
+            .satisfies(failure -> {
+              for (Throwable each = failure; each != null; each = each.getCause()) {
+                assertThat(String.valueOf(each)).doesNotContain("s3cr3t").doesNotContain("bob");
+              }
+            });
+        assertThat(logs.lines()).noneMatch(line -> line.contains("s3cr3t"));
+      }
+    }
+    assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:" + port).stream("S")
+            .subjectPrefix("p")
+            .connectTimeout(Duration.ZERO)
+            .connect())
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageStartingWith("nats_connect: ");
+  }
+
+  @Test
+  void waitsForAServerThatIsNotUpYet(NatsServer server) throws Exception {
+    server.kill();
+    CompletableFuture<NatsBus> connecting = CompletableFuture.supplyAsync(
+        () -> Servers.bus(server).connect(), task -> Thread.ofPlatform().start(task));
+    try (Logs logs = new Logs()) {
+      await().atMost(AWHILE).until(() -> logs.count("nats: not up yet") > 0);
+    }
+    server.restart();
+
+    try (NatsBus bus = connecting.get(30, TimeUnit.SECONDS)) {
+      assertThat(bus.publish(change("1"))).isEqualTo(ChangePublisher.Outcome.STORED);
+    }
+  }
+
+  @Test
+  void refusesAStreamThatTheServerRefuses(NatsServer server) throws Exception {
+    try (Connection operator = Nats.connect(server.url())) {
+      operator
+          .jetStreamManagement()
+          .addStream(
+              StreamConfiguration.builder().name("OTHER").subjects("notes.>").build());
+    }
+    assertThatThrownBy(() -> Servers.bus(server).connect())
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageStartingWith("create_stream: ");
+  }
+
+  @Test
+  void failsWithinItsBound_whileDisconnected_andGoesOnWhenTheServerIsBack(NatsServer server) {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    try (Logs logs = new Logs();
+        NatsBus bus = Servers.bus(server)
+            .publishTimeout(Duration.ofMillis(500))
+            .metrics(registry)
+            .connect()) {
+      assertThat(registry.get("natsbus.connected").gauge().value()).isEqualTo(1);
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+
+      long begin = System.nanoTime();
+      assertThatThrownBy(() -> bus.publish(change("1")))
+          .isInstanceOf(NatsBusException.class)
+          .hasMessageContaining("not connected");
+      assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(10));
+      assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
+      assertThat(registry.get("natsbus.publish.failures").counter().count()).isEqualTo(1);
+
+      server.restart();
+      await()
+          .atMost(AWHILE)
+          .ignoreExceptions()
+          .until(() -> bus.publish(change("1")) == ChangePublisher.Outcome.STORED);
+      assertThat(logs.count("nats: connection lost")).isEqualTo(1);
+      assertThat(logs.count("nats: connected again")).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void storesNothingLate_thatItHasReportedAsFailed(NatsServer server) throws Exception {
+    try (NatsBus bus =
+        Servers.bus(server).publishTimeout(Duration.ofMillis(200)).connect()) {
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      for (int i = 0; i < 5; i++) {
+        assertThatThrownBy(() -> bus.publish(change("1"))).isInstanceOf(NatsBusException.class);
+      }
+      server.restart();
+      await()
+          .atMost(AWHILE)
+          .ignoreExceptions()
+          .until(() -> bus.publish(change("last")) == ChangePublisher.Outcome.STORED);
+
+      assertThat(Servers.stored(bus.connection(), "NOTES"))
+          .extracting(each ->
+              Event.read(each.getHeaders(), each.getData()).partitionKey().orElse(""))
+          .containsOnly("last");
+    }
+  }
+
+  @Test
+  void keepsTheOrderOfEachAggregate_whilePublishingInAWindow(NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).window(64).connect()) {
+      List<CompletableFuture<PublishAck>> all = new ArrayList<>();
+      for (int i = 0; i < 2000; i++) {
+        all.add(bus.publishAsync(change("n-" + i % 7).version(i)));
+      }
+      for (CompletableFuture<PublishAck> each : all) {
+        each.get(30, TimeUnit.SECONDS);
+      }
+
+      assertOrdered(Servers.stored(bus.connection(), "NOTES"), 2000);
+    }
+  }
+
+  static void assertOrdered(List<MessageInfo> stored, int size) {
+    assertThat(stored).hasSize(size);
+    Map<String, Long> last = new HashMap<>();
+    for (MessageInfo message : stored) {
+      Event event = Event.read(message.getHeaders(), message.getData());
+      String key = event.partitionKey().orElseThrow();
+      long version = event.version().orElseThrow();
+      assertThat(version).as(key).isGreaterThan(last.getOrDefault(key, -1L));
+      last.put(key, version);
+    }
+  }
+
+  @Test
+  void failsWhatWaitsBehindAFailureOfTheSameAggregate_andNothingElse(NatsServer server) {
+    try (NatsBus bus =
+        Servers.bus(server).publishTimeout(Duration.ofMillis(700)).connect()) {
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      CompletableFuture<PublishAck> first = bus.publishAsync(change("1").version(1));
+      CompletableFuture<PublishAck> second = bus.publishAsync(change("1").version(2));
+
+      assertThatThrownBy(() -> first.get(10, TimeUnit.SECONDS))
+          .isInstanceOf(ExecutionException.class);
+      assertThatThrownBy(() -> second.get(10, TimeUnit.SECONDS))
+          .hasMessageContaining("an earlier change of the same aggregate was not stored");
+    }
+  }
+
+  @Test
+  void waitsForAPlaceInTheWindow_withinItsBound(NatsServer server) {
+    try (NatsBus bus =
+        Servers.bus(server).window(1).publishTimeout(Duration.ofMillis(400)).connect()) {
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      CompletableFuture<PublishAck> first = bus.publishAsync(change("1"));
+      CompletableFuture<PublishAck> second = bus.publishAsync(change("2"));
+      assertThat(first).isCompletedExceptionally();
+      await().atMost(AWHILE).until(second::isDone);
+      assertThat(second).isCompletedExceptionally();
+    }
+  }
+
+  @Test
+  void refusesAMessageThatNoServerTakes(NatsServer server) {
+    try (NatsBus bus = Servers.bus(server).connect()) {
+      Change big =
+          change("1").payload(Note.newBuilder().setTitle("x".repeat(1_100_000)).build());
+      assertThatThrownBy(() -> bus.publish(big))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageStartingWith("payload");
+    }
+  }
+
+  @Test
+  void stopsWaiting_whenInterrupted_andKeepsTheFlag(NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).connect()) {
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      CompletableFuture<Boolean> flag = new CompletableFuture<>();
+      CountDownLatch started = new CountDownLatch(1);
+      Thread publishing = Thread.ofPlatform().start(() -> {
+        started.countDown();
+        try {
+          bus.publish(change("1"));
+        } catch (NatsBusException interrupted) {
+          flag.complete(Thread.currentThread().isInterrupted());
+        }
+      });
+      started.await();
+      publishing.interrupt();
+
+      assertThat(flag.get(4, TimeUnit.SECONDS)).isTrue();
+    }
+  }
+
+  @Test
+  void closesTwice_leavesNoThread_andFailsWhatComesAfter(NatsServer server) {
+    NatsBus bus = Servers.bus(server).connect();
+    bus.consume("notes.changes.>", "indexer", event -> {});
+    bus.publish(change("1"));
+    bus.close();
+    bus.close();
+
+    assertThat(bus.connection().getStatus()).isEqualTo(Status.CLOSED);
+    assertThatThrownBy(() -> bus.publish(change("2")))
+        .isInstanceOf(NatsBusException.class)
+        .hasMessageContaining("closed");
+    await()
+        .atMost(AWHILE)
+        .until(() -> Thread.getAllStackTraces().keySet().stream()
+            .noneMatch(thread -> thread.getName().startsWith("natsbus")));
+  }
+
+  @Test
+  void closesInBoundedTime_whenTheServerIsAway(NatsServer server) {
+    NatsBus bus = Servers.bus(server).connect();
+    bus.consume("notes.changes.>", "indexer", event -> {});
+    server.kill();
+    await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+    CompletableFuture<PublishAck> underWay = bus.publishAsync(change("1"));
+
+    long begin = System.nanoTime();
+    bus.close();
+
+    assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(15));
+    await().atMost(AWHILE).until(underWay::isDone);
+  }
+
+  @Test
+  void logsAFailureInsteadOfThrowing_whenAskedTo(NatsServer server) {
+    try (NatsBus bus =
+            Servers.bus(server).publishTimeout(Duration.ofMillis(100)).connect();
+        Logs logs = new Logs()) {
+      bus.publishOrLog(change("1").sequence(5));
+      server.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      bus.publishOrLog(change("2").sequence(6));
+
+      assertThat(logs.count("published change event [seq=\"5\"")).isEqualTo(1);
+      assertThat(logs.lines())
+          .anyMatch(line -> line.startsWith("ERROR failed to publish change event")
+              && line.contains("seq=\"6\""));
+    }
+  }
+
+  @Test
+  void noopForgets() {
+    assertThat(ChangePublisher.noop().publish(change("1")))
+        .isEqualTo(ChangePublisher.Outcome.DISCARDED);
+  }
+}

@@ -1,0 +1,34 @@
+package dev.evalops.runtime.natsbus;
+
+import dev.evalops.runtime.testutil.NatsServer;
+import io.nats.client.Connection;
+import io.nats.client.JetStreamManagement;
+import io.nats.client.api.MessageInfo;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+
+/** What the tests of a bus on a real server have in common. */
+final class Servers {
+  private Servers() {}
+
+  /** Reconnects quickly, so that tests with restarts take no longer than they must. */
+  static NatsBus.Builder bus(NatsServer server) {
+    return NatsBus.builder(server.url()).stream("NOTES")
+        .subjectPrefix("notes.changes")
+        .connectTimeout(Duration.ofSeconds(30))
+        .configure(options ->
+            options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)));
+  }
+
+  /** Everything that a stream has, in order. */
+  static List<MessageInfo> stored(Connection connection, String stream) throws Exception {
+    JetStreamManagement management = connection.jetStreamManagement();
+    var state = management.getStreamInfo(stream).getStreamState();
+    List<MessageInfo> messages = new ArrayList<>();
+    for (long i = Math.max(1, state.getFirstSequence()); i <= state.getLastSequence(); i++) {
+      messages.add(management.getMessage(stream, i));
+    }
+    return messages;
+  }
+}

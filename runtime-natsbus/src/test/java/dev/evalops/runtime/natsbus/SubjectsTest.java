@@ -1,0 +1,76 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.InputStream;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+class SubjectsTest {
+  static Stream<JsonNode> vectors() throws Exception {
+    return cases("/nats_subject_source.json");
+  }
+
+  static Stream<JsonNode> cases(String resource) throws Exception {
+    try (InputStream in = SubjectsTest.class.getResourceAsStream(resource)) {
+      return JsonMapper.shared().readTree(in).get("cases").values().stream().toList().stream();
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("vectors")
+  void makesTheSubjectAndSourceOfPeers_orRefuses(JsonNode vector) {
+    JsonNode input = vector.get("input");
+    JsonNode expected = vector.get("expected");
+    String prefix = Subjects.prefix(input.get("prefix").asString());
+    String type = input.get("aggregate_type").asString();
+    String operation = input.get("operation").asString();
+    List<String> problems = new ArrayList<>();
+    Subjects.checkSubject("subjectPrefix", prefix, false, problems);
+    Subjects.checkToken("aggregateType", type, problems);
+    Subjects.checkToken("operation", operation, problems);
+
+    if (prefix.endsWith(".")) {
+      // The stream's subjects of such a prefix have an empty token: the server refuses them.
+      assertThat(expected.get("stream_filter").asString()).contains("..");
+      assertThat(problems).isNotEmpty();
+    } else if (expected.get("valid_nats_subject").asBoolean()) {
+      assertThat(problems).isEmpty();
+      assertThat(Subjects.of(prefix, type, operation))
+          .isEqualTo(expected.get("subject").asString());
+      assertThat(Subjects.source(prefix)).isEqualTo(expected.get("source").asString());
+      assertThat(Subjects.filter(prefix))
+          .isEqualTo(expected.get("stream_filter").asString());
+      assertThat(Subjects.aggregateType(Subjects.of(prefix, type, operation))).isEqualTo(type);
+    } else {
+      assertThat(problems).isNotEmpty();
+    }
+  }
+
+  @Test
+  void knowsWhatAFilterCovers() {
+    assertThat(Subjects.covers("a.>", "a.b.>")).isTrue();
+    assertThat(Subjects.covers(">", "a")).isTrue();
+    assertThat(Subjects.covers("a.*.c", "a.b.c")).isTrue();
+    assertThat(Subjects.covers("a.b", "a.b")).isTrue();
+    assertThat(Subjects.covers("a.>", "a")).isFalse();
+    assertThat(Subjects.covers("a.*", "a.>")).isFalse();
+    assertThat(Subjects.covers("a.b.*", "a.b.>")).isFalse();
+    assertThat(Subjects.covers("a.b", "a.*")).isFalse();
+    assertThat(Subjects.covers("a.b", "a.b.c")).isFalse();
+  }
+
+  @Test
+  void findsTheKindOfThingInASubject() {
+    assertThat(Subjects.aggregateType("a.note.create")).isEqualTo("note");
+    assertThat(Subjects.aggregateType("note.create")).isEmpty();
+    assertThat(Subjects.aggregateType("x")).isEmpty();
+    assertThat(Subjects.aggregateType("")).isEmpty();
+  }
+}
