@@ -45,6 +45,7 @@ final class DeadLetterDirectory {
   // Guarded by the lock.
   private final TreeMap<String, String> laneOfName = new TreeMap<>(); // empty: none
   private final Map<String, Integer> countOfLane = new HashMap<>();
+  private final Set<String> writing = new HashSet<>();
   private Instant last = Instant.MIN;
 
   private DeadLetterDirectory(Path directory, int limit, InstantSource clock) {
@@ -103,6 +104,7 @@ final class DeadLetterDirectory {
       letter = DeadLetter.of(message, nextTime(), lastError);
       // Before it is there, so that nothing of the same aggregate overtakes it.
       remember(letter.fileName(), message.lane());
+      writing.add(letter.fileName());
     } finally {
       lock.unlock();
     }
@@ -119,11 +121,23 @@ final class DeadLetterDirectory {
       written = true;
       return file;
     } finally {
+      written(letter.fileName(), written);
       if (!written) {
-        forget(letter.fileName());
         Files.deleteIfExists(temporary);
         Files.deleteIfExists(file);
       }
+    }
+  }
+
+  private void written(String name, boolean there) {
+    lock.lock();
+    try {
+      writing.remove(name);
+      if (!there) {
+        forget(name);
+      }
+    } finally {
+      lock.unlock();
     }
   }
 
@@ -170,9 +184,8 @@ final class DeadLetterDirectory {
         }
       }
       for (String name : before) {
-        // One that is being written is not there yet.
         if (!found.contains(name)
-            && !Files.exists(directory.resolve(temporaryName(name)))
+            && !writing.contains(name)
             && !Files.exists(directory.resolve(name))) {
           forget(name);
         }
@@ -184,11 +197,6 @@ final class DeadLetterDirectory {
     } finally {
       lock.unlock();
     }
-  }
-
-  private static String temporaryName(String name) {
-    int id = name.indexOf("Z-");
-    return id < 0 ? name : "." + name.substring(id + 2, name.length() - ".json".length()) + ".tmp";
   }
 
   private @Nullable String laneOnDisk(String name) {
@@ -219,8 +227,9 @@ final class DeadLetterDirectory {
         if (names.size() == most || looked++ == lookAhead) {
           break;
         }
-        String lane = entry.getValue();
-        if (lane.isEmpty() ? !taken.contains(entry.getKey()) : taken.add(lane)) {
+        String key = entry.getValue().isEmpty() ? entry.getKey() : entry.getValue();
+        // One that is being written is not there yet, and keeps back those behind it.
+        if (taken.add(key) && !writing.contains(entry.getKey())) {
           names.add(entry.getKey());
         }
       }

@@ -16,6 +16,11 @@ final class EventTime {
   private static final Pattern RFC_3339 = Pattern.compile(
       "\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})");
 
+  /** Most events are published in the second of the one before. */
+  private static volatile Second lastWritten = new Second(0, "1970-01-01T00:00:00Z");
+
+  private record Second(long epochSecond, String text) {}
+
   private EventTime() {}
 
   static boolean canBeWritten(Instant time) {
@@ -24,7 +29,14 @@ final class EventTime {
 
   /** In UTC, without what is below a second. */
   static String seconds(Instant time) {
-    return DateTimeFormatter.ISO_INSTANT.format(time.truncatedTo(ChronoUnit.SECONDS));
+    Second last = lastWritten;
+    if (last.epochSecond != time.getEpochSecond()) {
+      last = new Second(
+          time.getEpochSecond(),
+          DateTimeFormatter.ISO_INSTANT.format(time.truncatedTo(ChronoUnit.SECONDS)));
+      lastWritten = last;
+    }
+    return last.text;
   }
 
   /**

@@ -11,7 +11,7 @@ final class JsonWriter {
   private static final byte[] HEX = "0123456789abcdef".getBytes(StandardCharsets.US_ASCII);
   private static final String REPLACEMENT = "\\ufffd";
 
-  private byte[] buffer = new byte[512];
+  private byte[] buffer = new byte[1024];
   private int length;
 
   byte[] toBytes() {

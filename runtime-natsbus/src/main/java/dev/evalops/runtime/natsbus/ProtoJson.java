@@ -10,6 +10,7 @@ import com.google.protobuf.DurationProto;
 import com.google.protobuf.DynamicMessage;
 import com.google.protobuf.EmptyProto;
 import com.google.protobuf.FieldMaskProto;
+import com.google.protobuf.GeneratedMessage;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.MapEntry;
 import com.google.protobuf.Message;
@@ -29,6 +30,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -40,7 +42,7 @@ final class ProtoJson {
   static final int MAX_DEPTH =
       100; // of the protobuf library's parser, so that what is written can be read
 
-  private static final Map<String, Descriptor> WELL_KNOWN = wellKnown();
+  private static final Map<String, Descriptor> WELL_KNOWN = wellKnownTypes();
 
   private final JsonWriter out;
   private final Descriptor root;
@@ -96,22 +98,37 @@ final class ProtoJson {
   }
 
   private void any(String typeUrl, Message content) {
-    Descriptor type = content.getDescriptorForType();
+    Shape shape = Shape.of(content);
     out.raw("{\"@type\":").string(typeUrl);
-    if (isWellKnown(type)) {
+    if (shape.wellKnown) {
       out.raw(",\"value\":");
       message(content);
-      out.raw('}');
     } else {
       enter();
-      fields(content, true);
+      fields(content, shape, true);
       depth--;
-      out.raw('}');
     }
+    out.raw('}');
   }
 
   private void message(Message message) {
+    Shape shape = Shape.of(message);
     enter();
+    if (shape.wellKnown) {
+      wellKnown(message);
+    } else {
+      object(message, shape);
+    }
+    depth--;
+  }
+
+  private void object(Message message, Shape shape) {
+    out.raw('{');
+    fields(message, shape, false);
+    out.raw('}');
+  }
+
+  private void wellKnown(Message message) {
     switch (message.getDescriptorForType().getFullName()) {
       case "google.protobuf.Any" -> unpackedAny(message);
       case "google.protobuf.Timestamp" -> timestamp(message);
@@ -129,13 +146,8 @@ final class ProtoJson {
           "google.protobuf.BoolValue",
           "google.protobuf.StringValue",
           "google.protobuf.BytesValue" -> value(field(message, 1), message);
-      default -> {
-        out.raw('{');
-        fields(message, false);
-        out.raw('}');
-      }
+      default -> object(message, Shape.of(message));
     }
-    depth--;
   }
 
   private void enter() {
@@ -145,20 +157,20 @@ final class ProtoJson {
     }
   }
 
-  private void fields(Message message, boolean comma) {
+  private void fields(Message message, Shape shape, boolean comma) {
     boolean separate = comma;
-    Descriptor type = message.getDescriptorForType();
-    for (FieldDescriptor field : type.getFields()) {
+    for (int i = 0; i < shape.fields.length; i++) {
+      FieldDescriptor field = shape.fields[i];
       if (isSet(message, field)) {
         if (separate) {
           out.raw(',');
         }
         separate = true;
-        out.string(field.getName()).raw(':');
+        out.raw(shape.names[i]);
         value(field, message);
       }
     }
-    if (type.isExtendable()) {
+    if (shape.extendable) {
       for (FieldDescriptor field : message.getAllFields().keySet()) {
         if (field.isExtension()) {
           if (separate) {
@@ -169,6 +181,36 @@ final class ProtoJson {
           value(field, message);
         }
       }
+    }
+  }
+
+  /** What is the same for all messages of a type. */
+  private static final class Shape {
+    /** Of generated types alone, which are as many as there are classes. */
+    private static final ConcurrentHashMap<Descriptor, Shape> KNOWN = new ConcurrentHashMap<>();
+
+    final FieldDescriptor[] fields;
+    final byte[][] names;
+    final boolean extendable;
+    final boolean wellKnown;
+
+    private Shape(Descriptor type) {
+      fields = type.getFields().toArray(FieldDescriptor[]::new);
+      names = new byte[fields.length][];
+      for (int i = 0; i < fields.length; i++) {
+        names[i] = new JsonWriter().string(fields[i].getName()).raw(':').toBytes();
+      }
+      extendable = type.isExtendable();
+      wellKnown = WELL_KNOWN.containsKey(type.getFullName());
+    }
+
+    static Shape of(Message message) {
+      Descriptor type = message.getDescriptorForType();
+      if (!(message instanceof GeneratedMessage)) {
+        return new Shape(type);
+      }
+      Shape known = KNOWN.get(type);
+      return known != null ? known : KNOWN.computeIfAbsent(type, Shape::new);
     }
   }
 
@@ -449,12 +491,8 @@ final class ProtoJson {
         .equals(Any.getDescriptor().getFullName());
   }
 
-  /** Whether its JSON is no object of its fields, so that an Any cannot put its type among them. */
-  private static boolean isWellKnown(Descriptor type) {
-    return WELL_KNOWN.containsKey(type.getFullName());
-  }
-
-  private static Map<String, Descriptor> wellKnown() {
+  /** Those whose JSON is no object of their fields, so that an Any cannot put its type among them. */
+  private static Map<String, Descriptor> wellKnownTypes() {
     Map<String, Descriptor> types = new HashMap<>();
     types.put(Any.getDescriptor().getFullName(), Any.getDescriptor());
     for (FileDescriptor file : List.of(

@@ -43,7 +43,7 @@ final class Sender {
   private final Connection connection;
   private final ScheduledExecutorService timer;
   private final Semaphore window;
-  private final ConcurrentHashMap<String, Deque<Send>> lanes = new ConcurrentHashMap<>();
+  private final ConcurrentHashMap<String, Lane> lanes = new ConcurrentHashMap<>();
   private final Set<Send> underWay = ConcurrentHashMap.newKeySet();
   private final int windowSize;
 
@@ -103,13 +103,13 @@ final class Sender {
   /** Puts it in its lane, where nobody is before it or it waits. */
   private boolean isFirst(String lane, Send send) {
     boolean[] first = new boolean[1];
-    lanes.compute(lane, (key, waiting) -> {
-      if (waiting == null) {
+    lanes.compute(lane, (key, busy) -> {
+      if (busy == null) {
         first[0] = true;
-        return new ArrayDeque<>(2);
+        return new Lane();
       }
-      waiting.add(send);
-      return waiting;
+      busy.add(send);
+      return busy;
     });
     return first[0];
   }
@@ -228,10 +228,10 @@ final class Sender {
     if (done.lane == null) {
       return;
     }
-    Send[] next = new Send[1];
-    lanes.computeIfPresent(done.lane, (key, waiting) -> {
-      next[0] = waiting.poll();
-      return next[0] == null ? null : waiting;
+    @Nullable Send[] next = new @Nullable Send[1];
+    lanes.computeIfPresent(done.lane, (key, busy) -> {
+      next[0] = busy.poll();
+      return next[0] == null ? null : busy;
     });
     if (next[0] != null) {
       attempt(next[0]);
@@ -244,8 +244,10 @@ final class Sender {
     }
     List<Send> behind = new ArrayList<>();
     if (send.lane != null) {
-      lanes.computeIfPresent(send.lane, (key, waiting) -> {
-        behind.addAll(waiting);
+      lanes.computeIfPresent(send.lane, (key, busy) -> {
+        for (Send each = busy.poll(); each != null; each = busy.poll()) {
+          behind.add(each);
+        }
         return null;
       });
     }
@@ -269,6 +271,23 @@ final class Sender {
   void close() {
     for (Send send : underWay) {
       failed(send, "the bus is closed", null, false);
+    }
+  }
+
+  /** One that is busy, and who waits behind, which is nobody most of the time. */
+  private static final class Lane {
+    private @Nullable Deque<Send> waiting;
+
+    void add(Send send) {
+      if (waiting == null) {
+        waiting = new ArrayDeque<>(4);
+      }
+      waiting.add(send);
+    }
+
+    @Nullable
+    Send poll() {
+      return waiting == null ? null : waiting.poll();
     }
   }
 
