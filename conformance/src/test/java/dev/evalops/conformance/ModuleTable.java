@@ -177,9 +177,9 @@ final class ModuleTable {
               "io.nats.client.",
               "com.google.protobuf.",
               "io.opentelemetry.api.OpenTelemetry",
+              "io.opentelemetry.context.Context",
               "io.micrometer.core.instrument.MeterRegistry")
           .adapter("cloudevents", "io.cloudevents.")
-          .adapter("opentelemetry", "io.opentelemetry.")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
       row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
@@ -190,10 +190,9 @@ final class ModuleTable {
     return ROWS.stream()
         .filter(row -> row.folder().equals(folder))
         .findFirst()
-        .orElseThrow(
-            () -> new AssertionError(
-                folder
-                    + " has no row in ModuleTable: add one that says what it may depend on, show and bring"));
+        .orElseThrow(() -> new AssertionError(folder
+            + " has no row in ModuleTable: add one that says what it may depend on, show"
+            + " and bring"));
   }
 
   private static Row row(String folder) {

@@ -6,6 +6,7 @@ import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Method;
 import com.google.protobuf.util.JsonFormat;
 import dev.evalops.runtime.natsbus.Encoder.Outgoing;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import io.cloudevents.CloudEvent;
 import io.cloudevents.core.builder.CloudEventBuilder;
 import io.cloudevents.core.format.EventFormat;

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
 import com.sun.management.OperatingSystemMXBean;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
 import io.nats.client.Dispatcher;

@@ -3,6 +3,7 @@ package dev.evalops.runtime.natsbus;
 import com.google.protobuf.Any;
 import com.google.protobuf.Message;
 import com.google.protobuf.Timestamp;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import io.nats.client.impl.Headers;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;

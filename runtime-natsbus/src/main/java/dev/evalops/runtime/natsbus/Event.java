@@ -45,6 +45,7 @@ public final class Event {
   private final @Nullable Long version;
   private final byte @Nullable [] json;
   private final @Nullable Any any;
+  private final String typeUrl;
 
   private Event(Draft draft) {
     this.id = draft.id;
@@ -61,6 +62,7 @@ public final class Event {
     this.version = number("aggregateversion", draft.version);
     this.json = draft.json;
     this.any = draft.any;
+    this.typeUrl = any == null ? (json == null ? "" : typeUrl(json)) : any.getTypeUrl();
   }
 
   /**
@@ -456,26 +458,24 @@ public final class Event {
    * @return the full name of a protobuf message; empty without a payload, or if its JSON has no {@code @type}
    */
   public Optional<String> payloadType() {
-    return typeUrl().map(url -> url.substring(url.lastIndexOf('/') + 1));
+    return optional(typeUrl.substring(typeUrl.lastIndexOf('/') + 1));
   }
 
-  private Optional<String> typeUrl() {
-    if (any != null) {
-      return optional(any.getTypeUrl());
-    }
-    if (json == null) {
-      return Optional.empty();
-    }
+  private static String typeUrl(byte[] json) {
     try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
       parser.nextToken();
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         boolean found = parser.currentName().equals("@type");
         if (parser.nextToken() == JsonToken.VALUE_STRING && found) {
-          return optional(parser.getString());
+          return parser.getString();
         }
         parser.skipChildren();
       }
-      return Optional.empty();
+      return "";
+    } catch (JacksonException invalid) {
+      // Read once already, but for what its strings hold.
+      throw new IllegalArgumentException(
+          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
     }
   }
 

@@ -181,11 +181,14 @@ public final class EventConsumer implements AutoCloseable {
       if (subject.equals(deliverSubject) || stopping) {
         return;
       }
-      Dispatcher current = dispatcher == null ? connection.createDispatcher() : dispatcher;
+      // The handler is the dispatcher's: one that is given to subscribe() misses what comes at
+      // once.
+      Dispatcher current =
+          dispatcher == null ? connection.createDispatcher(this::received) : dispatcher;
       if (deliverSubject != null) {
         current.unsubscribe(deliverSubject);
       }
-      current.subscribe(subject, settings.queue, this::received);
+      current.subscribe(subject, settings.queue);
       dispatcher = current;
       deliverSubject = subject;
     } finally {
@@ -295,7 +298,7 @@ public final class EventConsumer implements AutoCloseable {
   private void leave(Delivery delivery, boolean done) {
     lock.lock();
     try {
-      held.remove(delivery.place);
+      held.remove(delivery.place, delivery);
       if (done) {
         finished.add(delivery.place);
       }
@@ -358,7 +361,7 @@ public final class EventConsumer implements AutoCloseable {
         .addKeyValue("delivery", deliveries)
         .log("consumer handler failed");
     if (interrupted && isStopping()) {
-      answer(delivery.message, AckType.AckNak.bytes, "consumer nak failed");
+      nak(delivery, Duration.ZERO);
       return false;
     }
     if (deliveries >= settings.maxDeliveries) {
@@ -387,7 +390,14 @@ public final class EventConsumer implements AutoCloseable {
     return Duration.ofNanos(nanos - ThreadLocalRandom.current().nextLong(nanos / 5 + 1));
   }
 
+  /** Lets go of it first: it may be here again before this returns. */
   private void nak(Delivery delivery, Duration delay) {
+    lock.lock();
+    try {
+      held.remove(delivery.place, delivery);
+    } finally {
+      lock.unlock();
+    }
     answer(delivery.message, AckType.AckNak.bodyBytes(delay.toNanos()), "consumer nak failed");
   }
 

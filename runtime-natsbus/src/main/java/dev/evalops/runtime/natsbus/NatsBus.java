@@ -13,6 +13,7 @@ import io.nats.client.api.PublishAck;
 import io.nats.client.api.StreamConfiguration;
 import io.nats.client.impl.Headers;
 import io.opentelemetry.api.OpenTelemetry;
+import io.opentelemetry.context.Context;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -57,6 +58,16 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration CLOSE_BOUND = Duration.ofSeconds(2);
   private static final long GRACE_SECONDS = 1;
+
+  /** How an event is written. Every form is read, whatever is written. */
+  public enum WireFormat {
+    /** A JSON object with the attributes and, as {@code data}, the proto JSON of the payload's {@code google.protobuf.Any}. */
+    JSON,
+    /** The bytes of the message {@link EventEnvelope}. */
+    PROTO,
+    /** The attributes as NATS headers {@code ce-...}, and the bytes of the payload's {@code google.protobuf.Any} as the body. */
+    PROTO_HEADERS
+  }
 
   private final Connection connection;
   private final String stream;
@@ -187,6 +198,18 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
   static long sequence(Change change) {
     return change.sequence().isPresent() ? change.sequence().getAsLong() : 0;
+  }
+
+  /**
+   * Reads the trace that an event was published in (W3C trace context and baggage), for code that reads events by itself. Handlers of
+   * a bus with an {@link Builder#openTelemetry OpenTelemetry} run in a span of it already.
+   *
+   * @param context what the event's own is added to, such as {@code Context.root()}
+   * @param event the event
+   * @return the context with the span and baggage of the publisher; the given one where the event has none
+   */
+  public static Context extractContext(Context context, Event event) {
+    return Telemetry.extract(context, event);
   }
 
   /**

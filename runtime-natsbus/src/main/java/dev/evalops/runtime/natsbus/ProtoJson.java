@@ -20,6 +20,8 @@ import com.google.protobuf.TimestampProto;
 import com.google.protobuf.WrappersProto;
 import com.google.protobuf.util.JsonFormat;
 import java.math.BigDecimal;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -84,10 +86,13 @@ final class ProtoJson {
       JsonFormat.parser()
           .usingTypeRegistry(known)
           .ignoringUnknownFields()
-          .merge(new String(json, StandardCharsets.UTF_8), any);
+          .merge(
+              StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json)).toString(), any);
       return (M) prototype.newBuilderForType().mergeFrom(any.getValue()).build();
     } catch (InvalidProtocolBufferException invalid) {
       throw new IllegalArgumentException("payload: " + oneLine(invalid.getMessage()), invalid);
+    } catch (CharacterCodingException invalid) {
+      throw new IllegalArgumentException("payload: it is no UTF-8", invalid);
     } catch (RuntimeException | StackOverflowError invalid) {
       throw new IllegalArgumentException("payload: it is no proto JSON", invalid);
     }

@@ -1,7 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
-import dev.evalops.runtime.natsbus.opentelemetry.EventContext;
 import io.opentelemetry.api.OpenTelemetry;
+import io.opentelemetry.api.baggage.propagation.W3CBaggagePropagator;
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.trace.Span;
 import io.opentelemetry.api.trace.SpanBuilder;
@@ -12,10 +12,12 @@ import io.opentelemetry.api.trace.Tracer;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.context.Scope;
+import io.opentelemetry.context.propagation.TextMapGetter;
 import io.opentelemetry.context.propagation.TextMapPropagator;
 import io.opentelemetry.context.propagation.TextMapSetter;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /** The spans of a bus that was given an OpenTelemetry. No other class touches that optional library. */
@@ -36,6 +38,22 @@ final class Telemetry {
   private static final TextMapSetter<Map<String, String>> SETTER = (carrier, name, value) -> {
     if (carrier != null && !value.isEmpty()) {
       carrier.put(name, value);
+    }
+  };
+
+  private static final TextMapGetter<Event> GETTER = new TextMapGetter<>() {
+    @Override
+    public @Nullable String get(@Nullable Event event, String name) {
+      if (event == null) {
+        return null;
+      }
+      Optional<String> value = switch (name) {
+        case "traceparent" -> event.traceparent();
+        case "tracestate" -> event.tracestate();
+        case "baggage" -> event.baggage();
+        default -> Optional.empty();
+      };
+      return value.orElse(null);
     }
   };
 
@@ -90,9 +108,14 @@ final class Telemetry {
     return carrier;
   }
 
+  static Context extract(Context context, Event event) {
+    Context traced = W3CTraceContextPropagator.getInstance().extract(context, event, GETTER);
+    return W3CBaggagePropagator.getInstance().extract(traced, event, GETTER);
+  }
+
   @SuppressWarnings("MustBeClosedChecker") // closed in Running.end
   Running process(Event event, String subject, String queue) {
-    Context parent = EventContext.extract(Context.root(), event);
+    Context parent = extract(Context.root(), event);
     SpanBuilder builder = builder("nats.process", SpanKind.CONSUMER, subject, "process", "process")
         .setAttribute(SUBSCRIPTION, queue)
         .setParent(parent);

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.google.protobuf.Any;
 import com.google.protobuf.Timestamp;
 import dev.evalops.runtime.natsbus.Encoder.Outgoing;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.natsbus.notes.Note;
 import io.nats.client.impl.Headers;
 import java.nio.charset.StandardCharsets;

@@ -440,6 +440,28 @@ class EventConsumerTest {
   }
 
   @Test
+  void missesNothingThatComesAtOnce_whenItStartsOrGivesBack() {
+    Map<String, Integer> attempts = new ConcurrentHashMap<>();
+    publish(50);
+    for (int i = 0; i < 20; i++) {
+      String durable = "d" + i;
+      bus.consumer(ALL, durable)
+          .deliver(DeliverPolicy.All)
+          .ackWait(Duration.ofMinutes(5))
+          .redeliveryDelay(Duration.ZERO, Duration.ZERO)
+          .start(event -> {
+            if (attempts.merge(durable + event.id(), 1, Integer::sum) < 3) {
+              throw new IllegalStateException("not yet");
+            }
+          });
+    }
+    await()
+        .atMost(AWHILE)
+        .until(() ->
+            attempts.size() == 1000 && attempts.values().stream().allMatch(count -> count == 3));
+  }
+
+  @Test
   void livesOnAfterAnyThrowable() {
     AtomicInteger handled = new AtomicInteger();
     bus.consumer(ALL, "indexer").redeliveryDelay(Duration.ZERO, Duration.ZERO).start(event -> {

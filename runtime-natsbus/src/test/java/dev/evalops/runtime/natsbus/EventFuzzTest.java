@@ -3,6 +3,7 @@ package dev.evalops.runtime.natsbus;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.google.protobuf.Any;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.natsbus.notes.Note;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
@@ -71,7 +72,8 @@ class EventFuzzTest {
       jazzer.destroyForcibly();
     }
     String output = Files.readString(log, StandardCharsets.ISO_8859_1);
-    String end = output.substring(Math.max(0, output.length() - 6000));
+    int finding = Math.max(output.indexOf("== Java Exception"), output.length() - 6000);
+    String end = output.substring(Math.max(0, finding));
     assertThat(jazzer.exitValue()).as(end).isZero();
     Matcher runs = RUNS.matcher(output);
     assertThat(runs.find()).as(end).isTrue();

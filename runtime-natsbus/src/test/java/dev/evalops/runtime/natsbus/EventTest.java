@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Timestamp;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.natsbus.notes.Author;
 import dev.evalops.runtime.natsbus.notes.Note;
 import io.nats.client.impl.Headers;
@@ -241,6 +242,30 @@ class EventTest {
     assertThatThrownBy(() -> json.payload(Note.getDefaultInstance()))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("payload");
+  }
+
+  @Test
+  void refusesPayloadsThatAreNoUtf8_whereverThatIsFoundOut() {
+    byte[] type = withSurrogate(PLAIN + ",\"data\":{\"@type\":\"x/???\"}}");
+    assertThatThrownBy(() -> Event.read(type))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("data");
+
+    byte[] title = withSurrogate(
+        PLAIN + ",\"data\":{\"@type\":\"type.googleapis.com/notes.v1.Note\",\"title\":\"???\"}}");
+    assertThatThrownBy(() -> Event.read(title).payload(Note.getDefaultInstance()))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("payload: it is no UTF-8");
+  }
+
+  /** Half of a pair, in the bytes that UTF-8 would have for it. */
+  private static byte[] withSurrogate(String json) {
+    byte[] bytes = json.getBytes(StandardCharsets.US_ASCII);
+    int at = json.indexOf("???");
+    bytes[at] = (byte) 0xED;
+    bytes[at + 1] = (byte) 0xA0;
+    bytes[at + 2] = (byte) 0xA5;
+    return bytes;
   }
 
   @ParameterizedTest

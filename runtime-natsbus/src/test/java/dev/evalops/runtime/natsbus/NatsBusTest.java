@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.natsbus.notes.Note;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;

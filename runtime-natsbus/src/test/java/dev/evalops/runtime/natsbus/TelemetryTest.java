@@ -4,7 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.opentelemetry.EventContext;
+import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.nats.client.api.MessageInfo;
@@ -140,7 +140,7 @@ class TelemetryTest {
       assertThat(new String(stored.getData(), StandardCharsets.UTF_8))
           .contains("\"traceparent\":\"" + traceparent + "\"");
       Event event = Event.read(stored.getHeaders(), stored.getData());
-      assertThat(Span.fromContext(EventContext.extract(Context.root(), event))
+      assertThat(Span.fromContext(NatsBus.extractContext(Context.root(), event))
               .getSpanContext()
               .getSpanId())
           .isEqualTo(publish.getSpanId());
@@ -158,7 +158,7 @@ class TelemetryTest {
       MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
       assertThat(stored.getHeaders().containsKey("traceparent")).isFalse();
       Event event = Event.read(stored.getHeaders(), stored.getData());
-      assertThat(EventContext.extract(Context.root(), event)).isSameAs(Context.root());
+      assertThat(NatsBus.extractContext(Context.root(), event)).isSameAs(Context.root());
       assertThat(exporter.getFinishedSpanItems()).isEmpty();
     }
   }
