@@ -4,7 +4,7 @@ MVN ?= mvn -B -ntp
 TEST_FLAGS := -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
 EXAMPLE := examples/notes-service
 
-.PHONY: help demo run test soak lint format bench install-hooks servers clean
+.PHONY: help demo run test soak lint format bench hook bench-hook install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ format: ## format all Java files
 
 bench: servers ## run the benchmarks (BENCH=<regex> for some of them)
 	@scripts/bench $(BENCH)
+
+hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as .tar.gz
+	$(MVN) -q package -DskipTests $(TEST_FLAGS) -pl agent-hook-cli -am
+	@ls -d agent-hook-cli/target/evalops-agent-hook agent-hook-cli/target/evalops-agent-hook.tar.gz
+
+bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
+	@scripts/bench-hook
 
 install-hooks: ## install the pre-commit hook
 	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"

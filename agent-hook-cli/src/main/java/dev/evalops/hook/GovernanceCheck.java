@@ -1,0 +1,182 @@
+package dev.evalops.hook;
+
+import dev.evalops.hook.HttpExchange.FailedException;
+import dev.evalops.runtime.mtls.Mtls;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.List;
+import java.util.Map;
+import javax.net.ssl.SSLSocketFactory;
+import org.jspecify.annotations.Nullable;
+
+/** Asks the governance service about one tool call, and an approver when the service wants one. */
+final class GovernanceCheck {
+  static final String EVALUATE = "/governance.v1.GovernanceService/EvaluateAction";
+
+  static final String[] DECISIONS = {
+    "ACTION_DECISION_UNSPECIFIED",
+    "ACTION_DECISION_ALLOW",
+    "ACTION_DECISION_DENY",
+    "ACTION_DECISION_REQUIRE_APPROVAL"
+  };
+
+  private final Settings settings;
+  private final @Nullable Mtls mtls;
+
+  private GovernanceCheck(Settings settings, @Nullable Mtls mtls) {
+    this.settings = settings;
+    this.mtls = mtls;
+  }
+
+  /** The one way to a verdict. */
+  static Verdict of(Settings settings, ToolUse toolUse) {
+    try {
+      return new GovernanceCheck(settings, mtls(settings)).verdict(toolUse);
+    } catch (Denial e) {
+      return Verdict.deny(e.reason());
+    }
+  }
+
+  /** The TLS of our connections; null when nothing of it is configured and no service needs it. */
+  static @Nullable Mtls mtls(Settings settings) throws Denial {
+    Settings.Tls files = settings.tls();
+    if (!settings.usesTls() && !files.isSet()) {
+      return null;
+    }
+    Mtls mtls;
+    try {
+      mtls = Mtls.client()
+          .ca(files.ca())
+          .publicRoots()
+          .certificate(files.certificate(), files.key())
+          .serverName(files.serverName())
+          .reloadEvery(Duration.ZERO)
+          .build();
+    } catch (IllegalArgumentException e) {
+      throw Denial.failClosed("hook bootstrap failed: " + e.getMessage());
+    }
+    if (mtls.notAfter().isPresent() && mtls.notAfter().get().isBefore(Instant.now())) {
+      throw Denial.failClosed("hook bootstrap failed: the client certificate has expired");
+    }
+    return mtls;
+  }
+
+  private Service service(ServiceUrl url) {
+    SSLSocketFactory tls = url.tls() && mtls != null ? mtls.sslContext().getSocketFactory() : null;
+    return new Service(url, tls, settings.token());
+  }
+
+  private Verdict verdict(ToolUse toolUse) throws Denial {
+    String agentId = settings.agentId() == null ? toolUse.agentId() : settings.agentId();
+    if (agentId == null) {
+      throw Denial.failClosed(
+          "agent_id is required via " + Settings.AGENT_ID + " or hook session_id");
+    }
+    StringBuilder action = action(agentId, toolUse);
+    Map<?, ?> evaluation = evaluate(action);
+    return switch (Enums.name(evaluation.get("decision"), DECISIONS)) {
+      case "ACTION_DECISION_ALLOW" -> Verdict.ALLOW;
+      case "ACTION_DECISION_DENY" -> throw Denial.decided(denied(evaluation));
+      case "ACTION_DECISION_REQUIRE_APPROVAL" -> {
+        ServiceUrl approvals = settings.approvals();
+        if (approvals == null) {
+          throw Denial.failClosed(
+              "approval required but " + Settings.APPROVALS_URL + " is not configured");
+        }
+        yield new Approval(service(approvals), settings)
+            .await(approvalRequest(action, toolUse, evaluation));
+      }
+      default -> throw Denial.failClosed("governance returned an unknown decision");
+    };
+  }
+
+  private static String denied(Map<?, ?> evaluation) throws Denial {
+    String reasons = String.join("; ", strings(evaluation, "reasons"));
+    return GoText.trim(reasons).isEmpty() ? "governance denied this action" : reasons;
+  }
+
+  private Map<?, ?> evaluate(StringBuilder action) throws Denial {
+    try {
+      Map<?, ?> answer = service(settings.governance())
+          .call(EVALUATE, new StringBuilder(action).append('}'), settings.governanceTimeout());
+      if (!(Json.get(answer, "evaluation") instanceof Map<?, ?> evaluation)) {
+        throw Denial.failClosed("governance returned no evaluation");
+      }
+      return evaluation;
+    } catch (FailedException e) {
+      throw Denial.failClosed("governance check failed: " + e.getMessage());
+    }
+  }
+
+  /** What both requests have in common, without the brace at the end. */
+  private StringBuilder action(String agentId, ToolUse toolUse) {
+    byte[] payload = toolUse.action();
+    StringBuilder json = new StringBuilder(payload.length / 3 * 4 + 512);
+    json.append("{\"workspaceId\":");
+    Json.quote(settings.workspaceId(), json);
+    json.append(",\"agentId\":");
+    Json.quote(agentId, json);
+    json.append(",\"actionType\":");
+    Json.quote(toolUse.toolName(), json);
+    return json.append(",\"actionPayload\":\"")
+        .append(Base64.getEncoder().encodeToString(payload))
+        .append('"');
+  }
+
+  private StringBuilder approvalRequest(StringBuilder action, ToolUse toolUse, Map<?, ?> evaluation)
+      throws Denial {
+    String surface = settings.surface() == null ? toolUse.surface() : settings.surface();
+    StringBuilder json = new StringBuilder(action).append(",\"surface\":");
+    Json.quote(surface == null ? "codex" : surface, json);
+    Object risk = Json.get(evaluation, "riskLevel");
+    if (risk instanceof Json.Numeral number) {
+      json.append(",\"riskLevel\":").append(number.text());
+    } else if (risk instanceof String name) {
+      json.append(",\"riskLevel\":");
+      Json.quote(name, json);
+    }
+    StringBuilder context = new StringBuilder("{\"governance_reasons\":");
+    list(strings(evaluation, "reasons"), context);
+    context.append(",\"hook_event\":").append(toolUse.event()).append(",\"matched_rules\":");
+    list(strings(evaluation, "matchedRules"), context);
+    context.append(",\"tool_name\":");
+    Json.quote(toolUse.toolName(), context);
+    json.append(",\"contextJson\":");
+    Json.quote(context.append('}').toString(), json);
+    return json.append('}');
+  }
+
+  /** An empty list is {@code null}, as the approval service has always got it. */
+  private static void list(List<String> texts, StringBuilder json) {
+    if (texts.isEmpty()) {
+      json.append("null");
+      return;
+    }
+    char before = '[';
+    for (String text : texts) {
+      Json.quote(text, json.append(before));
+      before = ',';
+    }
+    json.append(']');
+  }
+
+  private static List<String> strings(Map<?, ?> evaluation, String name) throws Denial {
+    Object value = Json.get(evaluation, name);
+    if (value == null) {
+      return List.of();
+    }
+    List<String> strings = new ArrayList<>();
+    if (value instanceof List<?> list) {
+      for (Object element : list) {
+        if (!(element instanceof String text)) {
+          throw Denial.failClosed("governance check failed: " + name + " has no texts");
+        }
+        strings.add(text);
+      }
+      return strings;
+    }
+    throw Denial.failClosed("governance check failed: " + name + " is no list");
+  }
+}

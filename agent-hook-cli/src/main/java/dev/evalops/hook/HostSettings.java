@@ -1,0 +1,29 @@
+package dev.evalops.hook;
+
+import java.util.List;
+
+/** What a host's settings must say for the hook to run, and to block when it fails. */
+interface HostSettings {
+  /** By which an entry of ours is known in a command. */
+  String NAME = "evalops-agent-hook";
+
+  /**
+   * Adds the hook's entry, or puts it right.
+   *
+   * @param text the file, blank if there is none
+   * @param command as the host gives it to its shell
+   * @return the new text; the same if it has the entry
+   * @throws NotUnderstoodException if the file is not what we know
+   */
+  String install(String text, String command) throws NotUnderstoodException;
+
+  /**
+   * Looks for what keeps the hook from running.
+   *
+   * @param text the file
+   * @param command as the host gives it to its shell
+   * @return empty if all is well
+   * @throws NotUnderstoodException if the file is not what we know
+   */
+  List<String> problems(String text, String command) throws NotUnderstoodException;
+}

@@ -1,0 +1,146 @@
+package dev.evalops.hook;
+
+import java.io.IOException;
+import java.net.URISyntaxException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFileAttributes;
+import java.nio.file.attribute.PosixFilePermission;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The folder in which the hook is installed.
+ *
+ * @param home the folder above bin and lib, without links
+ */
+record Installation(Path home) {
+  private static final String JAR = "evalops-agent-hook.jar";
+
+  /**
+   * That from which this program runs.
+   *
+   * @throws IOException if the jar is not in the lib folder of one
+   */
+  static Installation current() throws IOException {
+    Path jar;
+    try {
+      jar = Path.of(Installation.class
+              .getProtectionDomain()
+              .getCodeSource()
+              .getLocation()
+              .toURI())
+          .toRealPath();
+    } catch (URISyntaxException e) {
+      throw new IOException("the jar has no path", e);
+    }
+    Path lib = jar.getParent();
+    Path home = lib == null ? null : lib.getParent();
+    if (home == null
+        || !Files.isExecutable(new Installation(home).launcher())
+        || !jar.equals(new Installation(home).jar())) {
+      throw new IOException(
+          jar + " is not in an installed folder with bin/evalops-agent-hook and lib/" + JAR);
+    }
+    return new Installation(home);
+  }
+
+  Path launcher() {
+    return home.resolve("bin/evalops-agent-hook");
+  }
+
+  Path lib() {
+    return home.resolve("lib");
+  }
+
+  Path jar() {
+    return lib().resolve(JAR);
+  }
+
+  Path conf() {
+    return lib().resolve("launcher.conf");
+  }
+
+  Path cache() {
+    return lib().resolve("cache");
+  }
+
+  /**
+   * What a host gives to its shell.
+   *
+   * @throws NotUnderstoodException if no shell would get it right
+   */
+  String command() throws NotUnderstoodException {
+    String path = launcher().toString();
+    if (path.chars().anyMatch(c -> c < ' ' || c == '\'' || c == 127)) {
+      throw new NotUnderstoodException(
+          "the path " + home + " cannot be written into a command; install it elsewhere");
+    }
+    String word = path.matches("[A-Za-z0-9/._+-]+") ? path : "'" + path + "'";
+    return word + " governance-check";
+  }
+
+  /** The value of a key in launcher.conf. */
+  Optional<String> configured(String key) throws IOException {
+    if (!Files.exists(conf())) {
+      return Optional.empty();
+    }
+    return Files.readAllLines(conf()).stream()
+        .filter(line -> line.startsWith(key + "="))
+        .map(line -> line.substring(key.length() + 1))
+        .reduce((first, last) -> last);
+  }
+
+  /** What of the program can be changed by others than root and its owner, with what to do. */
+  List<String> changeable() throws IOException {
+    List<String> problems = new ArrayList<>();
+    Object self = Files.getOwner(lib());
+    for (Path file :
+        List.of(home, home.resolve("bin"), launcher(), lib(), jar(), conf(), cache())) {
+      if (Files.exists(file)) {
+        PosixFileAttributes attributes = Files.readAttributes(file, PosixFileAttributes.class);
+        if (isWritableByOthers(attributes)) {
+          problems.add(file + " can be changed by others: chmod go-w " + file);
+        } else if (!attributes.owner().equals(self) && !isRoot(file)) {
+          problems.add(file + " belongs to " + attributes.owner().getName() + ": chown it to root");
+        }
+      }
+    }
+    return problems;
+  }
+
+  /** What keeps this from being an installation that users cannot change: itself, or a folder above it. */
+  List<String> unmanaged() throws IOException {
+    List<String> problems = new ArrayList<>(changeable());
+    for (Path file : List.of(launcher(), lib(), jar())) {
+      if (!isRoot(file)) {
+        problems.add(file + " does not belong to root: chown -R root " + home);
+      }
+    }
+    @Nullable Path next = home;
+    while (next != null) {
+      Path above = next;
+      next = above.getParent();
+      PosixFileAttributes attributes = Files.readAttributes(above, PosixFileAttributes.class);
+      // In a folder like /tmp only the owner of an entry can move it.
+      boolean sticky = ((int) Files.getAttribute(above, "unix:mode") & 01000) != 0;
+      if (!isRoot(above) || (isWritableByOthers(attributes) && !sticky)) {
+        problems.add(
+            above
+                + " can be changed by others than root; install the hook elsewhere, such as in /opt/evalops");
+      }
+    }
+    return problems;
+  }
+
+  private static boolean isWritableByOthers(PosixFileAttributes attributes) {
+    return attributes.permissions().contains(PosixFilePermission.GROUP_WRITE)
+        || attributes.permissions().contains(PosixFilePermission.OTHERS_WRITE);
+  }
+
+  static boolean isRoot(Path file) throws IOException {
+    return Files.getAttribute(file, "unix:uid").equals(0);
+  }
+}

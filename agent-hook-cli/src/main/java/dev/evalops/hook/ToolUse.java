@@ -1,0 +1,178 @@
+package dev.evalops.hook;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/** One tool call that a host asks about. What is sent to the service are the very bytes that were judged. */
+final class ToolUse {
+  private static final String EVENT = "PreToolUse";
+
+  private final byte[] text;
+  private final int length;
+  private final String toolName;
+  private final int inputBegin;
+  private final int inputEnd;
+  private final @Nullable String agentId;
+  private final @Nullable String surface;
+
+  private ToolUse(
+      byte[] text,
+      int length,
+      String toolName,
+      int inputBegin,
+      int inputEnd,
+      @Nullable String agentId,
+      @Nullable String surface) {
+    this.text = text;
+    this.length = length;
+    this.toolName = toolName;
+    this.inputBegin = inputBegin;
+    this.inputEnd = inputEnd;
+    this.agentId = agentId;
+    this.surface = surface;
+  }
+
+  /**
+   * Reads an event.
+   *
+   * @param text has it from its beginning on
+   */
+  static ToolUse parse(byte[] text, int length) throws Denial {
+    Event event = new Event();
+    try {
+      Json.parseObject(text, length, event);
+      return event.toolUse(text, length);
+    } catch (Json.MalformedException e) {
+      throw Denial.failClosed("decode_tool_use_payload: " + e.getMessage());
+    }
+  }
+
+  String toolName() {
+    return toolName;
+  }
+
+  /** What the event says of the agent; the operator's word counts for more. */
+  @Nullable
+  String agentId() {
+    return agentId;
+  }
+
+  /** What the event says of the host; the operator's word counts for more. */
+  @Nullable
+  String surface() {
+    return surface;
+  }
+
+  /** The tool's input, or the whole event if it has none. */
+  byte[] action() {
+    return inputEnd == 0
+        ? Arrays.copyOf(text, length)
+        : Arrays.copyOfRange(text, inputBegin, inputEnd);
+  }
+
+  /** The whole event. */
+  String event() {
+    return new String(text, 0, length, UTF_8);
+  }
+
+  /** Gathers the members that count; all others are checked and passed by. */
+  private static final class Event implements Json.Members {
+    private final Map<String, Object> known = new HashMap<>();
+    private int inputBegin;
+    private int inputEnd;
+
+    @Override
+    public void member(String name, Json value) throws Json.MalformedException {
+      switch (name) {
+        case "tool_input" -> {
+          int begin = value.position();
+          int first = value.peek();
+          value.skip();
+          known.put(name, first == '{' ? "object" : first == 'n' ? Json.NULL : "other");
+          if (first == '{') {
+            inputBegin = begin;
+            inputEnd = value.position();
+          }
+        }
+        case "hook_event_name",
+            "tool_name",
+            "agent_id",
+            "session_id",
+            "surface",
+            "context",
+            "metadata" -> known.put(name, value.read());
+        default -> value.skip();
+      }
+    }
+
+    ToolUse toolUse(byte[] text, int length) throws Denial {
+      Object event = known.get("hook_event_name");
+      if (event != null && !event.equals(EVENT)) {
+        throw Denial.failClosed("hook_event_name is not " + EVENT);
+      }
+      if ("other".equals(known.get("tool_input"))) {
+        throw Denial.failClosed("tool_input is not an object");
+      }
+      return new ToolUse(
+          text,
+          length,
+          toolName(Json.get(known, "tool_name")),
+          inputBegin,
+          inputEnd,
+          first("agent_id", "session_id"),
+          first("surface"));
+    }
+
+    /** A rule for "Bash" does not fit "Bash ", so such a name is not asked about at all. */
+    private static String toolName(@Nullable Object name) throws Denial {
+      if (name == null) {
+        throw Denial.failClosed("tool_name is required");
+      }
+      if (!(name instanceof String text)) {
+        throw Denial.failClosed("tool_name is not a string");
+      }
+      if (GoText.trim(text).isEmpty()) {
+        throw Denial.failClosed("tool_name is required");
+      }
+      for (int i = 0; i < text.length(); i++) {
+        if (Character.getType(text.charAt(i)) == Character.CONTROL) {
+          throw Denial.failClosed("tool_name has control characters");
+        }
+      }
+      if (GoText.trim(text).length() != text.length()) {
+        throw Denial.failClosed("tool_name has white space around it");
+      }
+      return text;
+    }
+
+    /** The first that is not blank of these, each looked for in the event, its context and its metadata. */
+    private @Nullable String first(String... names) throws Denial {
+      String found = null;
+      for (String name : names) {
+        for (String place : new String[] {"", "context", "metadata"}) {
+          Object value;
+          if (place.isEmpty()) {
+            value = Json.get(known, name);
+          } else {
+            Object inner = Json.get(known, place);
+            if (inner != null && !(inner instanceof Map)) {
+              throw Denial.failClosed(place + " is not an object");
+            }
+            value = inner == null ? null : Json.get((Map<?, ?>) inner, name);
+          }
+          if (value != null && !(value instanceof String)) {
+            throw Denial.failClosed(name + " is not a string");
+          }
+          if (found == null && value != null && !GoText.trim((String) value).isEmpty()) {
+            found = GoText.trim((String) value);
+          }
+        }
+      }
+      return found;
+    }
+  }
+}

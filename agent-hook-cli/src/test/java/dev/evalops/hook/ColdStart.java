@@ -1,0 +1,134 @@
+package dev.evalops.hook;
+
+import java.io.File;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.lang.ProcessBuilder.Redirect;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+
+/**
+ * How long a tool call waits for the hook: whole processes, in turn, against a service in this process that allows. The
+ * ratios are to an empty JVM of the same version.
+ */
+final class ColdStart {
+  private static final Path BUILT = Path.of("target/evalops-agent-hook");
+
+  /** What the shortest Java program does. */
+  static final class Empty {
+    private Empty() {}
+
+    /** Does nothing. */
+    public static void main(String[] args) {}
+  }
+
+  private ColdStart() {}
+
+  /**
+   * Prints the medians.
+   *
+   * @param args the number of rounds
+   */
+  public static void main(String[] args) throws Exception {
+    int rounds = Integer.parseInt(args[0]);
+    Path work = Files.createTempDirectory("cold-start");
+    try (Training service = Training.start(work)) {
+      System.out.printf("%d rounds, medians in ms, smallest to largest in brackets%n", rounds);
+      for (Path javaHome : javaHomes()) {
+        measure(work, service, javaHome, rounds);
+      }
+    } finally {
+      try (Stream<Path> files = Files.walk(work)) {
+        files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
+      }
+    }
+    System.exit(0); // Maven's JVM would wait for the service
+  }
+
+  static List<Path> javaHomes() throws IOException {
+    try (Stream<Path> homes = Files.list(Path.of("/usr/lib/jvm"))) {
+      return homes
+          .filter(
+              home -> Files.isExecutable(home.resolve("bin/java")) && !Files.isSymbolicLink(home))
+          .filter(home -> Distribution.major(home) >= 17)
+          .sorted(Comparator.comparingInt(Distribution::major))
+          .toList();
+    }
+  }
+
+  private static void measure(Path work, Training service, Path javaHome, int rounds)
+      throws Exception {
+    String major = String.valueOf(Distribution.major(javaHome));
+    Distribution hook = Distribution.copy(BUILT, work.resolve("java-" + major));
+    hook.configure("java=" + javaHome + "/bin/java\n");
+    Distribution nothing = Distribution.copy(BUILT, work.resolve("nothing-" + major));
+    nothing.fakeJava(major + ".0.1", "exit 42");
+    Files.createDirectory(hook.lib().resolve("cache"));
+    String check = "governance-check";
+    Map<String, List<String>> commands = new LinkedHashMap<>();
+    commands.put(
+        "empty JVM",
+        List.of(javaHome + "/bin/java", "-cp", "target/test-classes", Empty.class.getName()));
+    commands.put("launcher, no JVM", List.of(nothing.launcher().toString(), check));
+    commands.put("hook, http", List.of(hook.launcher().toString(), check));
+    commands.put("hook, mTLS", List.of(hook.launcher().toString(), check));
+
+    Map<String, double[]> times = new LinkedHashMap<>();
+    commands.keySet().forEach(name -> times.put(name, new double[rounds]));
+    for (int round = -3; round < rounds; round++) {
+      for (Map.Entry<String, List<String>> command : commands.entrySet()) {
+        double time =
+            time(command.getValue(), service.environment(command.getKey().contains("mTLS")));
+        if (round >= 0) {
+          times.get(command.getKey())[round] = time;
+        }
+      }
+    }
+    System.out.printf("%nJava %s (%s)%n", major, javaHome);
+    times.values().forEach(Arrays::sort);
+    double empty = median(times.get("empty JVM"));
+    times.forEach((name, all) -> System.out.printf(
+        "  %-18s %7.1f  [%.1f to %.1f]  %.2f x%n",
+        name, median(all), all[0], all[all.length - 1], median(all) / empty));
+    try (Stream<Path> caches = Files.list(hook.lib().resolve("cache"))) {
+      for (Path cache : caches.toList()) {
+        System.out.printf("  start-up cache     %7.1f MiB%n", Files.size(cache) / 1048576.0);
+      }
+    }
+  }
+
+  private static double time(List<String> command, Map<String, String> environment)
+      throws Exception {
+    ProcessBuilder builder =
+        new ProcessBuilder(command).redirectOutput(Redirect.DISCARD).redirectError(Redirect.PIPE);
+    builder.environment().putAll(environment);
+    long start = System.nanoTime();
+    Process process = builder.start();
+    try (OutputStream in = process.getOutputStream()) {
+      in.write(Launched.EVENT.getBytes(StandardCharsets.UTF_8));
+    } catch (IOException e) {
+      // The empty one does not read.
+      if (process.waitFor() != 0) {
+        throw e;
+      }
+    }
+    if (!process.waitFor(60, TimeUnit.SECONDS) || process.exitValue() != 0) {
+      throw new AssertionError(command + ": "
+          + new String(process.getErrorStream().readAllBytes(), StandardCharsets.UTF_8));
+    }
+    return (System.nanoTime() - start) / 1e6;
+  }
+
+  private static double median(double[] sorted) {
+    int middle = sorted.length / 2;
+    return sorted.length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+}

@@ -1,0 +1,179 @@
+package dev.evalops.hook;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.FileTime;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Instant;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.function.UnaryOperator;
+import java.util.stream.Stream;
+
+/** An installed hook for one test: a copy of the launcher under a certain shell, and a jar. */
+record Distribution(Path home) {
+  private static final Path LAUNCHER = Path.of("src/main/sh/evalops-agent-hook");
+
+  /** The shells that /bin/sh can be. */
+  enum Shell {
+    DASH("dash"),
+    BASH("bash");
+
+    private final String name;
+
+    Shell(String name) {
+      this.name = name;
+    }
+
+    /** A path that ends in sh, by which a bash knows what it is to be. */
+    Path sh(Path work) throws IOException {
+      for (String folder : List.of("/usr/bin", "/bin", "/usr/local/bin")) {
+        Path shell = Path.of(folder, name);
+        if (Files.isExecutable(shell)) {
+          Path copy = Files.createDirectories(work.resolve(name)).resolve("sh");
+          return Files.exists(copy)
+              ? copy
+              : Files.copy(shell, copy, StandardCopyOption.COPY_ATTRIBUTES);
+        }
+      }
+      throw new AssertionError("install " + name);
+    }
+  }
+
+  static Distribution create(Path work, Shell shell) throws IOException {
+    Distribution distribution = new Distribution(work.resolve("evalops"));
+    Files.createDirectories(distribution.lib());
+    Files.createDirectories(distribution.launcher().getParent());
+    mode(
+        "rwxr-xr-x",
+        distribution.home,
+        distribution.lib(),
+        distribution.launcher().getParent());
+    Files.writeString(
+        distribution.launcher(),
+        Files.readString(LAUNCHER)
+            .replaceFirst("#!/bin/sh -p", "#!" + shell.sh(work) + " -p")
+            .replace("@build@", "test"));
+    mode("rwxr-xr-x", distribution.launcher());
+    Files.writeString(distribution.jar(), "no jar");
+    Files.setLastModifiedTime(
+        distribution.jar(), FileTime.from(Instant.parse("2026-01-01T00:00:00Z")));
+    mode("rw-r--r--", distribution.jar());
+    return distribution;
+  }
+
+  /** A copy of what the build has made. */
+  static Distribution copy(Path built, Path home) throws IOException {
+    try (Stream<Path> files = Files.walk(built)) {
+      for (Path file : files.toList()) {
+        Files.copy(
+            file,
+            home.resolve(built.relativize(file).toString()),
+            StandardCopyOption.COPY_ATTRIBUTES);
+      }
+    }
+    return new Distribution(home);
+  }
+
+  /** The version of a Java, 0 if it does not say. */
+  static int major(Path javaHome) {
+    try {
+      Properties release = new Properties();
+      try (InputStream in = Files.newInputStream(javaHome.resolve("release"))) {
+        release.load(in);
+      }
+      return Integer.parseInt(
+          release.getProperty("JAVA_VERSION").replaceAll("\\D*([0-9]+).*", "$1"));
+    } catch (IOException e) {
+      return 0;
+    }
+  }
+
+  static void mode(String mode, Path... files) throws IOException {
+    for (Path file : files) {
+      Files.setPosixFilePermissions(file, PosixFilePermissions.fromString(mode));
+    }
+  }
+
+  Path launcher() {
+    return home.resolve("bin/evalops-agent-hook");
+  }
+
+  Path lib() {
+    return home.resolve("lib");
+  }
+
+  Path jar() {
+    return lib().resolve("evalops-agent-hook.jar");
+  }
+
+  Path conf() {
+    return lib().resolve("launcher.conf");
+  }
+
+  void edit(UnaryOperator<String> change) throws IOException {
+    String before = Files.readString(launcher());
+    String after = change.apply(before);
+    if (after.equals(before)) {
+      throw new AssertionError("the launcher is not what the test thinks");
+    }
+    Files.writeString(launcher(), after);
+  }
+
+  void configure(String conf) throws IOException {
+    Files.writeString(conf(), conf);
+    mode("rw-r--r--", conf());
+  }
+
+  /** Fixes a Java that is a shell script. */
+  Path fakeJava(String version, String script) throws IOException {
+    Path java = fakeJava(home.resolveSibling("java-" + version), version, script);
+    configure("java=" + java + "\n");
+    return java;
+  }
+
+  static Path fakeJava(Path javaHome, String version, String script) throws IOException {
+    Path java = Files.createDirectories(javaHome.resolve("bin")).resolve("java");
+    Files.writeString(java, "#!/bin/sh\n" + script + "\n");
+    mode("rwxr-xr-x", java);
+    Files.writeString(
+        javaHome.resolve("release"),
+        "IMPLEMENTOR=\"Test\"\nJAVA_RUNTIME_VERSION=\"" + version + "+1\"\nJAVA_VERSION=\""
+            + version + "\"\nOS_NAME=\"Linux\"\n");
+    return java;
+  }
+
+  Path cacheFolder() throws IOException {
+    Path folder = Files.createDirectories(lib().resolve("cache"));
+    mode("rwxr-xr-x", folder);
+    return folder;
+  }
+
+  Path cache(String name) throws IOException {
+    Path cache = Files.writeString(cacheFolder().resolve(name), "cache");
+    mode("rw-r--r--", cache);
+    return cache;
+  }
+
+  Launched start(Map<String, String> environment, String... arguments) throws IOException {
+    String[] command = new String[arguments.length + 1];
+    command[0] = launcher().toString();
+    System.arraycopy(arguments, 0, command, 1, arguments.length);
+    return Launched.start(home, environment, command);
+  }
+
+  /** Asks about one event. */
+  Launched.Result check(Map<String, String> environment) throws Exception {
+    try (Launched hook = start(environment, "governance-check")) {
+      return hook.write(Launched.EVENT).end();
+    }
+  }
+
+  Launched.Result check() throws Exception {
+    return check(Map.of());
+  }
+}

@@ -1,0 +1,262 @@
+package dev.evalops.hook;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermission;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.function.UnaryOperator;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The doctor in an installation that is well, and in one that is broken in each of the ways that it knows. */
+class DoctorProcessTest {
+  /** Made once, because the start-up cache takes a while; each test leaves it as it was. */
+  @TempDir
+  private static Path work;
+
+  private static Distribution hook;
+  private static Map<Path, byte[]> files;
+  private static Map<Path, Set<PosixFilePermission>> modes;
+
+  private Governance governance;
+  private Path claude;
+  private final Map<String, String> environment = new TreeMap<>();
+
+  @BeforeEach
+  void install() throws Exception {
+    governance = Governance.start();
+    governance.decide("ACTION_DECISION_DENY");
+    claude = work.toRealPath().resolve("claude/settings.json");
+    environment.put("CLAUDE_CONFIG_DIR", claude.getParent().toString());
+    environment.put("CODEX_HOME", work.resolve("codex").toString());
+    environment.put("PATH", work + "/programs:/usr/bin:/bin");
+    environment.put("EVALOPS_GOVERNANCE_URL", governance.url());
+    environment.put("EVALOPS_APPROVALS_URL", governance.url());
+    environment.put("EVALOPS_WORKSPACE_ID", "w");
+    environment.put("EVALOPS_AGENT_TOKEN", "token-xyz");
+    if (files == null) {
+      hook = Distribution.copy(
+          Path.of("target/evalops-agent-hook"), work.toRealPath().resolve("evalops"));
+      host("claude", "2.1.330 (Claude Code)");
+      assertThat(run("install", "--host", "claude").status()).isZero();
+      files = new TreeMap<>();
+      modes = new TreeMap<>();
+      for (Path file : walk()) {
+        modes.put(file, Files.getPosixFilePermissions(file));
+        if (Files.isRegularFile(file)) {
+          files.put(file, Files.readAllBytes(file));
+        }
+      }
+    }
+  }
+
+  private static List<Path> walk() throws IOException {
+    try (Stream<Path> all = Files.walk(work)) {
+      return all.sorted(Comparator.reverseOrder()).toList();
+    }
+  }
+
+  @AfterEach
+  void restore() throws Exception {
+    governance.close();
+    for (Path file : walk()) {
+      if (!modes.containsKey(file)) {
+        Files.delete(file);
+      }
+    }
+    for (Map.Entry<Path, byte[]> file : files.entrySet()) {
+      if (!Files.exists(file.getKey())
+          || !Arrays.equals(Files.readAllBytes(file.getKey()), file.getValue())) {
+        Files.write(file.getKey(), file.getValue());
+      }
+    }
+    for (Map.Entry<Path, Set<PosixFilePermission>> mode : modes.entrySet()) {
+      Files.setPosixFilePermissions(mode.getKey(), mode.getValue());
+    }
+  }
+
+  private void host(String name, String version) throws Exception {
+    Path program = Files.createDirectories(work.resolve("programs")).resolve(name);
+    Files.writeString(program, "#!/bin/sh\necho '" + version + "'\n");
+    Distribution.mode("rwxr-xr-x", program);
+  }
+
+  private Launched.Result run(String... command) throws Exception {
+    try (Launched started = hook.start(environment, command)) {
+      return started.end();
+    }
+  }
+
+  private void assertFinds(String... findings) throws Exception {
+    Launched.Result result = run("doctor");
+
+    assertThat(result.out().lines().filter(line -> line.startsWith("WRONG")).toList())
+        .as(result.out())
+        .hasSize(findings.length);
+    for (String finding : findings) {
+      assertThat(result.out()).contains(finding);
+    }
+    assertThat(result.out()).doesNotContain("token-xyz");
+    assertThat(result.status()).isEqualTo(findings.length == 0 ? 0 : 1);
+    assertThat(result.err()).isEmpty();
+  }
+
+  private void edit(Path file, UnaryOperator<String> change) throws Exception {
+    String before = Files.readString(file);
+    assertThat(change.apply(before)).isNotEqualTo(before);
+    Files.writeString(file, change.apply(before));
+  }
+
+  @Test
+  void findsNothing_whenAllIsWell() throws Exception {
+    assertFinds();
+
+    assertThat(run("doctor").out())
+        .contains(
+            "ok    Java: ",
+            "ok    start-up cache: ",
+            "ok    the governance service answers",
+            "ok    the approval service answers")
+        .contains(
+            "ok    a call of evalops-doctor-canary is denied",
+            "ok    Claude Code: " + claude,
+            "ok    Claude Code 2.1.330");
+  }
+
+  @Test
+  void findsAMissingConfiguration() throws Exception {
+    environment.remove("EVALOPS_WORKSPACE_ID");
+    assertFinds("EVALOPS_WORKSPACE_ID");
+  }
+
+  @Test
+  void findsAConfigurationThatOthersCanChange() throws Exception {
+    Path file = Files.writeString(work.resolve("hook.properties"), "EVALOPS_WORKSPACE_ID=w\n");
+    edit(hook.conf(), conf -> conf + "config=" + file + "\n");
+    assertFinds();
+    Distribution.mode("rw-rw-rw-", file);
+    assertFinds(file.toString());
+  }
+
+  @Test
+  void findsServicesThatCannotBeReached() throws Exception {
+    try (ServerSocket taken = new ServerSocket(0)) {
+      int port = taken.getLocalPort();
+      taken.close();
+      environment.put("EVALOPS_GOVERNANCE_URL", "http://127.0.0.1:" + port);
+      environment.put("EVALOPS_APPROVALS_URL", "http://127.0.0.1:" + port);
+    }
+    assertFinds("the governance service at 127.0.0.1:", "the approval service at 127.0.0.1:");
+  }
+
+  @Test
+  void findsCertificatesThatCannotBeUsed() throws Exception {
+    environment.put("EVALOPS_CA_FILE", work + "/none.pem");
+    assertFinds("none.pem");
+  }
+
+  @Test
+  void findsAPolicyThatDoesNotDeny() throws Exception {
+    governance.decide("ACTION_DECISION_ALLOW");
+    assertFinds("does not deny the tool evalops-doctor-canary");
+    governance.decide("ACTION_DECISION_REQUIRE_APPROVAL");
+    assertFinds("does not deny the tool evalops-doctor-canary");
+  }
+
+  @Test
+  void findsALauncherThatAllows() throws Exception {
+    edit(
+        hook.launcher(),
+        text -> text.replace("closed \"the launcher", "exit 0 #").replace("exit 2", "exit 0"));
+    assertFinds("a call of evalops-doctor-canary ended with status 0");
+  }
+
+  @Test
+  void findsAnEntryThatIsGone() throws Exception {
+    Files.writeString(claude, "{}");
+    assertFinds(
+        "does not ask the hook: run evalops-agent-hook install --host claude",
+        "no host asks the hook");
+  }
+
+  @Test
+  void findsAnEntryThatWasChanged() throws Exception {
+    edit(claude, text -> text.replace("600", "0"));
+    assertFinds("not as it was written");
+  }
+
+  @Test
+  void findsHooksThatAreSwitchedOff() throws Exception {
+    edit(claude, text -> text.replaceFirst("\\{", "{\"disableAllHooks\": true,"));
+    assertFinds("disableAllHooks is true");
+  }
+
+  @Test
+  void findsSettingsThatCannotBeRead() throws Exception {
+    edit(claude, text -> text + "}");
+    assertFinds("cannot be judged", "does not ask the hook", "no host asks the hook");
+  }
+
+  @Test
+  void findsAHostThatIsTooOld() throws Exception {
+    host("claude", "2.1.294 (Claude Code)");
+    assertFinds("Claude Code 2.1.294 runs tools although the hook fails");
+  }
+
+  @Test
+  void findsASecondHostThatDoesNotAsk_orIsSwitchedOff() throws Exception {
+    host("codex", "codex-cli 0.169.0");
+    assertFinds("Codex is on this machine and does not ask the hook");
+    assertThat(run("install", "--host", "codex").status()).isZero();
+    assertFinds();
+    edit(work.resolve("codex/config.toml"), text -> "[features]\nhooks = false\n" + text);
+    assertFinds("[features] hooks is false");
+  }
+
+  @Test
+  void findsAProgramThatOthersCanChange() throws Exception {
+    Distribution.mode("rwxr-xrwx", hook.lib().resolve("cache"));
+    assertFinds("chmod go-w " + hook.lib().resolve("cache"));
+    Distribution.mode("rwxr-xr-x", hook.lib().resolve("cache"));
+    Distribution.mode("rw-rw-r--", hook.jar());
+    assertFinds("chmod go-w " + hook.jar(), "can be changed by others; see");
+  }
+
+  @Test
+  void findsAJavaThatIsGone() throws Exception {
+    edit(hook.conf(), conf -> conf.replace("java=", "java=/none"));
+    assertFinds("is not there: run evalops-agent-hook install", "ended with status");
+  }
+
+  @Test
+  void findsACacheThatIsGoneOrDamaged() throws Exception {
+    Path cache;
+    try (Stream<Path> files = Files.list(hook.lib().resolve("cache"))) {
+      cache = files.findFirst().orElseThrow();
+    }
+    Files.write(cache, new byte[100]);
+    assertFinds("this Java cannot use " + cache);
+    Files.delete(cache);
+    Files.createDirectory(Path.of(cache + ".lock")); // keeps the canary from making it
+    assertFinds("there is none for this Java");
+  }
+
+  @Test
+  void saysHowItIsUsed() throws Exception {
+    Launched.Result result = run("doctor", "all", "of", "it");
+    assertThat(result.status()).isEqualTo(2);
+    assertThat(result.err()).startsWith("usage:");
+  }
+}

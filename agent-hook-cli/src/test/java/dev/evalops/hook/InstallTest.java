@@ -1,0 +1,250 @@
+package dev.evalops.hook;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.evalops.hook.Distribution.Shell;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class InstallTest {
+  @TempDir
+  private Path work;
+
+  private Distribution distribution;
+  private Installation installation;
+  private Host.Places places;
+  private String out;
+  private String err;
+
+  @BeforeEach
+  void unpack() throws IOException {
+    work = work.toRealPath();
+    distribution = Distribution.create(work, Shell.DASH);
+    installation = new Installation(distribution.home());
+    places = new Host.Places(
+        Files.createDirectory(work.resolve("root")),
+        Files.createDirectory(work.resolve("home")),
+        Map.of(),
+        false);
+  }
+
+  private int install(String... arguments) {
+    ByteArrayOutputStream outBytes = new ByteArrayOutputStream();
+    ByteArrayOutputStream errBytes = new ByteArrayOutputStream();
+    List<String> all = new ArrayList<>(List.of("--java", "/usr/lib/jvm/x/bin/java"));
+    all.addAll(List.of(arguments));
+    int status = new Install(
+            installation, places, new PrintStream(outBytes, true, StandardCharsets.UTF_8))
+        .run(all, new PrintStream(errBytes, true, StandardCharsets.UTF_8));
+    out = outBytes.toString(StandardCharsets.UTF_8);
+    err = errBytes.toString(StandardCharsets.UTF_8);
+    return status;
+  }
+
+  private Path claude() {
+    return places.home().resolve(".claude/settings.json");
+  }
+
+  private static List<Path> files(Path folder) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      return files.sorted().toList();
+    }
+  }
+
+  private static String mode(Path file) throws IOException {
+    return PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+  }
+
+  @Test
+  void writesTheEntryForEachHost() throws Exception {
+    String command = distribution.launcher() + " governance-check";
+
+    assertThat(install("--host", "claude")).isZero();
+    assertThat(Files.readString(claude()))
+        .isEqualTo(new ClaudeSettings(false).install("", command));
+    assertThat(mode(claude())).isEqualTo("rw-------");
+    assertThat(mode(claude().getParent())).isEqualTo("rwx------");
+    assertThat(out)
+        .contains("--- /dev/null\n", "\"onFailure\": \"block\"", "--managed")
+        .doesNotContain("/hooks");
+    assertThat(distribution.conf()).hasContent("java=/usr/lib/jvm/x/bin/java");
+
+    assertThat(install("--host", "codex")).isZero();
+    assertThat(places.home().resolve(".codex/config.toml"))
+        .hasContent(new CodexConfig(false, "").install("", command).strip());
+    assertThat(out).contains("review it with /hooks");
+  }
+
+  @Test
+  void writesManagedSettings_onlyOfAProgramOfRoot() throws Exception {
+    if (!Installation.isRoot(work)) {
+      assertThat(install("--host", "claude", "--managed")).isEqualTo(1);
+      assertThat(err).contains("does not belong to root");
+      return;
+    }
+    assertThat(install("--host", "claude", "--managed")).as(err).isZero();
+    Path claude = places.root().resolve("etc/claude-code/managed-settings.json");
+    assertThat(Files.readString(claude)).contains("\"allowManagedHooksOnly\": true");
+    assertThat(mode(claude)).isEqualTo("rw-r--r--");
+    assertThat(mode(claude.getParent())).isEqualTo("rwxr-xr-x");
+
+    assertThat(install("--managed", "--host", "codex")).isZero();
+    assertThat(places.root().resolve("etc/codex/requirements.toml"))
+        .content()
+        .contains(
+            "allow_managed_hooks_only = true", "managed_dir = \"" + distribution.home() + "\"");
+  }
+
+  @Test
+  void changesNothing_whenAskedNotToOrAtTheSecondTime() throws Exception {
+    assertThat(install("--host", "claude", "--dry-run")).isZero();
+    assertThat(out).contains("+++ " + claude());
+    assertThat(files(places.home())).isEmpty();
+    assertThat(distribution.conf()).doesNotExist();
+
+    assertThat(install("--host", "claude")).isZero();
+    byte[] written = Files.readAllBytes(claude());
+    assertThat(install("--host", "claude")).isZero();
+    assertThat(out).contains("has the entry already").doesNotContain("written");
+    assertThat(claude()).hasBinaryContent(written);
+    assertThat(files(claude().getParent())).containsExactly(claude());
+  }
+
+  @Test
+  void keepsWhatWasThere_withItsModeAndThroughItsLink() throws Exception {
+    Path real = Files.writeString(work.resolve("dotfiles.json"), "{\n    \"model\": \"opus\"\n}\n");
+    Distribution.mode("rw-rw-r--", real);
+    Files.createDirectories(claude().getParent());
+    Files.createSymbolicLink(claude(), real);
+
+    assertThat(install("--host", "claude")).isZero();
+
+    assertThat(claude()).isSymbolicLink();
+    assertThat(Files.readString(real))
+        .startsWith("{\n    \"model\": \"opus\",\n    \"hooks\": {\n        \"PreToolUse\"");
+    assertThat(mode(real)).isEqualTo("rw-rw-r--");
+    Path backup = files(work).stream()
+        .filter(file -> file.toString().contains("dotfiles.json.before-evalops-"))
+        .findFirst()
+        .orElseThrow();
+    assertThat(backup).hasContent("{\n    \"model\": \"opus\"\n}");
+    assertThat(out)
+        .contains(
+            "what was there: " + backup,
+            "@@ -1,3 +1,",
+            "-    \"model\": \"opus\"\n",
+            "+    \"model\": \"opus\",\n");
+    assertThat(files(work)).noneMatch(file -> file.toString().endsWith(".tmp"));
+  }
+
+  @Test
+  void leavesAFileThatItDoesNotUnderstand() throws Exception {
+    Files.createDirectories(claude().getParent());
+    for (byte[] content : new byte[][] {
+      "{ // note\n}".getBytes(StandardCharsets.UTF_8),
+      "{\"a\":1,\"a\":2}".getBytes(StandardCharsets.UTF_8),
+      "\ufeff{}".getBytes(StandardCharsets.UTF_8),
+      {'{', '"', (byte) 0xff, '"', ':', '1', '}'}
+    }) {
+      Files.write(claude(), content);
+
+      assertThat(install("--host", "claude")).isEqualTo(1);
+
+      assertThat(err).contains(claude() + " stays as it is");
+      assertThat(claude()).hasBinaryContent(content);
+      assertThat(files(claude().getParent())).containsExactly(claude());
+      assertThat(distribution.conf()).doesNotExist();
+    }
+    Files.delete(claude());
+    Files.createSymbolicLink(claude(), work.resolve("none"));
+    assertThat(install("--host", "claude")).isEqualTo(1);
+    assertThat(err).contains("not there");
+    Files.delete(claude());
+    Files.createDirectory(claude());
+    assertThat(install("--host", "claude")).isEqualTo(1);
+    assertThat(err).contains("not a file");
+  }
+
+  @Test
+  void doesNotWriteOverAChangeOfSomebodyElse() throws Exception {
+    Path file = Files.writeString(work.resolve("settings.json"), "{}");
+    SettingsFile read = SettingsFile.read(file);
+    Files.writeString(file, "{\"new\": 1}");
+
+    assertThatThrownBy(() -> read.replace("{}", "rw-------"))
+        .hasMessageContaining("changed by somebody else");
+    assertThat(file).hasContent("{\"new\": 1}");
+    SettingsFile missing = SettingsFile.read(work.resolve("other.json"));
+    Files.writeString(work.resolve("other.json"), "");
+    assertThatThrownBy(() -> missing.replace("{}", "rw-------"))
+        .hasMessageContaining("changed by somebody else");
+  }
+
+  @Test
+  void refusesAProgramThatOthersCanChange() throws Exception {
+    Distribution.mode("rwxrwxrwx", distribution.lib());
+
+    assertThat(install("--host", "claude")).isEqualTo(1);
+
+    assertThat(err).contains("chmod go-w " + distribution.lib());
+    assertThat(claude()).doesNotExist();
+  }
+
+  @Test
+  void quotesTheCommandForAShell() throws Exception {
+    Path spaced = work.resolve("a b");
+    Files.move(distribution.home(), spaced);
+    installation = new Installation(spaced);
+
+    assertThat(install("--host", "claude")).isZero();
+    assertThat(Files.readString(claude()))
+        .contains("\"command\": \"'" + spaced + "/bin/evalops-agent-hook' governance-check\"");
+
+    Path quoted = Files.move(spaced, work.resolve("it's"));
+    installation = new Installation(quoted);
+    assertThat(install("--host", "codex")).isEqualTo(1);
+    assertThat(err).contains("cannot be written into a command");
+  }
+
+  @Test
+  void followsTheFoldersThatTheHostsAreGiven() throws Exception {
+    places = new Host.Places(
+        places.root(),
+        places.home(),
+        Map.of("CODEX_HOME", work + "/c", "CLAUDE_CONFIG_DIR", work + "/d"),
+        false);
+
+    assertThat(install("--host", "codex")).isZero();
+    assertThat(install("--host", "claude")).isZero();
+
+    assertThat(work.resolve("c/config.toml")).exists();
+    assertThat(work.resolve("d/settings.json")).exists();
+  }
+
+  @Test
+  void saysHowItIsUsed() {
+    for (String[] arguments : new String[][] {
+      {},
+      {"--host"},
+      {"--host", "cursor"},
+      {"--host", "claude", "--host", "codex"},
+      {"--host", "claude", "-x"}
+    }) {
+      assertThat(install(arguments)).isEqualTo(2);
+      assertThat(err).startsWith("usage: evalops-agent-hook install");
+    }
+  }
+}

@@ -1,0 +1,108 @@
+package dev.evalops.hook;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+
+/** A hook that was started as a host starts it: with pipes, which are read until nobody holds them any more. */
+final class Launched implements AutoCloseable {
+  static final String EVENT =
+      "{\"session_id\":\"s\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"ls\"}}";
+  private static final String DENY_LINE =
+      "\\{\"hookSpecificOutput\":\\{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"[^\\n]+\"}}\\n";
+  private static final long SECONDS = 60;
+
+  private final Process process;
+  private final CompletableFuture<String> out;
+  private final CompletableFuture<String> err;
+
+  private Launched(Process process) {
+    this.process = process;
+    out = CompletableFuture.supplyAsync(() -> read(process.getInputStream()));
+    err = CompletableFuture.supplyAsync(() -> read(process.getErrorStream()));
+  }
+
+  static Launched start(Path folder, Map<String, String> environment, String... command)
+      throws IOException {
+    ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
+    builder.environment().clear();
+    builder.environment().put("PATH", "/usr/bin:/bin");
+    builder.environment().putAll(environment);
+    return new Launched(builder.start());
+  }
+
+  private static String read(InputStream in) {
+    try (in) {
+      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  Process process() {
+    return process;
+  }
+
+  Launched write(String text) throws IOException {
+    process.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
+    process.getOutputStream().flush();
+    return this;
+  }
+
+  void signal(String name) throws Exception {
+    new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
+        .start()
+        .waitFor();
+  }
+
+  /** As a host does that has sent the event. */
+  Result end() throws Exception {
+    try (OutputStream in = process.getOutputStream()) {
+      in.flush();
+    }
+    return result();
+  }
+
+  Result result() throws Exception {
+    if (!process.waitFor(SECONDS, TimeUnit.SECONDS)) {
+      throw new AssertionError("the hook does not end");
+    }
+    return new Result(
+        process.exitValue(),
+        out.get(SECONDS, TimeUnit.SECONDS),
+        err.get(SECONDS, TimeUnit.SECONDS));
+  }
+
+  @Override
+  public void close() {
+    process.descendants().forEach(ProcessHandle::destroyForcibly);
+    process.destroyForcibly();
+  }
+
+  /** What a host sees. */
+  record Result(int status, String out, String err) {
+    void assertAllowed() {
+      assertThat(this).isEqualTo(new Result(0, "", err));
+    }
+
+    Result assertDenied() {
+      assertThat(status).as("status; %s", err).isEqualTo(2);
+      assertThat(err).isNotBlank();
+      assertThat(out).matches("|" + DENY_LINE);
+      return this;
+    }
+
+    void assertDenied(String reason) {
+      assertDenied();
+      assertThat(err).contains(reason);
+    }
+  }
+}

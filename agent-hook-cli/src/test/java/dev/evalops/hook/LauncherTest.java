@@ -1,0 +1,529 @@
+package dev.evalops.hook;
+
+import static java.util.concurrent.TimeUnit.SECONDS;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
+
+import dev.evalops.hook.Distribution.Shell;
+import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.Parameter;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** The launcher with a Java that is a script, and so can do whatever a JVM might. */
+@ParameterizedClass
+@EnumSource(Shell.class)
+class LauncherTest {
+  private static final String ALLOW = "cat >/dev/null; exit 42";
+
+  @Parameter
+  private Shell shell;
+
+  @TempDir
+  private Path work;
+
+  private Distribution hook;
+
+  @BeforeEach
+  void install() throws Exception {
+    hook = Distribution.create(work, shell);
+  }
+
+  @Test
+  void allows_whenTheHookReturnsTheAgreedStatus() throws Exception {
+    hook.fakeJava("17.0.1", "[ \"$(cat)\" = '" + Launched.EVENT + "' ] && exit 42");
+
+    hook.check().assertAllowed();
+    assertThat(hook.check().err()).isEmpty();
+  }
+
+  @Test
+  void passesADenyOn() throws Exception {
+    String line =
+        "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"no\"}}";
+    hook.fakeJava("17.0.1", "cat >/dev/null; echo 'the reason' >&2; echo '" + line + "'; exit 2");
+
+    Launched.Result result = hook.check();
+
+    assertThat(result.out()).isEqualTo(line + "\n");
+    assertThat(result.err()).startsWith("the reason\n");
+    result.assertDenied();
+  }
+
+  @Test
+  void denies_whenTheHookDeniesWithoutAWord() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; exit 2");
+
+    hook.check().assertDenied("not allowed");
+  }
+
+  @Test
+  void denies_whateverElseTheJvmReturns() throws Exception {
+    for (int status : new int[] {0, 1, 3, 41, 43, 126, 127, 130, 134, 139, 143, 255}) {
+      hook.fakeJava("17.0.1", "exit " + status);
+      hook.check().assertDenied("status " + status);
+    }
+  }
+
+  @Test
+  void denies_whenTheJvmIsKilled() throws Exception {
+    hook.fakeJava("17.0.1", "kill -9 $$");
+    hook.check().assertDenied("killed");
+    hook.fakeJava("17.0.1", "kill -ABRT $$");
+    hook.check().assertDenied("status 134");
+    hook.fakeJava("17.0.1", "kill -TERM $$");
+    hook.check().assertDenied("status 143");
+  }
+
+  @Test
+  void denies_whenTheJvmHangs_withinItsTime() throws Exception {
+    hook.edit(text -> text.replace("limit=590", "limit=1"));
+    hook.fakeJava("17.0.1", "exec sleep 1000");
+
+    hook.check().assertDenied("longer than 1 s");
+  }
+
+  @Test
+  void denies_whenThereIsNoJava() throws Exception {
+    hook.configure("java=" + work.resolve("none/bin/java") + "\n");
+    hook.check().assertDenied("no Java at");
+    hook.configure("java=" + work + "\n");
+    hook.check().assertDenied("no Java at");
+    hook.configure("java=java\n");
+    hook.check().assertDenied("not an absolute path");
+    Distribution.mode("rw-r--r--", hook.fakeJava("17.0.1", ALLOW));
+    hook.check().assertDenied("no Java at");
+    Files.delete(hook.conf());
+    hook.edit(text -> text.replace("/usr/lib/jvm/*/", "").replace("/usr/lib64/jvm/*/", ""));
+    hook.check().assertDenied("no Java 17 or later");
+  }
+
+  @Test
+  void denies_whenTheJavaIsTooOld() throws Exception {
+    hook.fakeJava("1.8.0_402", ALLOW);
+    hook.check().assertDenied("17 or later is needed");
+    hook.fakeJava("11.0.2", ALLOW);
+    hook.check().assertDenied("17 or later is needed");
+    // One that does not say so, and does not know the options.
+    Path java = hook.fakeJava("1.8.0_1", "echo 'Unrecognized option: -Xlog:disable' >&2; exit 1");
+    Files.delete(java.getParent().resolveSibling("release"));
+    hook.check().assertDenied("Unrecognized option");
+  }
+
+  @Test
+  void findsTheNewestJavaInTheUsualPlaces() throws Exception {
+    Path usual = work.resolve("usual places");
+    Distribution.fakeJava(usual.resolve("jdk-8"), "1.8.0_1", ALLOW);
+    Distribution.fakeJava(usual.resolve("jdk-17"), "17.0.9", "exit 1");
+    Distribution.fakeJava(usual.resolve("jdk-25"), "25", ALLOW);
+    Distribution.fakeJava(usual.resolve("jdk-9"), "9.0.4", "exit 1");
+    hook.edit(text ->
+        text.replace("/usr/lib/jvm/*/", "\"" + usual + "\"/*/").replace("/usr/lib64/jvm/*/", ""));
+
+    hook.check(Map.of("JAVA_HOME", "/none", "PATH", "/none")).assertAllowed();
+  }
+
+  @Test
+  void denies_whenItsFileIsNotWhatItKnows() throws Exception {
+    Path java = hook.fakeJava("17.0.1", ALLOW);
+    hook.configure("java=" + java + "\nallow=1\n");
+    hook.check().assertDenied("unknown key");
+    Files.delete(hook.conf());
+    Files.createDirectory(hook.conf());
+    hook.check().assertDenied("cannot be read");
+    Files.delete(hook.conf());
+    Files.createSymbolicLink(hook.conf(), work.resolve("none"));
+    hook.check().assertDenied("can be changed by others");
+  }
+
+  @Test
+  void readsItsFile_alsoWhenTheLastLineDoesNotEnd() throws Exception {
+    Path java = hook.fakeJava("17.0.1", "cat >/dev/null; echo \"$@\" >&2; exit 2");
+    hook.configure("# ours\n\njava=" + java + "\nconfig=/etc/evalops/a b=c.properties");
+
+    hook.check().assertDenied(" --config /etc/evalops/a b=c.properties\n");
+  }
+
+  @Test
+  void denies_whenTheJarIsMissing() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    Files.delete(hook.jar());
+    hook.check().assertDenied("jar is missing");
+    Files.delete(hook.conf());
+    Files.delete(hook.lib());
+    hook.check().assertDenied("no lib directory");
+  }
+
+  @Test
+  void denies_whenOthersCanChangeWhatDecides() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    hook.check().assertAllowed();
+    for (Path file : List.of(hook.jar(), hook.conf(), hook.lib())) {
+      String usual = Files.isDirectory(file) ? "rwxr-xr-x" : "rw-r--r--";
+      Distribution.mode(usual.substring(0, 4) + "w" + usual.substring(5), file);
+      hook.check().assertDenied("can be changed by others");
+      Distribution.mode(usual.substring(0, 7) + "w" + usual.substring(8), file);
+      hook.check().assertDenied("can be changed by others");
+      Distribution.mode(usual, file);
+    }
+  }
+
+  @Test
+  void denies_whenTheCommandIsUnknown() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    String[][] commands = {
+      {},
+      {""},
+      {"help"},
+      {"governance-check", "x"},
+      {"governance-check", "--allow-exit-code", "0"},
+      {"Governance-check"}
+    };
+    for (String[] command : commands) {
+      try (Launched started = hook.start(Map.of(), command)) {
+        started.end().assertDenied("usage");
+      }
+    }
+  }
+
+  @Test
+  void asksTheHookInACleanEnvironment() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; env; pwd; exit 42");
+
+    String seen = hook.check(Map.of(
+            "JAVA_TOOL_OPTIONS", "poison",
+            "JDK_JAVA_OPTIONS", "poison",
+            "_JAVA_OPTIONS", "poison",
+            "CLASSPATH", "poison",
+            "LD_LIBRARY_PATH", "poison",
+            "JAVA_HOME", "poison",
+            "PATH", "poison",
+            "EVALOPS_WORKSPACE_ID", "kept"))
+        .out();
+
+    assertThat(seen)
+        .doesNotContain("poison")
+        .contains("EVALOPS_WORKSPACE_ID=kept\n")
+        .endsWith("\n/\n");
+  }
+
+  @Test
+  void isNotFooledByTheEnvironmentOfItsShell() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; exit 1");
+    String allow = "() { builtin exit 0; }";
+
+    hook.check(Map.of(
+            "SHELLOPTS",
+            "noexec",
+            "BASH_ENV",
+            "/dev/null",
+            "ENV",
+            "/dev/null",
+            "IFS",
+            "=",
+            "CDPATH",
+            "/tmp",
+            "BASH_FUNC_unset%%",
+            allow,
+            "BASH_FUNC_cd%%",
+            allow,
+            "BASH_FUNC_printf%%",
+            allow,
+            "BASH_FUNC_wait%%",
+            allow,
+            "BASH_FUNC_[%%",
+            allow))
+        .assertDenied("status 1");
+  }
+
+  @Test
+  void denies_whenTheWorkingDirectoryIsGone() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; pwd >&2; exit 2");
+    Path gone = Files.createDirectory(work.resolve("gone"));
+
+    try (Launched started = Launched.start(
+        gone,
+        Map.of(),
+        "/bin/sh",
+        "-c",
+        "rmdir '" + gone + "'; exec '" + hook.launcher() + "' governance-check")) {
+      started.end().assertDenied("/\n");
+    }
+  }
+
+  @Test
+  void runsFromWhereverItIsInstalled() throws Exception {
+    Distribution moved = new Distribution(work.resolve("a b'c $d/evalops"));
+    Files.createDirectories(moved.home().getParent());
+    Files.move(hook.home(), moved.home());
+    moved.fakeJava(
+        "17.0.1",
+        "cat >/dev/null; case $* in *\"a b'c \\$d/evalops/lib/evalops-agent-hook.jar\"*) exit 42 ;; esac");
+    moved.check().assertAllowed();
+
+    Path link = Files.createSymbolicLink(work.resolve("link"), moved.launcher());
+    Path relative = Files.createSymbolicLink(
+        work.resolve("relative"), Path.of("a b'c $d/evalops/bin/evalops-agent-hook"));
+    Path second = Files.createSymbolicLink(work.resolve("second"), Path.of("relative"));
+    Path folder = Files.createSymbolicLink(work.resolve("folder"), moved.home());
+    for (String path : List.of(
+        link.toString(),
+        relative.toString(),
+        second.toString(),
+        folder + "/bin/evalops-agent-hook",
+        "./second",
+        "folder/bin/../bin/evalops-agent-hook")) {
+      try (Launched started =
+          Launched.start(work, Map.of("CDPATH", "/tmp"), path, "governance-check")) {
+        started.write(Launched.EVENT).end().assertAllowed();
+      }
+    }
+    try (Launched started = Launched.start(
+        moved.launcher().getParent(),
+        Map.of(),
+        "/bin/sh",
+        "evalops-agent-hook",
+        "governance-check")) {
+      started.write(Launched.EVENT).end().assertAllowed();
+    }
+  }
+
+  @Test
+  void denies_onASignal_andTakesTheJvmAlong() throws Exception {
+    Path pid = work.resolve("pid");
+    List<Long> jvms = new ArrayList<>();
+    hook.fakeJava(
+        "17.0.1", "echo $$ >" + pid + ".new; mv " + pid + ".new " + pid + "; exec sleep 1000");
+    for (String signal : List.of("TERM", "INT", "HUP", "QUIT")) {
+      Files.deleteIfExists(pid);
+      try (Launched started = hook.start(Map.of(), "governance-check")) {
+        await().atMost(30, SECONDS).until(() -> Files.exists(pid));
+        jvms.add(Long.parseLong(Files.readString(pid).strip()));
+        started.signal(signal);
+
+        started.result().assertDenied("signal");
+      }
+    }
+    await()
+        .atMost(30, SECONDS)
+        .until(() -> jvms.stream()
+            .flatMap(jvm -> ProcessHandle.of(jvm).stream())
+            .noneMatch(ProcessHandle::isAlive));
+  }
+
+  @Test
+  void denies_whenAStreamIsClosed() throws Exception {
+    hook.fakeJava("17.0.1", "cat; exit 1");
+    for (String closed : List.of("<&-", ">&-", "<&- >&-")) {
+      try (Launched started = Launched.start(
+          work,
+          Map.of(),
+          "/bin/sh",
+          "-c",
+          "exec '" + hook.launcher() + "' governance-check " + closed)) {
+        started.end().assertDenied("status 1");
+      }
+    }
+    try (Launched started = Launched.start(
+        work,
+        Map.of(),
+        "/bin/sh",
+        "-c",
+        "exec '" + hook.launcher() + "' governance-check <&- >&- 2>&-")) {
+      assertThat(started.end().status()).isEqualTo(2);
+    }
+    hook.fakeJava("17.0.1", "exit 42");
+    try (Launched started = Launched.start(
+        work,
+        Map.of(),
+        "/bin/sh",
+        "-c",
+        "exec '" + hook.launcher() + "' governance-check <&- >&- 2>&-")) {
+      started.end().assertAllowed();
+    }
+  }
+
+  @Test
+  void takesTheWholeEvent_whenTheJvmDiesEarly() throws Exception {
+    hook.fakeJava("17.0.1", "exit 134");
+    byte[] block = new byte[1 << 20];
+
+    try (Launched started = hook.start(Map.of(), "governance-check")) {
+      OutputStream in = started.process().getOutputStream();
+      for (int i = 0; i < 100; i++) {
+        in.write(block);
+      }
+      started.end().assertDenied("status 134");
+    }
+  }
+
+  @Test
+  void denies_whenTheEventNeverEnds() throws Exception {
+    hook.edit(text -> text.replace("watch 10", "watch 1"));
+    hook.fakeJava("17.0.1", "exit 134");
+
+    try (Launched started = hook.start(Map.of(), "governance-check")) {
+      started.result().assertDenied("status 134");
+    }
+  }
+
+  @Test
+  void leavesNoProcessBehind() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    for (int i = 0; i < 20; i++) {
+      hook.check().assertAllowed();
+    }
+
+    await()
+        .atMost(30, SECONDS)
+        .until(() -> ProcessHandle.allProcesses()
+            .noneMatch(process ->
+                process.info().commandLine().orElse("").contains(hook.home().toString())));
+  }
+
+  @Test
+  void answersEachOfTwoHundredCallsAtOnce() throws Exception {
+    hook.fakeJava("17.0.1", "case $(cat) in *\\\"odd\\\"*) exit 2 ;; *) exit 42 ;; esac");
+    List<Launched> calls = new ArrayList<>();
+    try {
+      for (int i = 0; i < 200; i++) {
+        calls.add(
+            hook.start(Map.of(), "governance-check").write(i % 2 == 0 ? "\"even\"" : "\"odd\""));
+        calls.get(i).process().getOutputStream().close();
+      }
+      for (int i = 0; i < 200; i++) {
+        Launched.Result result = calls.get(i).result();
+        if (i % 2 == 0) {
+          result.assertAllowed();
+        } else {
+          result.assertDenied();
+        }
+      }
+    } finally {
+      calls.forEach(Launched::close);
+    }
+  }
+
+  @Test
+  void startsWithTheCacheOfItsJava() throws Exception {
+    String show = "cat >/dev/null; echo \"$@\" >&2; exit 2";
+    Path old = hook.cache("test-17.0.1+1.jsa");
+    Path newer = hook.cache("test-25.0.3+1.aot");
+
+    hook.fakeJava("17.0.1", show);
+    hook.check().assertDenied("-XX:SharedArchiveFile=" + old + " ");
+    hook.fakeJava("25.0.3", show);
+    hook.check().assertDenied("-XX:AOTCache=" + newer + " ");
+    hook.fakeJava("21.0.3", show);
+    assertThat(hook.check().err()).doesNotContain("SharedArchive", "AOTCache");
+  }
+
+  @Test
+  void startsWithoutACache_thatOthersCanChangeOrThatIsOfAnotherJar() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; echo \"$@\" >&2; exit 2");
+    Path cache = hook.cache("test-17.0.1+1.jsa");
+
+    Distribution.mode("rw-rw-r--", cache);
+    assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+    Distribution.mode("rw-r--rw-", cache);
+    assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+    Distribution.mode("rw-r--r--", cache);
+    Distribution.mode("rwxrwxrwx", cache.getParent());
+    assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+    Distribution.mode("rwxr-xr-x", cache.getParent());
+    Files.setLastModifiedTime(hook.jar(), FileTime.from(Instant.now().plusSeconds(60)));
+    assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+    Files.setLastModifiedTime(hook.jar(), FileTime.from(Instant.now().minusSeconds(60)));
+    assertThat(hook.check().assertDenied().err()).contains("SharedArchive");
+    Files.delete(cache);
+    Files.createSymbolicLink(cache, hook.jar());
+    assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+  }
+
+  @Test
+  void startsAgainWithoutTheCache_whenAJvmCannotStartWithIt() throws Exception {
+    hook.fakeJava("17.0.1", "case $1 in -XX:SharedArchiveFile=*) exit 1 ;; esac; " + ALLOW);
+    hook.cache("test-17.0.1+1.jsa");
+
+    hook.check().assertAllowed();
+
+    hook.fakeJava("17.0.1", "case $1 in -XX:SharedArchiveFile=*) exit 1 ;; esac; exit 1");
+    hook.check().assertDenied("status 1");
+    hook.fakeJava("17.0.1", "case $1 in -XX:SharedArchiveFile=*) exit 134 ;; esac; " + ALLOW);
+    hook.check().assertDenied("status 134");
+  }
+
+  @Test
+  void makesTheCacheOnce_whenTheJavaIsNew() throws Exception {
+    Path log = work.resolve("log");
+    String make = "case $* in *' prepare '*) for f; do :; done; echo made >>'" + log
+        + "'; echo cache >\"$f\"; exit 0 ;; esac; "
+        + "cat >/dev/null; case $1 in -XX:SharedArchiveFile=*) exit 42 ;; esac; exit 3";
+    hook.cache("test-17.0.1+1.jsa");
+    hook.fakeJava("17.0.2", make);
+
+    hook.check().assertAllowed();
+    hook.check().assertAllowed();
+
+    assertThat(log).hasContent("made");
+  }
+
+  @Test
+  void makesTheCacheOnce_whenManyCallsComeFirst() throws Exception {
+    Path log = work.resolve("log");
+    hook.cacheFolder();
+    hook.fakeJava(
+        "17.0.2",
+        "case $* in *' prepare '*) for f; do :; done; echo made >>" + log
+            + "; sleep 0.2; echo cache >\"$f\"; exit 0 ;; esac; " + ALLOW);
+    List<Launched> calls = new ArrayList<>();
+    try {
+      for (int i = 0; i < 10; i++) {
+        calls.add(hook.start(Map.of(), "governance-check").write(Launched.EVENT));
+        calls.get(i).process().getOutputStream().close();
+      }
+      for (Launched call : calls) {
+        call.result().assertAllowed();
+      }
+    } finally {
+      calls.forEach(Launched::close);
+    }
+    assertThat(log).hasContent("made");
+  }
+
+  @Test
+  void doesWithoutACache_whenItCannotBeMade() throws Exception {
+    Path log = work.resolve("log");
+    hook.cache("other");
+    hook.fakeJava(
+        "17.0.2", "case $* in *' prepare '*) echo tried >>'" + log + "'; exit 1 ;; esac; " + ALLOW);
+
+    hook.check().assertAllowed();
+    hook.check().assertAllowed();
+
+    assertThat(log).hasContent("tried");
+  }
+
+  @Test
+  void handsTheOtherCommandsOn() throws Exception {
+    Path java = hook.fakeJava("17.0.1", "echo \"$@\"; exit 7");
+
+    try (Launched started = hook.start(Map.of(), "install", "--host", "claude")) {
+      Launched.Result result = started.end();
+      assertThat(result.status()).isEqualTo(7);
+      assertThat(result.out())
+          .endsWith(" dev.evalops.hook.AgentHook install --java " + java + " --cache "
+              + hook.lib().toRealPath().resolve("cache/test-17.0.1+1.jsa") + " --host claude\n");
+    }
+  }
+}
