@@ -18,7 +18,7 @@ final class Launched implements AutoCloseable {
       "{\"session_id\":\"s\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"ls\"}}";
   private static final String DENY_LINE =
       "\\{\"hookSpecificOutput\":\\{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"[^\\n]+\"}}\\n";
-  private static final long SECONDS = 60;
+  private static final long SECONDS = 150;
 
   private final Process process;
   private final CompletableFuture<String> out;
