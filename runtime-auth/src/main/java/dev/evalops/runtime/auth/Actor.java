@@ -26,11 +26,12 @@ public record Actor(
   /**
    * Checks the values and copies the map.
    *
-   * @throws IllegalArgumentException if type, id or organization are blank; the message names each of them
+   * @throws IllegalArgumentException if type, id or organization are blank, or begin or end with white space: {@code "a "} and
+   *     {@code "a"} would be two owners that look like one; the message names each of them
    */
   public Actor {
     attributes = Map.copyOf(Objects.requireNonNull(attributes, "attributes"));
-    requireNotBlank("type", type, "id", id, "organizationId", organizationId);
+    requireNames("type", type, "id", id, "organizationId", organizationId);
   }
 
   /**
@@ -39,17 +40,28 @@ public record Actor(
    * @param type for example {@code user}, {@code service} or {@code api_key}; not blank
    * @param id the id within the type; not blank
    * @param organizationId the organization that the actor belongs to; not blank
-   * @throws IllegalArgumentException if a value is blank; the message names each of them
+   * @throws IllegalArgumentException if a value is blank, or begins or ends with white space; the message names each of them
    */
   public Actor(String type, String id, String organizationId) {
     this(type, id, organizationId, Map.of());
   }
 
+  static void requireNames(String... namesAndValues) {
+    require(true, namesAndValues);
+  }
+
   static void requireNotBlank(String... namesAndValues) {
+    require(false, namesAndValues);
+  }
+
+  private static void require(boolean trimmed, String... namesAndValues) {
     List<String> problems = new ArrayList<>(0);
     for (int i = 0; i < namesAndValues.length; i += 2) {
-      if (Text.isBlank(Objects.requireNonNull(namesAndValues[i + 1], namesAndValues[i]))) {
+      String value = Objects.requireNonNull(namesAndValues[i + 1], namesAndValues[i]);
+      if (Text.isBlank(value)) {
         problems.add(namesAndValues[i] + " must not be blank");
+      } else if (trimmed && Text.trim(value).length() != value.length()) {
+        problems.add(namesAndValues[i] + " must not begin or end with white space");
       }
     }
     if (!problems.isEmpty()) {

@@ -229,6 +229,17 @@ class PrincipalTest {
   }
 
   @Test
+  void namesThatDifferInWhiteSpaceAloneAreRefused() {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> new Actor("user", " ann", "org-1\u00a0"))
+        .withMessage("id must not begin or end with white space; organizationId must not begin or"
+            + " end with white space");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> new ApiKey("key-1\n", "org-1", Set.of()))
+        .withMessage("id must not begin or end with white space");
+  }
+
+  @Test
   void valuesDoNotChangeWithTheCollectionsThatTheyWereMadeOf() {
     Map<String, String> attributes = new HashMap<>(Map.of("workspace", "ws-1"));
     Actor actor = new Actor("user", "ann", "org-1", attributes);

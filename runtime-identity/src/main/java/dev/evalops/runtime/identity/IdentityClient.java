@@ -48,6 +48,9 @@ public final class IdentityClient implements AutoCloseable {
   static final Logger LOG = System.getLogger(IdentityClient.class.getPackageName());
   private static final int CACHE_LIMIT = 10_000;
   private static final Duration CLOSE_TIME = Duration.ofSeconds(2);
+  /** The shortest outage in the log, so that one that flickers does not fill it. */
+  private static final long OUTAGE_NANOS = TimeUnit.SECONDS.toNanos(10);
+
   private static final byte[] EMPTY_OBJECT = {'{', '}'};
 
   private final @Nullable URI introspectUrl;
@@ -63,6 +66,7 @@ public final class IdentityClient implements AutoCloseable {
   private final Flights<String, Introspection> flights = new Flights<>();
   private final LongAdder fallbacks = new LongAdder();
   private final AtomicBoolean outage = new AtomicBoolean();
+  private volatile long outageAt;
 
   /** An answer that was asked for at a time of {@link System#nanoTime}. */
   private record Cached(Introspection introspection, long askedAt) {}
@@ -101,17 +105,6 @@ public final class IdentityClient implements AutoCloseable {
    */
   public static Builder builder(@Nullable String introspectUrl) {
     return new Builder(introspectUrl);
-  }
-
-  /**
-   * Starts to describe a client.
-   *
-   * @param introspectUrl where tokens are introspected, with its path; null: {@link #introspect} fails with {@link
-   *     IdentityException.Reason#NOT_CONFIGURED}
-   * @return a builder with the defaults
-   */
-  public static Builder builder(@Nullable URI introspectUrl) {
-    return new Builder(introspectUrl == null ? null : introspectUrl.toString());
   }
 
   /**
@@ -159,6 +152,7 @@ public final class IdentityClient implements AutoCloseable {
       }
       fallbacks.increment();
       if (!outage.getAndSet(true)) {
+        outageAt = ticker.getAsLong();
         LOG.log(Level.WARNING, "cached introspections are used: {0}", e.getMessage());
       }
       return fallback;
@@ -181,7 +175,7 @@ public final class IdentityClient implements AutoCloseable {
     if (fallbackNanos > 0 || freshNanos > 0) {
       cache.put(key, new Cached(introspection, askedAt));
     }
-    if (outage.get() && outage.getAndSet(false)) {
+    if (outage.get() && ticker.getAsLong() - outageAt >= OUTAGE_NANOS && outage.getAndSet(false)) {
       LOG.log(Level.INFO, "the identity service is back");
     }
     return introspection;
@@ -203,7 +197,7 @@ public final class IdentityClient implements AutoCloseable {
   /**
    * Gets a token with which this service calls others. It is kept, by all four parameters, and renewed in the background before
    * it is due, which is 10 seconds before its end (for a token of less than 40 seconds: a quarter of its life). One that is due and
-   * cannot be renewed is given while it is valid.
+   * cannot be renewed, or not within 2 seconds, is given while it is valid.
    *
    * @param organizationId the organization to act in; blank asks for a token of none
    * @param service the service that the token is for

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.identity;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
+import static java.util.concurrent.TimeUnit.NANOSECONDS;
 
 import dev.evalops.runtime.identity.Calls.Answer;
 import dev.evalops.runtime.identity.IdentityException.Reason;
@@ -17,7 +18,6 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
 
@@ -28,6 +28,8 @@ import org.jspecify.annotations.Nullable;
 final class ServiceTokens {
   private static final Duration MARGIN = Duration.ofSeconds(10);
   private static final Duration RETRY_PAUSE = Duration.ofSeconds(1);
+  /** How long a caller waits for a new token while the old one is valid. */
+  private static final Duration PATIENCE = Duration.ofSeconds(2);
 
   /**
    * What a token is for. The time to live is a part of it: who asks for a minute must not get a token that is good for an hour.
@@ -103,21 +105,31 @@ final class ServiceTokens {
 
   String token(Key key) {
     Issued held = cache.get(key);
-    if (held != null) {
-      held.used = true;
-      Instant now = clock.instant();
-      if (now.isBefore(held.dueAt()) || (held.failedLately() && now.isBefore(held.expiresAt))) {
-        return held.token;
-      }
+    Instant now = clock.instant();
+    if (held == null || !now.isBefore(held.expiresAt)) {
+      return IdentityClient.await(issue(key, held)).token;
+    }
+    held.used = true;
+    if (now.isBefore(held.dueAt()) || held.failedLately()) {
+      return held.token;
+    }
+    CompletableFuture<Issued> next = issue(key, held);
+    if (held.failed.get() && !next.isDone()) {
+      return held.token; // who asks after the renewal gets its token
     }
     try {
-      return IdentityClient.await(issue(key, held)).token;
-    } catch (IdentityException e) {
-      boolean valid = held != null && clock.instant().isBefore(held.expiresAt);
-      if (held != null && valid && !Thread.currentThread().isInterrupted()) {
-        return held.token;
+      Issued given =
+          IdentityClient.await(next.copy().completeOnTimeout(held, nanos(PATIENCE), NANOSECONDS));
+      if (given == held) {
+        failed(key, held, IdentityException.unavailable("no answer yet", null));
       }
-      throw e;
+      return given.token;
+    } catch (IdentityException e) {
+      if (Thread.currentThread().isInterrupted() || !clock.instant().isBefore(held.expiresAt)) {
+        throw e;
+      }
+      failed(key, held, e);
+      return held.token;
     }
   }
 
@@ -135,7 +147,7 @@ final class ServiceTokens {
           .thenApply(answer -> keep(key, answer))
           .whenComplete((issued, failure) -> {
             if (failure != null && held != null) {
-              failed(key, held, failure);
+              failed(key, held, IdentityException.of(failure.getCause()));
             }
           });
     });
@@ -161,7 +173,7 @@ final class ServiceTokens {
     return issued;
   }
 
-  private void failed(Key key, Issued held, Throwable failure) {
+  private void failed(Key key, Issued held, IdentityException failure) {
     held.failedAt = System.nanoTime();
     if (!held.failed.getAndSet(true) && !timer.isShutdown()) {
       IdentityClient.LOG.log(
@@ -170,7 +182,7 @@ final class ServiceTokens {
           key.service,
           key.organizationId,
           held.expiresAt,
-          IdentityException.of(failure.getCause()).getMessage());
+          failure.getMessage());
     }
   }
 
@@ -178,7 +190,7 @@ final class ServiceTokens {
     try {
       // Weakly: a token that the cache has let go is not kept until its renewal.
       WeakReference<Issued> held = new WeakReference<>(issued);
-      var unused = timer.schedule(() -> renew(key, held.get()), nanos(delay), TimeUnit.NANOSECONDS);
+      var unused = timer.schedule(() -> renew(key, held.get()), nanos(delay), NANOSECONDS);
     } catch (RejectedExecutionException e) {
       cache.clear(); // closed
     }
@@ -203,7 +215,7 @@ final class ServiceTokens {
   }
 
   private static long nanos(Duration duration) {
-    return TimeUnit.NANOSECONDS.convert(duration);
+    return NANOSECONDS.convert(duration);
   }
 
   void close() {

@@ -111,7 +111,7 @@ class ConfigurationTest {
 
   @Test
   void startsNothingThatIsNotConfigured() {
-    try (IdentityClient client = IdentityClient.builder((String) null).build()) {
+    try (IdentityClient client = IdentityClient.builder(null).build()) {
       assertThat(client.fallbacks()).isZero();
     }
   }

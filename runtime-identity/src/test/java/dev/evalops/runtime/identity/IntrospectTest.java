@@ -7,7 +7,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.evalops.runtime.identity.IdentityException.Reason;
 import dev.evalops.runtime.identity.IdentityServer.Answer;
 import java.io.IOException;
-import java.net.URI;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
@@ -213,7 +212,7 @@ class IntrospectTest {
 
   @Test
   void saysNotConfigured_withoutAUrl() {
-    try (IdentityClient none = IdentityClient.builder((URI) null).build();
+    try (IdentityClient none = IdentityClient.builder(null).build();
         IdentityClient blank = IdentityClient.builder(" \n").build()) {
       assertThat(failure(() -> none.introspect("tok-1")))
           .hasMessage("identity_not_configured")
@@ -231,14 +230,6 @@ class IntrospectTest {
     assertThat(server.requests()).hasSize(2);
     server.only(503, "");
     assertThat(reason(() -> client.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
-  }
-
-  @Test
-  void takesAUri() {
-    server.then(200, "{\"active\":true,\"subject\":\"s\"}");
-    try (IdentityClient byUri = IdentityClient.builder(URI.create(server.url())).build()) {
-      assertThat(byUri.introspect("tok-1").subject()).isEqualTo("s");
-    }
   }
 
   @Test

@@ -25,6 +25,7 @@ import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.logging.Handler;
 import java.util.logging.Level;
@@ -142,12 +143,14 @@ class SecretsTest {
   @Test
   void outagesAndFailedRenewalsAreLoggedOnce_withoutSecrets() throws Exception {
     AtomicReference<Instant> now = new AtomicReference<>(Instant.parse("2026-01-01T00:00:00Z"));
+    AtomicLong nanos = new AtomicLong();
     try (IdentityServer server = new IdentityServer();
         IdentityClient client = IdentityClient.builder(server.url())
             .serviceTokens(server.url("/t"))
             .bootstrapKey(KEY)
             .fallbackFor(Duration.ofHours(1))
             .clock(now::get)
+            .ticker(nanos::get)
             .build()) {
       server.then(200, "{\"active\":true}");
       client.introspect(TOKEN);
@@ -162,6 +165,13 @@ class SecretsTest {
       now.updateAndGet(instant -> instant.plusSeconds(55));
       client.serviceToken("org-1", "billing", Set.of(), Duration.ofSeconds(60));
       client.serviceToken("org-1", "billing", Set.of(), Duration.ofSeconds(60));
+      for (int flicker = 0; flicker < 5; flicker++) {
+        server.only(200, "{\"active\":true}");
+        client.introspect(TOKEN);
+        server.only(503, TOKEN);
+        client.introspect(TOKEN);
+      }
+      nanos.addAndGet(Duration.ofSeconds(10).toNanos());
       server.only(200, "{\"active\":true}");
       client.introspect(TOKEN);
     }

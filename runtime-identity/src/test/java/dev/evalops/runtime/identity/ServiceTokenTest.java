@@ -2,6 +2,7 @@ package dev.evalops.runtime.identity;
 
 import static dev.evalops.runtime.identity.Failures.failure;
 import static dev.evalops.runtime.identity.Failures.reason;
+import static java.util.concurrent.TimeUnit.SECONDS;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
@@ -16,6 +17,7 @@ import java.time.InstantSource;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
@@ -270,6 +272,34 @@ class ServiceTokenTest {
     assertThat(server.requests()).as("a pause after a failure").hasSize(2);
     now.set(START.plus(TTL));
     assertThat(reason(this::serviceToken)).isEqualTo(Reason.ISSUE_SERVICE_TOKEN);
+  }
+
+  @Test
+  void givesTheOldToken_whenItsRenewalHangs_withoutWaitingForTheRequestTimeout() {
+    client.close();
+    client = IdentityClient.builder("")
+        .serviceTokens(server.url("/v1/tokens"))
+        .bootstrapKey("boot-key")
+        .requestTimeout(Duration.ofMinutes(5))
+        .clock(now::get)
+        .build();
+    CountDownLatch release = new CountDownLatch(1);
+    server.then(201, token("st-1", START.plus(TTL))).then(request -> {
+      try {
+        assertThat(release.await(60, SECONDS)).isTrue();
+      } catch (InterruptedException e) {
+        throw new IllegalStateException(e);
+      }
+      return Answer.of(201, token("st-2", START.plus(TTL.multipliedBy(2))));
+    });
+    serviceToken();
+    now.set(START.plus(TTL).minusSeconds(5));
+    for (int i = 0; i < 100; i++) {
+      assertThat(serviceToken()).isEqualTo("st-1");
+    }
+    assertThat(server.requests()).as("one renewal for all").hasSize(2);
+    release.countDown();
+    await().atMost(WAIT).until(() -> serviceToken().equals("st-2"));
   }
 
   @Test

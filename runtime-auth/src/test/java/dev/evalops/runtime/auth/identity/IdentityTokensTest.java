@@ -12,7 +12,6 @@ import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.identity.IdentityClient;
 import java.io.IOException;
-import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
@@ -56,7 +55,8 @@ class IdentityTokensTest {
               answer.body().getBytes(StandardCharsets.UTF_8));
         })
         .start();
-    identity = IdentityClient.builder(identityService.uri().resolve("/introspect"))
+    identity = IdentityClient.builder(
+            identityService.uri().resolve("/introspect").toString())
         .requestTimeout(Duration.ofSeconds(2))
         .build();
     Auth auth = Auth.of(IdentityTokens.of(identity));
@@ -209,7 +209,7 @@ class IdentityTokensTest {
 
   @Test
   void aClientThatIsNotConfiguredIs503() throws Exception {
-    try (IdentityClient nowhere = IdentityClient.builder((URI) null).build()) {
+    try (IdentityClient nowhere = IdentityClient.builder(null).build()) {
       Auth auth = Auth.of(IdentityTokens.of(nowhere));
       assertThatThrownBy(() -> auth.authenticate("Bearer ann", Set.of()))
           .isInstanceOfSatisfying(
