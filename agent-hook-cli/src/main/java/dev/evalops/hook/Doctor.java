@@ -190,7 +190,7 @@ final class Doctor {
     version(host);
   }
 
-  private void version(Host host) throws IOException {
+  private void version(Host host) throws IOException, NotUnderstoodException {
     boolean entered = entries.contains(host);
     Optional<Path> program = places.program(host.option());
     if (program.isEmpty()) {
@@ -213,6 +213,18 @@ final class Doctor {
           + host.oldest() + " or later");
     } else {
       good(host.title() + " " + version.group());
+      if (entered && host == Host.CODEX) {
+        trust(host, program.get());
+      }
+    }
+  }
+
+  private void trust(Host host, Path program) throws IOException, NotUnderstoodException {
+    List<String> problems =
+        CodexTrust.problems(program, places.environment(), installation.command());
+    problems.forEach(this::bad);
+    if (problems.isEmpty()) {
+      good(host.title() + " trusts the hook");
     }
   }
 

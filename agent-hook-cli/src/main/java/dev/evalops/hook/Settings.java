@@ -47,6 +47,9 @@ record Settings(
   /** In the managed file only. */
   static final String IGNORE_ENVIRONMENT = "EVALOPS_IGNORE_ENVIRONMENT";
 
+  /** Stands for what Java could not decode, so that it is no longer what the operator wrote. */
+  private static final char UNREADABLE = '\ufffd';
+
   /** What decides whom we believe: a file that sets one of these sets them all. */
   private static final List<String> TRUST =
       List.of(GOVERNANCE_URL, APPROVALS_URL, CA_FILE, SERVER_NAME, ALLOW_INSECURE_HTTP);
@@ -119,7 +122,9 @@ record Settings(
           && !(SURFACES.contains(key) && setsOneOf(managed, SURFACES))) {
         value = environment.get(key);
       }
-      if (value != null && !GoText.trim(value).isEmpty()) {
+      if (value != null && value.indexOf(UNREADABLE) >= 0) {
+        problems.add(key + " has characters that cannot be read in this locale");
+      } else if (value != null && !GoText.trim(value).isEmpty()) {
         effective.put(key, GoText.trim(value));
       }
     }

@@ -214,14 +214,7 @@ class ApprovalTest {
     try (TestService approvals = new TestService()) {
       approvals.on(Approval.REQUEST, TestService.CREATED);
       approvals.on(Approval.GET, PENDING);
-      Thread killer = new Thread(() -> {
-        while (approvals.requests(Approval.GET).isEmpty()) {
-          Thread.onSpinWait();
-        }
-        approvals.close();
-      });
-      killer.setDaemon(true);
-      killer.start();
+      approvals.after(Approval.GET, approvals::close);
       assertThat(new Call(service.url())
               .with("EVALOPS_APPROVALS_URL", approvals.url())
               .with("EVALOPS_APPROVAL_TIMEOUT", "3s")

@@ -181,6 +181,7 @@ class LauncherProcessTest {
   @Test
   void answersWithoutAHomeAndWithoutAWorkingDirectory() throws Exception {
     check("HOME", "/nonexistent", "TMPDIR", "/nonexistent").assertAllowed();
+    check("HOME", "/proc", "TMPDIR", "/proc").assertAllowed(); // where nobody can write
     Path gone = Files.createDirectory(work.resolve("gone"));
     try (Launched started = Launched.start(
         gone,
@@ -229,7 +230,7 @@ class LauncherProcessTest {
 
   @Test
   void denies_onASignalWhileItWaits() throws Exception {
-    for (String signal : List.of("TERM", "INT", "HUP")) {
+    for (String signal : List.of("TERM", "INT", "HUP", "QUIT")) {
       try (Launched started = waiting()) {
         started.signal(signal);
         started.result().assertDenied("signal");
@@ -258,6 +259,17 @@ class LauncherProcessTest {
           .waitFor();
       started.result().assertDenied("longer than 5 s");
     }
+  }
+
+  @Test
+  void denies_whenTheEventNeverEnds() throws Exception {
+    Map<String, String> hurried = new TreeMap<>(environment);
+    hurried.put("EVALOPS_HOOK_DEADLINE", "3s");
+    hurried.put("EVALOPS_GOVERNANCE_TIMEOUT", "1s");
+    try (Launched started = hook.start(hurried, "governance-check").write("{\"tool_name\":")) {
+      started.result().assertDenied("no decision within 3 s");
+    }
+    assertThat(governance.requests()).isZero();
   }
 
   @Test

@@ -179,6 +179,13 @@ class LauncherTest {
   }
 
   @Test
+  void denies_whenItCannotTellWhoCanChangeWhatDecides() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    hook.edit(text -> text.replace("ls -ldn", "false"));
+    hook.check().assertDenied("can be changed by others");
+  }
+
+  @Test
   void denies_whenTheCommandIsUnknown() throws Exception {
     hook.fakeJava("17.0.1", ALLOW);
     String[][] commands = {
@@ -379,6 +386,7 @@ class LauncherTest {
 
   @Test
   void leavesNoProcessBehind() throws Exception {
+    hook.edit(text -> text.replace("left < 10 ? left : 10", "left < 1 ? left : 1"));
     hook.fakeJava("17.0.1", ALLOW);
     for (int i = 0; i < 20; i++) {
       hook.check().assertAllowed();

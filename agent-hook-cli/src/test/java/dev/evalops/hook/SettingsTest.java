@@ -160,6 +160,20 @@ class SettingsTest {
     assertThatThrownBy(this::fromEnvironment).hasMessageNotContaining(value);
   }
 
+  @Test
+  void refusesAValueThatTheLocaleCannotShow() {
+    for (String key :
+        new String[] {"EVALOPS_WORKSPACE_ID", "EVALOPS_AGENT_ID", "EVALOPS_HOOK_SURFACE"}) {
+      String before = environment.put(key, "caf\ufffd\ufffd");
+      refused(key + " has characters that cannot be read in this locale");
+      if (before == null) {
+        environment.remove(key);
+      } else {
+        environment.put(key, before);
+      }
+    }
+  }
+
   @ParameterizedTest
   @CsvSource({
     "EVALOPS_GOVERNANCE_TIMEOUT, 571",

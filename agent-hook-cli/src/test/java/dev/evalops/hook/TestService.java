@@ -45,6 +45,7 @@ final class TestService implements AutoCloseable {
   private final ExecutorService threads = Executors.newCachedThreadPool();
   private final Map<String, Answer[]> answers = new ConcurrentHashMap<>();
   private final Map<String, AtomicInteger> counts = new ConcurrentHashMap<>();
+  private final Map<String, Runnable> afterwards = new ConcurrentHashMap<>();
   final List<Request> requests = new CopyOnWriteArrayList<>();
 
   TestService() throws IOException {
@@ -98,6 +99,11 @@ final class TestService implements AutoCloseable {
     return this;
   }
 
+  /** Does something once this procedure has been answered. */
+  void after(String procedure, Runnable action) {
+    afterwards.put(procedure, action);
+  }
+
   List<Request> requests(String procedure) {
     return requests.stream().filter(request -> request.path().equals(procedure)).toList();
   }
@@ -119,6 +125,7 @@ final class TestService implements AutoCloseable {
     exchange.sendResponseHeaders(answer.status, bytes.length == 0 ? -1 : bytes.length);
     exchange.getResponseBody().write(bytes);
     exchange.close();
+    afterwards.getOrDefault(path, () -> {}).run();
   }
 
   @Override
