@@ -179,7 +179,7 @@ public final class Idempotency {
    * Replayed are status, content type and body, and with a column {@code response_headers} also {@code ETag}, {@code Location},
    * {@code X-Change-Seq} and {@code Content-Encoding}; with {@code X-Idempotent-Replay: true}. An answer that is larger than {@link
    * Builder#maxResponse} goes out while it is written, and a repeated request is answered 409 {@code
-   * idempotency_response_too_large}.
+   * idempotency_response_too_large}; also if the handler throws after that, since what has gone out cannot be taken back.
    *
    * <p>Refused are, with 400, {@code missing_idempotency_key} and {@code invalid_idempotency_key}; with 409, {@code
    * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an actor is
@@ -199,7 +199,7 @@ public final class Idempotency {
    *
    * @param exchange the exchange of a request that {@link #filter} has let pass
    * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
-   *     savepoint) and changing auto-commit are refused with an {@link SQLException}
+   *     savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link SQLException}
    * @throws SQLException if there is no connection
    * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #postgres}, or if
    *     the response has outgrown {@link Builder#maxResponse}

@@ -20,7 +20,10 @@ import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import java.net.http.HttpResponse;
+import java.sql.Array;
 import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Savepoint;
 import java.sql.Statement;
@@ -37,6 +40,9 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.postgresql.PGConnection;
+import org.postgresql.PGStatement;
+import org.postgresql.jdbc.PgResultSet;
 
 @ExtendWith(TestPostgres.class)
 @Schema({"dev/evalops/runtime/idempotency/idempotency.sql", "effects.sql"})
@@ -240,6 +246,52 @@ class TransactionTest {
     assertThatThrownBy(() -> escaped.get().prepareStatement("SELECT 1"))
         .isInstanceOf(SQLException.class)
         .hasMessageContaining("ended with its request");
+  }
+
+  @Test
+  void theHandlerFindsNoOtherConnection_behindWhatItsConnectionGives() throws Exception {
+    AtomicReference<PreparedStatement> escaped = new AtomicReference<>();
+    start(exchange -> {
+      Connection transaction = Idempotency.transaction(exchange);
+      PreparedStatement prepared = transaction.prepareStatement("SELECT ?::int[]");
+      Statement statement = transaction.createStatement();
+      Array array = transaction.createArrayOf("int4", new Object[] {1, 2});
+      prepared.setArray(1, array);
+      ResultSet row = prepared.executeQuery();
+      assertThat(row.next()).isTrue();
+      assertThat((Object[]) row.getArray(1).getArray()).containsExactly(1, 2);
+      ResultSet tables = transaction.getMetaData().getTables(null, null, "effects", null);
+
+      assertThat(List.of(
+              prepared.getConnection(),
+              statement.getConnection(),
+              transaction.prepareCall("SELECT 1").getConnection(),
+              transaction.getMetaData().getConnection(),
+              row.getStatement().getConnection(),
+              tables.getStatement().getConnection(),
+              row.getArray(1).getResultSet().getStatement().getConnection(),
+              transaction.unwrap(Connection.class)))
+          .allSatisfy(each -> assertThat(each).isSameAs(transaction));
+      assertThat(row.getStatement()).isEqualTo(prepared).hasSameHashCodeAs(prepared);
+      assertThat(statement).isNotEqualTo(prepared).isNotEqualTo(null);
+      assertThat(prepared.unwrap(Statement.class)).isSameAs(prepared);
+      assertThat(transaction.isWrapperFor(PGConnection.class)).isFalse();
+      assertThatThrownBy(() -> transaction.unwrap(PGConnection.class))
+          .isInstanceOf(SQLException.class)
+          .hasMessageContaining("unwrap is refused");
+      assertThatThrownBy(() -> prepared.unwrap(PGStatement.class)).isInstanceOf(SQLException.class);
+      assertThatThrownBy(() -> row.unwrap(PgResultSet.class)).isInstanceOf(SQLException.class);
+      escaped.set(prepared);
+      statement.getConnection().commit();
+    });
+
+    assertError(post(service, "/v1/x", "k", "a"), 500, "internal_error");
+    assertThat(effects()).isZero();
+    assertThat(keys()).isEmpty();
+    assertThatThrownBy(() -> escaped.get().executeQuery())
+        .isInstanceOf(SQLException.class)
+        .hasMessageContaining("ended with its request");
+    escaped.get().close();
   }
 
   @Test

@@ -13,7 +13,9 @@ import java.util.function.IntSupplier;
 
 /** The meters of a bus that was given a registry. No other class touches that optional library. */
 final class BusMetrics {
-  /** Publishers of one registry share the gauge, which is their sum. */
+  // Buses and publishers of one registry share its gauges.
+  private static final Map<MeterRegistry, Set<BooleanSupplier>> CONNECTED =
+      Collections.synchronizedMap(new WeakHashMap<>());
   private static final Map<MeterRegistry, Set<IntSupplier>> DEAD_LETTERS =
       Collections.synchronizedMap(new WeakHashMap<>());
 
@@ -31,11 +33,27 @@ final class BusMetrics {
     failures.increment();
   }
 
-  void connected(BooleanSupplier connected) {
-    Gauge.builder("natsbus.connected", connected, is -> is.getAsBoolean() ? 1 : 0)
-        .description("1 while there is a connection to NATS, else 0")
-        .strongReference(true)
-        .register(registry);
+  void addConnected(BooleanSupplier connected) {
+    Set<BooleanSupplier> all = CONNECTED.computeIfAbsent(registry, key -> {
+      Set<BooleanSupplier> none = ConcurrentHashMap.newKeySet();
+      Gauge.builder("natsbus.connected", none, BusMetrics::allConnected)
+          .description("1 while there is a connection to NATS, else 0")
+          .strongReference(true)
+          .register(registry);
+      return none;
+    });
+    all.add(connected);
+  }
+
+  private static int allConnected(Set<BooleanSupplier> all) {
+    return !all.isEmpty() && all.stream().allMatch(BooleanSupplier::getAsBoolean) ? 1 : 0;
+  }
+
+  void removeConnected(BooleanSupplier connected) {
+    Set<BooleanSupplier> all = CONNECTED.get(registry);
+    if (all != null) {
+      all.remove(connected);
+    }
   }
 
   void addDeadLetters(IntSupplier count) {

@@ -2,9 +2,8 @@ package dev.evalops.runtime.natsbus;
 
 import java.io.FileOutputStream;
 import java.io.IOException;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.FileChannel;
-import java.nio.channels.FileLock;
-import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
@@ -21,9 +20,10 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
-import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
@@ -36,6 +36,9 @@ final class DeadLetterDirectory {
   private static final String QUARANTINE = "quarantine";
   private static final Duration LEFTOVER = Duration.ofHours(1);
 
+  /** A lock of the file system is one of the process, and goes when the process closes any channel of the file. */
+  private static final Set<Path> REPLAYED_HERE = ConcurrentHashMap.newKeySet();
+
   private final Path directory;
   private final Path quarantine;
   private final int limit;
@@ -43,8 +46,9 @@ final class DeadLetterDirectory {
 
   private final ReentrantLock lock = new ReentrantLock();
   // Guarded by the lock.
-  private final TreeMap<String, String> laneOfName = new TreeMap<>(); // empty: none
-  private final Map<String, Integer> countOfLane = new HashMap<>();
+  private final Map<String, String> laneOfName = new HashMap<>(); // its own name if it has none
+  private final Map<String, TreeSet<String>> namesOfLane = new HashMap<>();
+  private final TreeSet<String> oldestOfLanes = new TreeSet<>();
   private final Set<String> writing = new HashSet<>();
   private Instant last = Instant.MIN;
 
@@ -57,6 +61,12 @@ final class DeadLetterDirectory {
 
   static DeadLetterDirectory open(Path directory, int limit, InstantSource clock)
       throws IOException {
+    List<Path> parents = new ArrayList<>();
+    for (Path each = directory.toAbsolutePath();
+        each.getParent() != null && !Files.exists(each);
+        each = each.getParent()) {
+      parents.add(each.getParent());
+    }
     if (directory.getFileSystem().supportedFileAttributeViews().contains("posix")) {
       Files.createDirectories(
           directory,
@@ -66,6 +76,10 @@ final class DeadLetterDirectory {
     }
     DeadLetterDirectory opened = new DeadLetterDirectory(directory, limit, clock);
     Files.createDirectories(opened.quarantine);
+    sync(directory);
+    for (Path parent : parents) {
+      sync(parent);
+    }
     opened.refresh();
     return opened;
   }
@@ -79,31 +93,38 @@ final class DeadLetterDirectory {
     }
   }
 
-  boolean holds(String lane) {
-    lock.lock();
-    try {
-      return countOfLane.containsKey(lane);
-    } finally {
-      lock.unlock();
-    }
-  }
-
   /**
-   * Writes a record, and returns when it is durable.
+   * Writes a record, and returns when it is durable. An interrupt does not keep it from that.
    *
+   * @param time of {@link #now}, which says what it is replayed after
    * @return the file
    * @throws IOException if it is not; then it is not counted either
    */
-  Path add(Encoder.Outgoing message, String lastError) throws IOException {
+  Path add(Encoder.Outgoing message, Instant time, String lastError) throws IOException {
+    return Objects.requireNonNull(add(message, time, lastError, false));
+  }
+
+  /** Does the same if a record of the same aggregate is there already; else returns null. */
+  @Nullable
+  Path addBehind(Encoder.Outgoing message, Instant time, String lastError) throws IOException {
+    return add(message, time, lastError, true);
+  }
+
+  private @Nullable Path add(
+      Encoder.Outgoing message, Instant time, String lastError, boolean behind) throws IOException {
     DeadLetter letter;
+    String lane = message.lane();
     lock.lock();
     try {
+      if (behind && (lane == null || !namesOfLane.containsKey(lane))) {
+        return null;
+      }
       if (laneOfName.size() >= limit) {
         throw new IOException("the dead-letter directory has " + limit + " records");
       }
-      letter = DeadLetter.of(message, nextTime(), lastError);
+      letter = DeadLetter.of(message, time, lastError);
       // Before it is there, so that nothing of the same aggregate overtakes it.
-      remember(letter.fileName(), message.lane());
+      remember(letter.fileName(), lane);
       writing.add(letter.fileName());
     } finally {
       lock.unlock();
@@ -141,26 +162,45 @@ final class DeadLetterDirectory {
     }
   }
 
-  /** Later than every record before, also when the clock was set back. */
-  private Instant nextTime() {
-    Instant now = clock.instant();
-    Instant next = now.isAfter(last) ? now : last.plusNanos(1);
-    last = next;
-    return next;
-  }
-
-  private void remember(String name, @Nullable String lane) {
-    if (laneOfName.putIfAbsent(name, lane == null ? "" : lane) == null && lane != null) {
-      countOfLane.merge(lane, 1, Integer::sum);
+  /** The time, later than that of every record and every call before, also when the clock was set back. */
+  Instant now() {
+    lock.lock();
+    try {
+      Instant now = clock.instant();
+      last = now.isAfter(last) ? now : last.plusNanos(1);
+      return last;
+    } finally {
+      lock.unlock();
     }
   }
 
-  private void forget(String name) {
+  private void remember(String name, @Nullable String lane) {
+    String key = lane == null ? name : lane;
+    if (laneOfName.putIfAbsent(name, key) == null) {
+      TreeSet<String> names = namesOfLane.computeIfAbsent(key, unknown -> new TreeSet<>());
+      if (!names.isEmpty()) {
+        oldestOfLanes.remove(names.first());
+      }
+      names.add(name);
+      oldestOfLanes.add(names.first());
+    }
+  }
+
+  /** Counts a record no more that is not there any more. */
+  void forget(String name) {
     lock.lock();
     try {
       String lane = laneOfName.remove(name);
-      if (lane != null && !lane.isEmpty()) {
-        countOfLane.computeIfPresent(lane, (key, count) -> count == 1 ? null : count - 1);
+      if (lane == null) {
+        return;
+      }
+      TreeSet<String> names = Objects.requireNonNull(namesOfLane.get(lane));
+      names.remove(name);
+      if (oldestOfLanes.remove(name) && !names.isEmpty()) {
+        oldestOfLanes.add(names.first());
+      }
+      if (names.isEmpty()) {
+        namesOfLane.remove(lane);
       }
     } finally {
       lock.unlock();
@@ -169,31 +209,42 @@ final class DeadLetterDirectory {
 
   /** Learns what other processes have written and taken away. */
   void refresh() throws IOException {
+    Set<String> found = new HashSet<>();
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(directory, "*.json")) {
+      files.forEach(file -> found.add(file.getFileName().toString()));
+    } catch (DirectoryIteratorException failure) {
+      throw failure.getCause();
+    }
+    // Nobody who publishes waits for what is read here.
+    Map<String, @Nullable String> unknown = new HashMap<>();
+    for (String name : found) {
+      if (!isKnown(name)) {
+        unknown.put(name, laneOnDisk(name));
+      }
+    }
     lock.lock();
     try {
-      TreeSet<String> found = new TreeSet<>();
-      TreeSet<String> before = new TreeSet<>(laneOfName.keySet());
-      try (DirectoryStream<Path> files = Files.newDirectoryStream(directory, "*.json")) {
-        files.forEach(file -> found.add(file.getFileName().toString()));
-      } catch (DirectoryIteratorException failure) {
-        throw failure.getCause();
-      }
-      for (String name : found) {
-        if (!laneOfName.containsKey(name)) {
-          remember(name, laneOnDisk(name));
-        }
-      }
-      for (String name : before) {
+      unknown.forEach((name, lane) -> {
+        remember(name, lane);
+        Instant time = timeOf(name);
+        last = time.isAfter(last) ? time : last;
+      });
+      for (String name : List.copyOf(laneOfName.keySet())) {
         if (!found.contains(name)
             && !writing.contains(name)
             && !Files.exists(directory.resolve(name))) {
           forget(name);
         }
       }
-      if (!laneOfName.isEmpty()) {
-        Instant newest = timeOf(laneOfName.lastKey());
-        last = newest.isAfter(last) ? newest : last;
-      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private boolean isKnown(String name) {
+    lock.lock();
+    try {
+      return laneOfName.containsKey(name);
     } finally {
       lock.unlock();
     }
@@ -217,20 +268,17 @@ final class DeadLetterDirectory {
   }
 
   /** The oldest records that are not among the given lanes, of each lane one. */
-  List<String> next(int most, int lookAhead, Set<String> without) {
+  List<String> next(int most, Set<String> without) {
     List<String> names = new ArrayList<>();
-    Set<String> taken = new HashSet<>(without);
     lock.lock();
     try {
-      int looked = 0;
-      for (Map.Entry<String, String> entry : laneOfName.entrySet()) {
-        if (names.size() == most || looked++ == lookAhead) {
+      for (String name : oldestOfLanes) {
+        if (names.size() == most) {
           break;
         }
-        String key = entry.getValue().isEmpty() ? entry.getKey() : entry.getValue();
         // One that is being written is not there yet, and keeps back those behind it.
-        if (taken.add(key) && !writing.contains(entry.getKey())) {
-          names.add(entry.getKey());
+        if (!without.contains(laneOf(name)) && !writing.contains(name)) {
+          names.add(name);
         }
       }
       return names;
@@ -239,11 +287,11 @@ final class DeadLetterDirectory {
     }
   }
 
+  /** What is blocked when the record is: all of the same aggregate, or itself. */
   String laneOf(String name) {
     lock.lock();
     try {
-      String lane = laneOfName.getOrDefault(name, "");
-      return lane.isEmpty() ? name : lane;
+      return laneOfName.getOrDefault(name, name);
     } finally {
       lock.unlock();
     }
@@ -265,6 +313,7 @@ final class DeadLetterDirectory {
   /** Sets a record aside that can be neither read nor sent. */
   Path quarantine(String name) throws IOException {
     Path aside = quarantine.resolve(name);
+    Files.createDirectories(quarantine);
     try {
       Files.move(directory.resolve(name), aside, StandardCopyOption.ATOMIC_MOVE);
     } catch (NoSuchFileException gone) {
@@ -281,8 +330,20 @@ final class DeadLetterDirectory {
   }
 
   private static void sync(Path directory) throws IOException {
-    try (FileChannel channel = FileChannel.open(directory, StandardOpenOption.READ)) {
-      channel.force(true);
+    boolean interrupted = false;
+    try {
+      while (true) {
+        try (FileChannel channel = FileChannel.open(directory, StandardOpenOption.READ)) {
+          channel.force(true);
+          return;
+        } catch (ClosedByInterruptException again) {
+          interrupted = Thread.interrupted();
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
     }
   }
 
@@ -303,27 +364,36 @@ final class DeadLetterDirectory {
   /** The right to replay, until it is closed; null while another process or publisher has it. */
   @Nullable
   Replaying tryReplaying() throws IOException {
-    FileChannel channel = FileChannel.open(
-        directory.resolve(LOCK), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+    Path here = directory.toRealPath();
+    if (!REPLAYED_HERE.add(here)) {
+      return null;
+    }
+    FileChannel channel = null;
     boolean locked = false;
     try {
-      FileLock right = channel.tryLock();
-      locked = right != null;
-      return locked ? new Replaying(channel) : null;
-    } catch (OverlappingFileLockException another) {
-      return null;
+      channel = FileChannel.open(
+          directory.resolve(LOCK), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+      locked = channel.tryLock() != null;
+      return locked ? new Replaying(channel, here) : null;
     } finally {
       if (!locked) {
-        channel.close();
+        REPLAYED_HERE.remove(here);
+        if (channel != null) {
+          channel.close();
+        }
       }
     }
   }
 
   /** Closing it gives the right back. */
-  record Replaying(FileChannel channel) implements AutoCloseable {
+  record Replaying(FileChannel channel, Path here) implements AutoCloseable {
     @Override
     public void close() throws IOException {
-      channel.close();
+      try {
+        channel.close();
+      } finally {
+        REPLAYED_HERE.remove(here);
+      }
     }
   }
 }

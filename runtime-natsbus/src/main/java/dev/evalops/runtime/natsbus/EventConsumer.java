@@ -56,6 +56,7 @@ public final class EventConsumer implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
   private static final int CONSUMER_NOT_FOUND = 10_014;
   private static final int REMEMBERED = 10_000;
+  private static final int MOST_HELD = 10_000;
   private static final int GIVEN_BACK = 5;
   private static final Duration CHECK_EVERY = Duration.ofSeconds(30);
   private static final Duration AFTER_INTERRUPT = Duration.ofSeconds(1);
@@ -71,6 +72,7 @@ public final class EventConsumer implements AutoCloseable {
 
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition idle = lock.newCondition();
+  private final Condition room = lock.newCondition();
   // All guarded by the lock.
   private final Map<Place, Delivery> held = new HashMap<>();
   private final Map<String, Deque<Delivery>> lanes = new HashMap<>();
@@ -88,6 +90,7 @@ public final class EventConsumer implements AutoCloseable {
   private @Nullable Dispatcher dispatcher;
   private @Nullable String deliverSubject;
   private Duration ackWait;
+  private long maxDeliveries;
   private @Nullable Thread keeper;
 
   /** What a service does with an event. */
@@ -123,6 +126,7 @@ public final class EventConsumer implements AutoCloseable {
     this.settings = settings;
     this.handler = handler;
     this.ackWait = settings.ackWait;
+    this.maxDeliveries = settings.maxDeliveries;
   }
 
   private void start() throws IOException, JetStreamApiException {
@@ -178,6 +182,7 @@ public final class EventConsumer implements AutoCloseable {
       if (found.getAckWait() != null && found.getAckWait().isPositive()) {
         ackWait = found.getAckWait();
       }
+      maxDeliveries = maxDeliveries(found);
       if (subject.equals(deliverSubject) || stopping) {
         return;
       }
@@ -194,6 +199,22 @@ public final class EventConsumer implements AutoCloseable {
     } finally {
       lock.unlock();
     }
+  }
+
+  /** The server knows no dead letters, and drops what it has delivered as often as it may. */
+  private long maxDeliveries(ConsumerConfiguration found) {
+    long server = found.getMaxDeliver();
+    if (server < 1 || server > settings.maxDeliveries) {
+      return settings.maxDeliveries;
+    }
+    if (deliverSubject == null) {
+      LOG.atWarn()
+          .addKeyValue("durable", settings.durable)
+          .addKeyValue("max_deliver", server)
+          .log("the server stops delivering an event before the consumer does: one whose process"
+              + " dies the last time is lost");
+    }
+    return server;
   }
 
   /** Returns what it delivers to. */
@@ -240,6 +261,10 @@ public final class EventConsumer implements AutoCloseable {
       if (finished.contains(place)) {
         answer(message, AckType.AckAck.bytes, "consumer ack failed");
         return;
+      }
+      // The server holds back itself, unless the durable says that it must not.
+      while (held.size() >= MOST_HELD && !stopping) {
+        room.awaitUninterruptibly();
       }
       if (stopping) {
         answer(message, AckType.AckNak.bytes, "consumer nak failed");
@@ -298,7 +323,7 @@ public final class EventConsumer implements AutoCloseable {
   private void leave(Delivery delivery, boolean done) {
     lock.lock();
     try {
-      held.remove(delivery.place, delivery);
+      letGo(delivery);
       if (done) {
         finished.add(delivery.place);
       }
@@ -330,7 +355,8 @@ public final class EventConsumer implements AutoCloseable {
     } catch (IllegalArgumentException malformed) {
       return deadLetter(delivery, deliveries, "malformed event: " + malformed.getMessage());
     }
-    if (deliveries > 2L * settings.maxDeliveries + GIVEN_BACK) {
+    long most = maxDeliveries();
+    if (deliveries > 2 * most + GIVEN_BACK) {
       // Processes die of it. Fewer would not be enough: an event that is given back counts, too.
       return deadLetter(delivery, deliveries, "delivered too often without an end");
     }
@@ -364,11 +390,20 @@ public final class EventConsumer implements AutoCloseable {
       nak(delivery, Duration.ZERO);
       return false;
     }
-    if (deliveries >= settings.maxDeliveries) {
+    if (deliveries >= most) {
       return deadLetter(delivery, deliveries, failure.toString());
     }
     nak(delivery, delay(deliveries));
     return false;
+  }
+
+  private long maxDeliveries() {
+    lock.lock();
+    try {
+      return maxDeliveries;
+    } finally {
+      lock.unlock();
+    }
   }
 
   private boolean isStopping() {
@@ -392,13 +427,18 @@ public final class EventConsumer implements AutoCloseable {
 
   /** Lets go of it first: it may be here again before this returns. */
   private void nak(Delivery delivery, Duration delay) {
+    letGo(delivery);
+    answer(delivery.message, AckType.AckNak.bodyBytes(delay.toNanos()), "consumer nak failed");
+  }
+
+  private void letGo(Delivery delivery) {
     lock.lock();
     try {
       held.remove(delivery.place, delivery);
+      room.signalAll();
     } finally {
       lock.unlock();
     }
-    answer(delivery.message, AckType.AckNak.bodyBytes(delay.toNanos()), "consumer nak failed");
   }
 
   private boolean answer(Message message, byte[] answer, String failed) {
@@ -510,6 +550,15 @@ public final class EventConsumer implements AutoCloseable {
     }
   }
 
+  int held() {
+    lock.lock();
+    try {
+      return held.size();
+    } finally {
+      lock.unlock();
+    }
+  }
+
   private Duration progressInterval() {
     lock.lock();
     try {
@@ -549,6 +598,7 @@ public final class EventConsumer implements AutoCloseable {
     lock.lock();
     try {
       stopping = true;
+      room.signalAll();
       current = dispatcher;
     } finally {
       lock.unlock();

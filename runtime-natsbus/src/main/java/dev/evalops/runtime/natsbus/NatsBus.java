@@ -30,6 +30,7 @@ import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -79,9 +80,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private final @Nullable BusMetrics metrics;
   private final Set<EventConsumer> consumers = ConcurrentHashMap.newKeySet();
   private final AtomicBoolean closed = new AtomicBoolean();
+  private final BooleanSupplier connected;
 
   private NatsBus(Connection connection, Builder builder) {
     this.connection = connection;
+    this.connected = () -> connection.getStatus() == Connection.Status.CONNECTED;
     this.stream = builder.stream;
     this.publishTimeout = builder.publishTimeout;
     this.encoder =
@@ -280,6 +283,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
   void started(EventConsumer consumer) {
     consumers.add(consumer);
+    if (closed.get()) {
+      throw new IllegalStateException("the bus is closed");
+    }
   }
 
   void stopped(EventConsumer consumer) {
@@ -287,8 +293,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Closes its consumers, each as {@link EventConsumer#close} does it but all at the same time, waits up to 2 s for what is being
-   * published, and closes the connection. A second call does nothing.
+   * Closes its consumers, each as {@link EventConsumer#close} does it but all at the same time, takes no more changes, waits up to 2
+   * s for what is being published, and closes the connection. A second call does nothing.
    */
   @Override
   public void close() {
@@ -304,6 +310,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       for (Thread each : closing) {
         each.join();
       }
+      sender.stop();
       sender.await(CLOSE_BOUND);
       if (connection.getStatus() == Connection.Status.CONNECTED) {
         connection.flush(CLOSE_BOUND);
@@ -322,6 +329,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
     timer.shutdownNow();
     sender.close();
+    if (metrics != null) {
+      metrics.removeConnected(connected);
+    }
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
@@ -618,7 +628,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private void watch() {
     connection.addConnectionListener(new ConnectionLog.Changes(sender::reconnected, closed::get));
     if (metrics != null) {
-      metrics.connected(() -> connection.getStatus() == Connection.Status.CONNECTED);
+      metrics.addConnected(connected);
     }
   }
 }

@@ -9,20 +9,28 @@ import org.jspecify.annotations.Nullable;
 public final class NatsBusException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 
-  /** Whether trying again is no use. */
-  private final boolean refused;
+  /** What a failure says about other messages. */
+  enum Reason {
+    /** Those will fail, too, for now. */
+    UNAVAILABLE,
+    /** Nobody takes this subject for now, which says nothing about other subjects. */
+    NOT_TAKEN,
+    /** The server has judged this very message, so that asking again soon is no use. */
+    REFUSED
+  }
+
+  private final Reason reason;
 
   NatsBusException(String message, @Nullable Throwable cause) {
-    this(message, cause, false);
+    this(message, cause, Reason.UNAVAILABLE);
   }
 
-  NatsBusException(String message, @Nullable Throwable cause, boolean refused) {
+  NatsBusException(String message, @Nullable Throwable cause, Reason reason) {
     super(message, cause);
-    this.refused = refused;
+    this.reason = reason;
   }
 
-  /** Whether the server has judged this very message, so that asking again soon is no use. */
-  boolean refused() {
-    return refused;
+  Reason reason() {
+    return reason;
   }
 }

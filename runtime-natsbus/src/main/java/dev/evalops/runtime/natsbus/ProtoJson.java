@@ -81,13 +81,17 @@ final class ProtoJson {
         .add(WELL_KNOWN.values())
         .add(prototype.getDescriptorForType())
         .build();
-    Any.Builder any = Any.newBuilder();
+    Any.Builder merged = Any.newBuilder();
     try {
       JsonFormat.parser()
           .usingTypeRegistry(known)
           .ignoringUnknownFields()
           .merge(
-              StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json)).toString(), any);
+              StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json)).toString(), merged);
+      Any any = merged.build();
+      if (!any.isSameTypeAs(prototype)) { // the parser takes the last of two
+        throw new InvalidProtocolBufferException("it has more than one @type");
+      }
       return (M) prototype.newBuilderForType().mergeFrom(any.getValue()).build();
     } catch (InvalidProtocolBufferException invalid) {
       throw new IllegalArgumentException("payload: " + oneLine(invalid.getMessage()), invalid);

@@ -3,11 +3,14 @@ package dev.evalops.runtime.natsbus;
 import static java.util.Objects.requireNonNull;
 
 import dev.evalops.runtime.natsbus.Encoder.Outgoing;
+import dev.evalops.runtime.natsbus.NatsBusException.Reason;
 import io.nats.client.api.PublishAck;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.Instant;
 import java.time.InstantSource;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -48,8 +51,9 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
   private static final int THRESHOLD = 5;
   private static final Duration FIRST_BACKOFF = Duration.ofMillis(100);
   private static final Duration MAX_BACKOFF = Duration.ofSeconds(10);
+  private static final String WAITS_ON_DISK =
+      "an earlier change of the same aggregate waits on disk";
   private static final int BATCH = 10;
-  private static final int LOOK_AHEAD = 1000;
   private static final int MAX_REFUSALS = 3;
 
   private final NatsBus bus;
@@ -58,6 +62,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
   private final Duration attemptTimeout;
   private final Duration replayInterval;
   private final Breaker breaker;
+  private final Turns turns = new Turns();
   private final IntSupplier size;
   private final CountDownLatch closed = new CountDownLatch(1);
   private final Thread replayer;
@@ -66,6 +71,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
   // Guarded by the replay lock.
   private final Map<String, Integer> refusals = new HashMap<>();
   private final Set<String> sent = new HashSet<>(); // and could not be deleted
+  private boolean told;
 
   private ReliablePublisher(Builder builder, DeadLetterDirectory letters) {
     this.bus = builder.bus;
@@ -82,7 +88,8 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
   /**
    * Publishes a change, or writes it to disk.
    *
-   * <p>Takes at most attempts × attempt timeout and the pauses between them (3 × 2 s, and 0.3 s), and what the disk takes.
+   * <p>Takes at most attempts × attempt timeout and the pauses between them (3 × 2 s, and 0.3 s), and what the disk takes; twice that
+   * where calls for the same aggregate meet, which go one after the other.
    *
    * @param change what has happened
    * @return {@link ChangePublisher.Outcome#STORED}, or {@link ChangePublisher.Outcome#DEAD_LETTERED}, also when interrupted, with the
@@ -99,7 +106,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     try {
       Outgoing message = bus.encode(change, span);
       bus.checkSize(message);
-      String problem = send(message);
+      String problem = sendOrKeep(message, change);
       if (problem == null) {
         LOG.atDebug()
             .addKeyValue("seq", NatsBus.sequence(change))
@@ -107,7 +114,6 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
             .log("published reliable change event");
         return Outcome.STORED;
       }
-      keep(message, change, problem);
       return Outcome.DEAD_LETTERED;
     } catch (RuntimeException | Error thrown) {
       failure = thrown;
@@ -119,11 +125,32 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     }
   }
 
+  /** Why the message is on disk; null if the stream has it. */
+  private @Nullable String sendOrKeep(Outgoing message, Change change) {
+    Instant begun = letters.now();
+    String lane = message.lane();
+    if (lane == null) {
+      return keep(message, change, begun, send(message));
+    }
+    if (keepBehind(message, change, begun)) {
+      return WAITS_ON_DISK;
+    }
+    try (Turns.Turn turn = turns.take(lane, attemptTimeout.multipliedBy(attempts))) {
+      if (turn == null) {
+        return keep(
+            message, change, begun, "an earlier change of the same aggregate takes too long");
+      }
+      return keepBehind(message, change, begun)
+          ? WAITS_ON_DISK
+          : keep(message, change, begun, send(message));
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      return keep(message, change, begun, "interrupted");
+    }
+  }
+
   /** Why the stream does not have the message; null if it has. */
   private @Nullable String send(Outgoing message) {
-    if (message.lane() != null && letters.holds(message.lane())) {
-      return "an earlier change of the same aggregate waits on disk";
-    }
     long backoff = FIRST_BACKOFF.toNanos();
     for (int attempt = 1; ; attempt++) {
       try (Breaker.Call call = breaker.enter()) {
@@ -135,7 +162,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
           call.succeeded();
           return null;
         } catch (NatsBusException failure) {
-          if (failure.refused() || Thread.currentThread().isInterrupted()) {
+          if (failure.reason() == Reason.REFUSED || Thread.currentThread().isInterrupted()) {
             return message(failure);
           }
           call.failed();
@@ -158,33 +185,57 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     return String.valueOf(failure.getMessage());
   }
 
-  private void keep(Outgoing message, Change change, String problem) {
-    BusMetrics metrics = bus.metrics();
-    if (metrics != null) {
-      metrics.publishFailed();
+  /** Writes it to disk if there is a problem; returns that. */
+  private @Nullable String keep(
+      Outgoing message, Change change, Instant begun, @Nullable String problem) {
+    if (problem != null) {
+      write(message, change, problem, () -> letters.add(message, begun, problem));
     }
-    // An interrupted thread cannot write files.
-    boolean interrupted = Thread.interrupted();
+    return problem;
+  }
+
+  /** Writes it to disk if a change of the same aggregate is there. */
+  private boolean keepBehind(Outgoing message, Change change, Instant begun) {
+    return write(
+        message, change, WAITS_ON_DISK, () -> letters.addBehind(message, begun, WAITS_ON_DISK));
+  }
+
+  @FunctionalInterface
+  private interface Writing {
+    @Nullable
+    Path write() throws IOException;
+  }
+
+  private boolean write(Outgoing message, Change change, String problem, Writing writing) {
+    Path file;
     try {
-      boolean first = letters.size() == 0;
-      Path file = letters.add(message, problem);
-      (first ? LOG.atWarn() : LOG.atDebug())
-          .addKeyValue(
-              "error",
-              "publish " + message.subject() + " failed after retries and was dead-lettered: "
-                  + problem)
-          .addKeyValue("seq", NatsBus.sequence(change))
-          .addKeyValue("path", file)
-          .log("failed to publish reliable change event");
+      file = writing.write();
     } catch (IOException | RuntimeException failure) {
+      countFailure();
       throw new NatsBusException(
           "publish " + message.subject() + ": " + problem + "; and could not be dead-lettered: "
               + failure,
           failure);
-    } finally {
-      if (interrupted) {
-        Thread.currentThread().interrupt();
-      }
+    }
+    if (file == null) {
+      return false;
+    }
+    countFailure();
+    (letters.size() == 1 ? LOG.atWarn() : LOG.atDebug())
+        .addKeyValue(
+            "error",
+            "publish " + message.subject() + " failed after retries and was dead-lettered: "
+                + problem)
+        .addKeyValue("seq", NatsBus.sequence(change))
+        .addKeyValue("path", file)
+        .log("failed to publish reliable change event");
+    return true;
+  }
+
+  private void countFailure() {
+    BusMetrics metrics = bus.metrics();
+    if (metrics != null) {
+      metrics.publishFailed();
     }
   }
 
@@ -203,7 +254,9 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
         try {
           replay();
         } catch (UncheckedIOException failure) {
-          tellReplayFailure(failure.getMessage());
+          LOG.atWarn()
+              .addKeyValue("error", failure.getMessage())
+              .log("natsbus dead-letter replay failed");
         } catch (RuntimeException | Error failure) {
           LOG.atError()
               .setCause(failure)
@@ -216,28 +269,38 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     }
   }
 
-  private static void tellReplayFailure(@Nullable String error) {
-    LOG.atWarn().addKeyValue("error", error).log("natsbus dead-letter replay failed");
+  /** The first of a replay loudly: there may be thousands. */
+  private void tellReplayFailure(@Nullable String error) {
+    (told ? LOG.atDebug() : LOG.atWarn())
+        .addKeyValue("error", error)
+        .log("natsbus dead-letter replay failed");
+    told = true;
   }
 
   /**
    * Sends what is on disk now, until NATS does not take it, or all is gone. It is what happens every 30 s anyway.
    *
-   * @return how many changes were sent; 0 while another process sends
+   * @return how many changes were sent; 0 while another thread or process sends
    * @throws UncheckedIOException if the directory cannot be read
    */
   public int replay() {
-    replayLock.lock();
+    if (!replayLock.tryLock()) {
+      return 0;
+    }
     try (DeadLetterDirectory.Replaying right = letters.tryReplaying()) {
       letters.refresh();
       if (right == null) {
         return 0;
       }
       letters.sweep();
+      told = false;
       int replayed = 0;
       Set<String> blocked = new HashSet<>();
       while (closed.getCount() > 0 && !Thread.currentThread().isInterrupted()) {
-        List<String> batch = letters.next(BATCH, LOOK_AHEAD, blocked);
+        // What a call has in hand may have to be written before what is here.
+        Set<String> without = turns.taken();
+        without.addAll(blocked);
+        List<String> batch = letters.next(BATCH, without);
         if (batch.isEmpty()) {
           break;
         }
@@ -273,6 +336,8 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
             name,
             bus.send(
                 letter.subject(), letter.headers(), letter.data(), letter.lane(), attemptTimeout));
+      } catch (NoSuchFileException gone) {
+        letters.forget(name); // taken away by hand
       } catch (IllegalArgumentException unreadable) {
         refused(name, message(unreadable), !subjects.containsKey(name), blocked);
       } catch (IOException unreadable) {
@@ -288,10 +353,10 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
       try {
         NatsBus.await(each.getValue(), subject, attemptTimeout);
       } catch (NatsBusException failure) {
-        if (failure.refused()) {
+        if (failure.reason() == Reason.REFUSED) {
           refused(name, message(failure), false, blocked);
         } else {
-          available = false;
+          available &= failure.reason() == Reason.NOT_TAKEN;
           blocked.add(letters.laneOf(name));
           tellReplayFailure(message(failure));
         }
@@ -320,14 +385,20 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     }
   }
 
-  private void refused(String name, String why, boolean unreadable, Set<String> blocked)
-      throws IOException {
+  private void refused(String name, String why, boolean unreadable, Set<String> blocked) {
     if (!unreadable && refusals.merge(name, 1, Integer::sum) < MAX_REFUSALS) {
       blocked.add(letters.laneOf(name));
       tellReplayFailure(why);
       return;
     }
-    Path aside = letters.quarantine(name);
+    Path aside;
+    try {
+      aside = letters.quarantine(name);
+    } catch (IOException failure) {
+      blocked.add(letters.laneOf(name));
+      tellReplayFailure(name + " (" + why + ") cannot be set aside: " + failure);
+      return;
+    }
     refusals.remove(name);
     LOG.atError()
         .addKeyValue("path", aside)

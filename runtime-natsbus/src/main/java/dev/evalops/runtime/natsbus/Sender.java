@@ -1,5 +1,6 @@
 package dev.evalops.runtime.natsbus;
 
+import dev.evalops.runtime.natsbus.NatsBusException.Reason;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import io.nats.client.JetStreamApiException;
@@ -46,6 +47,7 @@ final class Sender {
   private final ConcurrentHashMap<String, Lane> lanes = new ConcurrentHashMap<>();
   private final Set<Send> underWay = ConcurrentHashMap.newKeySet();
   private final int windowSize;
+  private volatile boolean stopped;
 
   Sender(Connection connection, int window, ScheduledExecutorService timer) {
     this.connection = connection;
@@ -89,13 +91,19 @@ final class Sender {
 
   private boolean enter(Send send, Duration bound) {
     try {
-      if (window.tryAcquire() || window.tryAcquire(bound.toNanos(), TimeUnit.NANOSECONDS)) {
+      if (!window.tryAcquire() && !window.tryAcquire(bound.toNanos(), TimeUnit.NANOSECONDS)) {
+        send.fail(
+            "no place in the window of " + windowSize + " messages", null, Reason.UNAVAILABLE);
+        return false;
+      }
+      if (!stopped) {
         return true;
       }
-      send.fail("no place in the window of " + windowSize + " messages", null, false);
+      window.release();
+      send.fail("the bus is closed", null, Reason.UNAVAILABLE);
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
-      send.fail("interrupted", interrupted, false);
+      send.fail("interrupted", interrupted, Reason.UNAVAILABLE);
     }
     return false;
   }
@@ -121,14 +129,16 @@ final class Sender {
     long left = send.deadline - System.nanoTime();
     Status status = connection.getStatus();
     if (status == Status.CLOSED) {
-      failed(send, "the connection is closed", null, false);
+      failed(send, "the connection is closed", null, Reason.UNAVAILABLE);
     } else if (left <= 0) {
-      failed(send, "no acknowledgement in time: " + send.problem, null, false);
+      late(send, null);
     } else if (status != Status.CONNECTED) {
-      send.problem = "not connected";
+      send.problem = Problem.NOT_CONNECTED;
       later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
     } else {
-      send.problem = "the server did not answer";
+      if (send.problem.reason() != Reason.NOT_TAKEN) { // else there may be no time for the answer
+        send.problem = Problem.NO_ANSWER;
+      }
       request(send, left);
     }
   }
@@ -139,42 +149,47 @@ final class Sender {
     try {
       answer = connection.requestWithTimeout(send.message, Duration.ofNanos(left));
     } catch (IllegalArgumentException refused) {
-      failed(send, String.valueOf(refused.getMessage()), refused, true);
+      failed(send, String.valueOf(refused.getMessage()), refused, Reason.REFUSED);
       return;
     } catch (RuntimeException unavailable) { // the client's queue is full, or the connection gone
-      send.problem = String.valueOf(unavailable.getMessage());
+      send.problem = Problem.of(unavailable.getMessage());
       later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
       return;
     }
     var unused = answer.whenComplete((message, failure) -> {
       if (failure == null) {
-        answered(send, message);
+        answered(send, attempt, message);
       } else if (failure instanceof JetStreamStatusException nobody) {
-        noAcknowledgement(send, nobody.getStatus());
+        noAcknowledgement(send, attempt, nobody.getStatus());
       } else if (attempt == send.attempts.get()) {
         // The client gives up at the deadline, or because it closes.
-        failed(
-            send,
-            connection.getStatus() == Status.CLOSED
-                ? "the connection is closed"
-                : "no acknowledgement in time: " + send.problem,
-            failure,
-            false);
+        if (connection.getStatus() == Status.CLOSED) {
+          failed(send, "the connection is closed", failure, Reason.UNAVAILABLE);
+        } else {
+          late(send, failure);
+        }
       }
     });
   }
 
-  private void noAcknowledgement(Send send, io.nats.client.support.Status status) {
-    send.problem = status.getCode() == NO_RESPONDERS
-        ? "no stream takes this subject, or JetStream is not ready"
-        : status.getMessageWithCode();
-    retry(send);
+  private void late(Send send, @Nullable Throwable failure) {
+    Problem problem = send.problem;
+    failed(send, "no acknowledgement in time: " + problem.text(), failure, problem.reason());
   }
 
-  private void answered(Send send, Message message) {
+  private void noAcknowledgement(Send send, int attempt, io.nats.client.support.Status status) {
+    retry(
+        send,
+        attempt,
+        status.getCode() == NO_RESPONDERS
+            ? Problem.NOBODY
+            : Problem.of(status.getMessageWithCode()));
+  }
+
+  private void answered(Send send, int attempt, Message message) {
     try {
       if (message.isStatusMessage()) {
-        noAcknowledgement(send, message.getStatus());
+        noAcknowledgement(send, attempt, message.getStatus());
         return;
       }
       PublishAck ack = new PublishAck(message);
@@ -185,27 +200,40 @@ final class Sender {
       }
     } catch (JetStreamApiException refused) {
       if (refused.getApiErrorCode() == UNAVAILABLE) {
-        send.problem = refused.getErrorDescription();
-        retry(send);
+        retry(send, attempt, Problem.of(refused.getErrorDescription()));
       } else {
-        failed(send, String.valueOf(refused.getMessage()), refused, true);
+        failed(send, String.valueOf(refused.getMessage()), refused, Reason.REFUSED);
       }
     } catch (IOException | RuntimeException unreadable) {
       failed(
-          send, "the answer is no acknowledgement: " + unreadable.getMessage(), unreadable, false);
+          send,
+          "the answer is no acknowledgement: " + unreadable.getMessage(),
+          unreadable,
+          Reason.UNAVAILABLE);
     }
   }
 
-  private void retry(Send send) {
+  private void retry(Send send, int attempt, Problem problem) {
+    if (attempt != send.attempts.get()) {
+      return; // a later one goes on
+    }
+    send.problem = problem;
     long delay = RETRY_MILLIS / 2 + ThreadLocalRandom.current().nextLong(RETRY_MILLIS);
     later(send, TimeUnit.MILLISECONDS.toNanos(delay));
   }
 
+  /** Unless it is sent before, because the connection has come back. */
   private void later(Send send, long nanos) {
+    int before = send.attempts.get();
+    Runnable attempt = () -> {
+      if (before == send.attempts.get()) {
+        attempt(send);
+      }
+    };
     try {
-      var unused = timer.schedule(() -> attempt(send), nanos, TimeUnit.NANOSECONDS);
+      var unused = timer.schedule(attempt, nanos, TimeUnit.NANOSECONDS);
     } catch (RejectedExecutionException closing) {
-      failed(send, "the bus is closed", closing, false);
+      failed(send, "the bus is closed", closing, Reason.UNAVAILABLE);
     }
   }
 
@@ -238,7 +266,7 @@ final class Sender {
     }
   }
 
-  private void failed(Send send, String why, @Nullable Throwable cause, boolean refused) {
+  private void failed(Send send, String why, @Nullable Throwable cause, Reason reason) {
     if (!send.done.compareAndSet(false, true)) {
       return;
     }
@@ -252,12 +280,20 @@ final class Sender {
       });
     }
     leave(send);
-    send.fail(why, cause, refused);
+    send.fail(why, cause, reason);
     for (Send each : behind) {
       each.done.set(true);
       leave(each);
-      each.fail("an earlier change of the same aggregate was not stored: " + why, cause, false);
+      each.fail(
+          "an earlier change of the same aggregate was not stored: " + why,
+          cause,
+          Reason.UNAVAILABLE);
     }
+  }
+
+  /** Takes nothing more. */
+  void stop() {
+    stopped = true;
   }
 
   /** Waits until nothing is under way. */
@@ -270,7 +306,20 @@ final class Sender {
   /** Fails what is under way, once nothing more can come of it. */
   void close() {
     for (Send send : underWay) {
-      failed(send, "the bus is closed", null, false);
+      failed(send, "the bus is closed", null, Reason.UNAVAILABLE);
+    }
+  }
+
+  /** Why there is no acknowledgement yet. */
+  private record Problem(String text, Reason reason) {
+    static final Problem WAITS = of("an earlier change of the same aggregate took all of it");
+    static final Problem NOT_CONNECTED = of("not connected");
+    static final Problem NO_ANSWER = of("the server did not answer");
+    static final Problem NOBODY =
+        new Problem("no stream takes this subject, or JetStream is not ready", Reason.NOT_TAKEN);
+
+    static Problem of(@Nullable String text) {
+      return new Problem(String.valueOf(text), Reason.UNAVAILABLE);
     }
   }
 
@@ -298,7 +347,7 @@ final class Sender {
     final CompletableFuture<PublishAck> acknowledged = new CompletableFuture<>();
     final AtomicInteger attempts = new AtomicInteger();
     final AtomicBoolean done = new AtomicBoolean();
-    volatile String problem = "an earlier change of the same aggregate took all of it";
+    volatile Problem problem = Problem.WAITS;
 
     Send(NatsMessage message, @Nullable String lane, long deadline) {
       this.message = message;
@@ -306,11 +355,11 @@ final class Sender {
       this.deadline = deadline;
     }
 
-    void fail(String why, @Nullable Throwable cause, boolean refused) {
+    void fail(String why, @Nullable Throwable cause, Reason reason) {
       acknowledged.completeExceptionally(new NatsBusException(
           "publish " + message.getSubject() + ": " + Secrets.hide(why),
           Secrets.harmless(cause),
-          refused));
+          reason));
     }
   }
 }

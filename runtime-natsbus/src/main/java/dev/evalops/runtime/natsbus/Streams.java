@@ -18,6 +18,9 @@ final class Streams {
   private static final int NOT_FOUND = 10_059;
   private static final int NAME_IN_USE = 10_058;
 
+  /** The server's own, if a stream does not say. */
+  private static final Duration DUPLICATE_WINDOW = Duration.ofMinutes(2);
+
   private Streams() {}
 
   static StreamConfiguration.Builder standard(String name, String filter) {
@@ -86,7 +89,23 @@ final class Streams {
         "max messages per subject",
         wanted.getMaxMsgsPerSubject(),
         found.getMaxMsgsPerSubject());
+    differ(
+        differences,
+        "max message size",
+        wanted.getMaximumMessageSize(),
+        found.getMaximumMessageSize());
+    differ(differences, "duplicate window", duplicateWindow(wanted), duplicateWindow(found));
+    differ(differences, "without acknowledgements", wanted.getNoAck(), found.getNoAck());
     return differences;
+  }
+
+  private static Duration duplicateWindow(StreamConfiguration stream) {
+    Duration window = stream.getDuplicateWindow();
+    if (window != null && window.isPositive()) {
+      return window;
+    }
+    Duration age = stream.getMaxAge();
+    return age.isPositive() && age.compareTo(DUPLICATE_WINDOW) < 0 ? age : DUPLICATE_WINDOW;
   }
 
   private static void differ(List<String> differences, String name, Object wanted, Object found) {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.nats.client.impl.Headers;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -125,41 +126,41 @@ class DeadLetterTest {
   void keepsTheOrderOfItsRecords_whateverTheClockDoes() throws Exception {
     AtomicReference<Instant> clock = new AtomicReference<>(NOW);
     DeadLetterDirectory directory = DeadLetterDirectory.open(temp.resolve("a"), 100, clock::get);
-    String first = name(directory.add(message("1"), "x"));
-    String second = name(directory.add(message("2"), "x"));
+    String first = name(directory.add(message("1"), directory.now(), "x"));
+    String second = name(directory.add(message("2"), directory.now(), "x"));
     clock.set(NOW.minus(Duration.ofDays(1)));
-    String third = name(directory.add(message("3"), "x"));
+    String third = name(directory.add(message("3"), directory.now(), "x"));
     DeadLetterDirectory again =
         DeadLetterDirectory.open(temp.resolve("a"), 100, () -> NOW.minus(Duration.ofDays(2)));
-    String fourth = name(again.add(message("4"), "x"));
+    String fourth = name(again.add(message("4"), again.now(), "x"));
 
     assertThat(List.of(first, second, third, fourth)).isSorted();
-    assertThat(again.next(10, 100, Set.of())).containsExactly(first, second, third, fourth);
-    assertThat(again.next(2, 100, Set.of(Encoder.lane("note", "1"))))
-        .containsExactly(second, third);
+    assertThat(again.next(10, Set.of())).containsExactly(first, second, third, fourth);
+    assertThat(again.next(2, Set.of(Encoder.lane("note", "1")))).containsExactly(second, third);
   }
 
   @Test
   void givesOneRecordOfAnAggregateAtATime_theOldest() throws Exception {
     DeadLetterDirectory directory = open(temp.resolve("a"));
-    String first = name(directory.add(message("1"), "x"));
-    directory.add(message("1"), "x");
-    String loose = name(directory.add(message(""), "x"));
-    String loose2 = name(directory.add(message(""), "x"));
+    String first = name(directory.add(message("1"), directory.now(), "x"));
+    directory.add(message("1"), directory.now(), "x");
+    String loose = name(directory.add(message(""), directory.now(), "x"));
+    String loose2 = name(directory.add(message(""), directory.now(), "x"));
 
-    assertThat(directory.next(10, 100, Set.of())).containsExactly(first, loose, loose2);
-    assertThat(directory.holds(Encoder.lane("note", "1"))).isTrue();
+    assertThat(directory.next(10, Set.of())).containsExactly(first, loose, loose2);
+    assertThat(holdsNote1(directory)).isTrue();
     directory.delete(first);
-    assertThat(directory.holds(Encoder.lane("note", "1"))).isTrue();
-    directory.delete(directory.next(1, 100, Set.of()).get(0));
-    assertThat(directory.holds(Encoder.lane("note", "1"))).isFalse();
+    assertThat(holdsNote1(directory)).isTrue();
+    directory.delete(directory.next(1, Set.of()).get(0));
+    assertThat(holdsNote1(directory)).isFalse();
     assertThat(directory.size()).isEqualTo(2);
   }
 
   @Test
   void makesADirectoryThatOthersCannotRead_andLeavesNoTemporaryFiles() throws Exception {
     Path path = temp.resolve("x/y");
-    open(path).add(message("1"), "x");
+    DeadLetterDirectory directory = open(path);
+    directory.add(message("1"), directory.now(), "x");
 
     assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(path)))
         .isEqualTo("rwxr-x---");
@@ -173,21 +174,62 @@ class DeadLetterTest {
   void seesWhatAnotherProcessWritesAndTakesAway() throws Exception {
     DeadLetterDirectory one = open(temp);
     DeadLetterDirectory two = open(temp);
-    String name = name(one.add(message("1"), "x"));
+    String name = name(one.add(message("1"), one.now(), "x"));
 
     two.refresh();
-    assertThat(two.holds(Encoder.lane("note", "1"))).isTrue();
+    assertThat(holdsNote1(two)).isTrue();
     two.delete(name);
     one.refresh();
     assertThat(one.size()).isZero();
-    assertThat(one.holds(Encoder.lane("note", "1"))).isFalse();
+    assertThat(holdsNote1(one)).isFalse();
+  }
+
+  @Test
+  void joinsOnlyARecordOfTheSameAggregate() throws Exception {
+    DeadLetterDirectory directory = open(temp);
+    Instant begun = directory.now();
+    assertThat(directory.addBehind(message("1"), begun, "x")).isNull();
+    assertThat(directory.addBehind(message(""), begun, "x")).isNull();
+    String later = name(directory.add(message("1"), directory.now(), "x"));
+    assertThat(directory.addBehind(message("2"), begun, "x")).isNull();
+    String earlier = name(directory.addBehind(message("1"), begun, "x"));
+
+    assertThat(directory.next(10, Set.of()))
+        .as("the one that began first")
+        .containsExactly(earlier);
+    directory.delete(earlier);
+    assertThat(directory.next(10, Set.of())).containsExactly(later);
+  }
+
+  @Test
+  void givesOthers_howManyAreBehindABlockedOne() throws Exception {
+    for (int i = 0; i < 1200; i++) {
+      DeadLetter blocked = DeadLetter.of(message("1"), NOW.plusNanos(i), "x");
+      Files.write(temp.resolve(blocked.fileName()), blocked.toJson());
+    }
+    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 10_000, () -> NOW);
+    String other = name(directory.add(message("2"), directory.now(), "x"));
+
+    assertThat(directory.next(10, Set.of(Encoder.lane("note", "1")))).containsExactly(other);
+    assertThat(directory.next(10, Set.of())).hasSize(2);
+  }
+
+  @Test
+  void writesWhateverInterruptsIt() throws Exception {
+    DeadLetterDirectory directory = open(temp);
+    Thread.currentThread().interrupt();
+    String name = name(directory.add(message("1"), directory.now(), "x"));
+
+    assertThat(Thread.interrupted()).as("kept").isTrue();
+    assertThat(directory.read(name).subject()).isEqualTo("notes.changes.note.create");
   }
 
   @Test
   void takesNoMoreThanItsLimit() throws Exception {
     DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 1, () -> NOW);
-    directory.add(message("1"), "x");
-    assertThatThrownBy(() -> directory.add(message("2"), "x")).hasMessageContaining("1 records");
+    directory.add(message("1"), directory.now(), "x");
+    assertThatThrownBy(() -> directory.add(message("2"), directory.now(), "x"))
+        .hasMessageContaining("1 records");
     assertThat(directory.size()).isEqualTo(1);
   }
 
@@ -196,9 +238,10 @@ class DeadLetterTest {
     DeadLetterDirectory directory = open(temp.resolve("a"));
     Files.delete(temp.resolve("a/quarantine"));
     Files.delete(temp.resolve("a"));
-    assertThatThrownBy(() -> directory.add(message("1"), "x")).isInstanceOf(IOException.class);
+    assertThatThrownBy(() -> directory.add(message("1"), directory.now(), "x"))
+        .isInstanceOf(IOException.class);
     assertThat(directory.size()).isZero();
-    assertThat(directory.holds(Encoder.lane("note", "1"))).isFalse();
+    assertThat(holdsNote1(directory)).isFalse();
   }
 
   @Test
@@ -225,6 +268,50 @@ class DeadLetterTest {
     try (DeadLetterDirectory.Replaying right = two.tryReplaying()) {
       assertThat(right).isNotNull();
     }
+  }
+
+  @Test
+  void letsNoOtherProcessReplay_alsoAfterAnotherOfThisOneHasTried() throws Exception {
+    DeadLetterDirectory one = open(temp);
+    DeadLetterDirectory two = open(temp);
+    try (DeadLetterDirectory.Replaying right = one.tryReplaying()) {
+      assertThat(right).isNotNull();
+      assertThat(two.tryReplaying()).isNull();
+      assertThat(rightOfAnotherProcess()).isEqualTo("no right");
+    }
+    assertThat(rightOfAnotherProcess()).isEqualTo("the right");
+  }
+
+  private String rightOfAnotherProcess() throws Exception {
+    Process process = new ProcessBuilder(
+            Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-cp",
+            System.getProperty("java.class.path"),
+            Replayer.class.getName(),
+            temp.toString())
+        .redirectErrorStream(true)
+        .start();
+    try (InputStream out = process.getInputStream()) {
+      return new String(out.readAllBytes(), StandardCharsets.UTF_8).strip();
+    } finally {
+      process.destroyForcibly();
+    }
+  }
+
+  /** The process. */
+  static final class Replayer {
+    private Replayer() {}
+
+    public static void main(String[] arguments) throws Exception {
+      try (DeadLetterDirectory.Replaying right = open(Path.of(arguments[0])).tryReplaying()) {
+        System.out.println(right == null ? "no right" : "the right");
+      }
+    }
+  }
+
+  private static boolean holdsNote1(DeadLetterDirectory directory) {
+    return directory.next(1000, Set.of()).stream()
+        .anyMatch(name -> directory.laneOf(name).equals(Encoder.lane("note", "1")));
   }
 
   private static String name(Path file) {

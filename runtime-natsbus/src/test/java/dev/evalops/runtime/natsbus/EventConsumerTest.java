@@ -13,12 +13,14 @@ import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.ConsumerInfo;
 import io.nats.client.api.DeliverPolicy;
 import io.nats.client.api.MessageInfo;
+import io.nats.client.api.PublishAck;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -239,6 +241,52 @@ class EventConsumerTest {
     assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("1");
     assertThat(letter.getHeaders().getFirst("ce-partitionkey")).isEqualTo("poison");
     assertThat(Event.read(letter.getHeaders(), letter.getData()).tenantId()).contains("org-1");
+  }
+
+  @Test
+  void deadLettersBeforeTheServerGivesUp() throws Exception {
+    AtomicInteger attempts = new AtomicInteger();
+    try (Logs logs = new Logs()) {
+      bus.consumer(ALL, "indexer")
+          .configure(durable -> durable.maxDeliver(2))
+          .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+          .start(event -> {
+            attempts.incrementAndGet();
+            throw new IllegalStateException("no");
+          });
+      assertThat(logs.count("the server stops delivering")).isEqualTo(1);
+    }
+    bus.publish(change("1"));
+
+    await()
+        .atMost(AWHILE)
+        .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 1);
+    assertThat(attempts).hasValue(2);
+  }
+
+  @Test
+  void holdsABoundedNumberOfEvents_whereTheServerWouldGiveMore() {
+    CountDownLatch go = new CountDownLatch(1);
+    Set<String> handled = ConcurrentHashMap.newKeySet();
+    EventConsumer consumer = bus.consumer(ALL, "indexer")
+        .configure(durable -> durable.maxAckPending(20_000))
+        .ackWait(Duration.ofMinutes(2))
+        .start(event -> {
+          go.await();
+          handled.add(event.id());
+        });
+    List<CompletableFuture<PublishAck>> all = new ArrayList<>();
+    for (int i = 0; i < 10_300; i++) {
+      all.add(bus.publishAsync(Change.of("note", "n-" + i)));
+    }
+    CompletableFuture.allOf(all.toArray(CompletableFuture[]::new)).join();
+    await().atMost(AWHILE).until(() -> info("indexer").getNumAckPending() == 10_300);
+    await().atMost(AWHILE).until(() -> consumer.held() >= 10_000);
+    assertThat(consumer.held()).isEqualTo(10_000);
+
+    go.countDown();
+    await().atMost(AWHILE).until(() -> handled.size() == 10_300);
+    awaitAllAcknowledged("indexer");
   }
 
   @Test

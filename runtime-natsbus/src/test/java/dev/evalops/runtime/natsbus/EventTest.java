@@ -245,6 +245,15 @@ class EventTest {
   }
 
   @Test
+  void refusesAPayloadOfTwoTypes() {
+    Event event = json(PLAIN + ",\"data\":{\"@type\":\"type.googleapis.com/notes.v1.Note\","
+        + "\"@type\":\"type.googleapis.com/notes.v1.Author\",\"name\":\"n\"}}");
+    assertThatThrownBy(() -> event.payload(Note.getDefaultInstance()))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("payload");
+  }
+
+  @Test
   void refusesPayloadsThatAreNoUtf8_whereverThatIsFoundOut() {
     byte[] type = withSurrogate(PLAIN + ",\"data\":{\"@type\":\"x/???\"}}");
     assertThatThrownBy(() -> Event.read(type))

@@ -20,6 +20,7 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -98,6 +99,8 @@ class NatsBusTest {
               .subjects("notes.>", "other")
               .storageType(StorageType.Memory)
               .maxBytes(1_000_000)
+              .duplicateWindow(Duration.ofSeconds(1))
+              .maximumMessageSize(500_000)
               .maxAge(Duration.ofHours(1))
               .build())
           .getConfiguration();
@@ -115,9 +118,29 @@ class NatsBusTest {
       assertThat(logs.lines().stream().filter(line -> line.startsWith("WARN")))
           .singleElement()
           .asString()
-          .contains("storage is memory instead of file", "max age is PT1H", "max bytes")
+          .contains(
+              "storage is memory instead of file",
+              "max age is PT1H",
+              "max bytes",
+              "max message size is 500000",
+              "duplicate window is PT1S instead of PT2M")
           .doesNotContain("subjects [");
     }
+  }
+
+  @Test
+  void comparesWhatAClusterHas() {
+    StreamConfiguration wanted = Streams.standard("NOTES", "notes.changes.>").build();
+    StreamConfiguration found = StreamConfiguration.builder(wanted)
+        .replicas(3)
+        .subjects("notes.>", "other")
+        .duplicateWindow(Duration.ofMinutes(2))
+        .noAck(true)
+        .build();
+
+    assertThat(Streams.differences(wanted, found))
+        .containsExactly(
+            "replicas is 3 instead of 1", "without acknowledgements is true instead of false");
   }
 
   @Test
@@ -332,8 +355,8 @@ class NatsBusTest {
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
       CompletableFuture<PublishAck> first = bus.publishAsync(change("1"));
       CompletableFuture<PublishAck> second = bus.publishAsync(change("2"));
+      await().atMost(AWHILE).until(() -> first.isDone() && second.isDone());
       assertThat(first).isCompletedExceptionally();
-      await().atMost(AWHILE).until(second::isDone);
       assertThat(second).isCompletedExceptionally();
     }
   }
@@ -387,6 +410,57 @@ class NatsBusTest {
         .atMost(AWHILE)
         .until(() -> Thread.getAllStackTraces().keySet().stream()
             .noneMatch(thread -> thread.getName().startsWith("natsbus")));
+  }
+
+  @Test
+  void storesAllThatItAcknowledges_andNothingElse_whenItClosesUnderLoad(NatsServer server)
+      throws Exception {
+    List<CompletableFuture<PublishAck>> all = Collections.synchronizedList(new ArrayList<>());
+    NatsBus bus = Servers.bus(server).window(256).connect();
+    CountDownLatch closed = new CountDownLatch(1);
+    List<Thread> publishing = new ArrayList<>();
+    for (int i = 0; i < 4; i++) {
+      String writer = "w" + i;
+      publishing.add(Thread.ofPlatform().start(() -> {
+        for (long version = 0; closed.getCount() > 0; version++) {
+          all.add(bus.publishAsync(change(writer + "-" + version % 50).version(version)));
+        }
+      }));
+    }
+    await().atMost(AWHILE).until(() -> all.size() > 2000);
+    bus.close();
+    closed.countDown();
+    for (Thread each : publishing) {
+      each.join();
+    }
+    CompletableFuture.allOf(all.toArray(CompletableFuture[]::new))
+        .exceptionally(failure -> null)
+        .get(30, TimeUnit.SECONDS);
+
+    long acknowledged =
+        all.stream().filter(each -> !each.isCompletedExceptionally()).count();
+    assertThat(acknowledged).isPositive();
+    try (NatsBus after = Servers.bus(server).connect()) {
+      assertThat(after
+              .connection()
+              .jetStreamManagement()
+              .getStreamInfo("NOTES")
+              .getStreamState()
+              .getMsgCount())
+          .isEqualTo(acknowledged);
+    }
+  }
+
+  @Test
+  void measuresTheBusesThatAreOpen_whenOneOfTheSameRegistryWasClosed(NatsServer server) {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    Servers.bus(server).metrics(registry).connect().close();
+    assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
+
+    try (NatsBus bus = Servers.bus(server).metrics(registry).connect()) {
+      assertThat(bus.connection().getStatus()).isEqualTo(Status.CONNECTED);
+      assertThat(registry.get("natsbus.connected").gauge().value()).isEqualTo(1);
+    }
   }
 
   @Test

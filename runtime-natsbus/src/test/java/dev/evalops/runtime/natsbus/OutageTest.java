@@ -5,7 +5,7 @@ import static org.awaitility.Awaitility.await;
 
 import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
 import dev.evalops.runtime.testutil.NatsServer;
-import io.nats.client.Connection.Status;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.nats.client.api.MessageInfo;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -48,8 +48,13 @@ class OutageTest {
     Map<String, Outcome> acknowledged = new ConcurrentHashMap<>();
     AtomicLong slowest = new AtomicLong();
     AtomicBoolean stop = new AtomicBoolean();
+    Map<String, Integer> handled = new ConcurrentHashMap<>();
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
     try (NatsServer server = NatsServer.start();
-        NatsBus bus = Servers.bus(server).connect();
+        NatsBus bus = Servers.bus(server).metrics(registry).connect();
+        EventConsumer consumer = bus.consumer("notes.changes.>", "indexer")
+            .ackWait(Duration.ofSeconds(2))
+            .start(event -> handled.merge(event.id(), 1, Integer::sum));
         ReliablePublisher publisher = bus.reliable(temp)
             .attemptTimeout(BOUND)
             .replayInterval(Duration.ofSeconds(1))
@@ -73,12 +78,16 @@ class OutageTest {
         }));
       }
       await().atMost(Duration.ofSeconds(30)).until(() -> acknowledged.size() > perSecond / 2);
+      assertThat(registry.get("natsbus.connected").gauge().value()).isEqualTo(1);
       server.kill();
+      await()
+          .atMost(Duration.ofSeconds(30))
+          .until(() -> registry.get("natsbus.connected").gauge().value() == 0);
       await().pollDelay(away).atMost(away.plusSeconds(30)).until(() -> true);
       server.restart();
       await()
           .atMost(Duration.ofSeconds(30))
-          .until(() -> bus.connection().getStatus() == Status.CONNECTED);
+          .until(() -> registry.get("natsbus.connected").gauge().value() == 1);
       int before = acknowledged.size();
       await().atMost(Duration.ofSeconds(30)).until(() -> acknowledged.size() > before + perSecond);
       stop.set(true);
@@ -87,18 +96,24 @@ class OutageTest {
       }
       await().atMost(Duration.ofSeconds(90)).until(() -> publisher.size() == 0);
 
+      await()
+          .atMost(Duration.ofSeconds(30))
+          .until(() -> handled.keySet().containsAll(acknowledged.keySet()));
+
       Map<String, Integer> stored = new HashMap<>();
       List<MessageInfo> all = Servers.stored(bus.connection(), "NOTES");
       for (MessageInfo message : all) {
         stored.merge(Event.read(message.getHeaders(), message.getData()).id(), 1, Integer::sum);
       }
       System.out.printf(
-          "outage of %d s: %d acknowledged, %d of them dead-lettered, %d stored, slowest call %d"
-              + " ms%n",
+          "outage of %d s: %d acknowledged, %d of them dead-lettered, %d stored, %d handled, %d of"
+              + " them twice, slowest call %d ms%n",
           away.toSeconds(),
           acknowledged.size(),
           acknowledged.values().stream().filter(Outcome.DEAD_LETTERED::equals).count(),
           all.size(),
+          handled.size(),
+          handled.values().stream().filter(times -> times > 1).count(),
           slowest.get() / 1_000_000);
       assertThat(acknowledged).containsValue(Outcome.DEAD_LETTERED);
       assertThat(stored.keySet()).containsAll(acknowledged.keySet());

@@ -17,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
 import java.util.UUID;
@@ -34,6 +35,7 @@ import org.junit.jupiter.api.io.TempDir;
 @ExtendWith(TestNats.class)
 class ReliablePublisherTest {
   private static final Duration AWHILE = Duration.ofSeconds(30);
+  private static final Duration NEVER = Duration.ofNanos(1);
 
   @TempDir
   Path temp;
@@ -139,6 +141,115 @@ class ReliablePublisherTest {
       assertThat(publisher.publish(change("a", 3))).isEqualTo(Outcome.STORED);
 
       assertThat(stored()).containsExactly("z:0", "b:1", "a:1", "a:2", "a:3");
+    }
+  }
+
+  @Test
+  void letsNoCallOvertakeAnEarlierOneOfTheSameAggregate_whileThatIsTriedAgain(NatsServer server)
+      throws Exception {
+    try (ReliablePublisher publisher = publisher()
+        .attempts(8)
+        .attemptTimeout(Duration.ofMillis(50))
+        .breakerOpen(NEVER)
+        .open()) {
+      int version = 0;
+      for (int round = 0; round < 3; round++) {
+        away(server);
+        List<Thread> calls = new ArrayList<>();
+        for (int i = 0; i < 6; i++) {
+          Change change = change("a", version++);
+          Thread call = Thread.ofPlatform().start(() -> publisher.publish(change));
+          await()
+              .pollInterval(Duration.ofMillis(5))
+              .atMost(AWHILE)
+              .until(() -> call.getState() == Thread.State.TIMED_WAITING || !call.isAlive());
+          calls.add(call);
+        }
+        back(server);
+        for (Thread call : calls) {
+          call.join();
+        }
+        await().atMost(AWHILE).until(() -> {
+          publisher.replay();
+          return publisher.size() == 0;
+        });
+      }
+      NatsBusTest.assertOrdered(Servers.stored(bus.connection(), "NOTES"), version);
+    }
+  }
+
+  @Test
+  void replaysACallThatBeganEarlierFirst_howeverLongItWasTried(NatsServer server) throws Exception {
+    try (ReliablePublisher publisher =
+        publisher().attempts(4).attemptTimeout(Duration.ofMillis(300)).open()) {
+      away(server);
+      Thread first = Thread.ofPlatform().start(() -> publisher.publish(change("a", 1)));
+      await()
+          .pollInterval(Duration.ofMillis(5))
+          .atMost(AWHILE)
+          .until(() -> first.getState() == Thread.State.TIMED_WAITING);
+      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(first.isAlive()).as("has three pauses more").isTrue();
+      back(server);
+      publisher.replay(); // nothing of what has to wait for the first
+      first.join();
+      await().atMost(AWHILE).until(() -> {
+        publisher.replay();
+        return publisher.size() == 0;
+      });
+
+      assertThat(stored()).containsExactly("a:1", "a:2");
+    }
+  }
+
+  @Test
+  void replaysTheOthers_whileNobodyTakesSomeSubjects(NatsServer server) throws Exception {
+    StreamConfiguration found =
+        bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration();
+    bus.connection()
+        .jetStreamManagement()
+        .updateStream(
+            StreamConfiguration.builder(found).subjects("notes.changes.note.>").build());
+    try (Logs logs = new Logs();
+        ReliablePublisher publisher = publisher().attempts(1).open()) {
+      for (int i = 0; i < 25; i++) {
+        assertThat(publisher.publish(Change.of("tag", "t-" + i).operation("create")))
+            .isEqualTo(Outcome.DEAD_LETTERED);
+      }
+      assertThat(publisher.publish(change("a", 1)))
+          .as("circuit_open")
+          .isEqualTo(Outcome.DEAD_LETTERED);
+
+      assertThat(publisher.replay()).isEqualTo(1);
+      assertThat(stored()).containsExactly("a:1");
+      assertThat(publisher.size()).isEqualTo(25);
+      assertThat(logs.lines().stream()
+              .filter(line -> line.startsWith("WARN natsbus dead-letter replay failed")))
+          .hasSize(1);
+    }
+  }
+
+  @Test
+  void replaysTheOthers_whenARecordCannotBeSetAside(NatsServer server) throws Exception {
+    try (Logs logs = new Logs();
+        ReliablePublisher publisher = publisher().attempts(1).open()) {
+      away(server);
+      publisher.publish(change("a", 1));
+      Files.writeString(directory.resolve("20200101T000000.000000000Z-half.json"), "{");
+      Files.delete(directory.resolve("quarantine"));
+      Path inTheWay = Files.createFile(directory.resolve("quarantine"));
+      back(server);
+
+      await().atMost(AWHILE).until(() -> publisher.replay() == 1);
+      assertThat(stored()).containsExactly("a:1");
+      assertThat(publisher.size()).isEqualTo(1);
+      assertThat(logs.count("cannot be set aside")).isPositive();
+
+      Files.delete(inTheWay);
+      publisher.replay();
+      assertThat(publisher.size()).isZero();
+      assertThat(directory.resolve("quarantine/20200101T000000.000000000Z-half.json"))
+          .exists();
     }
   }
 
