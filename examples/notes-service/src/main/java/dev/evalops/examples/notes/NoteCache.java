@@ -6,8 +6,11 @@ import io.lettuce.core.api.StatefulRedisConnection;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.event.Level;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.json.JsonMapper;
 
@@ -21,6 +24,7 @@ final class NoteCache {
   private static final JsonMapper JSON = JsonMapper.shared();
 
   private final StatefulRedisConnection<String, String> redis;
+  private final AtomicBoolean reachable = new AtomicBoolean(true);
 
   NoteCache(StatefulRedisConnection<String, String> redis) {
     this.redis = redis;
@@ -28,12 +32,15 @@ final class NoteCache {
 
   Optional<Note> get(String organization, UUID id) {
     try {
-      return Optional.ofNullable(redis.sync().get(key(organization, id)))
-          .map(json -> JSON.readValue(json, Note.class));
-    } catch (RedisException | JacksonException e) {
-      log.atWarn().setCause(e).log("note cache not readable");
-      return Optional.empty();
+      String json = redis.sync().get(key(organization, id));
+      reachable(true, null);
+      return json == null ? Optional.empty() : Optional.of(JSON.readValue(json, Note.class));
+    } catch (RedisException e) {
+      reachable(false, e);
+    } catch (JacksonException e) {
+      log.atWarn().setCause(e).log("note cache holds what is no note");
     }
+    return Optional.empty();
   }
 
   void fill(String organization, Note note) {
@@ -47,8 +54,18 @@ final class NoteCache {
   private void put(String organization, Note note, SetArgs how) {
     try {
       redis.sync().set(key(organization, note.id()), JSON.writeValueAsString(note), how);
+      reachable(true, null);
     } catch (RedisException e) {
-      log.atWarn().setCause(e).log("note cache not writable");
+      reachable(false, e);
+    }
+  }
+
+  /** Says it once when the cache goes away, and once when it is back. */
+  private void reachable(boolean now, @Nullable RedisException failure) {
+    if (reachable.get() != now && reachable.compareAndSet(!now, now)) {
+      log.atLevel(now ? Level.INFO : Level.WARN)
+          .setCause(failure)
+          .log(now ? "note cache is back" : "note cache is away; notes come from Postgres");
     }
   }
 

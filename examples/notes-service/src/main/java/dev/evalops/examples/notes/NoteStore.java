@@ -22,8 +22,8 @@ import java.util.UUID;
 import javax.sql.DataSource;
 
 /**
- * The notes of all organizations in Postgres; nobody sees those of another. What changes a note leaves its audit entry and its row in the
- * change journal in the same transaction, which is the caller's.
+ * The notes of all organizations in Postgres; nobody sees those of another. What changes a note leaves its audit entry, its row in the
+ * change journal and one in the outbox in the same transaction, which is the caller's.
  */
 final class NoteStore {
   private static final String COLUMNS = "id, title, body, version, created_at, updated_at";
@@ -70,8 +70,9 @@ final class NoteStore {
       throws SQLException {
     ChangeActor by = new ChangeActor(actor.type(), actor.id(), actor.organizationId());
     Map<String, String> metadata = Map.of("source", "api");
-    return new Saved(
-        note, ChangeJournal.write(tx, by, "note", note.id(), operation, note, metadata));
+    long sequence = ChangeJournal.write(tx, by, "note", note.id(), operation, note, metadata);
+    Outbox.add(tx, sequence);
+    return new Saved(note, sequence);
   }
 
   Note read(String organization, UUID id) throws SQLException {

@@ -11,31 +11,26 @@ import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.RequestContext;
 import dev.evalops.runtime.idempotency.Idempotency;
-import io.nats.client.Connection;
+import io.opentelemetry.context.Context;
 import java.io.IOException;
 import java.sql.SQLException;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
-import tools.jackson.databind.json.JsonMapper;
 
 /** {@code /v1/notes}: create, read, update with If-Match, list. */
 final class Notes implements HttpService.Handler {
   private static final String PATH = "/v1/notes";
-  private static final Logger log = LoggerFactory.getLogger(Notes.class);
-  private static final JsonMapper JSON = JsonMapper.shared();
 
   private final NoteStore store;
   private final NoteCache cache;
-  private final Connection events;
+  private final Outbox outbox;
 
-  Notes(NoteStore store, NoteCache cache, Connection events) {
+  Notes(NoteStore store, NoteCache cache, Outbox outbox) {
     this.store = store;
     this.cache = cache;
-    this.events = events;
+    this.outbox = outbox;
   }
 
   @Override
@@ -72,7 +67,7 @@ final class Notes implements HttpService.Handler {
         Auth.actor(exchange),
         edit.checkedTitle(),
         edit.bodyOrEmpty());
-    announce(exchange, "create", saved.note());
+    whenCommitted(exchange, saved.note());
     exchange.getResponseHeaders().set("Location", PATH + "/" + saved.note().id());
     HttpResponses.mutation(exchange, 201, saved.note(), saved.sequence());
   }
@@ -89,7 +84,7 @@ final class Notes implements HttpService.Handler {
         version,
         edit.checkedTitle(),
         edit.bodyOrEmpty());
-    announce(exchange, "update", saved.note());
+    whenCommitted(exchange, saved.note());
     HttpResponses.mutation(exchange, 200, saved.note(), saved.sequence());
   }
 
@@ -117,19 +112,14 @@ final class Notes implements HttpService.Handler {
   }
 
   /** Once the answer is out, for only then is the note committed. */
-  private void announce(HttpExchange exchange, String operation, Note note) {
+  private void whenCommitted(HttpExchange exchange, Note note) {
     RequestContext context = RequestContext.of(exchange);
     String organization = Auth.actor(exchange).organizationId();
-    context.onComplete(() -> {
-      if (context.status() < 200 || context.status() > 299) {
-        return;
+    context.onComplete(Context.current().wrap(() -> {
+      if (context.status() >= 200 && context.status() <= 299) {
+        outbox.wake();
+        cache.overwrite(organization, note);
       }
-      cache.overwrite(organization, note);
-      try {
-        events.publish("notes.note." + operation, JSON.writeValueAsBytes(note));
-      } catch (IllegalArgumentException | IllegalStateException e) {
-        log.atWarn().setCause(e).log("change not told on NATS");
-      }
-    });
+    }));
   }
 }

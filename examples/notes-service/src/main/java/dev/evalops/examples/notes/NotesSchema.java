@@ -31,6 +31,21 @@ final class NotesSchema {
         organization_id text NOT NULL,
         scopes text[] NOT NULL CHECK (array_position(scopes, NULL) IS NULL)
       );
+      CREATE TABLE IF NOT EXISTS outbox (
+        seq bigint PRIMARY KEY,
+        traceparent text
+      );
+      CREATE TABLE IF NOT EXISTS feed (
+        note_id uuid NOT NULL,
+        version bigint NOT NULL,
+        seq bigint NOT NULL,
+        organization_id text NOT NULL,
+        operation text NOT NULL,
+        title text NOT NULL,
+        changed_at timestamptz NOT NULL,
+        PRIMARY KEY (note_id, version)
+      );
+      CREATE INDEX IF NOT EXISTS feed_newest ON feed (organization_id, seq DESC);
       """;
 
   private NotesSchema() {}

@@ -3,6 +3,7 @@ package dev.evalops.examples.notes;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.auth.identity.IdentityTokens;
+import dev.evalops.runtime.featureflags.FeatureFlags;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
@@ -10,24 +11,28 @@ import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.http.opentelemetry.HttpTelemetry;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.identity.IdentityClient;
 import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.opentelemetry.TracingHttpClient;
+import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.natsbus.NatsBusException;
 import dev.evalops.runtime.observability.ServiceMetrics;
+import dev.evalops.runtime.observability.opentelemetry.RedisTracing;
+import dev.evalops.runtime.observability.opentelemetry.Tracing;
 import dev.evalops.runtime.postgres.Postgres;
+import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.startup.StartupException;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
-import io.nats.client.AuthenticationException;
-import io.nats.client.Connection;
-import io.nats.client.Nats;
-import io.nats.client.Options;
-import java.io.IOException;
+import io.nats.client.api.DeliverPolicy;
+import io.opentelemetry.api.OpenTelemetry;
 import java.io.UncheckedIOException;
-import java.util.Optional;
+import java.util.function.Predicate;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -44,9 +49,15 @@ public final class NotesService {
    * @throws InterruptedException if the main thread is interrupted
    */
   public static void main(String[] args) throws InterruptedException {
-    try {
-      run(Settings.from(System.getenv()));
+    try (Lifecycle life = Lifecycle.untilTerminated()) {
+      Settings settings = Settings.from(System.getenv());
+      Tracing tracing = life.add("tracing", Tracing.fromEnvironment("notes"));
+      HttpService http = start(life, settings, tracing.openTelemetry());
+      log.atInfo().addKeyValue("port", http.port()).log("notes is up");
+      life.await();
+      log.info("notes is stopping");
     } catch (StartupException
+        | NatsBusException
         | IllegalArgumentException
         | IllegalStateException
         | UncheckedIOException e) {
@@ -55,68 +66,106 @@ public final class NotesService {
     }
   }
 
-  private static void run(Settings settings) throws InterruptedException {
+  /** Starts everything; what it has opened is closed by the lifecycle, also when this fails. */
+  static HttpService start(Lifecycle life, Settings settings, OpenTelemetry otel) {
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
-
     ServiceMetrics metrics = ServiceMetrics.of("notes", registry);
 
-    try (Lifecycle life = Lifecycle.untilTerminated()) {
-      HikariDataSource db = life.add(
-          "postgres",
-          Postgres.builder(settings.databaseUrl())
-              .init(NotesSchema::apply)
-              .retry(waitingFor("postgres"))
-              .open());
-      metrics.bind(db);
-      Redis redis = life.add(
-          "redis",
-          Redis.builder(settings.redisUrl())
-              .commandListener(metrics.redisCommands())
-              .retry(waitingFor("redis"))
-              .open());
-      Connection nats = life.add("nats", connect(settings.natsUrl()));
+    HikariDataSource db = life.add(
+        "postgres",
+        Postgres.builder(settings.databaseUrl())
+            .init(NotesSchema::apply)
+            .retry(waitingFor("postgres"))
+            .open());
+    metrics.bind(db);
+    Redis redis = life.add(
+        "redis",
+        Redis.builder(settings.redisUrl())
+            .configureResources(resources -> resources.tracing(RedisTracing.of(otel)))
+            .commandListener(metrics.redisCommands())
+            .retry(waitingFor("redis"))
+            .open());
+    NatsBus bus = life.add(
+        "nats",
+        NatsBus.builder(settings.natsUrl()).stream("NOTES")
+            .subjectPrefix("notes.changes")
+            .metrics(registry)
+            .openTelemetry(otel)
+            .connect());
 
-      IdentityClient.Builder identity = IdentityClient.builder(settings.identityUrl());
-      Optional<Mtls> calling = configured(Mtls.client().ca(settings.caFile()), settings);
-      calling.ifPresent(tls -> identity.httpClient(life.add("tls of calls", tls).httpClient()));
-      Auth auth = Auth.builder()
-          .tokens(IdentityTokens.of(life.add("identity", identity.build())))
-          .apiKeys(new KeyTable(db))
-          .build();
-      Idempotency idempotency =
-          Idempotency.builder(db).lease(settings.idempotencyLease()).build();
+    Mtls calls = life.add(
+        "tls of calls",
+        withFiles(Mtls.client().publicRoots().ca(settings.caFile()), settings).build());
+    IdentityClient identity = life.add(
+        "identity",
+        IdentityClient.builder(settings.identityUrl())
+            .httpClient(TracingHttpClient.of(calls.httpClient(), otel))
+            .build());
+    Auth auth = Auth.builder()
+        .tokens(IdentityTokens.of(identity))
+        .apiKeys(new KeyTable(db))
+        .build();
+    RateLimiter limiter = life.add(
+        "rate limit",
+        RateLimiter.builder()
+            .perSecond(settings.ratePerSecond())
+            .burst(settings.rateBurst())
+            .redis(redis.connection())
+            .metrics("notes", registry)
+            .build());
+    Idempotency idempotency =
+        Idempotency.builder(db).lease(settings.idempotencyLease()).build();
+    HealthChecker health = HealthChecker.create()
+        .add("postgres", HealthChecks.postgres(db))
+        .add("redis", RedisHealth.of(redis.connection()))
+        .addOptional("nats", NatsHealth.of(bus.connection()));
 
-      HealthChecker health = HealthChecker.create()
-          .add("postgres", HealthChecks.postgres(db))
-          .add("redis", RedisHealth.of(redis.connection()))
-          .addOptional("nats", NatsHealth.of(nats));
+    Outbox outbox = life.add("outbox", Outbox.start(db, bus));
+    Notes notes = new Notes(new NoteStore(db), new NoteCache(redis.connection()), outbox);
+    Feed feed = new Feed(db, feedRollout(life, settings, registry));
+    life.add(
+        "feed",
+        bus.consumer("notes.changes.note.*", "feed").deliver(DeliverPolicy.All).start(feed::take));
 
-      Notes notes = new Notes(new NoteStore(db), new NoteCache(redis.connection()), nats);
-      HttpService.Builder service = HttpService.builder(settings.port())
-          .filters(HttpFilters.requestId(), metrics.requests(log), HttpFilters.browserGuards())
-          .handle(
-              "/v1/notes",
-              notes,
-              HttpFilters.maxBody(256 * 1024),
-              auth.require("notes:read"),
-              idempotency.filter())
-          .handle("/healthz", HttpEndpoints.health("notes"))
-          .handle("/readyz", health.handler())
-          .handle("/metrics", HttpEndpoints.metrics(registry::scrape));
-      configured(Mtls.server().requireClients(settings.caFile()), settings)
-          .ifPresent(tls -> service.tls(
-              life.add("tls", tls).sslContext(), HttpService.ClientCertificates.REQUIRED));
-      HttpService http = life.add("http", service.start());
-      log.atInfo().addKeyValue("port", http.port()).log("notes is up");
-      life.await();
-      log.info("notes is stopping");
-    }
+    HttpService.Builder service = HttpService.builder(settings.port())
+        .filters(
+            HttpTelemetry.filter(otel),
+            HttpFilters.requestId(),
+            metrics.requests(log),
+            HttpFilters.browserGuards(),
+            limiter.filter())
+        .handle(
+            "/v1/notes",
+            notes,
+            HttpFilters.maxBody(256 * 1024),
+            auth.require("notes:read"),
+            idempotency.filter())
+        .handle("/v1/feed", feed, auth.require("notes:read"))
+        .handle("/healthz", HttpEndpoints.health("notes"))
+        .handle("/readyz", health.handler())
+        .handle("/metrics", HttpEndpoints.metrics(registry::scrape));
+    withFiles(Mtls.server().requireClients(settings.caFile()), settings)
+        .buildIfConfigured()
+        .ifPresent(tls -> service.tls(
+            life.add("tls", tls).sslContext(), HttpService.ClientCertificates.REQUIRED));
+    return life.add("http", service.start());
   }
 
-  private static Optional<Mtls> configured(Mtls.Builder<?> tls, Settings settings) {
+  /** Without a file of flags nobody sees the feed. */
+  private static Predicate<String> feedRollout(
+      Lifecycle life, Settings settings, PrometheusMeterRegistry registry) {
+    if (settings.flagsFile() == null) {
+      return organization -> false;
+    }
+    FeatureFlags flags = life.add(
+        "flags", FeatureFlags.builder(settings.flagsFile()).metrics(registry).open());
+    flags.onReload(reload -> log.info("flags: {}", reload.keys()));
+    return organization -> flags.enabledFor("notes.feed", organization);
+  }
+
+  private static <B extends Mtls.Builder<B>> B withFiles(B tls, Settings settings) {
     return tls.certificate(settings.certificateFile(), settings.keyFile())
-        .onReload(reload -> log.info("tls: {}", reload))
-        .buildIfConfigured();
+        .onReload(reload -> log.info("tls: {}", reload));
   }
 
   private static Retry waitingFor(String dependency) {
@@ -127,27 +176,5 @@ public final class NotesService {
           }
         })
         .build();
-  }
-
-  /** The client's own messages hold the URL with its password, so none of them is passed on. */
-  @SuppressWarnings("UnusedException")
-  private static Connection connect(String natsUrl) {
-    Options options;
-    try {
-      options = Options.builder().server(natsUrl).maxReconnects(-1).build();
-    } catch (IllegalArgumentException e) {
-      throw new IllegalArgumentException("NATS_URL is not the URL of a NATS server");
-    }
-    return waitingFor("nats")
-        .stopWhen(AuthenticationException.class::isInstance)
-        .call(() -> {
-          try {
-            return Nats.connect(options);
-          } catch (AuthenticationException e) {
-            throw new AuthenticationException("the NATS server refuses the credentials");
-          } catch (IOException e) {
-            throw new IOException("no NATS server answers");
-          }
-        });
   }
 }

@@ -5,6 +5,7 @@ import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /** What the service needs to know, from its environment. The URLs hold passwords, so none of it is ever printed. */
@@ -16,12 +17,16 @@ record Settings(
     @Nullable String caFile,
     @Nullable String certificateFile,
     @Nullable String keyFile,
+    @Nullable String flagsFile,
     Duration idempotencyLease,
+    double ratePerSecond,
+    int rateBurst,
     int port) {
 
   /**
-   * Reads {@code DATABASE_URL}, {@code REDIS_URL}, {@code NATS_URL}, {@code IDENTITY_URL}, {@code PORT} (8080) and {@code
-   * IDEMPOTENCY_LEASE} (PT1M). With {@code TLS_CA_FILE}, {@code TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service speaks mTLS.
+   * Reads {@code DATABASE_URL}, {@code REDIS_URL}, {@code NATS_URL}, {@code IDENTITY_URL}, {@code PORT} (8080), {@code
+   * IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code
+   * TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags.
    *
    * @throws IllegalArgumentException naming everything that is missing or wrong
    */
@@ -35,8 +40,35 @@ record Settings(
         environment.get("TLS_CA_FILE"),
         environment.get("TLS_CERT_FILE"),
         environment.get("TLS_KEY_FILE"),
-        duration(environment, "IDEMPOTENCY_LEASE", Duration.ofMinutes(1), problems),
-        port(environment.get("PORT"), problems));
+        environment.get("FEATURE_FLAGS_PATH"),
+        parsed(
+            environment,
+            "IDEMPOTENCY_LEASE",
+            Duration.ofMinutes(1),
+            Duration::parse,
+            "must be a duration such as PT30S",
+            problems),
+        parsed(
+            environment,
+            "RATE_LIMIT_PER_SECOND",
+            100.0,
+            Double::valueOf,
+            "must be a number",
+            problems),
+        parsed(
+            environment,
+            "RATE_LIMIT_BURST",
+            200,
+            Integer::valueOf,
+            "must be a whole number",
+            problems),
+        parsed(
+            environment,
+            "PORT",
+            8080,
+            Settings::port,
+            "must be a number from 0 to 65535",
+            problems));
     if (!problems.isEmpty()) {
       throw new IllegalArgumentException(String.join("; ", problems));
     }
@@ -52,31 +84,28 @@ record Settings(
     return value;
   }
 
-  private static Duration duration(
-      Map<String, String> environment, String name, Duration fallback, List<String> problems) {
+  private static <T> T parsed(
+      Map<String, String> environment,
+      String name,
+      T fallback,
+      Function<String, T> parse,
+      String problem,
+      List<String> problems) {
     String value = environment.get(name);
     try {
-      return value == null ? fallback : Duration.parse(value.trim());
-    } catch (DateTimeParseException e) {
-      problems.add(name + " must be a duration such as PT30S");
+      return value == null ? fallback : parse.apply(value.trim());
+    } catch (DateTimeParseException | NumberFormatException e) {
+      problems.add(name + " " + problem);
       return fallback;
     }
   }
 
-  private static int port(@Nullable String value, List<String> problems) {
-    if (value == null) {
-      return 8080;
+  private static Integer port(String value) {
+    int port = Integer.parseInt(value);
+    if (port < 0 || port > 65_535) {
+      throw new NumberFormatException();
     }
-    try {
-      int port = Integer.parseInt(value.trim());
-      if (port >= 0 && port <= 65_535) {
-        return port;
-      }
-    } catch (NumberFormatException e) {
-      // reported below
-    }
-    problems.add("PORT must be a number from 0 to 65535");
-    return 0;
+    return port;
   }
 
   @Override

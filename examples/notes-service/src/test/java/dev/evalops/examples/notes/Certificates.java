@@ -51,7 +51,8 @@ final class Certificates {
     replace(certificateFile(), certificate.certificatePem());
   }
 
-  private static void replace(Path file, String text) throws IOException {
+  /** Replaces a file as a whole: who reads it sees the old text or the new one. */
+  static void replace(Path file, String text) throws IOException {
     Path next = file.resolveSibling(file.getFileName() + ".next");
     Files.writeString(next, text);
     Files.move(next, file, StandardCopyOption.ATOMIC_MOVE);

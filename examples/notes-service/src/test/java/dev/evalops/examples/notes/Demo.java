@@ -1,5 +1,7 @@
 package dev.evalops.examples.notes;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
 import dev.evalops.runtime.mtls.Mtls;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
@@ -29,8 +31,10 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.TreeMap;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
@@ -39,9 +43,9 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.Stream;
 import org.awaitility.Awaitility;
+import org.slf4j.LoggerFactory;
 
 /** What {@code make demo} and {@code make run} start: the service with real servers beside it. */
 final class Demo {
@@ -49,6 +53,9 @@ final class Demo {
   private static final Duration POSTGRES_LATE_BY = Duration.ofSeconds(2);
   private static final String MILK = "{\"title\":\"milk\",\"body\":\"two litres\"}";
   private static final String TEA = "{\"title\":\"tea\"}";
+  private static final String FEED =
+      "{\"schema_version\":1,\"flags\":[{\"key\":\"notes.feed\",\"enabled\":%s}]}";
+  private static final int BURST = 10;
 
   /** Tokens that the identity server knows. */
   private static final String ANN = "token-of-ann";
@@ -66,6 +73,8 @@ final class Demo {
   }
 
   public static void main(String[] args) throws Exception {
+    // The servers beside the service speak in their steps.
+    ((Logger) LoggerFactory.getLogger("dev.evalops")).setLevel(Level.WARN);
     Demo demo = new Demo(new Console(Boolean.getBoolean("demo.terminal")));
     boolean good = switch (args[0]) {
       case "demo" -> demo.demo();
@@ -90,6 +99,8 @@ final class Demo {
   void scenario() throws Exception {
     Path folder = Files.createTempDirectory("notes-demo");
     Certificates certificates = new Certificates(folder);
+    Path flags = folder.resolve("flags.json");
+    Files.writeString(flags, FEED.formatted(false));
     console.title("Servers");
     try (RedisServer redis = console.working("start Redis", RedisServer::start);
         NatsServer nats = console.working("start NATS", NatsServer::start);
@@ -103,16 +114,21 @@ final class Demo {
         ScheduledExecutorService later = Executors.newSingleThreadScheduledExecutor()) {
       client = tls.httpClient();
       int postgresPort = freePort();
-      Map<String, String> environment = new HashMap<>(environment(
-          "postgres://test:test@127.0.0.1:" + postgresPort + "/postgres",
-          redis.url(),
-          nats.url(),
-          identity.url().toString(),
-          0));
-      environment.put("TLS_CA_FILE", certificates.caFile().toString());
-      environment.put("TLS_CERT_FILE", certificates.certificateFile().toString());
-      environment.put("TLS_KEY_FILE", certificates.keyFile().toString());
-      environment.put("IDEMPOTENCY_LEASE", "PT2S");
+      Map<String, String> environment = with(
+          environment(
+              "postgres://test:test@127.0.0.1:" + postgresPort + "/postgres",
+              redis.url(),
+              nats.url(),
+              identity.url().toString(),
+              0),
+          Map.of(
+              "TLS_CA_FILE", certificates.caFile().toString(),
+              "TLS_CERT_FILE", certificates.certificateFile().toString(),
+              "TLS_KEY_FILE", certificates.keyFile().toString(),
+              "IDEMPOTENCY_LEASE", "PT2S",
+              "FEATURE_FLAGS_PATH", flags.toString(),
+              "RATE_LIMIT_PER_SECOND", "100000",
+              "RATE_LIMIT_BURST", "100000"));
 
       console.title("A service that starts before its database");
       long begin = System.nanoTime();
@@ -131,16 +147,21 @@ final class Demo {
               Console.seconds(Duration.ofNanos(System.nanoTime() - begin)),
               base + " with client certificates");
           String note = notes(nats);
+          flag(flags);
           callers(postgres, identity, note);
           service = exactlyOnce(service, environment, postgres);
           trouble();
+          service = natsOutage(service, environment, nats, postgres);
+          redisOutage(redis, note);
           rotation(service, certificates, note);
-          outage(redis);
+          oneBudget(environment);
+          measurements();
           stop(service);
         }
       } finally {
         service.close();
       }
+      agent(certificates, folder.resolve("hook"));
     } finally {
       delete(folder);
     }
@@ -161,7 +182,7 @@ final class Demo {
     call("it is alive", 200, new Call("GET", "/healthz"));
     call("it is ready", 200, new Call("GET", "/readyz"));
     try (io.nats.client.Connection connection = Nats.connect(nats.url())) {
-      Subscription changes = connection.subscribe("notes.note.>");
+      Subscription changes = connection.subscribe("notes.changes.note.*");
       connection.flush(SOON);
       HttpResponse<String> created = call(
           "create a note", 201, new Call("POST", "/v1/notes").by(ANN).body(MILK).freshKey());
@@ -178,7 +199,7 @@ final class Demo {
           update.ifMatch(header(created, "ETag")).freshKey());
       call("update without If-Match", 428, update.ifMatch("").freshKey());
       call("list", 200, new Call("GET", "/v1/notes?limit=10").by(ANN));
-      for (String subject : new String[] {"notes.note.create", "notes.note.update"}) {
+      for (String subject : List.of("notes.changes.note.create", "notes.changes.note.update")) {
         io.nats.client.Message message = changes.nextMessage(SOON);
         check(
             "hear of it on NATS", message != null && message.getSubject().equals(subject), subject);
@@ -189,6 +210,20 @@ final class Demo {
       }
       return note;
     }
+  }
+
+  private void flag(Path flags) throws Exception {
+    console.title("A feature behind a flag");
+    Call feed = new Call("GET", "/v1/feed").by(ANN);
+    call("the feed, fed by NATS, is switched off", 404, feed);
+    Certificates.replace(flags, FEED.formatted(true));
+    HttpResponse<String> answer = Awaitility.await()
+        .atMost(SOON)
+        .until(() -> send(feed), response -> response.statusCode() == 200);
+    console.done(
+        "another file put in the place of the old one",
+        "GET /v1/feed  200",
+        shortened(answer.body(), 110));
   }
 
   private void callers(PostgresServer postgres, IdentityServer identity, String note)
@@ -314,59 +349,175 @@ final class Demo {
   private void rotation(ServiceProcess service, Certificates certificates, String note)
       throws Exception {
     console.title("Certificates that rotate");
-    AtomicBoolean done = new AtomicBoolean();
-    List<Future<Integer>> readers = new ArrayList<>();
-    try (ExecutorService clients = Executors.newVirtualThreadPerTaskExecutor()) {
-      for (int i = 0; i < 4; i++) {
-        readers.add(clients.submit(() -> {
-          int good = 0;
-          while (!done.get()) {
-            HttpResponse<String> answer = send(new Call("GET", note).by(ANN));
-            check("read during the rotation", answer.statusCode() == 200, answer.body());
-            good++;
-          }
-          return good;
-        }));
-      }
+    try (Traffic readers = new Traffic(4, () -> expect(200, new Call("GET", note).by(ANN)))) {
       certificates.renew();
-      try {
-        service.awaitLines(line -> line.contains("tls: certificates reloaded"), 2, SOON);
-        try (Mtls fresh = Mtls.client()
-            .ca(certificates.caFile())
-            .certificate(certificates.certificateFile(), certificates.keyFile())
-            .build()) {
-          HttpResponse<String> answer = fresh
-              .httpClient()
-              .send(request(new Call("GET", note).by(ANN)), BodyHandlers.ofString());
-          X509Certificate served =
-              (X509Certificate) answer.sslSession().orElseThrow().getPeerCertificates()[0];
-          check(
-              "the new certificate is served",
-              served.getSerialNumber().equals(certificates.serialNumber()),
-              "serial number " + served.getSerialNumber());
-        }
-      } finally {
-        done.set(true);
-      }
-      int requests = 0;
-      for (Future<Integer> reader : readers) {
-        requests += get(reader);
+      service.awaitLines(line -> line.contains("tls: certificates reloaded"), 2, SOON);
+      try (Mtls fresh = Mtls.client()
+          .ca(certificates.caFile())
+          .certificate(certificates.certificateFile(), certificates.keyFile())
+          .build()) {
+        HttpResponse<String> answer = fresh
+            .httpClient()
+            .send(request(new Call("GET", note).by(ANN)), BodyHandlers.ofString());
+        X509Certificate served =
+            (X509Certificate) answer.sslSession().orElseThrow().getPeerCertificates()[0];
+        check(
+            "the new certificate is served",
+            served.getSerialNumber().equals(certificates.serialNumber()),
+            "serial number " + served.getSerialNumber());
       }
       console.done(
           "a new key and certificate in the files",
-          requests + " requests meanwhile, none failed",
+          readers.stop() + " requests meanwhile, none failed",
           "served, and shown to the identity service, without a restart");
     }
   }
 
-  private void outage(RedisServer redis) throws Exception {
-    console.title("A dependency that goes away");
-    redis.close();
-    HttpResponse<String> unready = Awaitility.await()
+  private void redisOutage(RedisServer redis, String note) throws Exception {
+    console.title("Redis goes away and comes back");
+    Call read = new Call("GET", note).by(ANN);
+    Call write = new Call("POST", "/v1/notes").by(ANN).body(TEA);
+    try (Traffic readers = new Traffic(2, () -> expect(200, read));
+        Traffic writers = new Traffic(1, () -> expect(201, write.freshKey()))) {
+      redis.kill();
+      HttpResponse<String> unready = awaitReady(503);
+      console.done("Redis killed: not ready", "GET /readyz  503", shortened(unready.body(), 110));
+      writers.awaitMore(5);
+      redis.restart();
+      awaitReady(200);
+      console.done("Redis started again: ready", "GET /readyz  200", "");
+      writers.awaitMore(5);
+      console.done(
+          "meanwhile",
+          (readers.stop() + writers.stop()) + " requests, none failed",
+          "without the cache, and with a rate limit of each process's own");
+    }
+  }
+
+  private HttpResponse<String> awaitReady(int status) {
+    return Awaitility.await()
         .atMost(SOON)
-        .until(() -> get("/readyz"), response -> response.statusCode() == 503);
-    console.done("Redis stopped: not ready", "GET /readyz  503", shortened(unready.body(), 110));
-    call("list works all the same", 200, new Call("GET", "/v1/notes?limit=1").by(ANN));
+        .until(() -> get("/readyz"), response -> response.statusCode() == status);
+  }
+
+  private ServiceProcess natsOutage(
+      ServiceProcess service,
+      Map<String, String> environment,
+      NatsServer nats,
+      PostgresServer postgres)
+      throws Exception {
+    console.title("NATS goes away while notes are written");
+    Call write = new Call("POST", "/v1/notes").by(ANN).body(MILK);
+    int written;
+    try (Traffic writers = new Traffic(4, () -> expect(201, write.freshKey()))) {
+      writers.awaitMore(50);
+      nats.kill();
+      writers.awaitMore(100);
+      console.done("kill -9 of NATS; the writers go on", "100 notes and more", "");
+      nats.restart();
+      writers.awaitMore(50);
+      written = writers.stop();
+    }
+    console.done("NATS started again", written + " notes written in all, none refused", "");
+    nats.kill();
+    for (int i = 0; i < 10; i++) {
+      expect(201, write.freshKey());
+    }
+    service.kill();
+    check("kill -9", service.awaitExit(SOON).isPresent(), "the service still runs");
+    console.done(
+        "kill -9 of NATS and then of the service", "10 more notes written between the two", "");
+    nats.restart();
+    ServiceProcess next = ServiceProcess.start(environment, this::tell);
+    base = URI.create("https://localhost:" + next.awaitPort(SOON));
+    console.done("both started again", "pid " + next.pid(), "");
+    try (Connection connection = DriverManager.getConnection(jdbc(postgres))) {
+      String counts = Awaitility.await()
+          .atMost(SOON)
+          .until(() -> feedOf(connection), found -> found.endsWith(", 0 missing"));
+      console.done("every committed change is in the feed", "once", counts);
+    }
+    return next;
+  }
+
+  private static String feedOf(Connection connection) throws SQLException {
+    try (ResultSet rows = connection
+        .createStatement()
+        .executeQuery("SELECT (SELECT count(*) FROM change_journal), (SELECT count(*) FROM feed),"
+            + " (SELECT count(*) FROM change_journal j WHERE NOT EXISTS (SELECT 1 FROM feed f"
+            + " WHERE f.note_id::text = j.aggregate_id AND f.version = j.aggregate_version))")) {
+      rows.next();
+      return rows.getLong(1) + " changes, " + rows.getLong(2) + " in the feed, " + rows.getLong(3)
+          + " missing";
+    }
+  }
+
+  /** Two fresh instances with a small limit; Redis keeps the one bucket for both. */
+  private void oneBudget(Map<String, String> environment) throws Exception {
+    console.title("Two instances, one budget");
+    Map<String, String> limited = with(
+        environment,
+        Map.of("RATE_LIMIT_PER_SECOND", "1", "RATE_LIMIT_BURST", Integer.toString(BURST)));
+    URI before = base;
+    try (ServiceProcess one = ServiceProcess.start(limited, line -> {});
+        ServiceProcess other = ServiceProcess.start(limited, line -> {});
+        ScheduledExecutorService waiting = Executors.newSingleThreadScheduledExecutor()) {
+      List<URI> bases = new ArrayList<>();
+      for (ServiceProcess each : List.of(one, other)) {
+        bases.add(URI.create("https://localhost:" + each.awaitPort(SOON)));
+      }
+      console.done("two instances", "1 request a second, " + BURST + " at once", "");
+      Call list = new Call("GET", "/v1/notes?limit=1").by(ANN);
+      // Their first answers come from cold code; they are of another route and so another bucket.
+      for (int i = 0; i < 8; i++) {
+        base = bases.get(i % 2);
+        send(new Call("GET", "/v1/feed").by(ANN));
+      }
+      int allowed = 0;
+      HttpResponse<String> refused = null;
+      for (int i = 0; i < 3 * BURST; i++) {
+        base = bases.get(i % 2);
+        HttpResponse<String> answer = send(list);
+        if (answer.statusCode() == 200) {
+          allowed++;
+        } else {
+          check("a burst", answer.statusCode() == 429, answer.body());
+          refused = answer;
+        }
+      }
+      check(
+          "a burst of " + 3 * BURST,
+          refused != null && allowed >= BURST && allowed < 2 * BURST,
+          allowed + " were allowed");
+      long wait = Long.parseLong(header(refused, "Retry-After"));
+      console.done(
+          "a burst of " + 3 * BURST + " requests, at both in turn",
+          allowed + " allowed by both together, then 429",
+          "Retry-After: " + wait);
+      HttpResponse<String> later = get(waiting.schedule(() -> send(list), wait, TimeUnit.SECONDS));
+      check("after the wait", later.statusCode() == 200, later.body());
+      console.done("after the wait that it was told", "GET " + list.path + "  200", "");
+    } finally {
+      base = before;
+    }
+  }
+
+  private void measurements() throws Exception {
+    console.title("What was measured");
+    Map<String, double[]> series = new TreeMap<>();
+    for (String line : get("/metrics").body().lines().toList()) {
+      String name = line.replaceAll("[{ ].*", "");
+      boolean ours =
+          name.matches("(notes|natsbus|feature)_.*") && !name.matches(".*_(bucket|max|sum)");
+      if (ours) {
+        double[] sum = series.computeIfAbsent(name, key -> new double[2]);
+        sum[0]++;
+        sum[1] += Double.parseDouble(line.substring(line.lastIndexOf(' ') + 1));
+      }
+    }
+    check("GET /metrics", series.containsKey("notes_http_requests_total"), series.toString());
+    series.forEach((name, sum) ->
+        console.done(name, String.format(Locale.ROOT, "%.0f in %.0f series", sum[1], sum[0]), ""));
   }
 
   private void stop(ServiceProcess service) throws Exception {
@@ -389,6 +540,43 @@ final class Demo {
     }
   }
 
+  private void agent(Certificates certificates, Path home) throws Exception {
+    console.title("An agent that asks before it acts");
+    PolicyServer policy = new PolicyServer(certificates);
+    try (ExecutorService beside = Executors.newVirtualThreadPerTaskExecutor()) {
+      Hook hook = Hook.install(home, policy, certificates);
+      ask(hook, "ls", 0, "");
+      ask(hook, "rm -rf /", 2, "denied: ");
+      Future<Hook.Answer> publishing = beside.submit(() -> hook.ask("git push", SOON));
+      check("git push", policy.awaitSomebodyWaiting(SOON), "the hook asks for no approval");
+      check("git push", !publishing.isDone(), "the hook did not wait");
+      console.done("git push", "waits for a person", "");
+      policy.approve();
+      answered("git push, approved", get(publishing), 0, "");
+      policy.close();
+      ask(hook, "ls", 2, "blocked (fail closed): ");
+    } finally {
+      policy.close();
+    }
+  }
+
+  private void ask(Hook hook, String command, int status, String reason) throws Exception {
+    answered(command, hook.ask(command, SOON), status, reason);
+  }
+
+  private void answered(String what, Hook.Answer answer, int status, String reason) {
+    check(
+        what,
+        answer.status() == status
+            && answer.err().contains(reason)
+            && answer.out().isEmpty() == (status == 0),
+        answer.toString());
+    console.done(
+        what,
+        status == 0 ? "runs: status 0" : "does not run: status " + status,
+        shortened(answer.err().strip().lines().findFirst().orElse(""), 110));
+  }
+
   private boolean run() throws Exception {
     int port = Settings.from(Map.of(
             "DATABASE_URL",
@@ -402,13 +590,19 @@ final class Demo {
             "PORT",
             System.getenv().getOrDefault("PORT", "8080")))
         .port();
+    Path flags = Files.createTempFile("notes-flags", ".json");
+    flags.toFile().deleteOnExit();
+    Files.writeString(flags, FEED.formatted(true));
     try (PostgresServer postgres = console.working("start Postgres", PostgresServer::start);
         RedisServer redis = console.working("start Redis", RedisServer::start);
         NatsServer nats = console.working("start NATS", NatsServer::start);
         IdentityServer identity =
             console.working("start an identity service", () -> identity(Optional.empty()));
         ServiceProcess service = ServiceProcess.start(
-            environment(postgres.url(), redis.url(), nats.url(), identity.url().toString(), port),
+            with(
+                environment(
+                    postgres.url(), redis.url(), nats.url(), identity.url().toString(), port),
+                Map.of("FEATURE_FLAGS_PATH", flags.toString())),
             console::service)) {
       String url = "http://localhost:" + service.awaitPort(SOON);
       console.plain("""
@@ -419,6 +613,7 @@ final class Demo {
             curl -i %1$s/v1/notes -H "$auth" -H 'Idempotency-Key: 1' -H 'Content-Type: application/json' -d '{"title":"milk","body":"two litres"}'
             curl -s %1$s/v1/notes -H "$auth"
             curl -i -X PUT %1$s/v1/notes/<id> -H "$auth" -H 'Idempotency-Key: 2' -H 'Content-Type: application/json' -H 'If-Match: "1"' -d '{"title":"tea"}'
+            curl -s %1$s/v1/feed -H "$auth"
             curl -s %1$s/readyz
             curl -s %1$s/metrics | grep ^notes_
 
@@ -477,6 +672,12 @@ final class Demo {
     return response;
   }
 
+  private HttpResponse<String> expect(int status, Call call) throws Exception {
+    HttpResponse<String> answer = send(call);
+    check(call.method + " " + call.path, answer.statusCode() == status, answer.body());
+    return answer;
+  }
+
   private HttpResponse<String> send(Call call) throws IOException, InterruptedException {
     return client.send(request(call), BodyHandlers.ofString());
   }
@@ -528,6 +729,12 @@ final class Demo {
         nats,
         "PORT",
         Integer.toString(port));
+  }
+
+  private static Map<String, String> with(Map<String, String> settings, Map<String, String> more) {
+    Map<String, String> all = new HashMap<>(settings);
+    all.putAll(more);
+    return all;
   }
 
   private static <T> T get(Future<T> future) throws Exception {

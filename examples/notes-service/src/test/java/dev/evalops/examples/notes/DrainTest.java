@@ -55,6 +55,8 @@ class DrainTest {
         "REDIS_URL", RedisServer.shared().url(),
         "NATS_URL", NatsServer.shared().url(),
         "IDENTITY_URL", identity.url().toString(),
+        "RATE_LIMIT_PER_SECOND", "100000",
+        "RATE_LIMIT_BURST", "100000",
         "PORT", "0");
     try (ServiceProcess service = ServiceProcess.start(environment, line -> {});
         ExecutorService clients = Executors.newVirtualThreadPerTaskExecutor()) {
