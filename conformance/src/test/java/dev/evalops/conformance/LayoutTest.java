@@ -114,9 +114,8 @@ class LayoutTest {
 
   /** What protoc writes does not count: it is the vocabulary of the wire. */
   private static boolean isPublicTopLevel(ClassNode type) {
-    boolean generated = type.invisibleAnnotations != null
-        && type.invisibleAnnotations.stream()
-            .anyMatch(annotation -> annotation.desc.equals("Lcom/google/protobuf/Generated;"));
+    boolean generated = type.superName.startsWith("com/google/protobuf/Generated")
+        || type.interfaces.contains("com/google/protobuf/MessageOrBuilder");
     return (type.access & Opcodes.ACC_PUBLIC) != 0
         && !generated
         && !type.name.contains("$")

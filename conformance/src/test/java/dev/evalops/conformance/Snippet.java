@@ -103,19 +103,26 @@ final class Snippet {
 
   private static Snippet write(List<Line> block, List<Path> preambles) throws IOException {
     Snippet snippet = new Snippet();
-    List<Line> members = new ArrayList<>();
-    List<Line> statements = new ArrayList<>();
+    List<Line> around = new ArrayList<>();
+    String superclass = "Object";
     for (Path preamble : preambles) {
+      // Each in a class over the snippet's, so that a later one can hide names of an earlier one.
+      String name = "Around" + preambles.indexOf(preamble);
+      around.add(new Line("?", "class " + name + " extends " + superclass + " {"));
+      superclass = name;
       List<String> lines = Files.readAllLines(preamble);
       for (int i = 0; i < lines.size(); i++) {
         Line line = new Line(preamble + ":" + (i + 1), lines.get(i));
         if (line.text().startsWith("import ")) {
           snippet.add(line);
         } else {
-          members.add(line);
+          around.add(line);
         }
       }
+      around.add(new Line("?", "}"));
     }
+    List<Line> members = new ArrayList<>();
+    List<Line> statements = new ArrayList<>();
     for (List<Line> part : snippet.parts(block)) {
       if (part.getFirst().text().startsWith("import ")) {
         part.forEach(snippet::add);
@@ -125,7 +132,8 @@ final class Snippet {
         statements.addAll(part);
       }
     }
-    snippet.add(new Line("?", "@SuppressWarnings(\"all\") class Snippet {"));
+    around.forEach(snippet::add);
+    snippet.add(new Line("?", "class Snippet extends " + superclass + " {"));
     members.forEach(snippet::add);
     snippet.add(new Line("?", "void snippet() throws Exception {"));
     statements.forEach(snippet::add);
@@ -150,6 +158,9 @@ final class Snippet {
       }
       boolean builder = part.isEmpty() && line.text().startsWith("… .");
       line = complete(line, part.isEmpty());
+      if (part.isEmpty() && line.text().isBlank()) {
+        continue;
+      }
       part.add(line);
       depth += depth(line.text());
       if (depth == 0 && (builder || line.text().endsWith(";") || line.text().endsWith("}"))) {
