@@ -2,9 +2,12 @@
 MVN ?= mvn -B -ntp
 # Published jars also want Javadoc and sources; lint builds them, the tests do not need them.
 TEST_FLAGS := -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
-EXAMPLE := examples/notes-service
+# The Java that runs the tests, when it is not the one that builds: make test TEST_JDK=21
+ifdef TEST_JDK
+TEST_FLAGS += -Djvm=$(shell scripts/find-jdk $(TEST_JDK) || echo /none)/bin/java
+endif
 
-.PHONY: help demo run test soak lint format bench hook bench-hook install-hooks servers clean
+.PHONY: help demo run test soak lint api format bench hook bench-hook consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +26,13 @@ test: servers ## run every test (fault, fuzz and load tests in their short form)
 soak: servers ## run the long fault, fuzz and load tests and print their figures
 	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dsurefire.failIfNoSpecifiedTests=false
 
-lint: ## check format, static analysis, dependency rules and Javadoc
+lint: ## check format, static analysis, dependency rules, Javadoc, the API records, scripts and workflows
+	@scripts/lint-files
 	$(MVN) spotless:check
 	$(MVN) verify -DskipTests
+
+api: ## write the API records (<module>/api.txt) and the picture of the modules
+	$(MVN) -q process-test-classes -P api -pl conformance -am -Dspotless.check.skip
 
 format: ## format all Java files
 	$(MVN) -q spotless:apply
@@ -39,6 +46,9 @@ hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as 
 
 bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
 	@scripts/bench-hook
+
+consumer-test: ## build and run tiny projects against the artifacts, as users do
+	@scripts/consumer-test
 
 install-hooks: ## install the pre-commit hook
 	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"

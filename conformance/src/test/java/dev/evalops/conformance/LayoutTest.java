@@ -114,15 +114,11 @@ class LayoutTest {
 
   /** What protoc writes does not count: it is the vocabulary of the wire. */
   private static boolean isPublicTopLevel(ClassNode type) {
+    boolean generated = type.superName.startsWith("com/google/protobuf/Generated")
+        || type.interfaces.contains("com/google/protobuf/MessageOrBuilder");
     return (type.access & Opcodes.ACC_PUBLIC) != 0
-        && !isGeneratedByProtobuf(type)
+        && !generated
         && !type.name.contains("$")
         && !type.name.endsWith("/package-info");
-  }
-
-  /** Messages of a wire contract, whose number this module does not choose. */
-  private static boolean isGeneratedByProtobuf(ClassNode type) {
-    return type.superName.startsWith("com/google/protobuf/Generated")
-        || type.interfaces.contains("com/google/protobuf/MessageOrBuilder");
   }
 }

@@ -7,11 +7,9 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
-import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -21,13 +19,10 @@ import org.objectweb.asm.signature.SignatureReader;
 import org.objectweb.asm.signature.SignatureVisitor;
 import org.objectweb.asm.tree.ClassNode;
 import org.objectweb.asm.tree.FieldNode;
-import org.objectweb.asm.tree.InnerClassNode;
 import org.objectweb.asm.tree.MethodNode;
 
 /** Public signatures show the types of the JDK, ours, and those that the row of the module names. */
 class PublicSignatureTest {
-  private static final int VISIBLE = Opcodes.ACC_PUBLIC | Opcodes.ACC_PROTECTED;
-
   static List<Module> published() {
     return Checkout.published();
   }
@@ -36,20 +31,16 @@ class PublicSignatureTest {
   @MethodSource("published")
   void showsOnlyTheThirdPartyTypesOfItsRow(Module module) {
     ModuleTable.Row row = ModuleTable.of(module.folder());
-    Map<String, ClassNode> classes =
-        module.classes().stream().collect(Collectors.toMap(type -> type.name, Function.identity()));
+    PublicApi api = PublicApi.of(module.classes());
 
     List<String> broken = new ArrayList<>();
-    for (ClassNode type : classes.values()) {
-      if (isVisible(type, classes)) {
-        signatures(type, classes)
-            .forEach((member, shown) -> shown.stream()
-                .filter(name -> !name.startsWith("dev.evalops.")
-                    && !isOfTheJdk(name)
-                    && !isNamed(row, type, name))
-                .forEach(
-                    name -> broken.add(className(type.name) + "." + member + " shows " + name)));
-      }
+    for (ClassNode type : api.types()) {
+      signatures(api.withHiddenSupertypes(type))
+          .forEach((member, shown) -> shown.stream()
+              .filter(name -> !name.startsWith("dev.evalops.")
+                  && !isOfTheJdk(name)
+                  && !isNamed(row, type, name))
+              .forEach(name -> broken.add(className(type.name) + "." + member + " shows " + name)));
     }
     assertThat(broken)
         .as(
@@ -76,42 +67,26 @@ class PublicSignatureTest {
     }
   }
 
-  /** Whether users can name the type: a nested one has its true access in the list of inner classes. */
-  private static boolean isVisible(ClassNode type, Map<String, ClassNode> classes) {
-    for (InnerClassNode inner : type.innerClasses) {
-      if (inner.name.equals(type.name)) {
-        return inner.outerName != null
-            && (inner.access & VISIBLE) != 0
-            && isVisible(classes.get(inner.outerName), classes);
-      }
-    }
-    return (type.access & Opcodes.ACC_PUBLIC) != 0;
-  }
-
   /** Member to the types in its signature; what comes from a hidden supertype of the same module counts too. */
-  private static Map<String, Set<String>> signatures(
-      ClassNode type, Map<String, ClassNode> classes) {
+  private static Map<String, Set<String>> signatures(List<ClassNode> types) {
     Map<String, Set<String>> shown = new TreeMap<>();
-    Set<String> supertypes = new TreeSet<>(type.interfaces);
-    Stream.ofNullable(type.superName).forEach(supertypes::add);
-    supertypes.stream()
-        .map(classes::get)
-        .filter(Objects::nonNull)
-        .filter(supertype -> !isVisible(supertype, classes))
-        .forEach(supertype -> shown.putAll(signatures(supertype, classes)));
-    shown.put("<type>", type.signature == null ? names(supertypes) : namesIn(type.signature));
-    for (FieldNode field : type.fields) {
-      if ((field.access & VISIBLE) != 0) {
-        // As a method without parameters, so that one reader reads all.
-        shown.put(
-            field.name, namesIn("()" + (field.signature == null ? field.desc : field.signature)));
+    for (ClassNode type : types.reversed()) {
+      Set<String> supertypes = new TreeSet<>(type.interfaces);
+      Stream.ofNullable(type.superName).forEach(supertypes::add);
+      shown.put("<type>", type.signature == null ? names(supertypes) : namesIn(type.signature));
+      for (FieldNode field : type.fields) {
+        if (PublicApi.isVisible(field)) {
+          // As a method without parameters, so that one reader reads all.
+          shown.put(
+              field.name, namesIn("()" + (field.signature == null ? field.desc : field.signature)));
+        }
       }
-    }
-    for (MethodNode method : type.methods) {
-      if ((method.access & VISIBLE) != 0 && (method.access & Opcodes.ACC_SYNTHETIC) == 0) {
-        Set<String> names = namesIn(method.signature == null ? method.desc : method.signature);
-        names.addAll(names(method.exceptions));
-        shown.put(method.name + method.desc, names);
+      for (MethodNode method : type.methods) {
+        if (PublicApi.isVisible(method)) {
+          Set<String> names = namesIn(method.signature == null ? method.desc : method.signature);
+          names.addAll(names(method.exceptions));
+          shown.put(method.name + method.desc, names);
+        }
       }
     }
     return shown;
