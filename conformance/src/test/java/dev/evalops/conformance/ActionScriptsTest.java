@@ -93,7 +93,7 @@ class ActionScriptsTest {
         "LOAD=true PLATFORMS=linux/amd64,linux/arm64 | load takes one platform"
       })
   void imageInputsThatCannotWorkAreRefused(String inputs, String problem) throws Exception {
-    for (String input : inputs.split(" ")) {
+    for (String input : inputs.split(" ", -1)) {
       shell.with(input.substring(0, input.indexOf('=')), input.substring(input.indexOf('=') + 1));
     }
     Result result = shell.tryScript("image-args");
