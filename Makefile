@@ -32,7 +32,7 @@ lint: ## check format, static analysis, dependency rules, Javadoc, the API recor
 	$(MVN) verify -DskipTests
 
 api: ## write the API records (<module>/api.txt) and the picture of the modules
-	$(MVN) -q process-test-classes -P api -pl conformance -am -Dspotless.check.skip
+	$(MVN) -q process-test-classes -P api -pl conformance -am
 
 format: ## format all Java files
 	$(MVN) -q spotless:apply

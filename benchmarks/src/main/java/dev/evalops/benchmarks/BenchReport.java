@@ -45,18 +45,21 @@ final class BenchReport {
   }
 
   private static String titleOf(JsonNode run) {
-    String[] names = run.path("benchmark").asString().split("\\.");
-    StringBuilder title =
-        new StringBuilder(names[names.length - 2].replaceFirst("Benchmark$", ""));
+    String method = run.path("benchmark").asString();
+    String type = method.substring(0, method.lastIndexOf('.'));
+    String name = type.substring(type.lastIndexOf('.') + 1);
+    StringBuilder title = new StringBuilder(name.replaceFirst("Benchmark$", ""));
     run.path("params")
         .properties()
-        .forEach(parameter -> title.append(", ")
+        .forEach(parameter -> title
+            .append(", ")
             .append(parameter.getKey())
             .append(' ')
             .append(parameter.getValue().asString()));
     int threads = run.path("threads").asInt();
     title.append(threads == 1 ? "" : ", " + threads + " threads");
-    return title.append(" (")
+    return title
+        .append(" (")
         .append(run.path("primaryMetric").path("scoreUnit").asString())
         .append(')')
         .toString();
@@ -86,31 +89,26 @@ final class BenchReport {
       y += LINE;
       bars.append(text(10, y, "start", " font-weight=\"bold\"", group.getKey()));
       y += 8;
-      double most =
-          group.getValue().stream().mapToDouble(Result::upper).max().orElse(1);
+      double most = group.getValue().stream().mapToDouble(Result::upper).max().orElse(1);
       for (Result result : group.getValue()) {
         bars.append(text(LABELS - 8, y + 15, "end", "", result.name()));
         int width = length(result.score(), most);
-        bars.append(format(
-            "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#4a6fa5\"/>\n",
-            LABELS, y + 3, Math.max(1, width), LINE - 6));
+        bars.append("<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#4a6fa5\"/>\n"
+            .formatted(LABELS, y + 3, Math.max(1, width), LINE - 6));
         int upper = length(result.upper(), most);
-        bars.append(format(
-            "<path d=\"M%d %dH%d\" stroke=\"#1d2b3f\"/>\n",
-            LABELS + width, y + LINE / 2, LABELS + upper));
-        bars.append(
-            text(LABELS + upper + 8, y + 15, "start", "", number(result.score())));
+        bars.append("<path d=\"M%d %dH%d\" stroke=\"#1d2b3f\"/>\n"
+            .formatted(LABELS + width, y + LINE / 2, LABELS + upper));
+        bars.append(text(LABELS + upper + 8, y + 15, "start", "", number(result.score())));
         y += LINE;
       }
       y += 10;
     }
     int width = LABELS + BARS + 100;
-    return format(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\">\n"
-                + "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n",
-            width, y, width, y)
-        + bars
-        + "</svg>\n";
+    return """
+        <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">
+        <rect width="%d" height="%d" fill="#ffffff"/>
+        %s</svg>
+        """.formatted(width, y, width, y, bars);
   }
 
   private static int length(double score, double most) {
@@ -119,18 +117,16 @@ final class BenchReport {
 
   private static String text(int x, int y, String anchor, String style, String text) {
     String escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;");
-    return format(
-        "<text x=\"%d\" y=\"%d\" text-anchor=\"%s\" fill=\"#1d2b3f\"%s>%s</text>\n",
-        x, y, anchor, style, escaped);
+    return "<text x=\"%d\" y=\"%d\" text-anchor=\"%s\" fill=\"#1d2b3f\"%s>%s</text>\n"
+        .formatted(x, y, anchor, style, escaped);
   }
 
   private static String number(double value) {
-    return format(value >= 1000 || value == Math.rint(value) ? "%,.0f" : "%,.3g", value)
-        .replace(',', ' ');
-  }
-
-  private static String format(String format, Object... arguments) {
-    return String.format(Locale.ROOT, format, arguments);
+    boolean whole = value >= 1000 || value == Math.rint(value);
+    String text = whole
+        ? String.format(Locale.ROOT, "%,.0f", value)
+        : String.format(Locale.ROOT, "%.3g", value);
+    return text.replace(',', ' ');
   }
 
   /** One measurement; error and bytes are NaN when JMH has none. */

@@ -12,8 +12,7 @@ import org.w3c.dom.Document;
 import org.xml.sax.InputSource;
 
 class BenchReportTest {
-  private static final String RESULTS =
-      """
+  private static final String RESULTS = """
       [
         {"benchmark": "a.RateBenchmark.ours", "threads": 1, "params": {"keys": "1"},
          "primaryMetric": {"score": 44.72, "scoreError": 2.5, "scoreUnit": "ns/op"},
@@ -29,9 +28,7 @@ class BenchReportTest {
 
   @Test
   void tableHasThePeersBesideEachOther() {
-    assertThat(BenchReport.of(RESULTS).table())
-        .isEqualTo(
-            """
+    assertThat(BenchReport.of(RESULTS).table()).isEqualTo("""
             **Rate, keys 1 (ns/op)**
 
             | | score | bytes |
@@ -54,7 +51,9 @@ class BenchReportTest {
     Document svg = DocumentBuilderFactory.newInstance()
         .newDocumentBuilder()
         .parse(new InputSource(new StringReader(chart)));
-    assertThat(svg.getElementsByTagName("rect").getLength()).as("background and bars").isEqualTo(4);
+    assertThat(svg.getElementsByTagName("rect").getLength())
+        .as("background and bars")
+        .isEqualTo(4);
     assertThat(chart).contains(">ours<", ">peer<", "width=\"420\"", ">Rate, keys 1 (ns/op)<");
   }
 

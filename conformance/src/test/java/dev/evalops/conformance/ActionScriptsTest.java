@@ -78,18 +78,22 @@ class ActionScriptsTest {
 
   @Test
   void imageActionsNeedNoBuildArguments() throws Exception {
-    assertThat(shell.script("image-args")).startsWith("registry=\nbuild_args<<").doesNotContain("::");
+    assertThat(shell.script("image-args"))
+        .startsWith("registry=\nbuild_args<<")
+        .doesNotContain("::");
   }
 
   @ParameterizedTest
-  @CsvSource(delimiter = '|', value = {
-    "IMAGE_NAME=image                    | names no registry",
-    "IMAGE_NAME=registry.example/o/Image | lower case",
-    "PUSH=true LOAD=true                 | push and load exclude each other",
-    "LOAD=true PLATFORMS=linux/amd64,linux/arm64 | load takes one platform"
-  })
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "IMAGE_NAME=image                    | names no registry",
+        "IMAGE_NAME=registry.example/o/Image | lower case",
+        "PUSH=true LOAD=true                 | push and load exclude each other",
+        "LOAD=true PLATFORMS=linux/amd64,linux/arm64 | load takes one platform"
+      })
   void imageInputsThatCannotWorkAreRefused(String inputs, String problem) throws Exception {
-    for (String input : inputs.split(" ")) {
+    for (String input : inputs.split(" ", -1)) {
       shell.with(input.substring(0, input.indexOf('=')), input.substring(input.indexOf('=') + 1));
     }
     Result result = shell.tryScript("image-args");

@@ -18,7 +18,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 class SharedActionsTest {
   private static final Path GITHUB = Checkout.ROOT.resolve(".github");
   private static final Pattern USES = Pattern.compile("uses: (\\S+)( #.*)?");
-  private static final Pattern PINNED = Pattern.compile("uses: [\\w./-]+@[0-9a-f]{40} # v[0-9]+\\.[0-9]+\\.[0-9]+");
+  private static final Pattern PINNED =
+      Pattern.compile("uses: [\\w./-]+@[0-9a-f]{40} # v[0-9]+\\.[0-9]+\\.[0-9]+");
   private static final Pattern SCRIPT = Pattern.compile("scripts/([\\w-]+)");
   private static final Pattern NAME = Pattern.compile("  ([\\w-]+):");
 
@@ -45,9 +46,10 @@ class SharedActionsTest {
   void everyActionIsPinnedToACommit(Path file) throws IOException {
     assertThat(USES.matcher(read(file)).results().map(MatchResult::group))
         .as("%s: an action of others by its commit, with the version behind it", file)
-        .allSatisfy(uses -> assertThat(uses).satisfiesAnyOf(
-            one -> assertThat(one).startsWith("uses: ./.github/actions/"),
-            one -> assertThat(one).matches(PINNED)));
+        .allSatisfy(uses -> assertThat(uses)
+            .satisfiesAnyOf(
+                one -> assertThat(one).startsWith("uses: ./.github/actions/"),
+                one -> assertThat(one).matches(PINNED)));
   }
 
   @ParameterizedTest
@@ -55,8 +57,8 @@ class SharedActionsTest {
   void everyScriptThatIsCalledIsThere(Path file) throws IOException {
     assertThat(SCRIPT.matcher(read(file)).results().map(match -> match.group(1)))
         .as("scripts that %s calls", file)
-        .allSatisfy(name ->
-            assertThat(Checkout.ROOT.resolve("scripts").resolve(name)).isExecutable());
+        .allSatisfy(
+            name -> assertThat(Checkout.ROOT.resolve("scripts").resolve(name)).isExecutable());
   }
 
   @ParameterizedTest
@@ -84,7 +86,9 @@ class SharedActionsTest {
     assertThat(names).isNotEmpty();
     names.addAll(names(file, "outputs"));
     for (String name : names) {
-      assertThat(section).as("section %s of .github/actions/README.md", action).contains("`" + name + "`");
+      assertThat(section)
+          .as("section %s of .github/actions/README.md", action)
+          .contains("`" + name + "`");
     }
   }
 

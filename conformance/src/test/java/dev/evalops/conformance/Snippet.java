@@ -3,6 +3,7 @@ package dev.evalops.conformance;
 import java.io.File;
 import java.io.IOException;
 import java.net.URI;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -14,6 +15,7 @@ import java.util.stream.Stream;
 import javax.tools.Diagnostic;
 import javax.tools.DiagnosticCollector;
 import javax.tools.JavaCompiler;
+import javax.tools.JavaFileManager;
 import javax.tools.JavaFileObject;
 import javax.tools.SimpleJavaFileObject;
 import javax.tools.ToolProvider;
@@ -27,6 +29,11 @@ final class Snippet {
   private static final Pattern DECLARATION = Pattern.compile(
       "(public|private|protected|static|abstract|final class|class|record|interface|enum|sealed|void) .*|@.*"
           + "|(?!(new|return|throw|else) )[\\w.]+(<[\\w<>, .?]*>)? \\w+\\([^()]*\\)( throws [\\w, .]+)? \\{.*");
+
+  private static final JavaCompiler COMPILER = ToolProvider.getSystemJavaCompiler();
+  /** One for all, because it keeps what it has read of the class path. */
+  private static final JavaFileManager FILES =
+      COMPILER.getStandardFileManager(null, Locale.ROOT, StandardCharsets.UTF_8);
 
   private final List<String> text = new ArrayList<>();
   private final List<String> origins = new ArrayList<>();
@@ -57,7 +64,6 @@ final class Snippet {
   /** What is wrong, each with file and line. */
   List<String> problems() {
     List<String> all = new ArrayList<>(problems);
-    JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
     DiagnosticCollector<JavaFileObject> diagnostics = new DiagnosticCollector<>();
     List<String> options = List.of(
         "--release",
@@ -69,7 +75,7 @@ final class Snippet {
         "-d",
         "target/snippets");
     new File("target/snippets").mkdirs();
-    compiler.getTask(null, null, diagnostics, options, null, List.of(source())).call();
+    COMPILER.getTask(null, FILES, diagnostics, options, null, List.of(source())).call();
     diagnostics.getDiagnostics().stream()
         .filter(diagnostic -> diagnostic.getKind() == Diagnostic.Kind.ERROR)
         .map(diagnostic -> origin(diagnostic) + ": " + diagnostic.getMessage(Locale.ROOT))
