@@ -70,6 +70,7 @@ public final class NotesService {
   static HttpService start(Lifecycle life, Settings settings, OpenTelemetry otel) {
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
     ServiceMetrics metrics = ServiceMetrics.of("notes", registry);
+    Predicate<String> feedIsOnFor = feedRollout(life, settings, registry);
 
     HikariDataSource db = life.add(
         "postgres",
@@ -122,7 +123,7 @@ public final class NotesService {
 
     Outbox outbox = life.add("outbox", Outbox.start(db, bus));
     Notes notes = new Notes(new NoteStore(db), new NoteCache(redis.connection()), outbox);
-    Feed feed = new Feed(db, feedRollout(life, settings, registry));
+    Feed feed = new Feed(db, feedIsOnFor);
     life.add(
         "feed",
         bus.consumer("notes.changes.note.*", "feed").deliver(DeliverPolicy.All).start(feed::take));
@@ -159,7 +160,7 @@ public final class NotesService {
     }
     FeatureFlags flags = life.add(
         "flags", FeatureFlags.builder(settings.flagsFile()).metrics(registry).open());
-    flags.onReload(reload -> log.info("flags: {}", reload.keys()));
+    flags.onReload(reload -> log.info("flags: {}", reload));
     return organization -> flags.enabledFor("notes.feed", organization);
   }
 

@@ -177,13 +177,14 @@ final class Outbox implements AutoCloseable {
         .sequence(sequence)
         .version(row.getLong(6))
         .recordedAt(at)
-        .eventId(eventId(sequence))
+        .eventId(eventId(sequence, at))
         .payload(payload);
   }
 
   /** The same whenever a change is published, so that the stream knows it again. */
-  private static UUID eventId(long sequence) {
-    return UUID.nameUUIDFromBytes(("notes:" + sequence).getBytes(StandardCharsets.UTF_8));
+  private static UUID eventId(long sequence, Instant at) {
+    return UUID.nameUUIDFromBytes(
+        ("notes:" + sequence + ":" + at).getBytes(StandardCharsets.UTF_8));
   }
 
   private CompletableFuture<PublishAck> publish(Entry entry) {

@@ -6,6 +6,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -37,9 +38,11 @@ final class Hook {
             StandardCopyOption.COPY_ATTRIBUTES);
       }
     }
-    Files.writeString(
+    Path conf = Files.writeString(
         home.resolve("lib/launcher.conf"),
         "java=" + System.getProperty("java.home") + "/bin/java\n");
+    // Whatever the umask is: the launcher refuses what others may change.
+    Files.setPosixFilePermissions(conf, PosixFilePermissions.fromString("rw-r--r--"));
     return new Hook(
         home,
         Map.of(

@@ -76,6 +76,18 @@ class StartFailureTest {
         .contains("notes cannot start: ", "tls_key_file_required");
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "OTEL_EXPORTER_OTLP_ENDPOINT, collector:4318, OTEL_EXPORTER_OTLP_ENDPOINT must be",
+    "FEATURE_FLAGS_PATH, /nowhere/flags.json, stat_feature_flags",
+  })
+  void endsWithOneLine_whenASettingCannotBeUsed(String name, String value, String cause)
+      throws Exception {
+    assertThat(logOfFailedStart(Map.of(name, value)))
+        .contains("notes cannot start: ", cause)
+        .hasLineCount(1);
+  }
+
   @Test
   void showsNoSecret_whileItWaitsForNats() throws Exception {
     Map<String, String> environment =
