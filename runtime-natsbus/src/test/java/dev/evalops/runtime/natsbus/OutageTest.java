@@ -94,7 +94,7 @@ class OutageTest {
       for (Thread writer : writers) {
         writer.join();
       }
-      await().atMost(Duration.ofSeconds(90)).until(() -> publisher.size() == 0);
+      await().atMost(away.plusSeconds(90)).until(() -> publisher.size() == 0);
 
       await()
           .atMost(Duration.ofSeconds(30))
