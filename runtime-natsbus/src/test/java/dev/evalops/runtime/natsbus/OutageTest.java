@@ -39,7 +39,7 @@ class OutageTest {
 
   @Test
   @Tag("soak")
-  @Timeout(400)
+  @Timeout(600)
   void losesDoublesAndReordersNothing_andBlocksNobody_inAnOutageOfAMinute() throws Exception {
     outage(Duration.ofSeconds(60), 500);
   }
