@@ -10,6 +10,7 @@ import io.nats.client.Message;
 import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.DeliverPolicy;
+import io.nats.client.api.PublishAck;
 import io.nats.client.impl.AckType;
 import io.nats.client.impl.Headers;
 import io.nats.client.impl.NatsJetStreamMetaData;
@@ -42,7 +43,8 @@ import org.slf4j.LoggerFactory;
 /**
  * A running consumer: a durable queue subscription whose handler sees each event at least once. An event is acknowledged when the
  * handler returns, and delivered again, after a delay that grows, when it throws anything. After the last delivery it goes to the
- * dead-letter subject, with its headers and the reason. What cannot be read goes there at once.
+ * dead-letter subject, with its headers and the reason, and without its body where both together are more than the server takes. What
+ * cannot be read goes there at once.
  *
  * <p>While an event is here the server is told so: a handler may take longer than the acknowledgement wait.
  *
@@ -479,8 +481,7 @@ public final class EventConsumer implements AutoCloseable {
     headers.put("dead-letter-deliveries", Long.toString(deliveries));
     byte[] body = message.getData() == null ? new byte[0] : message.getData();
     try {
-      NatsBus.await(
-          bus.send(subject, headers, body, null, DEAD_LETTER_BOUND), subject, DEAD_LETTER_BOUND);
+      NatsBus.await(sendDeadLetter(subject, headers, body), subject, DEAD_LETTER_BOUND);
     } catch (NatsBusException | IllegalArgumentException failure) {
       LOG.atError()
           .addKeyValue("subject", message.getSubject())
@@ -498,6 +499,17 @@ public final class EventConsumer implements AutoCloseable {
         .addKeyValue("reason", reason)
         .log("event dead-lettered");
     return answer(message, AckType.AckTerm.bytes, "consumer ack failed");
+  }
+
+  /** Without its body, if the server does not take as much with the new headers; the stream has it. */
+  private CompletableFuture<PublishAck> sendDeadLetter(
+      String subject, Headers headers, byte[] body) {
+    try {
+      return bus.send(subject, headers, body, null, DEAD_LETTER_BOUND);
+    } catch (IllegalArgumentException tooLarge) {
+      headers.put("dead-letter-body-omitted", Integer.toString(body.length));
+      return bus.send(subject, headers, new byte[0], null, DEAD_LETTER_BOUND);
+    }
   }
 
   private static String printable(String text) {

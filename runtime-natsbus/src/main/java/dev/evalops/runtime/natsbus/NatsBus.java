@@ -47,8 +47,9 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is made if it is not there; one that is
- * there is compared, and never changed. A lost connection comes back by itself, however long it takes. What is published meanwhile
- * waits for it within the bound of a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
+ * there is compared, and never changed. A lost connection comes back by itself, however long it takes, unless a server refuses the
+ * credentials twice: then the client closes it for good, which is logged as an error and which a health check sees. What is published
+ * meanwhile waits for it within the bound of a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
  *
  * <p>Delivery is at least once: the stream drops what it has within its duplicate window (two minutes), and a consumer that must not do
  * things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each {@link Event#partitionKey()}.

@@ -38,7 +38,7 @@ class CrashTest {
 
   @Test
   @Tag("soak")
-  @Timeout(1200)
+  @Timeout(2400)
   void losesNothingThatWasAcknowledged_andReplaysPastWhatWasLeft_ahundredTimes() throws Exception {
     crashes(100);
   }

@@ -306,6 +306,23 @@ class EventConsumerTest {
   }
 
   @Test
+  void deadLettersWithoutItsBody_whatIsTooLargeWithTheReason() throws Exception {
+    bus.consume(ALL, "indexer", event -> {});
+    int size = Math.toIntExact(bus.connection().getMaxPayload()) - 10;
+    bus.connection().jetStream().publish("notes.changes.note.create", new byte[size]);
+
+    await()
+        .atMost(AWHILE)
+        .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 1);
+    awaitAllAcknowledged("indexer");
+    MessageInfo letter = Servers.stored(bus.connection(), "NOTES_DEAD").get(0);
+    assertThat(letter.getHeaders().getFirst("dead-letter-body-omitted"))
+        .isEqualTo(Integer.toString(size));
+    assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("1");
+    assertThat(letter.getHeaders().getFirst("dead-letter-reason")).startsWith("malformed event: ");
+  }
+
+  @Test
   void keepsAMessage_thatNoDeadLetterStreamTakes() throws Exception {
     assertThatThrownBy(
             () -> bus.consumer(ALL, "x").deadLetterSubject("graves.x").start(e -> {}))

@@ -45,8 +45,8 @@ public final class ChangeProtos {
    *     unmarshal_change_payload: ...} if it has a number that a double cannot hold; {@code recorded_at: ...} if the time is not
    *     within the years 1 to 9999
    */
-  public static dev.evalops.runtime.changejournal.proto.Change toProto(Change change) {
-    var message = dev.evalops.runtime.changejournal.proto.Change.newBuilder()
+  public static EventsV1.Change toProto(Change change) {
+    var message = EventsV1.Change.newBuilder()
         .setSeq(change.seq())
         .setOrganizationId(change.organizationId())
         .setAggregateType(change.aggregateType())
@@ -72,7 +72,7 @@ public final class ChangeProtos {
    * @throws IllegalArgumentException {@code recorded_at: ...} if the time is missing or not within the years 1 to 9999; {@code
    *     encode_change_payload: ...} if the payload has a number that JSON cannot say, or a value without a kind
    */
-  public static Change fromProto(dev.evalops.runtime.changejournal.proto.Change message) {
+  public static Change fromProto(EventsV1.Change message) {
     if (!message.hasRecordedAt()) {
       throw new IllegalArgumentException("recorded_at: missing");
     }

@@ -87,14 +87,13 @@ class ChangeProtosTest {
         NODES.nullNode());
     var message = ChangeProtos.toProto(change);
     assertThat(message.hasPayload()).isFalse();
-    assertThat(ChangeProtos.fromProto(
-            dev.evalops.runtime.changejournal.proto.Change.parseFrom(message.toByteArray())))
+    assertThat(ChangeProtos.fromProto(EventsV1.Change.parseFrom(message.toByteArray())))
         .isEqualTo(change);
   }
 
   @Test
   void isTheMessageThatOthersRead() {
-    var descriptor = dev.evalops.runtime.changejournal.proto.Change.getDescriptor();
+    var descriptor = EventsV1.Change.getDescriptor();
     assertThat(descriptor.getFullName()).isEqualTo("events.v1.Change");
     assertThat(descriptor.getFields())
         .extracting(field -> field.getNumber() + " " + type(field) + " " + field.getName())
@@ -176,8 +175,7 @@ class ChangeProtosTest {
   void carriesEveryObject(@ForAll("json") JsonNode value) throws Exception {
     Change change = change(NODES.objectNode().set("value", value));
     byte[] wire = ChangeProtos.toProto(change).toByteArray();
-    Change back =
-        ChangeProtos.fromProto(dev.evalops.runtime.changejournal.proto.Change.parseFrom(wire));
+    Change back = ChangeProtos.fromProto(EventsV1.Change.parseFrom(wire));
     // A long that fits an int reads back as a long; equal as JSON.
     assertThat(JSON.readTree(JSON.writeValueAsString(back)))
         .isEqualTo(JSON.readTree(JSON.writeValueAsString(change)));
