@@ -74,6 +74,9 @@ final class Training implements AutoCloseable {
     Path work = Path.of(args[0]);
     byte[] event = Files.readAllBytes(work.resolve(EVENT_FILE));
     Path program = Path.of(System.getProperty("java.class.path"));
+    TlsWarmUp warmUp = new TlsWarmUp();
+    warmUp.start();
+    warmUp.join();
     Settings settings =
         Settings.load(Map.of(), ManagedFile.named(work.resolve(MTLS_FILE), program));
     Verdict verdict = GovernanceCheck.of(settings, ToolUse.parse(event, event.length));

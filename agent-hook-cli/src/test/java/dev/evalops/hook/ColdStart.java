@@ -50,7 +50,6 @@ final class ColdStart {
         files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
       }
     }
-    System.exit(0); // Maven's JVM would wait for the service
   }
 
   static List<Path> javaHomes() throws IOException {

@@ -217,10 +217,10 @@ class DoctorProcessTest {
 
   @Test
   void findsASecondHostThatDoesNotAsk_orIsSwitchedOff() throws Exception {
-    codex("");
+    codex(true, "untrusted");
     assertFinds("Codex is on this machine and does not ask the hook");
     enterIntoCodex();
-    codex(list(true, "trusted"));
+    codex(true, "trusted");
     assertFinds();
     assertThat(run("doctor").out()).contains("ok    Codex trusts the hook");
     edit(work.resolve("codex/config.toml"), text -> "[features]\nhooks = false\n" + text);
@@ -233,42 +233,20 @@ class DoctorProcessTest {
         config, new CodexConfig(false, "").install("", hook.launcher() + " governance-check"));
   }
 
-  /** Answers as version 0.169.0 does. */
-  private void codex(String answer) throws Exception {
-    Path program = work.resolve("programs/codex");
-    Files.writeString(
-        program,
-        "#!/bin/sh\n[ \"$1\" = app-server ] || { echo 'codex-cli 0.169.0'; exit 0; }\n"
-            + "read -r q; echo '{\"id\":1,\"result\":{\"codexHome\":\"/h\"}}'; read -r q\n"
-            + "echo '{\"method\":\"configWarning\",\"params\":{\"details\":null}}'; read -r q\n"
-            + "case $q in *'\"hooks/list\"'*) echo '" + answer + "' ;; esac\n");
-    Distribution.mode("rwxr-xr-x", program);
-  }
-
-  private static String list(boolean enabled, String trust) {
-    return "{\"id\":2,\"result\":{\"data\":[{\"cwd\":\"/\",\"hooks\":[{\"eventName\":\"preToolUse\",\"command\":\""
-        + hook.launcher() + " governance-check\",\"enabled\":" + enabled + ",\"trustStatus\":\""
-        + trust + "\"}],\"warnings\":[],\"errors\":[]}]}}";
+  private void codex(boolean enabled, String trust) throws Exception {
+    CodexTrustTest.program(
+        work.resolve("programs/codex"),
+        CodexTrustTest.list(
+            CodexTrustTest.hook(hook.launcher() + " governance-check", enabled, trust)));
   }
 
   @Test
   void findsAHookThatCodexDoesNotTrust() throws Exception {
     enterIntoCodex();
-    for (String trust : List.of("untrusted", "modified", "")) {
-      codex(list(true, trust));
-      assertFinds("Codex does not run the hook, which is " + trust);
-    }
-    codex(list(false, "trusted"));
-    assertFinds("Codex does not run the hook, which is disabled: review it");
-    codex("{\"id\":2,\"result\":{\"data\":[]}}");
-    assertFinds("Codex does not find the hook in its configuration");
-    codex(
-        "{\"id\":2,\"result\":{\"data\":[{\"hooks\":[],\"errors\":[{\"message\":\"config.toml:1:3\"}]}]}}");
-    assertFinds("Codex does not understand its configuration: config.toml:1:3");
-    for (String answer : List.of("", "{\"id\":2,\"error\":{\"code\":-32601}}", "usage: codex")) {
-      codex(answer);
-      assertFinds("Codex does not say whether it trusts the hook");
-    }
+    codex(true, "modified");
+    assertFinds("Codex does not run the hook, which is modified: review it");
+    CodexTrustTest.program(work.resolve("programs/codex"), "usage: codex");
+    assertFinds("Codex does not say whether it trusts the hook");
   }
 
   @Test

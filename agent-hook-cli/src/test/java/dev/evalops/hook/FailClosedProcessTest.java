@@ -42,6 +42,7 @@ class FailClosedProcessTest {
   private static final String APPROVED = "\"DECISION_TYPE_APPROVED\"";
   private static final String HTTP_OK = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
 
+  private static final String UNASKED = "blocked (fail closed): ";
   private static final String CONFIGURATION = "hook configuration error: ";
   private static final String BOOTSTRAP = "hook bootstrap failed: ";
   private static final String CHECK = "governance check failed: ";
@@ -505,7 +506,7 @@ class FailClosedProcessTest {
 
     private void events() {
       for (String payload : ToolUseTest.HOSTILE) {
-        add(payload, "", hook -> {
+        add(payload, UNASKED, hook -> {
           hook.event = Vectors.payload(payload);
           hook.asksNobody = true;
         });
@@ -522,7 +523,7 @@ class FailClosedProcessTest {
           "{\"tool_name\":\"Bash\",\"x\":1e999}",
           "{\"tool_name\":\"Bash\"}{}",
           "null")) {
-        add(event, "", hook -> {
+        add(event, UNASKED, hook -> {
           hook.event = event.getBytes(UTF_8);
           hook.asksNobody = true;
         });
