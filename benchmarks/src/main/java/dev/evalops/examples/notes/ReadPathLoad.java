@@ -12,14 +12,13 @@ import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
-import io.nats.client.Connection;
-import io.nats.client.Nats;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.net.InetSocketAddress;
@@ -68,7 +67,12 @@ public final class ReadPathLoad {
               .init(NotesSchema::apply)
               .open());
       Redis redis = life.add("redis", Redis.open(RedisServer.shared().url()));
-      Connection nats = life.add("nats", Nats.connect(NatsServer.shared().url()));
+      NatsBus bus = life.add(
+          "nats",
+          NatsBus.builder(NatsServer.shared().url()).stream("NOTES")
+              .subjectPrefix("notes.changes")
+              .connect());
+      Outbox outbox = life.add("outbox", Outbox.start(db, bus));
       NoteStore store = new NoteStore(db);
       Actor actor = new Actor("user", "ann", "org-1");
       UUID note;
@@ -77,7 +81,7 @@ public final class ReadPathLoad {
         note = store.create(tx, actor, "milk", "two litres").note().id();
         tx.commit();
       }
-      Notes cached = new Notes(store, new NoteCache(redis.connection()), nats);
+      Notes cached = new Notes(store, new NoteCache(redis.connection()), outbox);
       HttpHandler hello = exchange -> {
         exchange.getResponseHeaders().set("Content-Type", "application/json");
         exchange.sendResponseHeaders(200, HELLO.length);
