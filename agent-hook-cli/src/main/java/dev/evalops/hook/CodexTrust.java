@@ -96,10 +96,12 @@ final class CodexTrust {
           break;
         }
       }
-      throw new IOException("Codex does not say whether it trusts the hook" + REVIEW);
+    } catch (IOException e) {
+      // It has ended, with or without a word.
     } finally {
       end(process, LAST_SECONDS);
     }
+    throw new IOException("Codex does not say whether it trusts the hook" + REVIEW);
   }
 
   private static Object parsed(String line) {
@@ -112,7 +114,9 @@ final class CodexTrust {
 
   private static void end(Process process, long seconds) {
     try {
-      process.waitFor(seconds, TimeUnit.SECONDS);
+      if (process.waitFor(seconds, TimeUnit.SECONDS)) {
+        return;
+      }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }

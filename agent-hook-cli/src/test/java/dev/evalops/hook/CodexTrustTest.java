@@ -81,6 +81,15 @@ class CodexTrustTest {
         .containsExactly("Codex does not understand its configuration: line 1:3");
   }
 
+  @Test
+  void fails_whenCodexEndsAtOnce() throws Exception {
+    Path program = Files.writeString(work.resolve("codex"), "#!/bin/sh\nexit 1\n");
+    Distribution.mode("rwxr-xr-x", program);
+
+    assertThatThrownBy(() -> CodexTrust.problems(program, Map.of(), COMMAND))
+        .hasMessageStartingWith("Codex does not say");
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {"", "usage: codex", "{\"id\":2,\"error\":{\"code\":-32601}}", "{\"id\":2}"})

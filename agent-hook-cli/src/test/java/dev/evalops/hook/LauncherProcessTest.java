@@ -94,7 +94,7 @@ class LauncherProcessTest {
   private Launched waiting() throws Exception {
     governance.hold();
     int before = governance.requests();
-    Launched started = hook.start(environment, "governance-check").write(Launched.EVENT);
+    Launched started = hook.startForSignals(environment).write(Launched.EVENT);
     started.process().getOutputStream().close();
     await().atMost(30, SECONDS).until(() -> governance.requests() > before);
     return started;

@@ -313,7 +313,7 @@ class LauncherTest {
         "17.0.1", "echo $$ >" + pid + ".new; mv " + pid + ".new " + pid + "; exec sleep 1000");
     for (String signal : List.of("TERM", "INT", "HUP", "QUIT")) {
       Files.deleteIfExists(pid);
-      try (Launched started = hook.start(Map.of(), "governance-check")) {
+      try (Launched started = hook.startForSignals(Map.of())) {
         await().atMost(30, SECONDS).until(() -> Files.exists(pid));
         jvms.add(Long.parseLong(Files.readString(pid).strip()));
         started.signal(signal);
