@@ -82,7 +82,11 @@ public final class Postgres {
     private Duration pingTimeout = Duration.ofSeconds(5);
     private @Nullable Init init;
     private Retry retry = Retry.builder()
-        .onFailedAttempt(attempt -> LOG.atWarn().log("postgres: {}", attempt))
+        .onFailedAttempt(attempt -> {
+          if (attempt.nextDelay().isPresent()) { // the last one is thrown
+            LOG.atWarn().log("postgres: {}", attempt);
+          }
+        })
         .build();
 
     private Builder(String url) {
@@ -117,7 +121,8 @@ public final class Postgres {
     }
 
     /**
-     * Says how often to try (30 times, 2 s apart, each failed attempt logged as a warning). Failures that waiting cannot heal stop at
+     * Says how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
+     * warning). Failures that waiting cannot heal stop at
      * once with every retry.
      *
      * @param retry attempts and delays; its own rules stay

@@ -143,7 +143,11 @@ public final class Redis implements AutoCloseable {
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
     private Retry retry = Retry.builder()
-        .onFailedAttempt(attempt -> LOG.atWarn().log("redis: {}", attempt))
+        .onFailedAttempt(attempt -> {
+          if (attempt.nextDelay().isPresent()) { // the last one is thrown
+            LOG.atWarn().log("redis: {}", attempt);
+          }
+        })
         .build();
 
     private Builder(String url) {
@@ -200,7 +204,8 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Says how often to try (30 times, 2 s apart, each failed attempt logged as a warning). Failures that waiting cannot heal stop at
+     * Says how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
+     * warning). Failures that waiting cannot heal stop at
      * once with every retry.
      *
      * @param retry attempts and delays; its own rules stay

@@ -25,7 +25,6 @@ import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
-import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.startup.StartupException;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
@@ -76,7 +75,6 @@ public final class NotesService {
         "postgres",
         Postgres.builder(settings.databaseUrl())
             .init(NotesSchema::apply)
-            .retry(waitingFor("postgres"))
             .open());
     metrics.bind(db);
     Redis redis = life.add(
@@ -84,7 +82,6 @@ public final class NotesService {
         Redis.builder(settings.redisUrl())
             .configureResources(resources -> resources.tracing(RedisTracing.of(otel)))
             .commandListener(metrics.redisCommands())
-            .retry(waitingFor("redis"))
             .open());
     NatsBus bus = life.add(
         "nats",
@@ -167,15 +164,5 @@ public final class NotesService {
   private static <B extends Mtls.Builder<B>> B withFiles(B tls, Settings settings) {
     return tls.certificate(settings.certificateFile(), settings.keyFile())
         .onReload(reload -> log.info("tls: {}", reload));
-  }
-
-  private static Retry waitingFor(String dependency) {
-    return Retry.builder()
-        .onFailedAttempt(attempt -> {
-          if (attempt.nextDelay().isPresent()) {
-            log.warn("{}: {}", dependency, attempt);
-          }
-        })
-        .build();
   }
 }
