@@ -97,8 +97,19 @@ record Installation(Path home) {
   List<String> changeable() throws IOException {
     List<String> problems = new ArrayList<>();
     Object self = Files.getOwner(lib());
-    for (Path file :
-        List.of(home, home.resolve("bin"), launcher(), lib(), jar(), conf(), cache())) {
+    Path java = java();
+    for (Path file : List.of(
+        home,
+        home.resolve("bin"),
+        launcher(),
+        lib(),
+        jar(),
+        conf(),
+        cache(),
+        java,
+        java.resolve("lib"),
+        java.resolve("bin"),
+        java.resolve("bin/java"))) {
       if (Files.exists(file)) {
         PosixFileAttributes attributes = Files.readAttributes(file, PosixFileAttributes.class);
         if (isWritableByOthers(attributes)) {
@@ -119,7 +130,14 @@ record Installation(Path home) {
         problems.add(file + " does not belong to root: chown -R root " + home);
       }
     }
-    @Nullable Path next = home;
+    addChangeableAbove(home, "the hook elsewhere, such as in /opt/evalops", problems);
+    addChangeableAbove(java(), "a Java of root's, such as in /usr/lib/jvm", problems);
+    return problems;
+  }
+
+  private static void addChangeableAbove(Path folder, String instead, List<String> problems)
+      throws IOException {
+    @Nullable Path next = folder;
     while (next != null) {
       Path above = next;
       next = above.getParent();
@@ -127,12 +145,14 @@ record Installation(Path home) {
       // In a folder like /tmp only the owner of an entry can move it.
       boolean sticky = ((int) Files.getAttribute(above, "unix:mode") & 01000) != 0;
       if (!isRoot(above) || (isWritableByOthers(attributes) && !sticky)) {
-        problems.add(
-            above
-                + " can be changed by others than root; install the hook elsewhere, such as in /opt/evalops");
+        problems.add(above + " can be changed by others than root; install " + instead);
       }
     }
-    return problems;
+  }
+
+  /** The Java that runs this program, as the launcher chose it; it decides as much as the program does. */
+  private static Path java() throws IOException {
+    return Path.of(System.getProperty("java.home")).toRealPath();
   }
 
   private static boolean isWritableByOthers(PosixFileAttributes attributes) {

@@ -143,6 +143,8 @@ class LauncherTest {
     hook.check().assertDenied("cannot be read");
     Files.delete(hook.conf());
     Files.createSymbolicLink(hook.conf(), work.resolve("none"));
+    hook.check().assertDenied("cannot be read");
+    Files.writeString(work.resolve("none"), "java=" + java + "\n");
     hook.check().assertDenied("can be changed by others");
   }
 
@@ -176,6 +178,35 @@ class LauncherTest {
       hook.check().assertDenied("can be changed by others");
       Distribution.mode(usual, file);
     }
+  }
+
+  @Test
+  void denies_whenOthersCanChangeTheJava_whoseStatusIsTheAnswer() throws Exception {
+    Path java = hook.fakeJava("17.0.1", ALLOW);
+    for (Path file : List.of(java, java.getParent(), java.getParent().getParent())) {
+      Distribution.mode("rwxrwxr-x", file);
+      hook.check().assertDenied("can be changed by others");
+      Distribution.mode("rwxr-xrwx", file);
+      hook.check().assertDenied("can be changed by others");
+      Distribution.mode("rwxr-xr-x", file);
+      hook.check().assertAllowed();
+    }
+    Path link =
+        Files.createSymbolicLink(work.resolve("current"), java.getParent().getParent());
+    hook.configure("java=" + link.resolve("bin/java") + "\n");
+    hook.check().assertAllowed();
+    Distribution.mode("rwxr-xrwx", java);
+    hook.check().assertDenied("can be changed by others");
+  }
+
+  @Test
+  void denies_whenAnotherThanTheInstallationsOwnerHasTheJava() throws Exception {
+    hook.fakeJava("17.0.1", ALLOW);
+    // As ls would say of a Java of another user's; giving a file away needs root.
+    hook.edit(text -> text.replace(
+        "$(LC_ALL=C ls -ldnL . \"$java\"",
+        "-rwxr-xr-x 1 4242 4242 1 Jan 1 10:00 $java\n$(LC_ALL=C ls -ldnL . \"$java\""));
+    hook.check().assertDenied("can be changed by others");
   }
 
   @Test

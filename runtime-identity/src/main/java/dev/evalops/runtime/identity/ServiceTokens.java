@@ -120,10 +120,14 @@ final class ServiceTokens {
     try {
       Issued given =
           IdentityClient.await(next.copy().completeOnTimeout(held, nanos(PATIENCE), NANOSECONDS));
-      if (given == held) {
-        failed(key, held, IdentityException.unavailable("no answer yet", null));
+      if (given != held) {
+        return given.token;
       }
-      return given.token;
+      if (!clock.instant().isBefore(held.expiresAt)) {
+        return IdentityClient.await(next).token;
+      }
+      failed(key, held, IdentityException.unavailable("no answer yet", null));
+      return held.token;
     } catch (IdentityException e) {
       if (Thread.currentThread().isInterrupted() || !clock.instant().isBefore(held.expiresAt)) {
         throw e;

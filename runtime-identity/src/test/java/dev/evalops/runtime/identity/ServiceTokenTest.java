@@ -17,7 +17,9 @@ import java.time.InstantSource;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
@@ -300,6 +302,29 @@ class ServiceTokenTest {
     assertThat(server.requests()).as("one renewal for all").hasSize(2);
     release.countDown();
     await().atMost(WAIT).until(() -> serviceToken().equals("st-2"));
+  }
+
+  @Test
+  void givesNoTokenThatEndsWhileItsRenewalHangs() throws Exception {
+    CountDownLatch release = new CountDownLatch(1);
+    CountDownLatch asked = new CountDownLatch(1);
+    server.then(201, token("st-1", START.plus(TTL))).then(request -> {
+      asked.countDown();
+      try {
+        assertThat(release.await(60, SECONDS)).isTrue();
+      } catch (InterruptedException e) {
+        throw new IllegalStateException(e);
+      }
+      return Answer.of(201, token("st-2", START.plus(TTL.multipliedBy(2))));
+    });
+    serviceToken();
+    now.set(START.plus(TTL).minusSeconds(1));
+    CompletableFuture<String> given = CompletableFuture.supplyAsync(this::serviceToken);
+    assertThat(asked.await(60, SECONDS)).isTrue();
+    now.set(START.plus(TTL));
+    assertThatThrownBy(() -> given.get(3, SECONDS)).isInstanceOf(TimeoutException.class);
+    release.countDown();
+    assertThat(given.get(60, SECONDS)).isEqualTo("st-2");
   }
 
   @Test

@@ -73,9 +73,7 @@ public final class NotesService {
 
     HikariDataSource db = life.add(
         "postgres",
-        Postgres.builder(settings.databaseUrl())
-            .init(NotesSchema::apply)
-            .open());
+        Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply).open());
     metrics.bind(db);
     Redis redis = life.add(
         "redis",

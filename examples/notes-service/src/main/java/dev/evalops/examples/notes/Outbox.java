@@ -32,7 +32,8 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Publishes every committed change at least once, whatever dies in between: a change is put here in its own transaction, and taken away
- * when the stream has acknowledged it. Changes of one note are published in their order. Of several instances one publishes at a time.
+ * when the stream has acknowledged it. Changes of one note are published in their order, but for one that the stream refuses, which
+ * comes again behind others: readers go by the version. Of several instances one publishes at a time.
  */
 final class Outbox implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Outbox.class);
@@ -99,7 +100,7 @@ final class Outbox implements AutoCloseable {
           }
           healthy = false;
         }
-        if (last) {
+        if (last && !more) {
           return;
         }
         if (!more) {
