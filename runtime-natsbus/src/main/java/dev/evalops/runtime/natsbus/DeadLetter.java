@@ -68,8 +68,7 @@ record DeadLetter(
   }
 
   Headers headers() {
-    Headers headers = new Headers();
-    header.forEach(headers::put);
+    Headers headers = headersAsTheyAre();
     // Written by a peer that sends none: what is published twice is still stored once.
     if (headers.getFirst(Encoder.MESSAGE_ID) == null) {
       headers.put(Encoder.MESSAGE_ID, eventId());

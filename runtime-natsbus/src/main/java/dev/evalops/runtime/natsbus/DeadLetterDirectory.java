@@ -67,7 +67,7 @@ final class DeadLetterDirectory {
         each = each.getParent()) {
       parents.add(each.getParent());
     }
-    if (directory.getFileSystem().supportedFileAttributeViews().contains("posix")) {
+    if (isPosix(directory)) {
       Files.createDirectories(
           directory,
           PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwxr-x---")));
@@ -82,6 +82,10 @@ final class DeadLetterDirectory {
     }
     opened.refresh();
     return opened;
+  }
+
+  private static boolean isPosix(Path path) {
+    return path.getFileSystem().supportedFileAttributeViews().contains("posix");
   }
 
   int size() {
@@ -133,6 +137,7 @@ final class DeadLetterDirectory {
     boolean written = false;
     Path temporary = directory.resolve("." + letter.id() + ".tmp");
     try {
+      create(temporary);
       try (FileOutputStream out = new FileOutputStream(temporary.toFile())) {
         out.write(letter.toJson());
         out.getFD().sync();
@@ -142,11 +147,24 @@ final class DeadLetterDirectory {
       written = true;
       return file;
     } finally {
-      written(letter.fileName(), written);
-      if (!written) {
-        Files.deleteIfExists(temporary);
-        Files.deleteIfExists(file);
+      try {
+        // While it counts as being written: nobody takes up what was not kept.
+        if (!written) {
+          Files.deleteIfExists(temporary);
+          Files.deleteIfExists(file);
+        }
+      } finally {
+        written(letter.fileName(), written);
       }
+    }
+  }
+
+  /** Readable by nobody else, whoever may read the directory. */
+  private static void create(Path temporary) throws IOException {
+    if (isPosix(temporary)) {
+      Files.createFile(
+          temporary,
+          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
     }
   }
 

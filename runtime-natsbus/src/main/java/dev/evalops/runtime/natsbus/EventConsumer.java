@@ -36,6 +36,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -353,9 +354,17 @@ public final class EventConsumer implements AutoCloseable {
     long deliveries = delivery.message.metaData().deliveredCount();
     Event event;
     try {
-      event = Event.read(delivery.message);
+      event = settings.reader.apply(delivery.message);
     } catch (IllegalArgumentException malformed) {
       return deadLetter(delivery, deliveries, "malformed event: " + malformed.getMessage());
+    } catch (RuntimeException | StackOverflowError unreadable) {
+      // A defect here or in a library, which would be met at every delivery.
+      LOG.atError()
+          .setCause(unreadable)
+          .addKeyValue("subject", delivery.message.getSubject())
+          .addKeyValue("durable", settings.durable)
+          .log("event could not be read");
+      return deadLetter(delivery, deliveries, "malformed event: " + unreadable);
     }
     long most = maxDeliveries();
     if (deliveries > 2 * most + GIVEN_BACK) {
@@ -721,6 +730,7 @@ public final class EventConsumer implements AutoCloseable {
     private Duration maxDelay = Duration.ofMinutes(1);
     private Duration drainTimeout = Duration.ofSeconds(5);
     private @Nullable String deadLetterSubject;
+    private Function<Message, Event> reader = Event::read;
     private final List<Consumer<? super ConsumerConfiguration.Builder>> configure =
         new ArrayList<>();
 
@@ -846,6 +856,11 @@ public final class EventConsumer implements AutoCloseable {
      */
     public Builder configure(Consumer<? super ConsumerConfiguration.Builder> change) {
       configure.add(requireNonNull(change, "configure"));
+      return this;
+    }
+
+    Builder reader(Function<Message, Event> reader) {
+      this.reader = reader;
       return this;
     }
 

@@ -23,8 +23,10 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.IntSupplier;
+import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -63,6 +65,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
   private final Duration replayInterval;
   private final Breaker breaker;
   private final Turns turns = new Turns();
+  private final AtomicBoolean keeping = new AtomicBoolean(); // as the last that was tried ended
   private final IntSupplier size;
   private final CountDownLatch closed = new CountDownLatch(1);
   private final Thread replayer;
@@ -79,7 +82,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     this.attempts = builder.attempts;
     this.attemptTimeout = builder.attemptTimeout;
     this.replayInterval = builder.replayInterval;
-    this.breaker = new Breaker(THRESHOLD, builder.breakerOpen, System::nanoTime);
+    this.breaker = new Breaker(THRESHOLD, builder.breakerOpen, builder.nanoTime);
     this.size = letters::size;
     this.replayer =
         Thread.ofPlatform().daemon().name("natsbus-dead-letters").unstarted(this::replayForEver);
@@ -108,6 +111,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
       bus.checkSize(message);
       String problem = sendOrKeep(message, change);
       if (problem == null) {
+        keeping.set(false);
         LOG.atDebug()
             .addKeyValue("seq", NatsBus.sequence(change))
             .addKeyValue("subject", subject)
@@ -221,7 +225,9 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
       return false;
     }
     countFailure();
-    (letters.size() == 1 ? LOG.atWarn() : LOG.atDebug())
+    // The first loudly: there may be thousands. One that waits behind another says nothing new.
+    boolean begins = !problem.equals(WAITS_ON_DISK) && !keeping.getAndSet(true);
+    (begins ? LOG.atWarn() : LOG.atDebug())
         .addKeyValue(
             "error",
             "publish " + message.subject() + " failed after retries and was dead-lettered: "
@@ -363,6 +369,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
         continue;
       }
       count++;
+      keeping.set(false);
       LOG.atInfo()
           .addKeyValue("path", letters.path(name))
           .addKeyValue("subject", subject)
@@ -434,6 +441,7 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
     private int limit = 100_000;
     private Duration breakerOpen = Duration.ofSeconds(30);
     private InstantSource clock = InstantSource.system();
+    private LongSupplier nanoTime = System::nanoTime;
 
     Builder(NatsBus bus, Path directory) {
       this.bus = bus;
@@ -491,6 +499,11 @@ public final class ReliablePublisher implements ChangePublisher, AutoCloseable {
 
     Builder clock(InstantSource clock) {
       this.clock = clock;
+      return this;
+    }
+
+    Builder nanoTime(LongSupplier nanoTime) {
+      this.nanoTime = nanoTime;
       return this;
     }
 

@@ -38,7 +38,7 @@ final class Sender {
   private static final int UNAVAILABLE = 10_008;
 
   private static final int NO_RESPONDERS = 503;
-  private static final long RECONNECT_POLL_MILLIS = 20;
+  private static final long RECONNECT_POLL_MILLIS = 250;
   private static final long RETRY_MILLIS = 100;
 
   private final Connection connection;
@@ -153,7 +153,7 @@ final class Sender {
       return;
     } catch (RuntimeException unavailable) { // the client's queue is full, or the connection gone
       send.problem = Problem.of(unavailable.getMessage());
-      later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
+      later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RETRY_MILLIS)));
       return;
     }
     var unused = answer.whenComplete((message, failure) -> {
@@ -240,7 +240,8 @@ final class Sender {
   /** What was sent before the connection was lost may never have arrived; the message id tells the server if it has. */
   void reconnected() {
     for (Send send : underWay) {
-      if (send.attempts.get() > 0) {
+      // Those that were not tried yet are waiting for the connection, or for others of their lane.
+      if (send.attempts.get() > 0 || send.problem.equals(Problem.NOT_CONNECTED)) {
         attempt(send);
       }
     }

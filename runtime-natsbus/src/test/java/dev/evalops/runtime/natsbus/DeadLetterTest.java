@@ -171,6 +171,23 @@ class DeadLetterTest {
   }
 
   @Test
+  void writesRecordsThatOthersCannotRead_alsoWhereTheyCanReadTheDirectory() throws Exception {
+    Path path = Files.createDirectory(temp.resolve("there"));
+    Files.setPosixFilePermissions(path, PosixFilePermissions.fromString("rwxr-xr-x"));
+    DeadLetterDirectory directory = open(path);
+    Path file = directory.add(message("1"), directory.now(), "x");
+    Path aside = directory.quarantine(name(directory.add(message("2"), directory.now(), "x")));
+
+    assertThat(List.of(file, aside))
+        .allSatisfy(
+            each -> assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(each)))
+                .isEqualTo("rw-------"));
+    assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(path)))
+        .as("as its owner has it")
+        .isEqualTo("rwxr-xr-x");
+  }
+
+  @Test
   void seesWhatAnotherProcessWritesAndTakesAway() throws Exception {
     DeadLetterDirectory one = open(temp);
     DeadLetterDirectory two = open(temp);

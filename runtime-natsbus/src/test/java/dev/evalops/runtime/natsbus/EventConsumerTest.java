@@ -306,6 +306,44 @@ class EventConsumerTest {
   }
 
   @Test
+  void deadLettersAtOnce_whatReadingFailsOn_howeverItFails() throws Exception {
+    AtomicInteger read = new AtomicInteger();
+    Set<String> handled = ConcurrentHashMap.newKeySet();
+    try (Logs logs = new Logs()) {
+      bus.consumer(ALL, "indexer")
+          .reader(message -> {
+            Event event = Event.read(message);
+            String key = event.partitionKey().orElseThrow();
+            if (key.equals("sound")) {
+              return event;
+            }
+            read.incrementAndGet();
+            if (key.equals("deep")) {
+              throw new StackOverflowError();
+            }
+            throw new IndexOutOfBoundsException("at 7");
+          })
+          .start(event -> handled.add(event.partitionKey().orElseThrow()));
+      bus.publish(change("deep"));
+      bus.publish(change("odd"));
+      bus.publish(change("sound"));
+
+      await()
+          .atMost(AWHILE)
+          .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 2);
+      awaitAllAcknowledged("indexer");
+      assertThat(Servers.stored(bus.connection(), "NOTES_DEAD"))
+          .extracting(letter -> letter.getHeaders().getFirst("dead-letter-reason"))
+          .containsExactlyInAnyOrder(
+              "malformed event: java.lang.StackOverflowError",
+              "malformed event: java.lang.IndexOutOfBoundsException: at 7");
+      assertThat(read).hasValue(2);
+      assertThat(handled).containsExactly("sound");
+      assertThat(logs.count("ERROR event could not be read")).isEqualTo(2);
+    }
+  }
+
+  @Test
   void deadLettersWithoutItsBody_whatIsTooLargeWithTheReason() throws Exception {
     bus.consume(ALL, "indexer", event -> {});
     int size = Math.toIntExact(bus.connection().getMaxPayload()) - 10;

@@ -268,7 +268,7 @@ class NatsBusTest {
       assertThatThrownBy(() -> bus.publish(change("1")))
           .isInstanceOf(NatsBusException.class)
           .hasMessageContaining("not connected");
-      assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(10));
+      assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(AWHILE);
       assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
       assertThat(registry.get("natsbus.publish.failures").counter().count()).isEqualTo(1);
 
@@ -474,7 +474,7 @@ class NatsBusTest {
     long begin = System.nanoTime();
     bus.close();
 
-    assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(15));
+    assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(60));
     await().atMost(AWHILE).until(underWay::isDone);
   }
 

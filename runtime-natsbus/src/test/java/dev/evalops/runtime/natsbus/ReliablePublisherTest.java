@@ -23,6 +23,7 @@ import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -181,17 +182,30 @@ class ReliablePublisherTest {
   @Test
   void replaysACallThatBeganEarlierFirst_howeverLongItWasTried(NatsServer server) throws Exception {
     try (ReliablePublisher publisher =
-        publisher().attempts(4).attemptTimeout(Duration.ofMillis(300)).open()) {
+        publisher().attemptTimeout(Duration.ofSeconds(20)).open()) {
       away(server);
-      Thread first = Thread.ofPlatform().start(() -> publisher.publish(change("a", 1)));
-      await()
-          .pollInterval(Duration.ofMillis(5))
-          .atMost(AWHILE)
-          .until(() -> first.getState() == Thread.State.TIMED_WAITING);
-      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
-      assertThat(first.isAlive()).as("has three pauses more").isTrue();
+      Thread first = startedBeforeOneThatIsKept(publisher);
+      first.interrupt();
+      first.join();
+      assertThat(publisher.size()).isEqualTo(2);
       back(server);
-      publisher.replay(); // nothing of what has to wait for the first
+      await().atMost(AWHILE).until(() -> {
+        publisher.replay();
+        return publisher.size() == 0;
+      });
+
+      assertThat(stored()).containsExactly("a:1", "a:2");
+    }
+  }
+
+  @Test
+  void replaysNothingOfAnAggregate_whileAnEarlierCallIsTried(NatsServer server) throws Exception {
+    try (ReliablePublisher publisher =
+        publisher().attemptTimeout(Duration.ofSeconds(20)).open()) {
+      away(server);
+      Thread first = startedBeforeOneThatIsKept(publisher);
+      back(server);
+      publisher.replay();
       first.join();
       await().atMost(AWHILE).until(() -> {
         publisher.replay();
@@ -200,6 +214,20 @@ class ReliablePublisherTest {
 
       assertThat(stored()).containsExactly("a:1", "a:2");
     }
+  }
+
+  /** The first of two calls for the same aggregate, which is tried while the second is on disk. */
+  private static Thread startedBeforeOneThatIsKept(ReliablePublisher publisher) {
+    Thread first = Thread.ofPlatform().start(() -> publisher.publish(change("a", 1)));
+    await()
+        .pollInterval(Duration.ofMillis(5))
+        .atMost(AWHILE)
+        .until(() -> first.getState() == Thread.State.TIMED_WAITING);
+    Thread.currentThread().interrupt(); // it does not wait for the first
+    assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(first.isAlive()).isTrue();
+    return first;
   }
 
   @Test
@@ -230,6 +258,40 @@ class ReliablePublisherTest {
   }
 
   @Test
+  void warnsOfEveryOutageOnce_alsoWhileARecordStaysOnDisk(NatsServer server) throws Exception {
+    StreamConfiguration found =
+        bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration();
+    bus.connection()
+        .jetStreamManagement()
+        .updateStream(
+            StreamConfiguration.builder(found).subjects("notes.changes.note.>").build());
+    try (Logs logs = new Logs();
+        ReliablePublisher publisher = publisher().attempts(1).breakerOpen(NEVER).open()) {
+      String warning = "WARN failed to publish reliable change event";
+      Change nobodyTakes = Change.of("tag", "t").operation("create");
+      assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(logs.count(warning)).isEqualTo(1);
+
+      for (int outage = 2; outage <= 3; outage++) {
+        String id = "n-" + outage;
+        await()
+            .atMost(AWHILE)
+            .until(
+                () -> publisher.publish(change(UUID.randomUUID().toString(), 1)) == Outcome.STORED);
+        assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.DEAD_LETTERED);
+        long before = logs.count(warning);
+        away(server);
+        publisher.publish(change(id, 1));
+        publisher.publish(change(id, 2));
+        publisher.publish(change(id + "-b", 1));
+        assertThat(logs.count(warning) - before).as("outage %d", outage).isEqualTo(1);
+        back(server);
+      }
+      assertThat(publisher.size()).isGreaterThan(1);
+    }
+  }
+
+  @Test
   void replaysTheOthers_whenARecordCannotBeSetAside(NatsServer server) throws Exception {
     try (Logs logs = new Logs();
         ReliablePublisher publisher = publisher().attempts(1).open()) {
@@ -255,8 +317,9 @@ class ReliablePublisherTest {
 
   @Test
   void goesToDiskAtOnce_whileTheCircuitIsOpen_andProbesLater(NatsServer server) {
+    AtomicLong nanoTime = new AtomicLong();
     try (ReliablePublisher publisher =
-        publisher().attempts(1).breakerOpen(Duration.ofMillis(600)).open()) {
+        publisher().attempts(1).nanoTime(nanoTime::get).open()) {
       away(server);
       for (int i = 0; i < 5; i++) {
         publisher.publish(change("a" + i, 1));
@@ -266,10 +329,13 @@ class ReliablePublisherTest {
         assertThat(logs.count("circuit_open")).isEqualTo(1);
       }
       back(server);
-      await()
-          .atMost(AWHILE)
-          .until(
-              () -> publisher.publish(change(UUID.randomUUID().toString(), 1)) == Outcome.STORED);
+      assertThat(publisher.publish(change("c", 1)))
+          .as("the circuit is open")
+          .isEqualTo(Outcome.DEAD_LETTERED);
+      await().atMost(AWHILE).until(() -> {
+        nanoTime.addAndGet(Duration.ofSeconds(30).toNanos());
+        return publisher.publish(change(UUID.randomUUID().toString(), 1)) == Outcome.STORED;
+      });
     }
   }
 
