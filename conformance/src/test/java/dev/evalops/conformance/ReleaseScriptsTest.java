@@ -1,7 +1,9 @@
 package dev.evalops.conformance;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.as;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.InstanceOfAssertFactories.STRING;
 
 import com.sun.net.httpserver.HttpServer;
 import dev.evalops.conformance.Shell.Result;
@@ -10,14 +12,21 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The scripts that decide and publish a release, in repositories made for it. */
 class ReleaseScriptsTest {
+  /** Files of such names fill a pipe: find is still writing when who reads the first is gone. */
+  private static final int MANY = 400;
+
+  private static final String LONG = "a".repeat(200);
+
   @TempDir
   Path folder;
 
@@ -65,6 +74,27 @@ class ReleaseScriptsTest {
   void nextVersionIsAnOldTag_whenItsCommitIsReleasedAgain() throws Exception {
     shell.tag("v0.1.0").commit("feat: two").tag("v0.1.1").run("git", "checkout", "-q", "v0.1.0");
     assertThat(shell.script("next-version")).isEqualTo("v0.1.0");
+  }
+
+  @Test
+  void nextVersionIsNotGuessed_whereTheNewestIsNewerThanTheCommit() throws Exception {
+    shell.tag("v0.1.0").commit("fix: two").commit("fix: three").tag("v0.1.1");
+    shell.run("git", "checkout", "-q", "HEAD^");
+    Result result = shell.tryScript("next-version");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("a part of v0.1.1", "tag by hand");
+    shell.tag("v0.1.2");
+    assertThat(shell.script("next-version")).isEqualTo("v0.1.2");
+  }
+
+  @Test
+  void nextVersionFollowsTheNewest_alsoOfAnotherBranch() throws Exception {
+    shell.tag("v0.1.0");
+    shell.run("git", "checkout", "-q", "-b", "other");
+    shell.commit("feat: two").tag("v0.2.0");
+    shell.run("git", "checkout", "-q", "main");
+    shell.commit("fix: three");
+    assertThat(shell.script("next-version")).isEqualTo("v0.2.1");
   }
 
   @Test
@@ -197,57 +227,93 @@ class ReleaseScriptsTest {
   }
 
   @Test
+  void bundleWithManySignaturesIsSigned_andWithManySnapshotsRefused() throws Exception {
+    Path artifact = Files.createDirectories(repository.resolve("m2/dev/evalops/runtime-a/1.2.3"));
+    for (int i = 0; i < MANY; i++) {
+      Files.writeString(artifact.resolve(LONG + i + ".asc"), "");
+      Files.writeString(artifact.resolve(LONG + "SNAPSHOT" + i), "");
+    }
+    Files.writeString(artifact.resolve("runtime-a-1.2.3.pom"), "");
+    Result result = shell.tryScript("check-bundle", "m2", "1.2.3");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("no runtime-a-1.2.3.pom.asc", "snapshots are in it");
+  }
+
+  @Test
   void publishesTagReleaseAndBundle_andNothingMoreTheSecondTime() throws Exception {
     readyToPublish();
-    CompletableFuture<String> upload = new CompletableFuture<>();
-    HttpServer central =
-        HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
-    central.createContext("/upload", exchange -> {
-      String body = new String(exchange.getRequestBody().readAllBytes(), UTF_8);
-      upload.complete(exchange.getRequestURI().getQuery() + "\n"
-          + exchange.getRequestHeaders().getFirst("Authorization") + "\n" + body);
-      exchange.sendResponseHeaders(201, -1);
-      exchange.close();
-    });
-    central.start();
-    try {
-      shell
-          .with(
-              "CENTRAL_UPLOAD_URL",
-              "http://127.0.0.1:" + central.getAddress().getPort() + "/upload")
-          .with("CENTRAL_TOKEN", "c2VjcmV0");
-      assertThat(shell.script("publish-release", "v0.1.0"))
-          .contains("v0.1.0 is at Central")
+    try (Central central = new Central()) {
+      String output = shell.script("publish-release", "v0.1.0");
+      assertThat(output)
+          .contains("v0.1.0 is handed to Central", "deployment 28570f16")
           .doesNotContain("c2VjcmV0");
-      assertThat(upload.get(10, TimeUnit.SECONDS))
+      assertThat(central.uploads)
+          .singleElement(as(STRING))
           .contains("publishingType=AUTOMATIC", "Bearer c2VjcmV0", "the bundle");
-      assertThat(Files.readString(repository.resolve("gh.log")))
+      assertThat(calls())
           .contains(
-              "release create v0.1.0 --verify-tag", "v0.1.0-linux-arm64.tar.gz", "SHA256SUMS");
+              "release create v0.1.0 --draft --verify-tag",
+              "v0.1.0-linux-arm64.tar.gz",
+              "SHA256SUMS",
+              "central-deployment.txt")
+          .endsWith("release edit v0.1.0 --draft=false\n");
       assertThat(shell.run("git", "ls-remote", "origin")).contains("refs/tags/v0.1.0");
 
+      String before = calls();
       assertThat(shell.script("publish-release", "v0.1.0")).contains("already released");
-    } finally {
-      central.stop(0);
+      assertThat(calls()).isEqualTo(before);
+      assertThat(central.uploads).hasSize(1);
     }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"create", "upload", "edit"})
+  void uploadsOnce_whenGitHubFailsAndItIsRunAgain(String command) throws Exception {
+    readyToPublish();
+    try (Central central = new Central()) {
+      Files.writeString(repository.resolve("gh.fails"), command);
+      assertThat(shell.tryScript("publish-release", "v0.1.0").status()).isEqualTo(1);
+      // The next run is on another machine, which has built anew.
+      Files.deleteIfExists(repository.resolve("target/release/central-deployment.txt"));
+      shell.script("publish-release", "v0.1.0");
+      assertThat(central.uploads).hasSize(1);
+      assertThat(calls().lines().filter(call -> call.startsWith("release create")))
+          .hasSize(1);
+      assertThat(calls()).endsWith("release edit v0.1.0 --draft=false\n");
+    }
+  }
+
+  @Test
+  void publishesNothing_whenGitHubDoesNotSayWhatIsReleased() throws Exception {
+    readyToPublish();
+    shell.withProgram("gh", "echo 'HTTP 502' >&2; exit 1");
+    Result result = shell.tryScript("publish-release", "v0.1.0");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("cannot see whether v0.1.0 is released: HTTP 502");
   }
 
   @Test
   void publishesToGitHubAlone_withoutAnAccountAtCentral() throws Exception {
     readyToPublish();
     assertThat(shell.script("publish-release", "v0.1.0")).contains("not published to Central");
-    assertThat(Files.readString(repository.resolve("gh.log"))).contains("release create v0.1.0");
+    assertThat(calls())
+        .contains("release create v0.1.0", "release edit v0.1.0 --draft=false")
+        .doesNotContain("central-deployment.txt");
   }
 
   @Test
   void publishesNothingUnsignedToCentral() throws Exception {
     readyToPublish();
-    Files.delete(repository.resolve("target/release/repository/a.jar.asc"));
+    for (int i = 0; i < MANY; i++) {
+      Files.delete(repository.resolve("target/release/repository/" + LONG + i + ".asc"));
+    }
     shell.with("CENTRAL_UPLOAD_URL", "http://127.0.0.1:1/").with("CENTRAL_TOKEN", "c2VjcmV0");
     Result result = shell.tryScript("publish-release", "v0.1.0");
     assertThat(result.status()).isEqualTo(1);
     assertThat(result.text()).contains("signed jars only");
     assertThat(repository.resolve("gh.log")).doesNotExist();
+    assertThat(shell.run("git", "ls-remote", "origin")).isEmpty();
+    assertThat(shell.run("git", "tag")).isEmpty();
   }
 
   @Test
@@ -274,7 +340,14 @@ class ReleaseScriptsTest {
     return repository.resolve("hook.tar.gz");
   }
 
-  /** A remote, what build-release leaves, and a gh that notes its calls and knows a release after it was made. */
+  private String calls() throws IOException {
+    return Files.readString(repository.resolve("gh.log"));
+  }
+
+  /**
+   * A remote, what build-release leaves, and a gh that notes its calls, knows a release and its files by them, and fails once at
+   * the command that gh.fails names.
+   */
   private void readyToPublish() throws IOException, InterruptedException {
     shell.run("git", "init", "-q", "--bare", "../origin.git");
     shell.run("git", "remote", "add", "origin", "../origin.git");
@@ -284,9 +357,52 @@ class ReleaseScriptsTest {
     Files.writeString(out.resolve("central-bundle.zip"), "the bundle");
     Files.writeString(out.resolve("SHA256SUMS"), "sums");
     Files.writeString(out.resolve("evalops-agent-hook-v0.1.0-linux-arm64.tar.gz"), "hook");
-    Files.writeString(out.resolve("repository/a.jar.asc"), "signature");
+    for (int i = 0; i < MANY; i++) {
+      Files.writeString(out.resolve("repository/" + LONG + i + ".asc"), "signature");
+    }
     shell.withProgram("gh", """
-        if [ "$2" = view ]; then grep -q "release create $3" gh.log 2>/dev/null; exit; fi
+        if [ "$2" = view ]; then
+          if ! grep -q "release create $3" gh.log 2>/dev/null; then
+            echo 'release not found' >&2
+            exit 1
+          fi
+          if grep -q "release edit $3 --draft=false" gh.log; then echo false; else echo true; fi
+          grep "release upload $3" gh.log | tr ' ' '\\n' | sed -n 's:^target/release/::p'
+          exit
+        fi
+        if [ "$2" = "$(cat gh.fails 2>/dev/null)" ]; then
+          rm gh.fails
+          exit 1
+        fi
         echo "$@" >>gh.log""");
+  }
+
+  /** Takes uploads as the Publisher API of Central does. */
+  private final class Central implements AutoCloseable {
+    final List<String> uploads = new CopyOnWriteArrayList<>();
+    private final HttpServer server =
+        HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+
+    Central() throws IOException {
+      server.createContext("/upload", exchange -> {
+        String body = new String(exchange.getRequestBody().readAllBytes(), UTF_8);
+        uploads.add(exchange.getRequestURI().getQuery() + "\n"
+            + exchange.getRequestHeaders().getFirst("Authorization") + "\n" + body);
+        byte[] id = "28570f16-da32-4c14-bd2e-c1acc0782365".getBytes(UTF_8);
+        exchange.sendResponseHeaders(201, id.length);
+        exchange.getResponseBody().write(id);
+        exchange.close();
+      });
+      server.start();
+      shell
+          .with(
+              "CENTRAL_UPLOAD_URL", "http://127.0.0.1:" + server.getAddress().getPort() + "/upload")
+          .with("CENTRAL_TOKEN", "c2VjcmV0");
+    }
+
+    @Override
+    public void close() {
+      server.stop(0);
+    }
   }
 }
