@@ -276,6 +276,15 @@ class ServiceTokenTest {
     assertThat(reason(this::serviceToken)).isEqualTo(Reason.ISSUE_SERVICE_TOKEN);
   }
 
+  private static Answer secondTokenAfter(CountDownLatch release) {
+    try {
+      assertThat(release.await(60, SECONDS)).isTrue();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
+    }
+    return Answer.of(201, token("st-2", START.plus(TTL.multipliedBy(2))));
+  }
+
   @Test
   void givesTheOldToken_whenItsRenewalHangs_withoutWaitingForTheRequestTimeout() {
     client.close();
@@ -286,14 +295,7 @@ class ServiceTokenTest {
         .clock(now::get)
         .build();
     CountDownLatch release = new CountDownLatch(1);
-    server.then(201, token("st-1", START.plus(TTL))).then(request -> {
-      try {
-        assertThat(release.await(60, SECONDS)).isTrue();
-      } catch (InterruptedException e) {
-        throw new IllegalStateException(e);
-      }
-      return Answer.of(201, token("st-2", START.plus(TTL.multipliedBy(2))));
-    });
+    server.then(201, token("st-1", START.plus(TTL))).then(request -> secondTokenAfter(release));
     serviceToken();
     now.set(START.plus(TTL).minusSeconds(5));
     for (int i = 0; i < 100; i++) {
@@ -310,12 +312,7 @@ class ServiceTokenTest {
     CountDownLatch asked = new CountDownLatch(1);
     server.then(201, token("st-1", START.plus(TTL))).then(request -> {
       asked.countDown();
-      try {
-        assertThat(release.await(60, SECONDS)).isTrue();
-      } catch (InterruptedException e) {
-        throw new IllegalStateException(e);
-      }
-      return Answer.of(201, token("st-2", START.plus(TTL.multipliedBy(2))));
+      return secondTokenAfter(release);
     });
     serviceToken();
     now.set(START.plus(TTL).minusSeconds(1));
