@@ -7,7 +7,7 @@ ifdef TEST_JDK
 TEST_FLAGS += -Djvm=$(shell scripts/find-jdk $(TEST_JDK) || echo /none)/bin/java
 endif
 
-.PHONY: help demo run test soak lint api format bench hook bench-hook consumer-test install-hooks servers clean
+.PHONY: help demo run test soak lint api format bench hook bench-hook install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as 
 
 bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
 	@scripts/bench-hook
+
+install: ## put this clone's jars into the local Maven repository, as 0.1.0-SNAPSHOT
+	$(MVN) -q install -DskipTests $(TEST_FLAGS)
 
 consumer-test: ## build and run tiny projects against the artifacts, as users do
 	@scripts/consumer-test
