@@ -20,22 +20,26 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 class IsolationTest {
+  /** Before Java 24 a service answers at most 256 requests at once. */
+  private static final int AT_ONCE = Runtime.version().feature() < 24 ? 250 : 4000;
+
   @Test
   void tenThousandConcurrentRequestsNeverGetEachOthersActor() throws Exception {
-    run(500, 20);
+    run(500, 10_000);
   }
 
   @Test
   @Tag("soak")
   void aHundredThousandConcurrentRequestsNeverGetEachOthersActor() throws Exception {
-    run(4000, 25);
+    run(4000, 100_000);
   }
 
   /**
    * All requests of a wave are verified at the same time, and are in their handlers at the same time; each looks at its caller
    * before and after all others have come. One in ten has an API key, and one in ten goes where nobody is asked.
    */
-  private static void run(int concurrent, int waves) throws Exception {
+  private static void run(int wanted, int total) throws Exception {
+    int concurrent = Math.min(wanted, AT_ONCE);
     CyclicBarrier inVerifiers = new CyclicBarrier(concurrent - concurrent / 10);
     CyclicBarrier inHandlers = new CyclicBarrier(concurrent);
     Auth auth = Auth.builder()
@@ -63,7 +67,7 @@ class IsolationTest {
             .handle("/open", handler)
             .start();
         HttpClient client = HttpClient.newHttpClient()) {
-      for (int wave = 0; wave < waves; wave++) {
+      while (requests < total) {
         List<CompletableFuture<Void>> answers = new ArrayList<>();
         for (int i = 0; i < concurrent; i++) {
           boolean open = i % 10 == 9;

@@ -326,12 +326,14 @@ class ServiceTokenTest {
 
   @Test
   void anInterruptedCallerGetsNoOldToken() {
-    issueFor(TTL, now::get);
+    CountDownLatch release = new CountDownLatch(1);
+    server.then(201, token("st-1", START.plus(TTL))).then(request -> secondTokenAfter(release));
     serviceToken();
     now.set(START.plus(TTL).minusSeconds(5));
     Thread.currentThread().interrupt();
     assertThat(reason(this::serviceToken)).isEqualTo(Reason.UNAVAILABLE);
     assertThat(Thread.interrupted()).isTrue();
+    release.countDown();
   }
 
   @Test
