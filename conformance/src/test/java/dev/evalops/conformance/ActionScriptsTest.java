@@ -12,6 +12,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The scripts behind the shared actions. */
 class ActionScriptsTest {
@@ -125,6 +126,13 @@ class ActionScriptsTest {
         .containsPattern("build_args<<(end_\\d+)\nA=1\nA=2\nB=3\n\\1");
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"ghcr.io/o/image", "localhost:5000/a-b/c__d.e", "ghcr.io/evalops/a/b"})
+  void imageNamesHaveARegistry(String name) throws Exception {
+    assertThat(shell.with("IMAGE_NAME", name).script("image-args"))
+        .startsWith("registry=" + name.substring(0, name.indexOf('/')) + "\n");
+  }
+
   @Test
   void imageActionsNeedNoBuildArguments() throws Exception {
     assertThat(shell.script("image-args"))
@@ -138,6 +146,9 @@ class ActionScriptsTest {
       value = {
         "IMAGE_NAME=image                    | names no registry",
         "IMAGE_NAME=registry.example/o/Image | lower case",
+        "IMAGE_NAME=registry.example/o/image:tag | tags have an input",
+        "IMAGE_NAME=/o/image                 | is no <registry>/<owner>/<image>",
+        "IMAGE_NAME=registry.example/        | is no <registry>/<owner>/<image>",
         "PUSH=true LOAD=true                 | push and load exclude each other",
         "LOAD=true PLATFORMS=linux/amd64,linux/arm64 | load takes one platform"
       })
