@@ -54,6 +54,7 @@ consumer-test: ## build and run tiny projects against the artifacts, as users do
 	@scripts/consumer-test
 
 install-hooks: ## install the pre-commit hook
+	@mkdir -p "$$(git rev-parse --git-path hooks)"
 	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
 	@echo "pre-commit installed; it checks what is staged"
 

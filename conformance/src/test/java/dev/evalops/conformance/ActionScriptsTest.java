@@ -6,11 +6,13 @@ import dev.evalops.conformance.Shell.Result;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The scripts behind the shared actions. */
 class ActionScriptsTest {
@@ -32,12 +34,60 @@ class ActionScriptsTest {
     "pom.xml, <release>${java.version}</release><java.version>25</java.version>, 25",
     "build.gradle, languageVersion = JavaLanguageVersion.of(21), 21",
     "build.gradle.kts, languageVersion.set(JavaLanguageVersion.of(25)), 25",
+    "build.gradle, options.release = 17, 17",
+    "build.gradle.kts, options.release.set(21), 21",
+    "build.gradle, id 'net.researchgate.release' version '3.0.2' languageVersion = JavaLanguageVersion.of(21), 21",
+    "pom.xml, <!-- <java.version>17</java.version> --><java.version>25</java.version>, 25",
     ".java-version, 21.0.5, 21.0.5",
     ".sdkmanrc, java=21.0.5-tem, 21.0.5"
   })
   void javaVersionIsThatOfTheBuildFile(String file, String text, String version) throws Exception {
     Files.writeString(folder.resolve("work").resolve(file), "# a comment\n" + text + "\n");
     assertThat(shell.script("java-version", file)).isEqualTo(version);
+  }
+
+  @Test
+  void javaVersionIsNotThatOfAPluginOrOfAComment() throws Exception {
+    Files.writeString(folder.resolve("work/build.gradle"), """
+        // languageVersion = JavaLanguageVersion.of(8)
+        plugins { id 'net.researchgate.release' version '3.0.2' }
+        """);
+    Result result = shell.tryScript("java-version", "build.gradle");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("build.gradle names no Java version");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "build-release | is no vX.Y.Z",
+        "build-release v01.2.3 | is no vX.Y.Z",
+        "publish-release | is no vX.Y.Z",
+        "publish-release main | is no vX.Y.Z",
+        "release-notes | is no vX.Y.Z",
+        "release-notes v1.2 | is no vX.Y.Z",
+        "release-notes v1.2.3 | there is no commit here",
+        "next-version | there is no commit here",
+        "check-bundle | scripts/check-bundle <repository> <version>",
+        "check-bundle no_where 1.2.3 | no dev/evalops in no_where",
+        "hook-archives v1.2.3 | scripts/hook-archives <vX.Y.Z>",
+        "hook-archives v1.2.3 no.tar.gz out | no no.tar.gz",
+        "find-jdk | is no major version",
+        "find-jdk .* | is no major version",
+        "java-version | no build file",
+        "write-output | scripts/write-output <name> <command>",
+        "write-output name | scripts/write-output <name> <command>",
+        "export-env NO_SUCH | NO_SUCH is not set",
+        "example | scripts/example demo | run",
+      })
+  void aWrongCallIsRefusedWithWhatIsMissing(String call, String problem) throws Exception {
+    shell.with("GITHUB_OUTPUT", "output").with("GITHUB_ENV", "env");
+    shell.run("git", "init", "-q");
+    String[] words = call.split(" ", -1);
+    Result result = shell.tryScript(words[0], Arrays.copyOfRange(words, 1, words.length));
+    assertThat(result.status()).isIn(1, 2);
+    assertThat(result.text()).contains(problem).hasLineCount(1);
   }
 
   @Test
@@ -76,6 +126,13 @@ class ActionScriptsTest {
         .containsPattern("build_args<<(end_\\d+)\nA=1\nA=2\nB=3\n\\1");
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"ghcr.io/o/image", "localhost:5000/a-b/c__d.e", "ghcr.io/evalops/a/b"})
+  void imageNamesHaveARegistry(String name) throws Exception {
+    assertThat(shell.with("IMAGE_NAME", name).script("image-args"))
+        .startsWith("registry=" + name.substring(0, name.indexOf('/')) + "\n");
+  }
+
   @Test
   void imageActionsNeedNoBuildArguments() throws Exception {
     assertThat(shell.script("image-args"))
@@ -89,6 +146,9 @@ class ActionScriptsTest {
       value = {
         "IMAGE_NAME=image                    | names no registry",
         "IMAGE_NAME=registry.example/o/Image | lower case",
+        "IMAGE_NAME=registry.example/o/image:tag | tags have an input",
+        "IMAGE_NAME=/o/image                 | is no <registry>/<owner>/<image>",
+        "IMAGE_NAME=registry.example/        | is no <registry>/<owner>/<image>",
         "PUSH=true LOAD=true                 | push and load exclude each other",
         "LOAD=true PLATFORMS=linux/amd64,linux/arm64 | load takes one platform"
       })

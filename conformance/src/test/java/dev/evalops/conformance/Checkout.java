@@ -3,10 +3,15 @@ package dev.evalops.conformance;
 import java.io.IOException;
 import java.io.Reader;
 import java.io.UncheckedIOException;
+import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
+import java.util.Set;
 import java.util.function.Predicate;
 import java.util.stream.Stream;
 import org.apache.maven.model.Dependency;
@@ -35,6 +40,29 @@ final class Checkout {
         .filter(
             module -> !"true".equals(module.pom().getProperties().getProperty("maven.deploy.skip")))
         .toList();
+  }
+
+  /** Every Markdown file, as its path from the root. */
+  static List<Path> documents() throws IOException {
+    List<Path> documents = new ArrayList<>();
+    Files.walkFileTree(ROOT, new SimpleFileVisitor<>() {
+      @Override
+      public FileVisitResult preVisitDirectory(Path folder, BasicFileAttributes of) {
+        return Set.of("target", ".git").contains(folder.getFileName().toString())
+            ? FileVisitResult.SKIP_SUBTREE
+            : FileVisitResult.CONTINUE;
+      }
+
+      @Override
+      public FileVisitResult visitFile(Path file, BasicFileAttributes of) {
+        if (file.toString().endsWith(".md")) {
+          documents.add(ROOT.relativize(file));
+        }
+        return FileVisitResult.CONTINUE;
+      }
+    });
+    Collections.sort(documents);
+    return documents;
   }
 
   static Model read(Path pom) {

@@ -31,6 +31,12 @@ final class PublicApi {
   private static final Set<String> OF_OBJECT =
       Set.of("equals(Ljava/lang/Object;)Z", "hashCode()I", "toString()Ljava/lang/String;");
 
+  private static final Set<String> META = Set.of(
+      "Ljava/lang/annotation/Target;",
+      "Ljava/lang/annotation/Retention;",
+      "Ljava/lang/annotation/Inherited;",
+      "Ljava/lang/annotation/Repeatable;");
+
   private final Map<String, ClassNode> classes;
 
   private PublicApi(List<ClassNode> classes) {
@@ -115,7 +121,7 @@ final class PublicApi {
     int access = inner == null ? type.access : inner.access;
     Signature signature = new Signature(type, declared(type), nulls(type));
     String kind = kind(type);
-    StringBuilder header = new StringBuilder(deprecated(type.access));
+    StringBuilder header = new StringBuilder(deprecated(type.access)).append(meta(type));
     header.append((access & Opcodes.ACC_PUBLIC) != 0 ? "public " : "protected ");
     if (inner != null && kind.equals("class") && (access & Opcodes.ACC_STATIC) == 0) {
       header.append("inner ");
@@ -302,9 +308,31 @@ final class PublicApi {
       case Collection<?> list ->
         list.stream().map(PublicApi::literal).collect(Collectors.joining(", ", "{", "}"));
       case String[] constant -> constant[1];
-      case AnnotationNode annotation -> "@" + Type.getType(annotation.desc).getClassName();
+      case AnnotationNode annotation ->
+        "@" + Type.getType(annotation.desc).getClassName() + values(annotation);
       default -> value.toString();
     };
+  }
+
+  private static String values(AnnotationNode annotation) {
+    List<String> values = new ArrayList<>();
+    for (int i = 0; annotation.values != null && i < annotation.values.size(); i += 2) {
+      values.add(annotation.values.get(i) + " = " + literal(annotation.values.get(i + 1)));
+    }
+    return values.isEmpty() ? "" : "(" + String.join(", ", values) + ")";
+  }
+
+  /** Where an annotation may stand, and who sees it. */
+  private static String meta(ClassNode type) {
+    return Stream.ofNullable(type.visibleAnnotations)
+        .flatMap(List::stream)
+        .filter(annotation -> META.contains(annotation.desc))
+        .map(annotation -> {
+          String name = Type.getType(annotation.desc).getClassName();
+          return "@" + name.substring(name.lastIndexOf('.') + 1) + values(annotation) + " ";
+        })
+        .sorted()
+        .collect(Collectors.joining());
   }
 
   private static Set<String> nulls(ClassNode type) {
@@ -326,7 +354,8 @@ final class PublicApi {
           default -> 0;
         };
         places.add(path(reference.getSort(), index)
-            + (annotation.typePath == null ? "" : annotation.typePath));
+            // Steps from an outer type to an inner one are not in a signature.
+            + (annotation.typePath == null ? "" : annotation.typePath.toString().replace(".", "")));
       }
     }
     return places;

@@ -98,6 +98,27 @@ class ReleaseScriptsTest {
   }
 
   @Test
+  void nextVersionComparesNumbers() throws Exception {
+    shell.tag("v9.99.999", "v10.0.0").commit("fix: two");
+    assertThat(shell.script("next-version")).isEqualTo("v10.0.1");
+  }
+
+  @Test
+  void nextVersionIsNotGuessed_whereGitDoesNotAnswer() throws Exception {
+    Result result = new Shell(Files.createDirectory(folder.resolve("elsewhere")))
+        .with("GIT_CEILING_DIRECTORIES", folder.toString())
+        .tryScript("next-version");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("there is no commit here");
+    // Git itself is there, and cannot list the tags.
+    shell.withProgram(
+        "git",
+        "[ \"$1\" != tag ] || exit 128; exec " + shell.run("sh", "-c", "command -v git")
+            + " \"$@\"");
+    assertThat(shell.tryScript("next-version").status()).isEqualTo(128);
+  }
+
+  @Test
   void nextVersionReadsAnnotatedTags() throws Exception {
     shell.run("git", "tag", "-a", "-m", "by hand", "v2.0.0");
     assertThat(shell.script("next-version")).isEqualTo("v2.0.0");
@@ -211,6 +232,8 @@ class ReleaseScriptsTest {
     }
     assertThat(shell.script("check-bundle", "m2", "1.2.3"))
         .endsWith("check-bundle: 1 artifacts of 1.2.3 are complete");
+    assertThat(shell.tryScript("check-bundle", "m2", "1.2.4"))
+        .isEqualTo(new Result(1, "check-bundle: nothing of version 1.2.4"));
 
     Files.writeString(artifact.resolve("runtime-a-1.2.3.jar.asc"), "signature");
     Files.delete(artifact.resolve("runtime-a-1.2.3-sources.jar"));
@@ -323,6 +346,29 @@ class ReleaseScriptsTest {
     Result result = shell.tryScript("publish-release", "v0.1.0");
     assertThat(result.status()).isEqualTo(1);
     assertThat(result.text()).contains("the tag of another commit");
+  }
+
+  @Test
+  void publishesNothing_whenAnotherVersionWasBuilt() throws Exception {
+    readyToPublish();
+    Result result = shell.tryScript("publish-release", "v0.1.1");
+    assertThat(result.status()).isEqualTo(1);
+    assertThat(result.text()).contains("nothing of v0.1.1 in target/release");
+    assertThat(shell.run("git", "ls-remote", "origin")).isEmpty();
+  }
+
+  @Test
+  void publishesNothing_withoutTheProgramOfGitHub() throws Exception {
+    readyToPublish();
+    Path tools = Files.createDirectory(folder.resolve("tools"));
+    for (String tool : new String[] {"bash", "env", "git"}) {
+      Files.createSymbolicLink(
+          tools.resolve(tool), Path.of(shell.run("sh", "-c", "command -v " + tool)));
+    }
+    String path = System.getenv("PATH");
+    Result result = shell.with("PATH", tools.toString()).tryScript("publish-release", "v0.1.0");
+    assertThat(result).isEqualTo(new Result(1, "publish-release: gh is not on the path"));
+    assertThat(shell.with("PATH", path).run("git", "ls-remote", "origin")).isEmpty();
   }
 
   @Test

@@ -21,6 +21,7 @@ class SharedActionsTest {
   private static final Pattern PINNED =
       Pattern.compile("uses: [\\w./-]+@[0-9a-f]{40} # v[0-9]+\\.[0-9]+\\.[0-9]+");
   private static final Pattern SCRIPT = Pattern.compile("scripts/([\\w-]+)");
+  private static final Pattern QUOTED = Pattern.compile("`([^`]+)`");
   private static final Pattern NAME = Pattern.compile("  ([\\w-]+):");
 
   static List<Path> files() throws IOException {
@@ -90,6 +91,19 @@ class SharedActionsTest {
           .as("section %s of .github/actions/README.md", action)
           .contains("`" + name + "`");
     }
+    assertThat(section
+            .lines()
+            .filter(line -> line.startsWith("| `"))
+            .flatMap(SharedActionsTest::firstCell))
+        .as("inputs in section %s of .github/actions/README.md", action)
+        .isSubsetOf(names);
+  }
+
+  private static Stream<String> firstCell(String row) {
+    return QUOTED
+        .matcher(row.substring(0, row.indexOf('|', 1)))
+        .results()
+        .map(match -> match.group(1));
   }
 
   @Test

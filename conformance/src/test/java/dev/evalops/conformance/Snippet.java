@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -30,6 +31,10 @@ final class Snippet {
       "(public|private|protected|static|abstract|final class|class|record|interface|enum|sealed|void) .*|@.*"
           + "|(?!(new|return|throw|else) )[\\w.]+(<[\\w<>, .?]*>)? \\w+\\([^()]*\\)( throws [\\w, .]+)? \\{.*");
 
+  /** As Markdown has it: with backticks or tildes, and more after the language. */
+  private static final Pattern FENCE =
+      Pattern.compile("\\s*(```+|~~~+)\\s*java\\b.*", Pattern.CASE_INSENSITIVE);
+
   private static final JavaCompiler COMPILER = ToolProvider.getSystemJavaCompiler();
   /** One for all, because it keeps what it has read of the class path. */
   private static final JavaFileManager FILES =
@@ -41,14 +46,19 @@ final class Snippet {
 
   private Snippet() {}
 
+  static boolean isIn(List<String> lines) {
+    return lines.stream().anyMatch(FENCE.asMatchPredicate());
+  }
+
   /** The blocks of one README, each with the preambles around it. */
   static List<Snippet> of(String readme, List<String> lines, List<Path> preambles)
       throws IOException {
     List<Snippet> snippets = new ArrayList<>();
     for (int i = 0; i < lines.size(); i++) {
-      if (lines.get(i).strip().equals("```java")) {
+      Matcher fence = FENCE.matcher(lines.get(i));
+      if (fence.matches()) {
         int start = i + 1;
-        while (!lines.get(i + 1).strip().equals("```")) {
+        while (i + 1 < lines.size() && !lines.get(i + 1).strip().equals(fence.group(1))) {
           i++;
         }
         List<Line> block = new ArrayList<>();

@@ -17,19 +17,9 @@ class SnippetTest {
   private static final Path PREAMBLES = Path.of("src/test/resources/snippets");
 
   static List<Path> readmes() throws IOException {
-    List<Path> readmes = new ArrayList<>();
-    for (Path folder : List.of(
-        Checkout.ROOT, Checkout.ROOT.resolve("examples"), Checkout.ROOT.resolve(".github"))) {
-      try (Stream<Path> files = Files.find(
-          folder,
-          2,
-          (file, of) -> file.toString().endsWith(".md") && !file.toString().contains("/target/"))) {
-        files.map(Checkout.ROOT::relativize).forEach(readmes::add);
-      }
-    }
     List<Path> withJava = new ArrayList<>();
-    for (Path readme : readmes.stream().distinct().sorted().toList()) {
-      if (Files.readString(Checkout.ROOT.resolve(readme)).contains("```java")) {
+    for (Path readme : Checkout.documents()) {
+      if (Snippet.isIn(Files.readAllLines(Checkout.ROOT.resolve(readme)))) {
         withJava.add(readme);
       }
     }
@@ -55,6 +45,23 @@ class SnippetTest {
             "%s: what it shows is to compile, with the names that conformance/%s declares around it",
             readme, PREAMBLES.resolve(folder + ".txt"))
         .isEmpty();
+  }
+
+  @Test
+  void seesEveryFence() throws IOException {
+    for (String fence : List.of("```java", "  ```java", "``` Java", "````java title", "~~~java")) {
+      String end = fence.strip().replaceAll("\\s*[jJ].*", "");
+      List<String> readme = List.of("text", fence, "int one = \"\";", end, "text");
+      assertThat(Snippet.isIn(readme)).isTrue();
+      assertThat(Snippet.of("README.md", readme, List.of()).getFirst().problems())
+          .as(fence)
+          .singleElement()
+          .asString()
+          .startsWith("README.md:3: ");
+    }
+    assertThat(Snippet.isIn(List.of("```javascript", "```", "a ```java"))).isFalse();
+    assertThat(Snippet.of("README.md", List.of("```java", "int one;"), List.of()))
+        .hasSize(1);
   }
 
   @Test

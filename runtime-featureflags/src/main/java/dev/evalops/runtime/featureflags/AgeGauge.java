@@ -9,10 +9,12 @@ final class AgeGauge {
 
   private AgeGauge() {}
 
-  static void register(MeterRegistry registry, FeatureFlags flags) {
-    Gauge.builder("feature.flags.age", flags, of -> of.age().toNanos() / NANOS)
+  /** Returns what takes it away again: a gauge that stays would be the one of the next flags with this registry, too. */
+  static Runnable register(MeterRegistry registry, FeatureFlags flags) {
+    Gauge gauge = Gauge.builder("feature.flags.age", flags, of -> of.age().toNanos() / NANOS)
         .baseUnit("seconds")
         .description("Time since the feature flags were last read and found good")
         .register(registry);
+    return () -> registry.remove(gauge);
   }
 }

@@ -8,17 +8,20 @@ import io.micrometer.core.instrument.MeterRegistry;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Queue;
 import java.util.Set;
 import java.util.TreeSet;
-import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -40,7 +43,7 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>It is read every 5 seconds on a thread of its own, and compared by content. A file that is missing, larger than 4 MiB or cannot
- * be read leaves the last good flags in force, with one warning. {@link #enabled} and {@link #enabledFor} never wait
+ * be read leaves the last good flags in force, with one warning, and a line when it can be read again. {@link #enabled} and {@link #enabledFor} never wait
  * or lock, nor allocate for a key without white space at its ends.
  *
  * <p>Thread-safe. {@link #close()} only stops the reading.
@@ -50,12 +53,16 @@ public final class FeatureFlags implements AutoCloseable {
   private static final Duration RELOAD_EVERY = Duration.ofSeconds(5);
 
   private final Path path;
-  private final List<Consumer<? super Reload>> listeners = new CopyOnWriteArrayList<>();
+  private final List<Consumer<? super Reload>> listeners =
+      new ArrayList<>(); // guards itself and problem
+  private final Queue<Runnable> untold = new ConcurrentLinkedQueue<>();
   private final ReentrantLock reloading = new ReentrantLock();
+  private final ReentrantLock telling = new ReentrantLock();
   private final CountDownLatch closed = new CountDownLatch(1);
 
   private volatile Map<String, Rollout> flags;
   private volatile long goodAt; // by System.nanoTime
+  private volatile Runnable unregister = () -> {};
   private byte[] bytes;
   private @Nullable String problem;
 
@@ -106,7 +113,7 @@ public final class FeatureFlags implements AutoCloseable {
    * @return a builder with the defaults
    */
   public static Builder builder(Path path) {
-    return new Builder(path.toString());
+    return new Builder(requireNonNull(path, "path").toString());
   }
 
   /**
@@ -128,6 +135,7 @@ public final class FeatureFlags implements AutoCloseable {
    * @return false also if there is no such flag
    */
   public boolean enabledFor(String key, String subject) {
+    requireNonNull(subject, "subject");
     Rollout rollout = find(key);
     return rollout != null && rollout.reaches(subject);
   }
@@ -155,7 +163,7 @@ public final class FeatureFlags implements AutoCloseable {
 
   private @Nullable Rollout find(String key) {
     Map<String, Rollout> now = flags;
-    Rollout found = now.get(key);
+    Rollout found = now.get(requireNonNull(key, "key"));
     return found == null ? now.get(Blank.trim(key)) : found;
   }
 
@@ -181,24 +189,40 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * Adds a listener. What it throws is logged and changes nothing.
+   * Adds a listener. What it throws is logged and changes nothing; while it blocks, the file is read all the same, and only the
+   * listeners wait.
    *
-   * @param listener is told of every change, and of each problem once, on the thread that saw it, one at a time
+   * @param listener is told of every change, and of each problem once, one at a time and in their order, on the thread of {@link
+   *     #reload()} or one for listeners alone; of a problem that there is already, at once
    */
   public void onReload(Consumer<? super Reload> listener) {
-    listeners.add(requireNonNull(listener, "listener"));
+    requireNonNull(listener, "listener");
+    synchronized (listeners) {
+      listeners.add(listener);
+      if (problem != null) {
+        Reload failed = Reload.failed(problem);
+        untold.add(() -> tell(listener, failed));
+      }
+    }
+    tellElsewhere();
   }
 
   /**
-   * Reads the file now, on the caller's thread.
+   * Reads the file now, on the caller's thread, which also tells the listeners, unless another thread is at it.
    *
    * @return whether a flag has changed; false also when the file cannot be used, which is reported
    */
   public boolean reload() {
+    boolean changed = read();
+    tellAll();
+    return changed;
+  }
+
+  private boolean read() {
     reloading.lock();
     try {
       Optional<Reload> news = look();
-      news.ifPresent(reload -> listeners.forEach(listener -> tell(listener, reload)));
+      news.ifPresent(this::publish);
       return news.isPresent() && !news.get().keys().isEmpty();
     } finally {
       reloading.unlock();
@@ -216,16 +240,17 @@ public final class FeatureFlags implements AutoCloseable {
       if (text.equals(problem)) {
         return Optional.empty();
       }
-      problem = text;
       LOG.atWarn()
           .addKeyValue("path", path)
           .addKeyValue("error", text)
           .log("reload feature flags failed");
-      return Optional.of(new Reload(Set.of(), Set.of(), Set.of(), Optional.of(text)));
+      return Optional.of(Reload.failed(text));
     }
     goodAt = System.nanoTime();
     boolean recovered = problem != null;
-    problem = null;
+    if (recovered) {
+      LOG.atInfo().addKeyValue("path", path).log("feature flags can be read again");
+    }
     Map<String, Rollout> before = flags;
     if (contents != null) {
       bytes = next;
@@ -242,10 +267,40 @@ public final class FeatureFlags implements AutoCloseable {
     }
   }
 
+  private void publish(Reload reload) {
+    synchronized (listeners) {
+      problem = reload.problem().orElse(null);
+      listeners.forEach(listener -> untold.add(() -> tell(listener, reload)));
+    }
+  }
+
+  /** Tells what has not been told; what comes meanwhile is told by who is at it, so that the order stays. */
+  private void tellAll() {
+    if (telling.isHeldByCurrentThread()) {
+      return;
+    }
+    while (!untold.isEmpty() && telling.tryLock()) {
+      try {
+        for (Runnable next = untold.poll(); next != null; next = untold.poll()) {
+          next.run();
+        }
+      } finally {
+        telling.unlock();
+      }
+    }
+  }
+
+  /** On another thread: what a listener does to its own, such as blocking, must not reach the reading. */
+  private void tellElsewhere() {
+    if (!untold.isEmpty() && !telling.isLocked()) {
+      Thread.ofPlatform().daemon().name("feature-flags-listeners").start(this::tellAll);
+    }
+  }
+
   private static void tell(Consumer<? super Reload> listener, Reload reload) {
     try {
       listener.accept(reload);
-    } catch (Throwable e) { // a kill switch must reach the next look-up all the same
+    } catch (Throwable e) { // the next listener is told all the same
       LOG.atWarn().setCause(e).log("a listener of feature flags failed");
     }
   }
@@ -261,8 +316,9 @@ public final class FeatureFlags implements AutoCloseable {
     try {
       while (!closed.await(TimeUnit.NANOSECONDS.convert(interval), TimeUnit.NANOSECONDS)) {
         try {
-          reload();
-        } catch (Throwable e) {
+          read();
+          tellElsewhere();
+        } catch (Throwable e) { // a kill switch must reach the next look-up all the same
           LOG.atWarn().setCause(e).addKeyValue("path", path).log("reload feature flags failed");
         }
       }
@@ -271,10 +327,11 @@ public final class FeatureFlags implements AutoCloseable {
     }
   }
 
-  /** Stops the reading of the file. Look-ups go on, with the flags of the moment. */
+  /** Stops the reading of the file, and takes the gauge away. Look-ups go on, with the flags of the moment. */
   @Override
   public void close() {
     closed.countDown();
+    unregister.run();
   }
 
   /**
@@ -307,6 +364,10 @@ public final class FeatureFlags implements AutoCloseable {
       return List.copyOf(keys);
     }
 
+    private static Reload failed(String problem) {
+      return new Reload(Set.of(), Set.of(), Set.of(), Optional.of(problem));
+    }
+
     private static Reload between(Map<String, Rollout> before, Map<String, Rollout> after) {
       Set<String> added = new TreeSet<>(after.keySet());
       added.removeAll(before.keySet());
@@ -327,7 +388,7 @@ public final class FeatureFlags implements AutoCloseable {
   public static final class Builder {
     private final String path;
     private Duration reloadEvery = RELOAD_EVERY;
-    private Consumer<FeatureFlags> metrics = flags -> {};
+    private Function<FeatureFlags, Runnable> metrics = flags -> () -> {};
 
     private Builder(String path) {
       this.path = path;
@@ -341,6 +402,7 @@ public final class FeatureFlags implements AutoCloseable {
      * @throws IllegalArgumentException if it is negative
      */
     public Builder reloadEvery(Duration interval) {
+      requireNonNull(interval, "interval");
       if (interval.isNegative()) {
         throw new IllegalArgumentException("reloadEvery must not be negative, but is " + interval);
       }
@@ -349,8 +411,8 @@ public final class FeatureFlags implements AutoCloseable {
     }
 
     /**
-     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}; one file for a registry. Default:
-     * none.
+     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}, until the flags are closed; one
+     * file for a registry. Default: none.
      *
      * @param registry the registry; needs {@code micrometer-core}
      * @return this
@@ -377,7 +439,7 @@ public final class FeatureFlags implements AutoCloseable {
         Path file = Path.of(path);
         byte[] bytes = FlagFile.read(file);
         FeatureFlags flags = new FeatureFlags(file, bytes, FlagFile.parse(bytes));
-        metrics.accept(flags);
+        flags.unregister = metrics.apply(flags);
         return flags.watch(reloadEvery);
       } catch (InvalidPathException e) {
         throw new IllegalArgumentException("stat_feature_flags: " + e.getMessage(), e);

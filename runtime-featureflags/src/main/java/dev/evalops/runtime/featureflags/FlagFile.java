@@ -3,6 +3,9 @@ package dev.evalops.runtime.featureflags;
 import java.io.IOException;
 import java.io.InputStream;
 import java.math.BigDecimal;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -10,6 +13,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
@@ -26,6 +30,10 @@ final class FlagFile {
   private static final JsonFactory JSON =
       JsonFactory.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
   private static final long MAX_UINT32 = 0xffff_ffffL;
+  private static final int MAX_DOUBTS = 20;
+  /** As JSON has it: BigDecimal reads more, such as a plus sign and digits of other scripts. */
+  private static final Pattern NUMBER =
+      Pattern.compile("-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][+-]?[0-9]+)?");
 
   /** Why the file cannot be used; the message is for an operator. */
   static final class UnusableException extends Exception {
@@ -38,6 +46,25 @@ final class FlagFile {
 
   /** What a file says, with what is doubtful about it. */
   record Contents(Map<String, Rollout> flags, List<String> doubts) {}
+
+  /** A log has room for some. */
+  private static final class Doubts {
+    private final List<String> first = new ArrayList<>();
+    private int count;
+
+    void add(String doubt) {
+      if (++count <= MAX_DOUBTS) {
+        first.add(doubt);
+      }
+    }
+
+    List<String> all() {
+      if (count > MAX_DOUBTS) {
+        first.add("and " + (count - MAX_DOUBTS) + " more like these");
+      }
+      return List.copyOf(first);
+    }
+  }
 
   private FlagFile() {}
 
@@ -63,20 +90,28 @@ final class FlagFile {
   }
 
   static Contents parse(byte[] json) throws UnusableException {
-    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
-      FlagFile.require(parser, parser.nextToken(), JsonToken.START_OBJECT, "the file");
-      Contents contents = new Contents(new HashMap<>(), new ArrayList<>());
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), text(json))) {
+      require(parser, parser.nextToken(), JsonToken.START_OBJECT, "the file");
+      Map<String, Rollout> flags = new HashMap<>();
+      Doubts doubts = new Doubts();
+      boolean version = false;
       boolean seen = false;
       while (parser.nextToken() != JsonToken.END_OBJECT) {
         String field = parser.currentName();
         JsonToken value = parser.nextToken();
         switch (field) {
-          case "schema_version", "schemaVersion" -> uint32(parser, value, field);
+          case "schema_version", "schemaVersion" -> {
+            if (version) {
+              throw unusable(parser, "schema_version stands there twice");
+            }
+            uint32(parser, value, field);
+            version = true;
+          }
           case "flags" -> {
             if (value != JsonToken.VALUE_NULL) {
               require(parser, value, JsonToken.START_ARRAY, field);
               while (parser.nextToken() != JsonToken.END_ARRAY) {
-                flag(parser, contents);
+                flag(parser, flags, doubts);
               }
             }
             seen = true;
@@ -88,9 +123,9 @@ final class FlagFile {
         throw unusable(parser, "something follows the object");
       }
       if (!seen) {
-        contents.doubts.add("the file has no flags");
+        doubts.add("the file has no flags");
       }
-      return new Contents(Map.copyOf(contents.flags), List.copyOf(contents.doubts));
+      return new Contents(Map.copyOf(flags), doubts.all());
     } catch (JacksonException e) {
       TokenStreamLocation at = e.getLocation();
       throw new UnusableException("unmarshal_feature_flags: " + e.getOriginalMessage()
@@ -98,7 +133,19 @@ final class FlagFile {
     }
   }
 
-  private static void flag(JsonParser parser, Contents contents) throws UnusableException {
+  /** JSON is UTF-8; the parser would guess at other encodings and take malformed characters. */
+  private static String text(byte[] json) throws UnusableException {
+    try {
+      String text =
+          StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json)).toString();
+      return text.startsWith("\ufeff") ? text.substring(1) : text;
+    } catch (CharacterCodingException e) {
+      throw new UnusableException("unmarshal_feature_flags: the file is not UTF-8");
+    }
+  }
+
+  private static void flag(JsonParser parser, Map<String, Rollout> flags, Doubts doubts)
+      throws UnusableException {
     require(parser, parser.currentToken(), JsonToken.START_OBJECT, "each of flags");
     String key = "";
     boolean enabled = false;
@@ -133,19 +180,19 @@ final class FlagFile {
       }
     }
     if (key.isEmpty()) {
-      contents.doubts.add("a flag without a key is left out");
+      doubts.add("a flag without a key is left out");
       return;
     }
     if (percent == 0) {
-      contents.doubts.add("flag " + key
+      doubts.add("flag " + key
           + " has rollout_percent 0, which means 100; to turn it off, set enabled to false");
     } else if (percent > 100) {
-      contents.doubts.add("flag " + key + " has rollout_percent " + percent + ", which means 100");
+      doubts.add("flag " + key + " has rollout_percent " + percent + ", which means 100");
     }
     int effective = percent < 1 || percent > 100 ? 100 : (int) percent;
     Flag flag = new Flag(key, enabled, effective, percent > 0, owners, description);
-    if (contents.flags.put(key, new Rollout(flag)) != null) {
-      contents.doubts.add("flag " + key + " stands there more than once; the last one counts");
+    if (flags.put(key, new Rollout(flag)) != null) {
+      doubts.add("flag " + key + " stands there more than once; the last one counts");
     }
   }
 
@@ -177,7 +224,7 @@ final class FlagFile {
         || value == JsonToken.VALUE_STRING;
     String text = readable ? parser.getString() : "";
     try {
-      if (!text.isEmpty() && text.length() <= 32) {
+      if (text.length() <= 64 && NUMBER.matcher(text).matches()) {
         long number = new BigDecimal(text).longValueExact();
         if (number >= 0 && number <= MAX_UINT32) {
           return number;

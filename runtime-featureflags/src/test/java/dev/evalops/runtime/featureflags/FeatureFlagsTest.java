@@ -1,17 +1,26 @@
 package dev.evalops.runtime.featureflags;
 
+import static java.nio.charset.StandardCharsets.UTF_16;
+import static java.nio.charset.StandardCharsets.UTF_16LE;
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatNullPointerException;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.sun.management.ThreadMXBean;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.net.URL;
 import java.net.URLClassLoader;
+import java.nio.charset.Charset;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
@@ -69,6 +78,10 @@ class FeatureFlagsTest {
     "'\"rolloutPercent\":25,', 25, true",
     "'\"rollout_percent\":\"25\",', 25, true",
     "'\"rollout_percent\":2.5e1,', 25, true",
+    "'\"rollout_percent\":\"1e1\",', 10, true",
+    "'\"rollout_percent\":250e-1,', 25, true",
+    "'\"rollout_percent\":25.0000000000000000000000000000000000000,', 25, true",
+    "'\"rollout_percent\":-0,', 100, false",
     "'\"rollout_percent\":100,', 100, true",
     "'\"rollout_percent\":150,', 100, true",
     "'\"rollout_percent\":4294967295,', 100, true",
@@ -174,6 +187,15 @@ class FeatureFlagsTest {
         "{\"flags\":[{\"key\":\"a\",\"owners\":[1]}]}",
         "{\"schemaVersion\":\"one\"}",
         "{\"schemaVersion\":{}}",
+        "{\"schemaVersion\":1,\"schema_version\":1}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\"+25\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\"025\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\"25.\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\".5e2\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\"\u0662\u0665\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":\" 25\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":1e400}]}",
+        "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":-0.1}]}",
         "{'flags':[]}",
         "{\"flags\":[],}",
       })
@@ -183,17 +205,93 @@ class FeatureFlagsTest {
         .withMessageStartingWith("unmarshal_feature_flags: ");
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"e9", "c080", "c0af", "eda080", "f4908080", "f888808080", "ff"})
+  void refusesWhatIsNotUtf8_alsoWhereItIsNotLookedAt(String octets) throws Exception {
+    byte[] bad = HexFormat.of().parseHex(octets);
+    for (String json : List.of("{'flags':[{'key':'a*'}]}", "{'new':'*','flags':[]}")) {
+      String[] parts = json.replace('\'', '"').split("[*]", -1);
+      ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+      bytes.write(parts[0].getBytes(UTF_8));
+      bytes.write(bad);
+      bytes.write(parts[1].getBytes(UTF_8));
+      Path file = Files.write(folder.resolve("flags.json"), bytes.toByteArray());
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> FeatureFlags.open(file))
+          .withMessage("unmarshal_feature_flags: the file is not UTF-8");
+    }
+  }
+
   @Test
-  void refusesWhatIsNotUtf8_orNestedWithoutEnd() throws Exception {
+  void guessesAtNoOtherEncoding_andTakesAMarkAtTheBeginning() throws Exception {
     Path file = folder.resolve("flags.json");
-    Files.write(file, new byte[] {'{', '"', (byte) 0xc3, '"', ':', '1', '}'});
+    String json = "{\"flags\":[{\"key\":\"\u00e9\",\"enabled\":true}]}";
+    for (Charset other : List.of(UTF_16, UTF_16LE, Charset.forName("UTF-32BE"))) {
+      Files.write(file, json.getBytes(other));
+      assertThatIllegalArgumentException()
+          .as("%s", other)
+          .isThrownBy(() -> FeatureFlags.open(file))
+          .withMessageStartingWith("unmarshal_feature_flags: ");
+    }
+    Files.writeString(file, "\ufeff" + json);
+    try (FeatureFlags flags =
+        FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open()) {
+      assertThat(flags.enabled("\u00e9")).isTrue();
+    }
+  }
+
+  @Test
+  void refusesWhatIsNestedWithoutEnd() throws Exception {
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> FeatureFlags.open(file))
+        .isThrownBy(() -> of("{\"x\":" + "[".repeat(100_000)))
         .withMessageStartingWith("unmarshal_feature_flags: ");
-    Files.writeString(file, "{\"x\":" + "[".repeat(100_000));
-    assertThatIllegalArgumentException()
-        .isThrownBy(() -> FeatureFlags.open(file))
-        .withMessageStartingWith("unmarshal_feature_flags: ");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"{}", "{\"schemaVersion\":null,\"flags\":null}"})
+  void nullIsTheDefault(String json) throws Exception {
+    try (FeatureFlags flags = of(json)) {
+      assertThat(flags.snapshot()).isEmpty();
+    }
+    try (FeatureFlags flags = flags(
+        "{\"key\":\"a\",\"enabled\":null,\"rollout_percent\":null,\"owners\":null,\"description\":null}",
+        "{\"key\":null,\"enabled\":true}")) {
+      assertThat(flags.snapshot())
+          .isEqualTo(Map.of("a", new Flag("a", false, 100, false, List.of(), "")));
+    }
+  }
+
+  @Test
+  void aLookUpAllocatesNothing() throws Exception {
+    try (FeatureFlags flags = flags(
+        "{\"key\":\"some\",\"enabled\":true,\"rollout_percent\":50}",
+        "{\"key\":\"on\",\"enabled\":true}")) {
+      ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+      long least = Long.MAX_VALUE;
+      int answers = 0;
+      // Once is enough: what runs for the first time loads classes.
+      for (int round = 0; round < 20; round++) {
+        long before = threads.getCurrentThreadAllocatedBytes();
+        for (int i = 0; i < 1000; i++) {
+          answers += flags.enabledFor("some", "org-\u00fc\ud83d\ude00-1") ? 1 : 0;
+          answers += flags.enabledFor("on", "org-1") ? 1 : 0;
+          answers += flags.enabled("none") ? 1 : 0;
+        }
+        least = Math.min(least, threads.getCurrentThreadAllocatedBytes() - before);
+      }
+      assertThat(answers).isPositive();
+      assertThat(least).isZero();
+    }
+  }
+
+  @Test
+  void namesTheArgumentThatIsNull() throws Exception {
+    try (FeatureFlags flags = flags("{\"key\":\"on\",\"enabled\":true}")) {
+      assertThatNullPointerException()
+          .isThrownBy(() -> flags.enabledFor("on", null))
+          .withMessage("subject");
+      assertThatNullPointerException().isThrownBy(() -> flags.enabled(null)).withMessage("key");
+    }
   }
 
   @Test

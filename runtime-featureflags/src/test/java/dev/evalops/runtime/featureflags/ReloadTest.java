@@ -9,6 +9,7 @@ import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
 import dev.evalops.runtime.featureflags.FeatureFlags.Reload;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
@@ -20,6 +21,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.IntPredicate;
 import org.junit.jupiter.api.AfterEach;
@@ -263,12 +265,149 @@ class ReloadTest {
   void readsNoMore_onceClosed() throws Exception {
     flags.close();
     flags.close();
+    awaitNoThread();
+    replace(json("kill", false));
+    assertThat(flags.enabled("kill")).isTrue();
+  }
+
+  @Test
+  void aListenerThatBlocks_holdsUpNeitherTheReading_norTheCaller() throws Exception {
+    CountDownLatch called = new CountDownLatch(1);
+    CountDownLatch release = new CountDownLatch(1);
+    List<Reload> told = new CopyOnWriteArrayList<>();
+    flags.onReload(reload -> {
+      called.countDown();
+      awaitUninterruptibly(release);
+    });
+    flags.onReload(told::add);
+    replace(json("kill", false));
+    awaitOff();
+    called.await();
+
+    replace(json("kill", true));
+    await().atMost(SOON).until(() -> flags.enabled("kill"));
+    assertThat(flags.reload()).isFalse();
+    assertThat(told).isEmpty();
+    release.countDown();
+    await().atMost(SOON).until(() -> told.size() == 2);
+  }
+
+  @Test
+  void aListenerThatInterruptsItsThread_stopsNothing() throws Exception {
+    flags.onReload(reload -> Thread.currentThread().interrupt());
+    replace(json("kill", false));
+    awaitOff();
+    await().atMost(SOON).until(() -> reloads.size() == 1);
+    replace(json("kill", true));
+    await().atMost(SOON).until(() -> flags.enabled("kill"));
+  }
+
+  @Test
+  void aListenerMayReload_andAllAreToldInOneOrder() throws Exception {
+    flags.close();
+    flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
+    List<Set<String>> first = new CopyOnWriteArrayList<>();
+    List<Set<String>> second = new CopyOnWriteArrayList<>();
+    flags.onReload(reload -> {
+      first.add(reload.added());
+      if (first.size() == 1) {
+        replaceUnchecked(json("c", true));
+        flags.reload();
+      }
+    });
+    flags.onReload(reload -> second.add(reload.added()));
+    replace(json("b", true));
+    assertThat(flags.reload()).isTrue();
+    assertThat(first).containsExactly(Set.of("b"), Set.of("c"));
+    assertThat(second).isEqualTo(first);
+  }
+
+  @Test
+  void aListenerMayCloseTheFlags() throws Exception {
+    List<Reload> told = new CopyOnWriteArrayList<>();
+    flags.onReload(reload -> flags.close());
+    flags.onReload(told::add);
+    replace(json("kill", false));
+    await().atMost(SOON).until(() -> told.size() == 1);
+    awaitNoThread();
+  }
+
+  @Test
+  void aListenerThatComesLateIsToldOfTheProblem() throws Exception {
+    replace("{");
+    await().atMost(SOON).until(() -> !reloads.isEmpty());
+    List<Reload> late = new CopyOnWriteArrayList<>();
+    flags.onReload(late::add);
+    await().atMost(SOON).until(() -> late.size() == 1);
+    assertThat(late).isEqualTo(reloads);
+
+    replace(json("kill", true));
+    await().atMost(SOON).until(() -> late.size() == 2);
+    List<Reload> whenAllIsWell = new CopyOnWriteArrayList<>();
+    flags.onReload(whenAllIsWell::add);
+    replace(json("kill", false));
+    await().atMost(SOON).until(() -> !whenAllIsWell.isEmpty());
+    assertThat(whenAllIsWell)
+        .containsExactly(new Reload(Set.of(), Set.of(), Set.of("kill"), Optional.empty()));
+  }
+
+  @Test
+  void logsThatTheFileCanBeReadAgain() throws Exception {
+    replace("{");
+    await().atMost(SOON).until(() -> !reloads.isEmpty());
+    replace(json("kill", false));
+    awaitOff();
+    assertThat(log.list)
+        .filteredOn(event -> event.getLevel() == Level.INFO)
+        .singleElement()
+        .satisfies(event ->
+            assertThat(event.getFormattedMessage()).isEqualTo("feature flags can be read again"));
+  }
+
+  @Test
+  void doesNotFloodTheLog_whateverTheFileHolds() throws Exception {
+    replace("{\"flags\":[" + "{},".repeat(100_000) + "{}]}");
+    await().atMost(SOON).until(() -> !reloads.isEmpty());
+    assertThat(warnings()).hasSize(21).endsWith("feature flags: and 99981 more like these");
+  }
+
+  @Test
+  void aGaugeIsThatOfTheFlagsThatAreOpen() throws Exception {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    FeatureFlags.builder(file)
+        .metrics(registry)
+        .reloadEvery(Duration.ZERO)
+        .open()
+        .close();
+    assertThat(registry.getMeters()).isEmpty();
+    try (FeatureFlags again =
+        FeatureFlags.builder(file).metrics(registry).reloadEvery(Duration.ZERO).open()) {
+      double age = registry.get("feature.flags.age").gauge().value();
+      assertThat(age).isBetween(0.0, again.age().toNanos() / 1e9);
+    }
+  }
+
+  private static void awaitNoThread() {
     await()
         .atMost(SOON)
         .until(() -> Thread.getAllStackTraces().keySet().stream()
-            .noneMatch(thread -> thread.getName().equals("feature-flags")));
-    replace(json("kill", false));
-    assertThat(flags.enabled("kill")).isTrue();
+            .noneMatch(thread -> thread.getName().startsWith("feature-flags")));
+  }
+
+  private static void awaitUninterruptibly(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private void replaceUnchecked(String json) {
+    try {
+      replace(json);
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
   }
 
   private void replace(String json) throws IOException {

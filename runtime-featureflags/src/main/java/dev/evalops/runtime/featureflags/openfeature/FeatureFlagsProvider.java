@@ -55,23 +55,26 @@ public final class FeatureFlagsProvider extends EventProvider {
     super.shutdown();
   }
 
+  /** Waits for each event to be handed on: OpenFeature emits on many threads, so that the last might be overtaken. */
   private void tell(Reload reload) {
     if (stopped) {
       return;
     }
     if (reload.problem().isPresent()) {
       stale = true;
-      var unused = emitProviderStale(
-          ProviderEventDetails.builder().message(reload.problem().get()).build());
+      emitProviderStale(
+              ProviderEventDetails.builder().message(reload.problem().get()).build())
+          .await();
       return;
     }
     if (stale) {
       stale = false;
-      var unused = emitProviderReady(ProviderEventDetails.builder().build());
+      emitProviderReady(ProviderEventDetails.builder().build()).await();
     }
     if (!reload.keys().isEmpty()) {
-      var unused = emitProviderConfigurationChanged(
-          ProviderEventDetails.builder().flagsChanged(reload.keys()).build());
+      emitProviderConfigurationChanged(
+              ProviderEventDetails.builder().flagsChanged(reload.keys()).build())
+          .await();
     }
   }
 

@@ -8,6 +8,7 @@ import dev.openfeature.sdk.Client;
 import dev.openfeature.sdk.EvaluationContext;
 import dev.openfeature.sdk.FlagEvaluationDetails;
 import dev.openfeature.sdk.ImmutableContext;
+import dev.openfeature.sdk.NoOpProvider;
 import dev.openfeature.sdk.OpenFeatureAPI;
 import dev.openfeature.sdk.ProviderState;
 import java.nio.file.Files;
@@ -15,6 +16,8 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Semaphore;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -105,5 +108,79 @@ class FeatureFlagsProviderTest {
     flags.reload();
     await().atMost(SOON).until(() -> client.getProviderState() == ProviderState.READY);
     assertThat(client.getBooleanValue("on", false)).isTrue();
+  }
+
+  @Test
+  void isReadyAgain_howeverSoonTheFileIsMended() throws Exception {
+    OpenFeatureAPI api = OpenFeatureAPI.getInstance();
+    String good = Files.readString(file);
+    Semaphore toldOfProblem = new Semaphore(0);
+    flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
+    flags.onReload(reload -> toldOfProblem.release(reload.problem().isPresent() ? 1 : 0));
+    api.setProviderAndWait("watched", new FeatureFlagsProvider(flags));
+    Client watched = api.getClient("watched");
+    for (int i = 0; i < 100; i++) {
+      SlowProvider slow = new SlowProvider(); // while it starts, OpenFeature hands on no event
+      Thread starting = Thread.ofPlatform().start(() -> api.setProviderAndWait("slow", slow));
+      slow.initializing.await();
+      Files.writeString(file, "{");
+      Thread reloading = Thread.ofPlatform().start(flags::reload);
+      toldOfProblem.acquire();
+      Files.writeString(file, good);
+      flags.reload();
+      slow.go.countDown();
+      starting.join();
+      reloading.join();
+      await()
+          .atMost(SOON)
+          .pollDelay(Duration.ofMillis(1))
+          .pollInterval(Duration.ofMillis(1))
+          .until(() -> watched.getProviderState() == ProviderState.READY);
+    }
+  }
+
+  private static final class SlowProvider extends NoOpProvider {
+    final CountDownLatch initializing = new CountDownLatch(1);
+    final CountDownLatch go = new CountDownLatch(1);
+
+    @Override
+    public void initialize(EvaluationContext context) throws InterruptedException {
+      initializing.countDown();
+      go.await();
+    }
+  }
+
+  @Test
+  void isStale_whenTheFileCouldNotBeUsedBeforeItWasRegistered() throws Exception {
+    String good = Files.readString(file);
+    Files.writeString(file, "{");
+    flags.reload();
+    OpenFeatureAPI.getInstance().setProviderAndWait("late", new FeatureFlagsProvider(flags));
+    Client late = OpenFeatureAPI.getInstance().getClient("late");
+    await().atMost(SOON).until(() -> late.getProviderState() == ProviderState.STALE);
+    assertThat(late.getBooleanValue("on", false)).isTrue();
+
+    Files.writeString(file, good);
+    flags.reload();
+    await().atMost(SOON).until(() -> late.getProviderState() == ProviderState.READY);
+  }
+
+  @Test
+  void twoProvidersOfTheSameFlagsAreToldEach_untilOneIsShutDown() throws Exception {
+    OpenFeatureAPI.getInstance().setProviderAndWait("second", new FeatureFlagsProvider(flags));
+    Client second = OpenFeatureAPI.getInstance().getClient("second");
+    List<String> told = new CopyOnWriteArrayList<>();
+    client.onProviderConfigurationChanged(details -> told.add("first"));
+    second.onProviderConfigurationChanged(details -> told.add("second"));
+    Files.writeString(file, "{\"flags\":[]}");
+    flags.reload();
+    await().atMost(SOON).until(() -> told.containsAll(List.of("first", "second")));
+    assertThat(told).hasSize(2);
+
+    OpenFeatureAPI.getInstance().setProviderAndWait("second", new FeatureFlagsProvider(flags));
+    Files.writeString(file, "{\"flags\":[{\"key\":\"on\",\"enabled\":true}]}");
+    flags.reload();
+    await().atMost(SOON).until(() -> told.size() == 4);
+    assertThat(second.getBooleanValue("on", false)).isTrue();
   }
 }
