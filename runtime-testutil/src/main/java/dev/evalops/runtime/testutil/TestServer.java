@@ -29,7 +29,7 @@ abstract class TestServer implements AutoCloseable {
   }
 
   /**
-   * The same as {@link #url()}, for clients that want a {@link URI}.
+   * The same as {@code url()}, for clients that want a {@link URI}.
    *
    * @return the URL
    */
@@ -57,7 +57,7 @@ abstract class TestServer implements AutoCloseable {
   }
 
   /**
-   * Starts the server again after {@link #kill()}, on the same port and with what it had on disk, and waits until it is
+   * Starts the server again after {@code kill()}, on the same port and with what it had on disk, and waits until it is
    * ready.
    *
    * @throws IllegalStateException when it is running or closed, when its port was taken meanwhile, when it does not become
