@@ -149,7 +149,7 @@ final class GuardedExchange extends HttpExchange {
   void end() throws IOException {
     out.close();
     if (length < 0) {
-      raw.sendResponseHeaders(status, -1);
+      bodyOutput.sendHeaders(-1);
     } else {
       bodyOutput.end();
     }
@@ -374,13 +374,17 @@ final class GuardedExchange extends HttpExchange {
     private boolean closed;
 
     void begin() throws IOException {
+      sendHeaders(length);
+      target = raw.getResponseBody();
+    }
+
+    void sendHeaders(long rawLength) throws IOException {
       try {
-        raw.sendResponseHeaders(status, length);
+        raw.sendResponseHeaders(status, rawLength);
       } catch (IOException e) {
         clientGone = e;
         throw e;
       }
-      target = raw.getResponseBody();
     }
 
     void end() throws IOException {
