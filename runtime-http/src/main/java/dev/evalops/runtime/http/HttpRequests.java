@@ -281,8 +281,13 @@ public final class HttpRequests {
 
   private static ServiceException invalid(String name, String what) {
     String message = name + " must be " + what;
+    String code = ("invalid_" + name).replaceAll("[^A-Za-z0-9_.-]", "_");
     return new ServiceException(
-        ErrorCode.of("invalid_" + name, 400, ConnectCode.INVALID_ARGUMENT, message),
+        ErrorCode.of(
+            code.substring(0, Math.min(code.length(), 64)),
+            400,
+            ConnectCode.INVALID_ARGUMENT,
+            message),
         "http.request",
         message);
   }

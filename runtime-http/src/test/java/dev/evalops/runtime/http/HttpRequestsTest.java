@@ -220,6 +220,20 @@ class HttpRequestsTest {
         .satisfies(e -> assertThat(ErrorResponse.of(e).code().code()).isEqualTo("invalid_id"));
   }
 
+  @Test
+  void blamesTheClient_whateverTheNameOfTheParameter() {
+    assertThatThrownBy(() -> HttpRequests.uuid("x", "note id"))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).toJson())
+            .isEqualTo(
+                "{\"error\":{\"code\":\"invalid_note_id\",\"message\":\"note id must be a valid"
+                    + " UUID\"}}\n"));
+    assertThatThrownBy(() -> HttpRequests.longQuery("page[size]=x", "page[size]", 1))
+        .satisfies(
+            e -> assertThat(ErrorResponse.of(e).code().code()).isEqualTo("invalid_page_size_"));
+    assertThatThrownBy(() -> HttpRequests.uuid("x", "a".repeat(100)))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).status()).isEqualTo(400));
+  }
+
   @Property
   void uuidIsReadBackOrRefused(
       @ForAll @StringLength(max = 40) String raw, @ForAll long a, @ForAll long b) {
