@@ -50,6 +50,7 @@ final class Guard implements HttpHandler {
   static void check(GuardedExchange exchange) {
     RequestRules.checkRequest(
         exchange.getRequestMethod(), exchange.getProtocol(), exchange.getRequestHeaders());
+    RequestRules.checkTarget(exchange.getRequestURI());
     exchange.context().path(RequestRules.path(exchange.context().path()));
   }
 

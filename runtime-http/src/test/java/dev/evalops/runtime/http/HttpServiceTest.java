@@ -94,6 +94,9 @@ class HttpServiceTest {
       strings = {
         "/foo/../v1",
         "/foo//bar",
+        "//x/foo",
+        "//x:80/foo/bar",
+        "http:/foo",
         "/./foo",
         "/foo/%2e%2e/v1",
         "/foo%2fbar",
