@@ -211,7 +211,7 @@ public final class Mtls implements AutoCloseable {
     }
     try {
       listener.accept(reload);
-    } catch (RuntimeException e) {
+    } catch (Throwable e) {
       logger().log(Level.WARNING, "the listener of certificate reloads failed", e);
     }
   }
@@ -223,7 +223,11 @@ public final class Mtls implements AutoCloseable {
   private void watch(Duration interval) {
     try {
       while (!closed.await(TimeUnit.NANOSECONDS.convert(interval), TimeUnit.NANOSECONDS)) {
-        reload();
+        try {
+          reload();
+        } catch (Throwable e) {
+          logger().log(Level.WARNING, "looking at the certificate files failed; goes on", e);
+        }
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt(); // nobody but close() has business with this thread
