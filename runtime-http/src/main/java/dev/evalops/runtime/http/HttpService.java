@@ -61,6 +61,9 @@ public final class HttpService implements AutoCloseable {
   private static final long QUIET_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long QUIET_READING_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+  // Of HttpServer.stop, which counts milliseconds in an int on some versions.
+  private static final long MOST_STOP_SECONDS = TimeUnit.DAYS.toSeconds(20);
+
   private static final Duration STOP_PATIENCE = Duration.ofSeconds(2);
 
   /** A handler that may throw anything. */
@@ -296,10 +299,11 @@ public final class HttpService implements AutoCloseable {
     long start = System.nanoTime();
     int held = hold() ? 1 : 0;
     // Closes the listener; waits longer than we do.
-    stop((int) Math.min(drain.toSeconds() + 5, Integer.MAX_VALUE));
+    stop((int) Math.min(drain.toSeconds(), MOST_STOP_SECONDS) + 5);
+    long most = TimeUnit.NANOSECONDS.convert(drain); // the longest there is instead of an overflow
     long quietSince = start;
     long lastArrived = arrived.get();
-    for (long now = start; now - start < drain.toNanos(); now = System.nanoTime()) {
+    for (long now = start; now - start < most; now = System.nanoTime()) {
       if (serving.get() > 0 || arrived.get() != lastArrived) {
         quietSince = now;
         lastArrived = arrived.get();
