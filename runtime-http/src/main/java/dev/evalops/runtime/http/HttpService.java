@@ -146,8 +146,12 @@ public final class HttpService implements AutoCloseable {
     this.readinessDelay = builder.readinessDelay;
     String scheme = builder.sslContext == null ? "http" : "https";
     String name = builder.host == null ? "localhost" : builder.host;
-    this.uri = URI.create(
-        scheme + "://" + (name.indexOf(':') < 0 ? name : "[" + name + "]") + ":" + port());
+    this.uri =
+        URI.create(scheme + "://" + (isBareIpv6(name) ? "[" + name + "]" : name) + ":" + port());
+  }
+
+  private static boolean isBareIpv6(String host) {
+    return host.indexOf(':') >= 0 && !host.startsWith("[");
   }
 
   /**
@@ -395,11 +399,14 @@ public final class HttpService implements AutoCloseable {
     /**
      * Listens on one address instead of all.
      *
-     * @param host a name or address of this machine
+     * @param host a name or address of this machine, not blank
      * @return this builder
      */
     public Builder host(String host) {
-      this.host = Objects.requireNonNull(host, "host");
+      if (host.isBlank()) {
+        throw new IllegalArgumentException("host must not be blank; 0.0.0.0 is every address");
+      }
+      this.host = host;
       return this;
     }
 
