@@ -200,13 +200,18 @@ final class GuardedExchange extends HttpExchange {
   }
 
   /**
-   * Whether the server may swallow the next request of the connection. Over TLS it does with whatever arrives in one piece with a body
-   * that it reads after the response: that is decrypted already, and nobody looks at it.
+   * Whether the server ends the connection, or may swallow its next request, because of a body that is not read. It reads up to 64 KiB
+   * after the response and cuts the connection behind a longer one; over TLS it loses whatever arrives in one piece with such a
+   * body: that is decrypted already, and nobody looks at it.
    */
   private boolean losesNextRequest() {
-    return raw instanceof HttpsExchange
-        && !bodyInput.atEnd
-        && (requestHeaders.containsKey("Transfer-Encoding") || bodyInput.count < declaredLength());
+    if (bodyInput.atEnd) {
+      return false;
+    }
+    long unread = declaredLength() - bodyInput.count;
+    return unread > DRAINED_BY_SERVER
+        || (raw instanceof HttpsExchange
+            && (requestHeaders.containsKey("Transfer-Encoding") || unread > 0));
   }
 
   private boolean isHead() {

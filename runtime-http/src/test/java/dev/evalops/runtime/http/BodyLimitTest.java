@@ -126,6 +126,21 @@ class BodyLimitTest {
   }
 
   @Test
+  void endsTheConnection_whenALargeBodyWasNotRead() throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client
+          .send("POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n0123456789")
+          .read();
+      assertThat(response.body()).isEqualTo("\"not read\"\n");
+      assertThat(response.header("Connection")).contains("close");
+    }
+    try (RawClient client = new RawClient(service)) {
+      assertThat(client.post("/default", "x".repeat(200_000)).header("Connection"))
+          .isEmpty();
+    }
+  }
+
+  @Test
   void answersInvalidBody_whenTheChunksAreMalformed() throws IOException {
     try (RawClient client = new RawClient(service)) {
       RawClient.Response response = client
