@@ -8,7 +8,9 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -90,6 +92,16 @@ class HttpRequestsTest {
       })
   void refusesJson(String json) {
     assertInvalid(json.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private record Typed(UUID id, URI uri, Duration duration, String title, List<String> tags) {}
+
+  @ParameterizedTest
+  @ValueSource(strings = {"id", "uri", "duration", "tags"})
+  void refusesAnEmptyTextForAnythingButText(String field) {
+    byte[] json = ("{\"title\":\"\",\"" + field + "\":\"\"}").getBytes(StandardCharsets.UTF_8);
+    assertThatThrownBy(() -> HttpRequests.json(json, Typed.class, HttpRequests.mapper()))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).code()).isEqualTo(ErrorCode.INVALID_JSON));
   }
 
   @Test
