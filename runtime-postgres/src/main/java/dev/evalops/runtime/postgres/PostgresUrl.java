@@ -245,6 +245,9 @@ final class PostgresUrl {
     Set<String> seen = new HashSet<>();
     boolean afterSecret = false;
     for (String pair : query.isEmpty() ? new String[0] : query.split("&", -1)) {
+      if (pair.isEmpty() && !afterSecret) {
+        continue;
+      }
       int equals = pair.indexOf('=');
       String name = equals < 0 ? "" : decode("parameter name", pair.substring(0, equals));
       if (name.isEmpty()) {
@@ -453,6 +456,9 @@ final class PostgresUrl {
     boolean afterSecret = false;
     for (String pair :
         question < 0 ? new String[0] : url.substring(question + 1).split("&", -1)) {
+      if (pair.isEmpty() && !afterSecret) {
+        continue;
+      }
       int equals = pair.indexOf('=');
       String name = equals < 0 ? pair : pair.substring(0, equals);
       if (PGProperty.forName(name) == null) {

@@ -40,6 +40,10 @@ class PostgresUrlTest {
         "postgres:///d?host=h1,h2&port=7 | jdbc:postgresql://h1:7,h2:7/d",
         "postgres://old:7/d?host=new | jdbc:postgresql://new:7/d",
         "postgres:///d?host=::1 | jdbc:postgresql://[::1]:5432/d",
+        "postgres://h/d? | jdbc:postgresql://h:5432/d",
+        "postgres://h/d?&sslmode=require&& | jdbc:postgresql://h:5432/d",
+        "jdbc:postgresql://h/d? | jdbc:postgresql://h/d",
+        "jdbc:postgresql://h/d?ssl=true& | jdbc:postgresql://h/d?ssl=true",
       })
   void readsHostsPortsAndDatabase(String url, String expected) {
     assertThat(PostgresUrl.parse(url).jdbcUrl()).isEqualTo(expected);
@@ -200,6 +204,8 @@ class PostgresUrlTest {
         "postgres://u:S3cret%@h/d",
         "postgres://h/d?user=u&password=cret&S3=1",
         "postgres://h/d?user=u&password=cret&S3",
+        "postgres://h/d?user=u&password=cret&",
+        "jdbc:postgresql://h/d?user=u&password=cret&&S3",
         "postgres://u:S3:cret",
         "postgres:u:S3cret@h/d",
         "jdbc:postgresql://u:S3cret@h/d",
