@@ -27,7 +27,7 @@ final class Guard implements HttpHandler {
 
   private static HttpHandler withBodyCheck(HttpHandler handler) {
     return exchange -> {
-      RequestContext.of(exchange).checkDeclaredLength();
+      RequestContext.of(exchange).checkBody();
       handler.handle(exchange);
     };
   }

@@ -12,6 +12,7 @@ import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -108,6 +109,17 @@ final class GuardedExchange extends HttpExchange {
   /** Refuses a body that says it is too large, before a byte of it is read. */
   void checkDeclaredLength() {
     RequestRules.requireBodyWithin(bodyLimit, declaredLength());
+  }
+
+  /**
+   * Reads a short body before the handler runs. To the server a request has arrived when its body has been read, and it cuts
+   * the connection of one that has not in time, even under a handler that reads its body late or never.
+   */
+  void readAhead() throws IOException {
+    long declared = declaredLength();
+    if (declared > 0 && declared <= DRAINED_BY_SERVER && bodyInput.count == 0) {
+      bodyInput.readAhead((int) declared);
+    }
   }
 
   private long declaredLength() {
@@ -312,6 +324,25 @@ final class GuardedExchange extends HttpExchange {
     private long count;
     private boolean atEnd;
     private boolean closed;
+    private byte[] ahead = {};
+    private int aheadTaken;
+
+    void readAhead(int length) throws IOException {
+      // Grows with what has arrived, not with what is announced.
+      byte[] body = new byte[Math.min(length, 2048)];
+      for (int n = 0; n < length; ) {
+        if (n == body.length) {
+          body = Arrays.copyOf(body, Math.min(length, 2 * n));
+        }
+        int more = readFromClient(body, n, body.length - n);
+        if (more < 0) {
+          throw new ServiceException(RequestRules.INVALID_BODY, "http.body");
+        }
+        n += more;
+      }
+      ahead = body;
+      atEnd = true;
+    }
 
     @Override
     public int read() throws IOException {
@@ -324,9 +355,19 @@ final class GuardedExchange extends HttpExchange {
       if (closed) {
         throw new IOException("the request body is closed");
       }
+      if (aheadTaken < ahead.length) {
+        int n = Math.min(len, ahead.length - aheadTaken);
+        System.arraycopy(ahead, aheadTaken, b, off, n);
+        aheadTaken += n;
+        return n;
+      }
       if (atEnd || len == 0) {
         return atEnd ? -1 : 0;
       }
+      return readFromClient(b, off, len);
+    }
+
+    private int readFromClient(byte[] b, int off, int len) throws IOException {
       if (count == 0) {
         checkDeclaredLength();
       }
@@ -364,7 +405,10 @@ final class GuardedExchange extends HttpExchange {
 
     @Override
     public int available() throws IOException {
-      return closed || atEnd ? 0 : raw.getRequestBody().available();
+      if (closed) {
+        return 0;
+      }
+      return atEnd ? ahead.length - aheadTaken : raw.getRequestBody().available();
     }
 
     @Override

@@ -126,6 +126,20 @@ class BodyLimitTest {
   }
 
   @Test
+  void handsOnEveryByte_whateverTheLength() throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      for (int length : new int[] {9, 2047, 2048, 2049, 5000, 65_535, 65_536, 65_537, 200_000}) {
+        StringBuilder text = new StringBuilder("{\"a\":\"");
+        for (int i = 0; text.length() < length - 2; i++) {
+          text.append((char) ('a' + i % 23));
+        }
+        String json = text.append("\"}").toString();
+        assertThat(client.post("/json", json).body()).as("%d bytes", length).isEqualTo(json + "\n");
+      }
+    }
+  }
+
+  @Test
   void endsTheConnection_whenALargeBodyWasNotRead() throws IOException {
     try (RawClient client = new RawClient(service)) {
       RawClient.Response response = client
