@@ -27,7 +27,7 @@ final class Guard implements HttpHandler {
 
   private static HttpHandler withBodyCheck(HttpHandler handler) {
     return exchange -> {
-      RequestContext.of(exchange).checkDeclaredLength();
+      RequestContext.of(exchange).checkBody();
       handler.handle(exchange);
     };
   }
@@ -50,6 +50,7 @@ final class Guard implements HttpHandler {
   static void check(GuardedExchange exchange) {
     RequestRules.checkRequest(
         exchange.getRequestMethod(), exchange.getProtocol(), exchange.getRequestHeaders());
+    RequestRules.checkTarget(exchange.getRequestURI());
     exchange.context().path(RequestRules.path(exchange.context().path()));
   }
 

@@ -12,6 +12,7 @@ import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -110,6 +111,17 @@ final class GuardedExchange extends HttpExchange {
     RequestRules.requireBodyWithin(bodyLimit, declaredLength());
   }
 
+  /**
+   * Reads a short body before the handler runs. To the server a request has arrived when its body has been read, and it cuts
+   * the connection of one that has not in time, even under a handler that reads its body late or never.
+   */
+  void readAhead() throws IOException {
+    long declared = declaredLength();
+    if (declared > 0 && declared <= DRAINED_BY_SERVER && bodyInput.count == 0) {
+      bodyInput.readAhead((int) declared);
+    }
+  }
+
   private long declaredLength() {
     return RequestRules.contentLength(requestHeaders.getFirst("Content-Length"));
   }
@@ -149,7 +161,7 @@ final class GuardedExchange extends HttpExchange {
   void end() throws IOException {
     out.close();
     if (length < 0) {
-      raw.sendResponseHeaders(status, -1);
+      bodyOutput.sendHeaders(-1);
     } else {
       bodyOutput.end();
     }
@@ -200,13 +212,18 @@ final class GuardedExchange extends HttpExchange {
   }
 
   /**
-   * Whether the server may swallow the next request of the connection. Over TLS it does with whatever arrives in one piece with a body
-   * that it reads after the response: that is decrypted already, and nobody looks at it.
+   * Whether the server ends the connection, or may swallow its next request, because of a body that is not read. It reads up to 64 KiB
+   * after the response and cuts the connection behind a longer one; over TLS it loses whatever arrives in one piece with such a
+   * body: that is decrypted already, and nobody looks at it.
    */
   private boolean losesNextRequest() {
-    return raw instanceof HttpsExchange
-        && !bodyInput.atEnd
-        && (requestHeaders.containsKey("Transfer-Encoding") || bodyInput.count < declaredLength());
+    if (bodyInput.atEnd) {
+      return false;
+    }
+    long unread = declaredLength() - bodyInput.count;
+    return unread > DRAINED_BY_SERVER
+        || (raw instanceof HttpsExchange
+            && (requestHeaders.containsKey("Transfer-Encoding") || unread > 0));
   }
 
   private boolean isHead() {
@@ -307,6 +324,25 @@ final class GuardedExchange extends HttpExchange {
     private long count;
     private boolean atEnd;
     private boolean closed;
+    private byte[] ahead = {};
+    private int aheadTaken;
+
+    void readAhead(int length) throws IOException {
+      // Grows with what has arrived, not with what is announced.
+      byte[] body = new byte[Math.min(length, 2048)];
+      for (int n = 0; n < length; ) {
+        if (n == body.length) {
+          body = Arrays.copyOf(body, Math.min(length, 2 * n));
+        }
+        int more = readFromClient(body, n, body.length - n);
+        if (more < 0) {
+          throw new ServiceException(RequestRules.INVALID_BODY, "http.body");
+        }
+        n += more;
+      }
+      ahead = body;
+      atEnd = true;
+    }
 
     @Override
     public int read() throws IOException {
@@ -319,9 +355,19 @@ final class GuardedExchange extends HttpExchange {
       if (closed) {
         throw new IOException("the request body is closed");
       }
+      if (aheadTaken < ahead.length) {
+        int n = Math.min(len, ahead.length - aheadTaken);
+        System.arraycopy(ahead, aheadTaken, b, off, n);
+        aheadTaken += n;
+        return n;
+      }
       if (atEnd || len == 0) {
         return atEnd ? -1 : 0;
       }
+      return readFromClient(b, off, len);
+    }
+
+    private int readFromClient(byte[] b, int off, int len) throws IOException {
       if (count == 0) {
         checkDeclaredLength();
       }
@@ -359,7 +405,10 @@ final class GuardedExchange extends HttpExchange {
 
     @Override
     public int available() throws IOException {
-      return closed || atEnd ? 0 : raw.getRequestBody().available();
+      if (closed) {
+        return 0;
+      }
+      return atEnd ? ahead.length - aheadTaken : raw.getRequestBody().available();
     }
 
     @Override
@@ -374,13 +423,17 @@ final class GuardedExchange extends HttpExchange {
     private boolean closed;
 
     void begin() throws IOException {
+      sendHeaders(length);
+      target = raw.getResponseBody();
+    }
+
+    void sendHeaders(long rawLength) throws IOException {
       try {
-        raw.sendResponseHeaders(status, length);
+        raw.sendResponseHeaders(status, rawLength);
       } catch (IOException e) {
         clientGone = e;
         throw e;
       }
-      target = raw.getResponseBody();
     }
 
     void end() throws IOException {

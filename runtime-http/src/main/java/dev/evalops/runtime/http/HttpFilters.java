@@ -138,7 +138,9 @@ public final class HttpFilters {
           headers.getFirst("Content-Type"),
           hasBody,
           moreTypes);
-      if (refused.isPresent()) {
+      if (refused.isPresent()
+          && !(refused.get().equals(RequestRules.MISSING_TYPE)
+              && exchange.getRequestBody().read() < 0)) {
         throw new ServiceException(refused.get(), "http.browser_guards");
       }
       chain.doFilter(exchange);

@@ -49,6 +49,8 @@ public final class HttpRequests {
       .disable(DeserializationFeature.ACCEPT_FLOAT_AS_INT)
       .enable(EnumFeature.FAIL_ON_NUMBERS_FOR_ENUMS)
       .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
+      .withCoercionConfigDefaults(
+          any -> any.setCoercion(CoercionInputShape.EmptyString, CoercionAction.Fail))
       .withCoercionConfig(
           LogicalType.Textual,
           text -> text.setCoercion(CoercionInputShape.Integer, CoercionAction.Fail)
@@ -159,7 +161,7 @@ public final class HttpRequests {
 
   /**
    * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without
-   * quotes and enums as numbers are errors; names are compared as they stand.
+   * quotes, an empty text for anything but text, and enums as numbers are errors; names are compared as they stand.
    *
    * @return a mapper to rebuild from
    */
@@ -281,8 +283,13 @@ public final class HttpRequests {
 
   private static ServiceException invalid(String name, String what) {
     String message = name + " must be " + what;
+    String code = ("invalid_" + name).replaceAll("[^A-Za-z0-9_.-]", "_");
     return new ServiceException(
-        ErrorCode.of("invalid_" + name, 400, ConnectCode.INVALID_ARGUMENT, message),
+        ErrorCode.of(
+            code.substring(0, Math.min(code.length(), 64)),
+            400,
+            ConnectCode.INVALID_ARGUMENT,
+            message),
         "http.request",
         message);
   }

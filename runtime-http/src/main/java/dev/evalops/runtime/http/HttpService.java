@@ -61,6 +61,9 @@ public final class HttpService implements AutoCloseable {
   private static final long QUIET_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long QUIET_READING_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+  // Of HttpServer.stop, which counts milliseconds in an int on some versions.
+  private static final long MOST_STOP_SECONDS = TimeUnit.DAYS.toSeconds(20);
+
   private static final Duration STOP_PATIENCE = Duration.ofSeconds(2);
 
   /** A handler that may throw anything. */
@@ -143,8 +146,12 @@ public final class HttpService implements AutoCloseable {
     this.readinessDelay = builder.readinessDelay;
     String scheme = builder.sslContext == null ? "http" : "https";
     String name = builder.host == null ? "localhost" : builder.host;
-    this.uri = URI.create(
-        scheme + "://" + (name.indexOf(':') < 0 ? name : "[" + name + "]") + ":" + port());
+    this.uri =
+        URI.create(scheme + "://" + (isBareIpv6(name) ? "[" + name + "]" : name) + ":" + port());
+  }
+
+  private static boolean isBareIpv6(String host) {
+    return host.indexOf(':') >= 0 && !host.startsWith("[");
   }
 
   /**
@@ -296,10 +303,11 @@ public final class HttpService implements AutoCloseable {
     long start = System.nanoTime();
     int held = hold() ? 1 : 0;
     // Closes the listener; waits longer than we do.
-    stop((int) Math.min(drain.toSeconds() + 5, Integer.MAX_VALUE));
+    stop((int) Math.min(drain.toSeconds(), MOST_STOP_SECONDS) + 5);
+    long most = TimeUnit.NANOSECONDS.convert(drain); // the longest there is instead of an overflow
     long quietSince = start;
     long lastArrived = arrived.get();
-    for (long now = start; now - start < drain.toNanos(); now = System.nanoTime()) {
+    for (long now = start; now - start < most; now = System.nanoTime()) {
       if (serving.get() > 0 || arrived.get() != lastArrived) {
         quietSince = now;
         lastArrived = arrived.get();
@@ -391,11 +399,14 @@ public final class HttpService implements AutoCloseable {
     /**
      * Listens on one address instead of all.
      *
-     * @param host a name or address of this machine
+     * @param host a name or address of this machine, not blank
      * @return this builder
      */
     public Builder host(String host) {
-      this.host = Objects.requireNonNull(host, "host");
+      if (host.isBlank()) {
+        throw new IllegalArgumentException("host must not be blank; 0.0.0.0 is every address");
+      }
+      this.host = host;
       return this;
     }
 

@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
+import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.LinkedHashMap;
@@ -174,8 +175,9 @@ public final class RequestContext {
     exchange.bodyLimit(bytes);
   }
 
-  void checkDeclaredLength() {
+  void checkBody() throws IOException {
     exchange.checkDeclaredLength();
+    exchange.readAhead();
   }
 
   Map<Object, Object> values() {

@@ -4,6 +4,7 @@ import com.sun.net.httpserver.Headers;
 import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
+import java.net.URI;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
@@ -31,7 +32,7 @@ public final class RequestRules {
       403,
       ConnectCode.PERMISSION_DENIED,
       "cross-site browser requests are not allowed");
-  private static final ErrorCode MISSING_TYPE = ErrorCode.of(
+  static final ErrorCode MISSING_TYPE = ErrorCode.of(
       "missing_content_type",
       415,
       ConnectCode.INVALID_ARGUMENT,
@@ -287,6 +288,18 @@ public final class RequestRules {
     if (encodings != null
         && (!http11 || encodings.size() != 1 || !encodings.get(0).equalsIgnoreCase("chunked"))) {
       throw invalid("Transfer-Encoding must be chunked");
+    }
+  }
+
+  /**
+   * Refuses a request target that is neither a path nor an absolute URL. In {@code //a/b} the first segment is a host to a URL
+   * parser, and a part of the path to a proxy.
+   *
+   * @throws ServiceException 400 {@code invalid_input}
+   */
+  static void checkTarget(URI target) {
+    if ((target.getScheme() == null) != (target.getRawAuthority() == null)) {
+      throw invalid("request target must be a path or an absolute URL");
     }
   }
 

@@ -126,6 +126,35 @@ class BodyLimitTest {
   }
 
   @Test
+  void handsOnEveryByte_whateverTheLength() throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      for (int length : new int[] {9, 2047, 2048, 2049, 5000, 65_535, 65_536, 65_537, 200_000}) {
+        StringBuilder text = new StringBuilder("{\"a\":\"");
+        for (int i = 0; text.length() < length - 2; i++) {
+          text.append((char) ('a' + i % 23));
+        }
+        String json = text.append("\"}").toString();
+        assertThat(client.post("/json", json).body()).as("%d bytes", length).isEqualTo(json + "\n");
+      }
+    }
+  }
+
+  @Test
+  void endsTheConnection_whenALargeBodyWasNotRead() throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client
+          .send("POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n0123456789")
+          .read();
+      assertThat(response.body()).isEqualTo("\"not read\"\n");
+      assertThat(response.header("Connection")).contains("close");
+    }
+    try (RawClient client = new RawClient(service)) {
+      assertThat(client.post("/default", "x".repeat(200_000)).header("Connection"))
+          .isEmpty();
+    }
+  }
+
+  @Test
   void answersInvalidBody_whenTheChunksAreMalformed() throws IOException {
     try (RawClient client = new RawClient(service)) {
       RawClient.Response response = client

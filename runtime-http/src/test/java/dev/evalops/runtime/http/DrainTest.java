@@ -165,6 +165,21 @@ class DrainTest {
   }
 
   @Test
+  void waitsForEver_whenToldTo() throws Exception {
+    try (Held held = new Held(Duration.ofSeconds(Long.MAX_VALUE));
+        RawClient working = new RawClient(held.service)) {
+      working.send(GET);
+      assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
+      CompletableFuture<Void> closed = held.closeInBackground();
+      assertThat(closed).isNotDone();
+      held.go.countDown();
+      assertThat(working.read().header("Connection")).contains("close");
+      closed.get(20, TimeUnit.SECONDS);
+      assertThat(held.refuses()).isTrue();
+    }
+  }
+
+  @Test
   void answersARequestOfWhichOnlyAPartHadArrived() throws Exception {
     try (Held held = new Held(Duration.ofMinutes(10));
         RawClient working = new RawClient(held.service);

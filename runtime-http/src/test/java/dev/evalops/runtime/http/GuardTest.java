@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
 import java.util.zip.GZIPOutputStream;
@@ -628,6 +629,29 @@ class GuardTest {
         assertThat(client.socket().getInputStream().read()).isEqualTo('H');
         client.socket().setSoLinger(true, 0);
       }
+      org.awaitility.Awaitility.await()
+          .untilAsserted(
+              () -> assertThat(log.messages()).containsExactly("DEBUG http client went away"));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"GET", "HEAD"})
+  void saysNothingLoud_whenTheClientWentAwayBeforeAResponseWithoutABody(String method)
+      throws Exception {
+    CountDownLatch arrived = new CountDownLatch(1);
+    CountDownLatch gone = new CountDownLatch(1);
+    try (HttpService service = serve(exchange -> {
+      arrived.countDown();
+      gone.await();
+      HttpResponses.noContent(exchange);
+    })) {
+      try (RawClient client = new RawClient(service)) {
+        client.send(method + " /x HTTP/1.1\r\nHost: x\r\n\r\n");
+        arrived.await();
+        client.socket().setSoLinger(true, 0);
+      }
+      gone.countDown();
       org.awaitility.Awaitility.await()
           .untilAsserted(
               () -> assertThat(log.messages()).containsExactly("DEBUG http client went away"));

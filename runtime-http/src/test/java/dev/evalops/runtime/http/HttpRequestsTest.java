@@ -8,7 +8,9 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -90,6 +92,16 @@ class HttpRequestsTest {
       })
   void refusesJson(String json) {
     assertInvalid(json.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private record Typed(UUID id, URI uri, Duration duration, String title, List<String> tags) {}
+
+  @ParameterizedTest
+  @ValueSource(strings = {"id", "uri", "duration", "tags"})
+  void refusesAnEmptyTextForAnythingButText(String field) {
+    byte[] json = ("{\"title\":\"\",\"" + field + "\":\"\"}").getBytes(StandardCharsets.UTF_8);
+    assertThatThrownBy(() -> HttpRequests.json(json, Typed.class, HttpRequests.mapper()))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).code()).isEqualTo(ErrorCode.INVALID_JSON));
   }
 
   @Test
@@ -218,6 +230,20 @@ class HttpRequestsTest {
                     + " UUID\"}}\n"));
     assertThatThrownBy(() -> HttpRequests.uuid(raw, " "))
         .satisfies(e -> assertThat(ErrorResponse.of(e).code().code()).isEqualTo("invalid_id"));
+  }
+
+  @Test
+  void blamesTheClient_whateverTheNameOfTheParameter() {
+    assertThatThrownBy(() -> HttpRequests.uuid("x", "note id"))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).toJson())
+            .isEqualTo(
+                "{\"error\":{\"code\":\"invalid_note_id\",\"message\":\"note id must be a valid"
+                    + " UUID\"}}\n"));
+    assertThatThrownBy(() -> HttpRequests.longQuery("page[size]=x", "page[size]", 1))
+        .satisfies(
+            e -> assertThat(ErrorResponse.of(e).code().code()).isEqualTo("invalid_page_size_"));
+    assertThatThrownBy(() -> HttpRequests.uuid("x", "a".repeat(100)))
+        .satisfies(e -> assertThat(ErrorResponse.of(e).status()).isEqualTo(400));
   }
 
   @Property

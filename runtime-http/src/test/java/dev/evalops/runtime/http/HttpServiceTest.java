@@ -94,6 +94,9 @@ class HttpServiceTest {
       strings = {
         "/foo/../v1",
         "/foo//bar",
+        "//x/foo",
+        "//x:80/foo/bar",
+        "http:/foo",
         "/./foo",
         "/foo/%2e%2e/v1",
         "/foo%2fbar",
@@ -220,6 +223,7 @@ class HttpServiceTest {
   void refusesNonsensicalNumbers() {
     assertThatThrownBy(() -> HttpService.builder(65536)).hasMessageContaining("port");
     HttpService.Builder builder = HttpService.builder(0);
+    assertThatThrownBy(() -> builder.host(" ")).hasMessageContaining("host must not be blank");
     assertThatThrownBy(() -> builder.maxBody(-1)).hasMessageContaining("bytes");
     assertThatThrownBy(() -> builder.maxInFlight(0)).hasMessageContaining("requests");
     assertThatThrownBy(() -> builder.drain(Duration.ofSeconds(-1))).hasMessageContaining("limit");
@@ -247,6 +251,15 @@ class HttpServiceTest {
         RawClient client = new RawClient(local)) {
       assertThat(local.uri()).hasToString("http://127.0.0.1:" + local.port());
       assertThat(client.get("/any/thing").body()).isEqualTo("\"/ /any/thing\"\n");
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"::1", "[::1]"})
+  void listensOnAnIpv6Address_withOrWithoutBrackets(String host) {
+    try (HttpService local =
+        HttpService.builder(0).host(host).handle("/", HttpServiceTest::route).start()) {
+      assertThat(local.uri()).hasToString("http://[::1]:" + local.port());
     }
   }
 

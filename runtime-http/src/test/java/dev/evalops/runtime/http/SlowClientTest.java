@@ -8,6 +8,8 @@ import java.net.Socket;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -62,6 +64,36 @@ class SlowClientTest {
   @MethodSource("javaFeatures")
   void servesOthers_whileResponsesAreNotRead(int javaFeature) throws IOException {
     attack(javaFeature, FEW, "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }
+
+  @Test
+  void answersARequestThatHasArrived_howeverLateItsBodyIsRead() throws Exception {
+    CountDownLatch entered = new CountDownLatch(2);
+    CountDownLatch go = new CountDownLatch(1);
+    try (HttpService service = HttpService.builder(0)
+            .handle("/deaf", (HttpService.Handler) exchange -> {
+              entered.countDown();
+              go.await();
+              HttpResponses.json(exchange, 200, "done");
+            })
+            .handle("/late", (HttpService.Handler) exchange -> {
+              entered.countDown();
+              go.await();
+              HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class));
+            })
+            .start();
+        RawClient deaf = new RawClient(service);
+        RawClient late = new RawClient(service);
+        RawClient unfinished = new RawClient(service)) {
+      String body = " HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
+      deaf.send("POST /deaf" + body);
+      late.send("POST /late" + body);
+      assertThat(entered.await(20, TimeUnit.SECONDS)).isTrue();
+      unfinished.send("GET /deaf HT").drainUntilCut(); // so their time is over, too
+      go.countDown();
+      assertThat(deaf.read().body()).isEqualTo("\"done\"\n");
+      assertThat(late.read().body()).isEqualTo("{\"a\":1}\n");
+    }
   }
 
   @Test

@@ -12,6 +12,8 @@ import javax.net.ssl.SSLPeerUnverifiedException;
 import javax.net.ssl.SSLSession;
 import javax.net.ssl.SSLSocket;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class TlsTest {
   private static HttpService serve(ClientCertificates clients) {
@@ -92,19 +94,23 @@ class TlsTest {
         RawClient client =
             new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
       assertThat(client.post("/read", "{}").header("Connection")).isEmpty();
+      assertThat(client.post("/unread", "{}").header("Connection")).isEmpty();
       assertThat(client.get("/read").status()).isEqualTo(204);
     }
   }
 
-  @Test
-  void endsTheConnection_whenTheNextRequestCouldBeLostBehindABody() throws IOException {
-    try (HttpService service = bodies()) {
-      for (String body : new String[] {"{}", "x".repeat(1000)}) {
-        try (RawClient client =
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\nxx",
+        "POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+      })
+  void endsTheConnection_whenTheNextRequestCouldBeLostBehindABody(String request)
+      throws IOException {
+    try (HttpService service = bodies();
+        RawClient client =
             new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
-          assertThat(client.post("/unread", body).header("Connection")).contains("close");
-        }
-      }
+      assertThat(client.send(request).read().header("Connection")).contains("close");
     }
   }
 

@@ -18,7 +18,6 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
-import javax.net.ssl.SNIHostName;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLParameters;
 import javax.net.ssl.X509ExtendedKeyManager;
@@ -211,7 +210,7 @@ public final class Mtls implements AutoCloseable {
     }
     try {
       listener.accept(reload);
-    } catch (RuntimeException e) {
+    } catch (Throwable e) {
       logger().log(Level.WARNING, "the listener of certificate reloads failed", e);
     }
   }
@@ -223,7 +222,11 @@ public final class Mtls implements AutoCloseable {
   private void watch(Duration interval) {
     try {
       while (!closed.await(TimeUnit.NANOSECONDS.convert(interval), TimeUnit.NANOSECONDS)) {
-        reload();
+        try {
+          reload();
+        } catch (Throwable e) {
+          logger().log(Level.WARNING, "looking at the certificate files failed; goes on", e);
+        }
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt(); // nobody but close() has business with this thread
@@ -434,9 +437,10 @@ public final class Mtls implements AutoCloseable {
     }
 
     /**
-     * The name that the server's certificate must have, instead of the host of the URL; it is also sent as SNI.
+     * The name that the server's certificate must have, instead of the host of the URL; it is also sent as SNI, which knows
+     * neither IP addresses nor, in Java, names with an underscore.
      *
-     * @param name DNS name or IP address; blank or null: the host of the URL
+     * @param name DNS name or IP address, without a port; blank or null: the host of the URL
      * @return this
      */
     public ClientBuilder serverName(@Nullable String name) {
@@ -460,9 +464,9 @@ public final class Mtls implements AutoCloseable {
       if (ca == null && !publicRoots) {
         problems.add("tls_ca_file_required (or publicRoots(), to trust every public authority)");
       }
-      if (serverName != null && !ServerName.isAddress(serverName)) {
+      if (serverName != null) {
         try {
-          serverName = new SNIHostName(serverName).getAsciiName();
+          serverName = ServerName.normalise(serverName);
         } catch (IllegalArgumentException e) {
           problems.add("tls_server_name_invalid: " + serverName);
         }

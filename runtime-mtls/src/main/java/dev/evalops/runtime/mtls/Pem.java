@@ -136,6 +136,11 @@ final class Pem {
       String line = raw.strip();
       if (label == null) {
         label = label(line, BEGIN);
+        if (line.startsWith(BEGIN) && (label == null || label.contains(DASHES))) {
+          // Never with the line: the rest of it is the key.
+          throw new GeneralSecurityException(
+              "a BEGIN line goes on behind its dashes; the line breaks of the file are lost");
+        }
         encrypted = label != null && label.startsWith("ENCRYPTED ");
         base64.setLength(0);
       } else if (line.startsWith(DASHES)) {

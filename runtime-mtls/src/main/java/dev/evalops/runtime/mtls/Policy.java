@@ -1,8 +1,5 @@
 package dev.evalops.runtime.mtls;
 
-import java.util.List;
-import javax.net.ssl.SNIHostName;
-import javax.net.ssl.SNIServerName;
 import javax.net.ssl.SSLParameters;
 import org.jspecify.annotations.Nullable;
 
@@ -44,7 +41,7 @@ record Policy(Side side, @Nullable String serverName, ClientAuth clientAuth) {
     if (isClient()) {
       parameters.setEndpointIdentificationAlgorithm("HTTPS");
       if (serverName != null) {
-        parameters.setServerNames(serverNames(serverName));
+        parameters.setServerNames(ServerName.forSni(serverName));
       }
     } else {
       switch (clientAuth) {
@@ -54,10 +51,5 @@ record Policy(Side side, @Nullable String serverName, ClientAuth clientAuth) {
       }
     }
     return parameters;
-  }
-
-  /** For the SNI extension, which knows no IP addresses (RFC 6066 section 3). */
-  private static List<SNIServerName> serverNames(String name) {
-    return ServerName.isAddress(name) ? List.of() : List.of(new SNIHostName(name));
   }
 }

@@ -7,6 +7,9 @@ import java.security.cert.X509Certificate;
 import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
+import java.util.regex.Pattern;
+import javax.net.ssl.SNIHostName;
+import javax.net.ssl.SNIServerName;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -20,7 +23,37 @@ final class ServerName {
 
   private static final int IP_ADDRESS = 7;
 
+  private static final Pattern IPV4 =
+      Pattern.compile("(?:(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)(?:\\.(?!$)|$)){4}");
+  private static final Pattern IPV6 =
+      Pattern.compile("\\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\\w.-]+)?]?");
+
+  /** Like a DNS name but for its underscores, which certificates and resolvers know and SNI in Java does not. */
+  private static final Pattern UNDERSCORED =
+      Pattern.compile("(?=.*_)[A-Za-z0-9_](?:[A-Za-z0-9_-]|\\.(?![.-]|$))*");
+
   private ServerName() {}
+
+  /**
+   * The name as it is compared and sent.
+   *
+   * @throws IllegalArgumentException if it is neither a DNS name nor an IP address
+   */
+  static String normalise(String name) {
+    if (isAddress(name)) {
+      if (!IPV4.matcher(name).matches() && !IPV6.matcher(name).matches()) {
+        throw new IllegalArgumentException("not an IP address");
+      }
+      return name;
+    }
+    String dns = name.endsWith(".") ? name.substring(0, name.length() - 1) : name;
+    return UNDERSCORED.matcher(dns).matches() ? dns : new SNIHostName(dns).getAsciiName();
+  }
+
+  /** For the SNI extension, which knows no IP addresses (RFC 6066 section 3). */
+  static List<SNIServerName> forSni(String name) {
+    return isAddress(name) || name.indexOf('_') >= 0 ? List.of() : List.of(new SNIHostName(name));
+  }
 
   static void check(X509Certificate leaf, @Nullable String host) throws CertificateException {
     if (host == null || host.isEmpty()) {

@@ -15,6 +15,8 @@ import javax.net.ssl.SNIHostName;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class MtlsConfigurationTest {
   private final TestCa authority = TestCa.create();
@@ -124,6 +126,33 @@ class MtlsConfigurationTest {
     refuses(
         server().certificate(cert, other),
         "load_server_keypair: " + other + ": the private key does not belong to the certificate");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "svc.internal:443",
+        "spiffe://prod/ns/billing",
+        "https://svc.internal",
+        "1.2.3",
+        "999.1.1.1",
+        "1.2.3.4.",
+        "*.internal",
+        "a..b",
+        "a_b..c",
+        "a_b.-c",
+        "."
+      })
+  void refusesAServerNameThatNoCertificateCanHave(String name) {
+    refuses(client().ca(ca).serverName(name), "tls_server_name_invalid: " + name);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"svc", "svc_a.internal", "_a", "svc.internal.", "10.0.0.1", "::1", "[::1]", "ü.de"
+      })
+  void takesEveryServerNameThatACertificateCanHave(String name) {
+    client().ca(ca).serverName(name).build().close();
   }
 
   @Test

@@ -199,6 +199,24 @@ class MtlsHandshakeTest {
   }
 
   @Test
+  void takesAServerNameWithAnUnderscoreOrADotAtItsEnd() throws Exception {
+    Issued issued = authority
+        .request("CN=server", Keys.ec())
+        .dns("svc_a.internal")
+        .dns("svc.internal")
+        .issue();
+    try (Mtls server = server(issued).build();
+        Mtls underscore = anonymous().serverName("svc_a.internal").build();
+        Mtls dot = anonymous().serverName("svc.internal.").build();
+        Mtls other = anonymous().serverName("svc_b.internal").build();
+        TestServer http = new TestServer(server.sslContext())) {
+      assertThat(get(underscore.httpClient(), http.uri())).isEqualTo("nobody sni=none TLSv1.3");
+      assertThat(get(dot.httpClient(), http.uri())).isEqualTo("nobody sni=svc.internal TLSv1.3");
+      refusedByTheClient(other.httpClient(), http.uri(), "svc_b.internal");
+    }
+  }
+
+  @Test
   void takesAnAddressAsServerName() throws Exception {
     try (Mtls server = server().build();
         Mtls client = anonymous().serverName("127.0.0.1").build();

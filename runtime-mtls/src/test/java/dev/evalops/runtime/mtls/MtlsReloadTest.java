@@ -303,6 +303,25 @@ class MtlsReloadTest {
   }
 
   @Test
+  void goesOnWatching_whenTheListenerThrowsAnError() throws Exception {
+    BlockingQueue<Reload> seen = new LinkedBlockingQueue<>();
+    Store files = store("server", authority.issue("one"));
+    try (Mtls server = server(files)
+        .reloadEvery(Duration.ofMillis(5))
+        .onReload(reload -> {
+          seen.add(reload);
+          throw new NoClassDefFoundError("listener");
+        })
+        .build()) {
+      writeString(files.key, "half written");
+      assertThat(seen.poll(20, TimeUnit.SECONDS)).isNotNull();
+      files.write(authority, authority.issue("two"));
+      assertThat(seen.poll(20, TimeUnit.SECONDS)).isNotNull();
+      assertThat(server.notAfter()).isPresent();
+    }
+  }
+
+  @Test
   void refusesClientsOfARemovedAuthority_andNoLongerResumesTheirSessions() throws Exception {
     TestCa successor = TestCa.create();
     KeyPair keys = Keys.ec();

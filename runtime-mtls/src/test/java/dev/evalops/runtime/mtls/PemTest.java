@@ -18,6 +18,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class PemTest {
   private static final TestCa CA = TestCa.create();
@@ -157,6 +158,21 @@ class PemTest {
     assertThatThrownBy(
             () -> Pem.privateKey(Keys.pem("OPENSSH PRIVATE KEY", new byte[3]), issued.leaf()))
         .hasMessageContaining("OPENSSH PRIVATE KEY block is not supported");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", " ", "\\n"})
+  void refusesAFileWhoseLineBreaksAreLost_withoutTheKeyInTheMessage(String lineBreak) {
+    Issued issued = CA.issue("svc");
+    String key = issued.keyPem().strip().replace("\n", lineBreak);
+    String body = issued.keyPem().lines().skip(1).findFirst().orElseThrow();
+    assertThatThrownBy(() -> Pem.privateKey(key, issued.leaf()))
+        .isInstanceOf(GeneralSecurityException.class)
+        .hasMessageContaining("the line breaks of the file are lost")
+        .satisfies(
+            e -> assertThat(e.getMessage() + e.getCause()).doesNotContain(body.substring(0, 10)));
+    assertThatThrownBy(() -> Pem.certificates(issued.chainPem().replace("\n", lineBreak)))
+        .hasMessageContaining("the line breaks of the file are lost");
   }
 
   @Test

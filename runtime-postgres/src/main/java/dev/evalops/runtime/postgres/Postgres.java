@@ -14,6 +14,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.Properties;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -116,7 +117,8 @@ public final class Postgres {
       if (!timeout.isPositive()) {
         throw new IllegalArgumentException("pingTimeout must be more than zero");
       }
-      this.pingTimeout = timeout;
+      // The longest there is instead of an overflow.
+      this.pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(timeout));
       return this;
     }
 

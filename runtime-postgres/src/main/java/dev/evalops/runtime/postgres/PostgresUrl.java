@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.ZoneId;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
@@ -52,7 +53,8 @@ final class PostgresUrl {
       Pattern.compile("[A-Za-z_]\\w*(\\.[A-Za-z_]\\w*)+");
   private static final Pattern HOST = Pattern.compile("[\\p{L}\\p{N}._-]+");
   private static final Pattern IPV6 = Pattern.compile("[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\\w.-]+)?");
-  private static final Pattern GO_DURATION = Pattern.compile("(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?");
+  private static final Pattern GO_DURATION =
+      Pattern.compile("(\\d{1,9}h)?(\\d{1,9}m)?(\\d{1,9}s)?(\\d{1,9}ms)?");
 
   private final List<String> problems = new ArrayList<>();
   private final Properties properties = new Properties();
@@ -243,6 +245,9 @@ final class PostgresUrl {
     Set<String> seen = new HashSet<>();
     boolean afterSecret = false;
     for (String pair : query.isEmpty() ? new String[0] : query.split("&", -1)) {
+      if (pair.isEmpty() && !afterSecret) {
+        continue;
+      }
       int equals = pair.indexOf('=');
       String name = equals < 0 ? "" : decode("parameter name", pair.substring(0, equals));
       if (name.isEmpty()) {
@@ -340,7 +345,7 @@ final class PostgresUrl {
         }
       }
       case "timezone", "TimeZone" -> {
-        if (!value.equalsIgnoreCase(TimeZone.getDefault().getID())) {
+        if (!isTimeZoneOfTheJvm(value)) {
           problem("the driver gives each session the time zone of the JVM: remove " + name
               + " and set -Duser.timezone");
         }
@@ -385,6 +390,15 @@ final class PostgresUrl {
       }
     }
     return true;
+  }
+
+  /** By its rules, for UTC goes by many names, and which of them is the JVM's depends on the image. */
+  private static boolean isTimeZoneOfTheJvm(String name) {
+    TimeZone own = TimeZone.getDefault();
+    return name.equalsIgnoreCase(own.getID())
+        || ZoneId.getAvailableZoneIds().stream()
+            .filter(name::equalsIgnoreCase)
+            .anyMatch(id -> ZoneId.of(id).getRules().equals(own.toZoneId().getRules()));
   }
 
   private void choice(String name, String value, String property, String... choices) {
@@ -442,6 +456,9 @@ final class PostgresUrl {
     boolean afterSecret = false;
     for (String pair :
         question < 0 ? new String[0] : url.substring(question + 1).split("&", -1)) {
+      if (pair.isEmpty() && !afterSecret) {
+        continue;
+      }
       int equals = pair.indexOf('=');
       String name = equals < 0 ? pair : pair.substring(0, equals);
       if (PGProperty.forName(name) == null) {

@@ -75,6 +75,15 @@ class PostgresTest {
   }
 
   @Test
+  void takesAPingTimeoutBeyondALongOfNanoseconds(TestSchema schema) {
+    Postgres.builder(schema.url())
+        .pingTimeout(Duration.ofSeconds(Long.MAX_VALUE))
+        .retry(Retry.builder().maxAttempts(1).build())
+        .open()
+        .close();
+  }
+
+  @Test
   void opensAPoolFromTheDriversOwnUrl() throws SQLException {
     String url = "jdbc:postgresql://127.0.0.1:" + server.port()
         + "/postgres?user=app&password=S3cret&currentSchema=pg_catalog";

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
 import com.zaxxer.hikari.HikariConfig;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.SplittableRandom;
@@ -39,6 +40,10 @@ class PostgresUrlTest {
         "postgres:///d?host=h1,h2&port=7 | jdbc:postgresql://h1:7,h2:7/d",
         "postgres://old:7/d?host=new | jdbc:postgresql://new:7/d",
         "postgres:///d?host=::1 | jdbc:postgresql://[::1]:5432/d",
+        "postgres://h/d? | jdbc:postgresql://h:5432/d",
+        "postgres://h/d?&sslmode=require&& | jdbc:postgresql://h:5432/d",
+        "jdbc:postgresql://h/d? | jdbc:postgresql://h/d",
+        "jdbc:postgresql://h/d?ssl=true& | jdbc:postgresql://h/d?ssl=true",
       })
   void readsHostsPortsAndDatabase(String url, String expected) {
     assertThat(PostgresUrl.parse(url).jdbcUrl()).isEqualTo(expected);
@@ -122,6 +127,25 @@ class PostgresUrlTest {
   }
 
   @ParameterizedTest
+  @ValueSource(strings = {"UTC", "GMT", "Etc/UTC", "Zulu"})
+  void takesTheTimeZoneOfTheJvmByItsOtherNames(String own) {
+    TimeZone before = TimeZone.getDefault();
+    TimeZone.setDefault(TimeZone.getTimeZone(own));
+    try {
+      for (String name : List.of("UTC", "utc", "GMT", "Etc/UTC", "Etc/UCT", "Zulu")) {
+        assertThat(PostgresUrl.parse("postgres://h/d?timezone=" + name).properties())
+            .isEmpty();
+      }
+      for (String name : List.of("Europe/London", "Nowhere/UTC", "", "-3")) {
+        assertThatThrownBy(() -> PostgresUrl.parse("postgres://h/d?timezone=" + name))
+            .hasMessageContaining("-Duser.timezone");
+      }
+    } finally {
+      TimeZone.setDefault(before);
+    }
+  }
+
+  @ParameterizedTest
   @CsvSource(
       delimiter = '|',
       value = {
@@ -150,6 +174,8 @@ class PostgresUrlTest {
         "postgres://h/d?connect_timeout=soon | connect_timeout must be a whole number",
         "postgres://h/d?pool_max_conns=0 | pool_max_conns must be a whole number from 1",
         "postgres://h/d?pool_max_conn_lifetime=soon | pool_max_conn_lifetime must be a duration",
+        "postgres://h/d?pool_max_conn_lifetime=999999999999999999h | pool_max_conn_lifetime must be a duration",
+        "postgres://h/d?pool_max_conn_idle_time=9999999999999999999s | pool_max_conn_idle_time must be a duration",
         "postgres://h/d?client_encoding=LATIN1 | client_encoding must be UTF8",
         "postgres://h/d?role=a&role=b | parameter \"role\" is given twice",
         "postgres://h/d?role | a parameter is not of the form name=value",
@@ -178,6 +204,8 @@ class PostgresUrlTest {
         "postgres://u:S3cret%@h/d",
         "postgres://h/d?user=u&password=cret&S3=1",
         "postgres://h/d?user=u&password=cret&S3",
+        "postgres://h/d?user=u&password=cret&",
+        "jdbc:postgresql://h/d?user=u&password=cret&&S3",
         "postgres://u:S3:cret",
         "postgres:u:S3cret@h/d",
         "jdbc:postgresql://u:S3cret@h/d",

@@ -199,7 +199,8 @@ public final class Redis implements AutoCloseable {
       if (!timeout.isPositive()) {
         throw new IllegalArgumentException("pingTimeout must be more than zero");
       }
-      this.pingTimeout = timeout;
+      // The longest there is instead of an overflow.
+      this.pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(timeout));
       return this;
     }
 

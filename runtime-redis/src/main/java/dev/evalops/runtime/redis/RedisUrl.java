@@ -38,16 +38,34 @@ final class RedisUrl {
   static RedisURI parse(String url) {
     URI uri = uri(url);
     Set<String> names = new HashSet<>();
-    if (uri.getRawQuery() != null) {
-      for (String parameter : uri.getRawQuery().split("[&;]", -1)) {
-        String name = parameter.split("=", 2)[0];
-        if (!PARAMETERS.contains(name.toLowerCase(Locale.ROOT)) || parameter.indexOf('=') < 0) {
-          throw refused("unknown parameter \"" + name.replaceAll("[^\\w.-]", "?")
+    if (uri.getQuery() != null) {
+      // Decoded first and then split, as Lettuce does it.
+      for (String parameter : uri.getQuery().split("[&;]", -1)) {
+        String[] parts = parameter.split("=", 2);
+        String name = parts[0].toLowerCase(Locale.ROOT);
+        if (!PARAMETERS.contains(name) || parts.length == 1) {
+          throw refused("unknown parameter \"" + parts[0].replaceAll("[^\\w.-]", "?")
               + "\"; known are timeout, database, clientName,"
               + " libraryName, libraryVersion, verifyPeer and sentinelMasterId");
         }
-        names.add(name.toLowerCase(Locale.ROOT));
+        checkValue(name, parts[1]);
+        if (!names.add(name.equals("db") ? "database" : name)) {
+          throw refused(name + " is given twice");
+        }
       }
+    }
+    if (names.contains("database") && uri.getPath() != null && uri.getPath().length() > 1) {
+      throw refused("the database is given twice, in the path and as a parameter");
+    }
+    boolean sentinels = uri.getScheme().contains("sentinel");
+    if (!sentinels && (uri.getFragment() != null || names.contains("sentinelmasterid"))) {
+      throw refused("only redis-sentinel:// knows the name of a master (#name)");
+    }
+    if (uri.getFragment() != null && names.contains("sentinelmasterid")) {
+      throw refused("the name of the master is given twice, behind the # and as a parameter");
+    }
+    if (uri.getPort() == 0) {
+      throw refused("the port must be 1 to 65535");
     }
     RedisURI parsed;
     try {
@@ -60,6 +78,24 @@ final class RedisUrl {
       parsed.setTimeout(COMMAND_TIMEOUT);
     }
     return parsed;
+  }
+
+  /** Lettuce takes its default instead of a value that it cannot read, and a whole number out of a fraction. */
+  private static void checkValue(String name, String value) {
+    switch (name) {
+      case "timeout" ->
+        require(value, "\\d{1,9}(ns|us|ms|s|m|h|d)?", "timeout must be like 500ms or 2s");
+      case "database", "db" -> require(value, "\\d{1,9}", "database must be a number");
+      case "verifypeer" ->
+        require(value, "(?i)full|ca|none", "verifyPeer must be FULL, CA or NONE");
+      default -> {}
+    }
+  }
+
+  private static void require(String value, String pattern, String problem) {
+    if (!value.matches(pattern)) {
+      throw refused(problem);
+    }
   }
 
   private static URI uri(String url) {

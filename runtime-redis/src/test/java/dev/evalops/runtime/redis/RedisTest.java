@@ -66,6 +66,15 @@ class RedisTest {
   }
 
   @Test
+  void takesAPingTimeoutBeyondALongOfNanoseconds() {
+    Redis.builder(RedisServer.shared().url())
+        .pingTimeout(Duration.ofSeconds(Long.MAX_VALUE))
+        .retry(Retry.builder().maxAttempts(1).build())
+        .open()
+        .close();
+  }
+
+  @Test
   void closesClientAndConnection_twiceSafely() {
     Redis redis = Redis.open(RedisServer.shared().url());
     redis.close();

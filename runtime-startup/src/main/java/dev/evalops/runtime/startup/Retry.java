@@ -173,11 +173,22 @@ public final class Retry {
   }
 
   private Optional<Duration> nextDelay(Exception failure, int number, long start) {
-    if (number == maxAttempts || stopWhen.test(failure)) {
+    if (number == maxAttempts || isPermanent(failure)) {
       return Optional.empty();
     }
     long next = maxBackoffNanos == 0 ? delayNanos : backoff(number);
     return next < left(start) ? Optional.of(Duration.ofNanos(next)) : Optional.empty();
+  }
+
+  private boolean isPermanent(Exception failure) {
+    try {
+      return stopWhen.test(failure);
+    } catch (RuntimeException e) {
+      if (!e.equals(failure)) {
+        e.addSuppressed(failure); // else nobody would learn why the dependency is not up
+      }
+      throw e;
+    }
   }
 
   /** Full jitter: anything from nothing to the delay doubled with each attempt. */
@@ -185,7 +196,7 @@ public final class Retry {
     int doublings = Math.min(number - 1, Long.SIZE - 2);
     long highest =
         delayNanos > maxBackoffNanos >> doublings ? maxBackoffNanos : delayNanos << doublings;
-    return ThreadLocalRandom.current().nextLong(highest + 1);
+    return ThreadLocalRandom.current().nextLong(Math.min(highest, Long.MAX_VALUE - 1) + 1);
   }
 
   private long left(long start) {

@@ -177,6 +177,25 @@ class RetryTest {
   }
 
   @Test
+  void tellsTheFailureToo_whenTheRuleFails() {
+    ClassCastException bug = new ClassCastException("a bug of the rule");
+    Retry retry = atOnce()
+        .stopWhen(failure -> {
+          throw bug;
+        })
+        .build();
+    assertThatThrownBy(() -> retry.call(() -> failTimes(9)))
+        .isSameAs(bug)
+        .satisfies(e -> assertThat(e.getSuppressed())
+            .singleElement()
+            .satisfies(failure -> assertThat(failure).hasMessage("refused 1")));
+    assertThatThrownBy(() -> retry.run(() -> {
+          throw bug;
+        }))
+        .isSameAs(bug);
+  }
+
+  @Test
   void addsARuleToACopy() {
     Retry base =
         atOnce().stopWhen(failure -> failure.getMessage().equals("refused 2")).build();
@@ -221,6 +240,25 @@ class RetryTest {
       assertThat(delays.get(i)).isBetween(0L, i < 10 ? Math.min(1000, 1L << i) : 1000L);
     }
     assertThat(delays).anyMatch(delay -> delay > 500).anyMatch(delay -> delay < 500);
+  }
+
+  @Test
+  void backsOffWithoutAMaximum() {
+    Duration forEver = Duration.ofSeconds(Long.MAX_VALUE);
+    Retry retry = atOnce()
+        .delay(forEver)
+        .exponentialBackoff(forEver)
+        .onFailedAttempt(attempt -> {
+          seen.add(attempt);
+          Thread.currentThread().interrupt();
+        })
+        .build();
+    assertThatThrownBy(() -> retry.call(() -> failTimes(9))).hasMessage("startup interrupted");
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(seen)
+        .singleElement()
+        .satisfies(attempt -> assertThat(attempt.nextDelay())
+            .hasValueSatisfying(delay -> assertThat(delay).isPositive()));
   }
 
   @Test
