@@ -264,6 +264,59 @@ class EventConsumerTest {
     assertThat(attempts).hasValue(2);
   }
 
+  /** Starts consumers that take all events and handle none to its end, and closes them. */
+  private void takeAndGiveBack(int events, int times) throws Exception {
+    for (int i = 0; i < times; i++) {
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .deliver(DeliverPolicy.All)
+          .concurrency(1)
+          .drainTimeout(Duration.ZERO)
+          .start(event -> new CountDownLatch(1).await());
+      await().atMost(AWHILE).until(() -> consumer.held() == events);
+      consumer.close();
+    }
+  }
+
+  @Test
+  void triesAnEventAgain_thatFailsForTheFirstTime_howeverOftenItWasGivenBack() throws Exception {
+    publish(3);
+    takeAndGiveBack(3, 4);
+    Map<String, Integer> attempts = new ConcurrentHashMap<>();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(3)
+        .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+        .start(event -> {
+          if (attempts.merge(event.id(), 1, Integer::sum) == 1
+              || event.version().orElseThrow() == 2) {
+            throw new IllegalStateException("not yet");
+          }
+        });
+
+    awaitAllAcknowledged("indexer");
+    assertThat(attempts).hasSize(3);
+    assertThat(attempts.values()).containsOnly(2);
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).singleElement().satisfies(letter -> {
+      assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("3");
+      assertThat(letter.getHeaders().getFirst("dead-letter-deliveries")).isEqualTo("6");
+    });
+  }
+
+  @Test
+  void deadLettersOneAtMost_ofManyThatWereDeliveredTooOften_andHandlesTheOthers() throws Exception {
+    publish(20);
+    takeAndGiveBack(20, 8);
+    Set<Long> handled = ConcurrentHashMap.newKeySet();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(1)
+        .start(event -> handled.add(event.version().orElseThrow()));
+
+    awaitAllAcknowledged("indexer");
+    assertThat(handled).hasSize(19);
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD"))
+        .extracting(letter -> letter.getHeaders().getFirst("dead-letter-reason"))
+        .containsExactly("delivered too often without an end");
+  }
+
   @Test
   void holdsABoundedNumberOfEvents_whereTheServerWouldGiveMore() {
     CountDownLatch go = new CountDownLatch(1);
