@@ -83,7 +83,7 @@ public final class EventConsumer implements AutoCloseable {
   private final Set<Thread> running = new HashSet<>();
   private final Set<Place> finished = remembered();
   private final Set<Place> failed = remembered();
-  private boolean suspected;
+  private @Nullable Place suspect;
   private boolean stopping;
   private @Nullable Dispatcher dispatcher;
   private @Nullable String deliverSubject;
@@ -284,7 +284,7 @@ public final class EventConsumer implements AutoCloseable {
         return;
       }
       Delivery delivery =
-          new Delivery(place, lane(message), isSuspect(meta.deliveredCount()), message);
+          new Delivery(place, lane(message), isSuspect(place, meta.deliveredCount()), message);
       held.put(place, delivery);
       if (delivery.lane == null) {
         ready.add(delivery);
@@ -305,12 +305,13 @@ public final class EventConsumer implements AutoCloseable {
 
   /**
    * Tells the event that processes die of, which comes first, from those that were given back or were only in hand then: these have as
-   * many deliveries. One in the life of a process, so that a service which cannot start for other reasons keeps its events.
+   * many deliveries. One in the life of a consumer, so that a service which cannot start for other reasons keeps its events.
    */
-  private boolean isSuspect(long deliveries) {
-    boolean suspect = !suspected && deliveries > 2 * maxDeliveries + GIVEN_BACK;
-    suspected |= suspect;
-    return suspect;
+  private boolean isSuspect(Place place, long deliveries) {
+    if (suspect == null && deliveries > 2 * maxDeliveries + GIVEN_BACK) {
+      suspect = place;
+    }
+    return place.equals(suspect);
   }
 
   private static @Nullable String lane(Message message) {
@@ -825,8 +826,8 @@ public final class EventConsumer implements AutoCloseable {
      * Says how often an event is delivered before it goes to the dead-letter subject (10). The server counts each delivery, whatever
      * comes of it: also those to a consumer that closes before it has begun, or whose process dies. So an event that has come this often
      * is dead-lettered when its handler fails for the second time in this process (with 1, or where the durable's own {@code
-     * max_deliver} is reached: the first time). One that comes more than five times and twice this number, because processes die of it,
-     * is dead-lettered without being handled, at most one by each process.
+     * max_deliver} is reached: the first time). One that has come more often than twice this number and five, as processes die of it,
+     * is dead-lettered without being handled, at most one by each running consumer.
      *
      * @param deliveries one or more
      * @return this

@@ -70,10 +70,11 @@ final class ConfiguredNats implements AutoCloseable {
   }
 
   private void write(String configuration) throws IOException {
+    String store = "jetstream { store_dir: \"" + directory.resolve("store") + "\" }\n";
     Files.writeString(
         file(),
-        "listen: " + address() + "\njetstream { store_dir: \"" + directory.resolve("store")
-            + "\" }\n" + configuration + "\n");
+        "listen: " + address() + "\n" + (configuration.contains("jetstream") ? "" : store)
+            + configuration + "\n");
   }
 
   /** Changes the configuration while it runs. */

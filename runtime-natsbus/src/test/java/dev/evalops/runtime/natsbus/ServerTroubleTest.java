@@ -96,6 +96,17 @@ class ServerTroubleTest {
   }
 
   @Test
+  void isTheEndOfTheStart_whenTheServerHasNoJetStream() throws Exception {
+    try (ConfiguredNats server = new ConfiguredNats(temp, "jetstream: disabled")) {
+      assertThatThrownBy(() -> bus("nats://" + server.address())
+              .connectTimeout(Duration.ofSeconds(3))
+              .connect())
+          .isInstanceOf(NatsBusException.class)
+          .hasMessageStartingWith("jetstream_connect: ");
+    }
+  }
+
+  @Test
   void isToldToWhoeverPublishesWhatHeMayNot_andToNobodyElse() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(
             temp,
