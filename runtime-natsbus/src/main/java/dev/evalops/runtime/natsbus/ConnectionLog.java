@@ -6,17 +6,27 @@ import io.nats.client.Consumer;
 import io.nats.client.ErrorListener;
 import io.nats.client.Message;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BooleanSupplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.event.Level;
 
 /** Says what happens to the connection, once each, and never with the user-info of a URL. */
 final class ConnectionLog implements ErrorListener {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
 
+  private final AtomicReference<String> told = new AtomicReference<>("");
+
+  /** A refused login comes here at each attempt to reconnect, and is told once in an outage. */
   @Override
   public void errorOccurred(Connection connection, String error) {
-    LOG.atWarn().addKeyValue("error", Secrets.hide(error)).log("nats: the server reports an error");
+    String news = connection.getStatistics().getReconnects() + " " + error;
+    boolean again =
+        news.equals(told.getAndSet(news)) && connection.getStatus() != Connection.Status.CONNECTED;
+    LOG.atLevel(again ? Level.DEBUG : Level.WARN)
+        .addKeyValue("error", Secrets.hide(error))
+        .log("nats: the server reports an error");
   }
 
   /** Each attempt to reconnect ends here, too. */
@@ -63,6 +73,7 @@ final class ConnectionLog implements ErrorListener {
         }
         case RECONNECTED -> {
           lost.set(false);
+          connection.clearLastError(); // it says why there was no connection
           LOG.atInfo()
               .addKeyValue("server", Secrets.hide(String.valueOf(connection.getConnectedUrl())))
               .log("nats: connected again");

@@ -81,19 +81,15 @@ public final class EventConsumer implements AutoCloseable {
   private final Map<String, Deque<Delivery>> lanes = new HashMap<>();
   private final Deque<Delivery> ready = new ArrayDeque<>();
   private final Set<Thread> running = new HashSet<>();
-  private final Set<Place> finished = Collections.newSetFromMap(new LinkedHashMap<>() {
-    private static final long serialVersionUID = 1L;
-
-    @Override
-    protected boolean removeEldestEntry(Map.Entry<Place, Boolean> eldest) {
-      return size() > REMEMBERED;
-    }
-  });
+  private final Set<Place> finished = remembered();
+  private final Set<Place> failed = remembered();
+  private @Nullable Place suspect;
   private boolean stopping;
   private @Nullable Dispatcher dispatcher;
   private @Nullable String deliverSubject;
   private Duration ackWait;
   private long maxDeliveries;
+  private long serverMaxDeliveries = Long.MAX_VALUE;
   private @Nullable Thread keeper;
 
   /** What a service does with an event. */
@@ -114,13 +110,26 @@ public final class EventConsumer implements AutoCloseable {
   private static final class Delivery {
     final Place place;
     final @Nullable String lane;
+    final boolean suspect;
     volatile Message message; // the newest, whose acknowledgement counts
 
-    Delivery(Place place, @Nullable String lane, Message message) {
+    Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {
       this.place = place;
       this.lane = lane;
+      this.suspect = suspect;
       this.message = message;
     }
+  }
+
+  private static Set<Place> remembered() {
+    return Collections.newSetFromMap(new LinkedHashMap<>() {
+      private static final long serialVersionUID = 1L;
+
+      @Override
+      protected boolean removeEldestEntry(Map.Entry<Place, Boolean> eldest) {
+        return size() > REMEMBERED;
+      }
+    });
   }
 
   private EventConsumer(Builder settings, Handler handler) {
@@ -207,6 +216,7 @@ public final class EventConsumer implements AutoCloseable {
   /** The server knows no dead letters, and drops what it has delivered as often as it may. */
   private long maxDeliveries(ConsumerConfiguration found) {
     long server = found.getMaxDeliver();
+    serverMaxDeliveries = server < 1 ? Long.MAX_VALUE : server;
     if (server < 1 || server > settings.maxDeliveries) {
       return settings.maxDeliveries;
     }
@@ -273,7 +283,8 @@ public final class EventConsumer implements AutoCloseable {
         answer(message, AckType.AckNak.bytes, "consumer nak failed");
         return;
       }
-      Delivery delivery = new Delivery(place, lane(message), message);
+      Delivery delivery =
+          new Delivery(place, lane(message), isSuspect(place, meta.deliveredCount()), message);
       held.put(place, delivery);
       if (delivery.lane == null) {
         ready.add(delivery);
@@ -290,6 +301,17 @@ public final class EventConsumer implements AutoCloseable {
     } finally {
       lock.unlock();
     }
+  }
+
+  /**
+   * Tells the event that processes die of, which comes first, from those that were given back or were only in hand then: these have as
+   * many deliveries. One in the life of a consumer, so that a service which cannot start for other reasons keeps its events.
+   */
+  private boolean isSuspect(Place place, long deliveries) {
+    if (suspect == null && deliveries > 2 * maxDeliveries + GIVEN_BACK) {
+      suspect = place;
+    }
+    return place.equals(suspect);
   }
 
   private static @Nullable String lane(Message message) {
@@ -366,9 +388,7 @@ public final class EventConsumer implements AutoCloseable {
           .log("event could not be read");
       return deadLetter(delivery, deliveries, "malformed event: " + unreadable);
     }
-    long most = maxDeliveries();
-    if (deliveries > 2 * most + GIVEN_BACK) {
-      // Processes die of it. Fewer would not be enough: an event that is given back counts, too.
+    if (delivery.suspect) {
       return deadLetter(delivery, deliveries, "delivered too often without an end");
     }
     Telemetry telemetry = bus.telemetry();
@@ -401,17 +421,20 @@ public final class EventConsumer implements AutoCloseable {
       nak(delivery, Duration.ZERO);
       return false;
     }
-    if (deliveries >= most) {
+    if (isLast(delivery.place, deliveries)) {
       return deadLetter(delivery, deliveries, failure.toString());
     }
     nak(delivery, delay(deliveries));
     return false;
   }
 
-  private long maxDeliveries() {
+  /** The server counts what was given back, too, and tells nobody why: the first failure here is not the end of it. */
+  private boolean isLast(Place place, long deliveries) {
     lock.lock();
     try {
-      return maxDeliveries;
+      boolean again = !failed.add(place);
+      return deliveries >= serverMaxDeliveries
+          || (deliveries >= maxDeliveries && (again || maxDeliveries == 1));
     } finally {
       lock.unlock();
     }
@@ -800,7 +823,11 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Says how often an event is delivered before it goes to the dead-letter subject (10).
+     * Says how often an event is delivered before it goes to the dead-letter subject (10). The server counts each delivery, whatever
+     * comes of it: also those to a consumer that closes before it has begun, or whose process dies. So an event that has come this often
+     * is dead-lettered when its handler fails for the second time in this process (with 1, or where the durable's own {@code
+     * max_deliver} is reached: the first time). One that has come more often than twice this number and five, as processes die of it,
+     * is dead-lettered without being handled, at most one by each running consumer.
      *
      * @param deliveries one or more
      * @return this

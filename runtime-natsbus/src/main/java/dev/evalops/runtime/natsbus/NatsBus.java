@@ -47,9 +47,9 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is made if it is not there; one that is
- * there is compared, and never changed. A lost connection comes back by itself, however long it takes, unless a server refuses the
- * credentials twice: then the client closes it for good, which is logged as an error and which a health check sees. What is published
- * meanwhile waits for it within the bound of a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
+ * there is compared, and never changed. A lost connection comes back by itself, however long it takes, and whatever the server says
+ * meanwhile, a refused login included: {@link #connection} stays the same. What is published meanwhile waits for it within the bound of
+ * a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
  *
  * <p>Delivery is at least once: the stream drops what it has within its duplicate window (two minutes), and a consumer that must not do
  * things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each {@link Event#partitionKey()}.
@@ -435,7 +435,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes the client's options, such as TLS, credentials, name or error listener.
+     * Changes the client's options, such as TLS, credentials, name or error listener. A token supplier and an authentication handler
+     * (such as {@code Nats.credentials(file)}, which reads its file anew) are asked at each login, so that they can give what has been
+     * rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool of one's own, or a number of reconnects, takes
+     * the place of this bus's, which never gives up.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -563,6 +566,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
             .socketWriteTimeout(Duration.ofSeconds(10))
             .requestCleanupInterval(Duration.ofMillis(250))
             .reportNoResponders()
+            .serverPool(new PatientServers())
             .errorListener(listener);
         configure.forEach(change -> change.accept(options));
         return options.build();

@@ -174,7 +174,14 @@ final class Sender {
 
   private void late(Send send, @Nullable Throwable failure) {
     Problem problem = send.problem;
-    failed(send, "no acknowledgement in time: " + problem.text(), failure, problem.reason());
+    String why = "no acknowledgement in time: " + problem.text();
+    String error = connection.getLastError();
+    if (error != null
+        && (problem.equals(Problem.NOT_CONNECTED) // a refused login
+            || error.contains(send.message.getSubject()))) { // a permission that is missing
+      why += ", the server's last error: " + error;
+    }
+    failed(send, why, failure, problem.reason());
   }
 
   private void noAcknowledgement(Send send, int attempt, io.nats.client.support.Status status) {

@@ -264,6 +264,152 @@ class EventConsumerTest {
     assertThat(attempts).hasValue(2);
   }
 
+  /** Starts consumers that take all events and handle none to its end, and closes them. */
+  private void takeAndGiveBack(int events, int times) throws Exception {
+    for (int i = 0; i < times; i++) {
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .deliver(DeliverPolicy.All)
+          .concurrency(1)
+          .drainTimeout(Duration.ZERO)
+          .start(event -> new CountDownLatch(1).await());
+      await().atMost(AWHILE).until(() -> consumer.held() == events);
+      consumer.close();
+    }
+  }
+
+  @Test
+  void triesAnEventAgain_thatFailsForTheFirstTime_howeverOftenItWasGivenBack() throws Exception {
+    publish(3);
+    takeAndGiveBack(3, 4);
+    Map<String, Integer> attempts = new ConcurrentHashMap<>();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(3)
+        .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+        .start(event -> {
+          if (attempts.merge(event.id(), 1, Integer::sum) == 1
+              || event.version().orElseThrow() == 2) {
+            throw new IllegalStateException("not yet");
+          }
+        });
+
+    awaitAllAcknowledged("indexer");
+    assertThat(attempts).hasSize(3);
+    assertThat(attempts.values()).containsOnly(2);
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).singleElement().satisfies(letter -> {
+      assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("3");
+      assertThat(letter.getHeaders().getFirst("dead-letter-deliveries")).isEqualTo("6");
+    });
+  }
+
+  @Test
+  void deadLettersOneAtMost_ofManyThatWereDeliveredTooOften_andHandlesTheOthers() throws Exception {
+    publish(20);
+    takeAndGiveBack(20, 8);
+    Set<Long> handled = ConcurrentHashMap.newKeySet();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(1)
+        .start(event -> handled.add(event.version().orElseThrow()));
+
+    awaitAllAcknowledged("indexer");
+    assertThat(handled).hasSize(19);
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD"))
+        .extracting(letter -> letter.getHeaders().getFirst("dead-letter-reason"))
+        .containsExactly("delivered too often without an end");
+  }
+
+  @Test
+  void deadLettersTheEventThatProcessesDieOf_andHandlesTheOthers(NatsServer server)
+      throws Exception {
+    publish(10);
+    Set<Long> handled = ConcurrentHashMap.newKeySet();
+    int lives = 0;
+    while (handled.size() < 9) {
+      assertThat(++lives).isLessThan(20);
+      CountDownLatch died = new CountDownLatch(1);
+      try (NatsBus process = Servers.bus(server).connect()) {
+        process
+            .consumer(ALL, "indexer")
+            .deliver(DeliverPolicy.All)
+            .ackWait(Duration.ofMillis(300))
+            .maxDeliveries(1)
+            .concurrency(1)
+            .drainTimeout(Duration.ZERO)
+            .start(event -> {
+              long version = event.version().orElseThrow();
+              if (version == 0) {
+                process.connection().close(); // as the server sees it
+                died.countDown();
+                new CountDownLatch(1).await();
+              }
+              handled.add(version);
+            });
+        await().atMost(AWHILE).until(() -> died.getCount() == 0 || handled.size() == 9);
+      }
+    }
+    bus.consumer(ALL, "indexer").start(event -> {});
+    awaitAllAcknowledged("indexer");
+
+    assertThat(handled).doesNotContain(0L);
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).singleElement().satisfies(letter -> {
+      assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("1");
+      assertThat(letter.getHeaders().getFirst("dead-letter-reason"))
+          .isEqualTo("delivered too often without an end");
+    });
+  }
+
+  @Test
+  void waitsLonger_fromDeliveryToDelivery() {
+    List<Long> times = Collections.synchronizedList(new ArrayList<>());
+    bus.consumer(ALL, "indexer")
+        .redeliveryDelay(Duration.ofMillis(200), Duration.ofMillis(500))
+        .start(event -> {
+          times.add(System.nanoTime());
+          if (times.size() < 4) {
+            throw new IllegalStateException("not yet");
+          }
+        });
+    bus.publish(change("1"));
+    await().atMost(AWHILE).until(() -> times.size() == 4);
+
+    // Less the fifth that is left to chance.
+    assertThat(times.get(1) - times.get(0)).isGreaterThan(160_000_000);
+    assertThat(times.get(2) - times.get(1)).isGreaterThan(320_000_000);
+    assertThat(times.get(3) - times.get(2)).isGreaterThan(400_000_000);
+  }
+
+  @Test
+  void consumesTheStreamOfAnotherService_inAQueueOfItsOwnName(NatsServer server) throws Exception {
+    Map<String, Integer> handled = new ConcurrentHashMap<>();
+    try (NatsBus other = NatsBus.builder(server.url()).stream("ORDERS")
+        .subjectPrefix("orders.changes")
+        .connect()) {
+      for (int i = 0; i < 2; i++) {
+        bus.consumer("orders.changes.>", "billing").stream("ORDERS")
+            .queue("workers")
+            .maxDeliveries(1)
+            .start(event -> {
+              handled.merge(event.id(), 1, Integer::sum);
+              if (event.version().orElseThrow() == 0) {
+                throw new IllegalStateException("no");
+              }
+            });
+      }
+      for (int i = 0; i < 20; i++) {
+        other.publish(Change.of("order", "o-" + i).version(i));
+      }
+      await().atMost(AWHILE).until(() -> handled.size() == 20);
+      await()
+          .atMost(AWHILE)
+          .until(() -> management.getStreamInfo("ORDERS_DEAD").getStreamState().getMsgCount() == 1);
+    }
+    assertThat(handled.values()).containsOnly(1);
+    assertThat(management
+            .getConsumerInfo("ORDERS", "billing")
+            .getConsumerConfiguration()
+            .getDeliverGroup())
+        .isEqualTo("workers");
+  }
+
   @Test
   void holdsABoundedNumberOfEvents_whereTheServerWouldGiveMore() {
     CountDownLatch go = new CountDownLatch(1);
@@ -459,7 +605,8 @@ class EventConsumerTest {
     closing.join();
 
     assertThat(handled).hasValue(1);
-    assertThat(info("indexer").getAckFloor().getStreamSequence()).isEqualTo(1);
+    // The server has the acknowledgement, and takes it into account in its own time.
+    await().atMost(AWHILE).until(() -> info("indexer").getAckFloor().getStreamSequence() == 1);
     // The two that were given back come at once to whoever is next.
     AtomicInteger next = new AtomicInteger();
     bus.consume(ALL, "indexer", event -> next.incrementAndGet());

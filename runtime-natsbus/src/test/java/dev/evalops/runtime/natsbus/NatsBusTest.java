@@ -18,7 +18,9 @@ import io.nats.client.api.StorageType;
 import io.nats.client.api.StreamConfiguration;
 import java.net.InetAddress;
 import java.net.ServerSocket;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
@@ -161,6 +163,40 @@ class NatsBusTest {
           .isInstanceOf(NatsBusException.class)
           .hasMessageStartingWith("publish notes.changes.note.create: ")
           .hasMessageContaining("no stream takes this subject");
+    }
+  }
+
+  @Test
+  void makesOneStream_whenManyStartAtOnce(NatsServer server) throws Exception {
+    List<CompletableFuture<NatsBus>> starting = new ArrayList<>();
+    for (int i = 0; i < 6; i++) {
+      long bytes = 1_000_000L + i; // they do not even agree
+      starting.add(CompletableFuture.supplyAsync(
+          () -> Servers.bus(server)
+              .configureStream(stream -> stream.maxBytes(bytes))
+              .connect(),
+          task -> Thread.ofPlatform().start(task)));
+    }
+    for (CompletableFuture<NatsBus> each : starting) {
+      NatsBus bus = each.get(60, TimeUnit.SECONDS);
+      assertThat(bus.publish(change("1"))).isEqualTo(ChangePublisher.Outcome.STORED);
+      bus.close();
+    }
+    try (Connection operator = Nats.connect(server.url())) {
+      assertThat(operator.jetStreamManagement().getStreamNames()).containsExactly("NOTES");
+      assertThat(Servers.stored(operator, "NOTES")).hasSize(6);
+    }
+  }
+
+  @Test
+  void givesAChangeWithoutATimeThatOfItsClock_inUtc(NatsServer server) throws Exception {
+    Instant now = Instant.parse("2026-02-03T04:05:06.789Z");
+    try (NatsBus bus = Servers.bus(server).clock(() -> now).connect()) {
+      bus.publish(change("1"));
+
+      MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
+      assertThat(new String(stored.getData(), StandardCharsets.UTF_8))
+          .contains("\"time\":\"2026-02-03T04:05:06Z\"");
     }
   }
 
