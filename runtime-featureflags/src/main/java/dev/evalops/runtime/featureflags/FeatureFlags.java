@@ -43,8 +43,8 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>It is read every 5 seconds on a thread of its own, and compared by content. A file that is missing, larger than 4 MiB or cannot
- * be read leaves the last good flags in force, with one warning, and a line when it can be read again. {@link #enabled} and {@link #enabledFor} never wait
- * or lock, nor allocate for a key without white space at its ends.
+ * be read leaves the last good flags in force, with one warning, and a line when it can be read again. {@link #enabled} and
+ * {@link #enabledFor} never wait or lock, nor allocate for a key without white space at its ends.
  *
  * <p>Thread-safe. {@link #close()} only stops the reading.
  */
@@ -53,8 +53,9 @@ public final class FeatureFlags implements AutoCloseable {
   private static final Duration RELOAD_EVERY = Duration.ofSeconds(5);
 
   private final Path path;
-  private final List<Consumer<? super Reload>> listeners =
-      new ArrayList<>(); // guards itself and problem
+  /** Guards itself and {@link #problem}. */
+  private final List<Consumer<? super Reload>> listeners = new ArrayList<>();
+
   private final Queue<Runnable> untold = new ConcurrentLinkedQueue<>();
   private final ReentrantLock reloading = new ReentrantLock();
   private final ReentrantLock telling = new ReentrantLock();
