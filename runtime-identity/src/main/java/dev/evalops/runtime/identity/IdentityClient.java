@@ -498,6 +498,10 @@ public final class IdentityClient implements AutoCloseable {
         problems.add(name + " must be an http or https URL with a host");
         return null;
       }
+      if (url.getPort() > 65535) {
+        problems.add(name + " must have a port below 65536");
+        return null;
+      }
       if (url.getRawUserInfo() != null) {
         problems.add(name + " must not have user-info, which would not be sent");
         return null;
