@@ -211,6 +211,18 @@ class AuthTest {
   }
 
   @Test
+  @SuppressWarnings({"NullAway", "DataFlowIssue"}) // what a verifier outside of the checks may do
+  void aVerifierThatReturnsNullIs503() {
+    Auth auth =
+        Auth.builder().tokens((token, scopes) -> null).apiKeys(key -> null).build();
+    for (String token : List.of(TOKEN, "pk_live")) {
+      ServiceException refusal = refusal(auth, "Bearer " + token);
+      assertThat(body(refusal)).isEqualTo(error(503, "unavailable", "service unavailable"));
+      assertThat(refusal).hasCauseInstanceOf(NullPointerException.class);
+    }
+  }
+
+  @Test
   void aServiceExceptionOf401Or403IsAnswered_withItsOwnMessage() {
     ServiceException expired = refusal(
         verifying((token, scopes) -> {
