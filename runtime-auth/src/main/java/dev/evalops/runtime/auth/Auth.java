@@ -224,7 +224,9 @@ public final class Auth {
     try {
       return forbidden.test(failure);
     } catch (RuntimeException e) {
-      failure.addSuppressed(e);
+      if (!e.equals(failure)) {
+        failure.addSuppressed(e);
+      }
       return false;
     }
   }

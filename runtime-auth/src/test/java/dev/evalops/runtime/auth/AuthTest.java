@@ -223,6 +223,26 @@ class AuthTest {
   }
 
   @Test
+  void aRuleForForbiddenThatFailsSaysNo() {
+    RuntimeException outage = new IllegalStateException("down");
+    RuntimeException broken = new IllegalArgumentException("not known");
+    for (RuntimeException thrown : List.of(outage, broken)) {
+      Auth auth = Auth.builder()
+          .tokens((token, scopes) -> {
+            throw outage;
+          })
+          .forbiddenWhen(failure -> {
+            throw thrown;
+          })
+          .build();
+      ServiceException refusal = refusal(auth, "Bearer " + TOKEN);
+      assertThat(body(refusal)).isEqualTo(error(503, "unavailable", "service unavailable"));
+      assertThat(refusal).hasCause(outage);
+    }
+    assertThat(outage).hasSuppressedException(broken);
+  }
+
+  @Test
   void aServiceExceptionOf401Or403IsAnswered_withItsOwnMessage() {
     ServiceException expired = refusal(
         verifying((token, scopes) -> {
