@@ -217,6 +217,25 @@ class TracingTest {
   }
 
   @ParameterizedTest
+  @ValueSource(
+      strings = {"1d", "0.5f", "0x1p-3", "5.", "-1", "NaN", "10%", "1/10", "traceidratio:0.5d"})
+  void refusesARatioThatIsNoneElsewhere(String sampler) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> SamplerSetting.parse(sampler, ""))
+        .withMessageStartingWith("OTEL_TRACES_SAMPLER must ");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> SamplerSetting.parse("traceidratio", sampler))
+        .withMessageStartingWith("OTEL_TRACES_SAMPLER_ARG must ");
+  }
+
+  @ParameterizedTest
+  @CsvSource({".5, 0.5", "1., 1", "+0.25, 0.25", "2.5E-1, 0.25"})
+  void readsARatioAsOthersWriteIt(String sampler, double ratio) {
+    assertThat(SamplerSetting.parse(sampler, ""))
+        .isEqualTo(new SamplerSetting("parentbased_traceidratio", ratio));
+  }
+
+  @ParameterizedTest
   @ValueSource(strings = {"0", "traceidratio:0", "always-off", "parentbased_always_off"})
   void samplesAsItIsTold(String sampler) {
     try (Tracing tracing = Tracing.from(environment("OTEL_TRACES_SAMPLER", sampler), "notes")) {
