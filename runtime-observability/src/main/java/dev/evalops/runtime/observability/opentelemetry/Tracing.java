@@ -20,6 +20,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.regex.Pattern;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -45,6 +46,8 @@ public final class Tracing implements AutoCloseable {
   private static final long FLUSH_SECONDS = 5;
   private static final List<String> ENDPOINTS =
       List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+
+  private static final Pattern SERVICE_NAME = Pattern.compile("(^|,)service\\.name=\\s*[^,\\s]");
 
   private final OpenTelemetry openTelemetry;
   private final Optional<OpenTelemetrySdk> sdk;
@@ -133,7 +136,7 @@ public final class Tracing implements AutoCloseable {
     }
     String attributes = attributes(value(environment, "OTEL_RESOURCE_ATTRIBUTES"));
     properties.put("otel.resource.attributes", attributes);
-    boolean named = ("," + attributes).contains(",service.name=");
+    boolean named = SERVICE_NAME.matcher(attributes).find();
     if (value(environment, "OTEL_SERVICE_NAME").isEmpty() && !named) {
       properties.put("otel.service.name", service.isBlank() ? "service" : service.strip());
     }

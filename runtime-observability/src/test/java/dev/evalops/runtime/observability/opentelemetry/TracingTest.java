@@ -126,6 +126,7 @@ class TracingTest {
     "'',      '',                    notes",
     "orders,  '',                    orders",
     "'',      'service.name=billing', billing",
+    "'',      'a=b,service.name=,c=d', notes",
   })
   void takesTheNameFromTheEnvironmentFirst(String name, String attributes, String expected) {
     try (Tracing tracing = Tracing.from(
