@@ -48,6 +48,8 @@ public final class Tracing implements AutoCloseable {
       List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
 
   private static final Pattern SERVICE_NAME = Pattern.compile("(^|,)service\\.name=\\s*[^,\\s]");
+  /** Where secrets are given to programs. */
+  private static final String COMMAND_LINE = "process.command_line,process.command_args";
 
   private final OpenTelemetry openTelemetry;
   private final Optional<OpenTelemetrySdk> sdk;
@@ -111,8 +113,7 @@ public final class Tracing implements AutoCloseable {
         "otel.bsp.schedule.delay", "1000",
         "otel.bsp.export.timeout", "5000",
         "otel.metrics.exporter", "none",
-        "otel.logs.exporter", "none",
-        "otel.resource.disabled.keys", "process.command_line,process.command_args"));
+        "otel.logs.exporter", "none"));
     environment.forEach((name, value) -> {
       if (name.startsWith("OTEL_") && !value.isBlank()) {
         properties.put(name.toLowerCase(Locale.ROOT).replace('_', '.'), value.strip());
@@ -120,6 +121,8 @@ public final class Tracing implements AutoCloseable {
     });
     properties.put("otel.metrics.exporter", "none");
     properties.put("otel.logs.exporter", "none");
+    properties.merge(
+        "otel.resource.disabled.keys", COMMAND_LINE, (theirs, ours) -> theirs + "," + ours);
 
     List<String> problems = new ArrayList<>();
     ENDPOINTS.forEach(name -> checkUrl(name, value(environment, name), problems));

@@ -268,6 +268,19 @@ class TracingTest {
   }
 
   @Test
+  void neverExportsTheCommandLine_whateverElseIsLeftOut() {
+    try (Tracing tracing = Tracing.from(
+        environment(
+            "OTEL_RESOURCE_DISABLED_KEYS", "host.name",
+            "OTEL_RESOURCE_ATTRIBUTES",
+                "process.command_line=java hunter2,process.command_args=hunter2,host.name=h-1,a=here"),
+        "notes")) {
+      span(tracing, "a");
+    }
+    assertThat(received.get(0).body()).contains("here").doesNotContain("hunter2", "h-1");
+  }
+
+  @Test
   void ends_whenTheCollectorIsGone() {
     try (Tracing tracing = Tracing.from(environment(), "notes")) {
       collector.stop(0);
