@@ -11,6 +11,8 @@ import io.opentelemetry.sdk.autoconfigure.spi.ConfigurationException;
 import io.opentelemetry.sdk.common.CompletableResultCode;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -47,6 +49,10 @@ public final class Tracing implements AutoCloseable {
   private static final List<String> ENDPOINTS =
       List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
 
+  private static final List<String> HEADERS =
+      List.of("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+  private static final Pattern HEADER_NAME = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
+  private static final Pattern HEADER_VALUE = Pattern.compile("[\t -~]*");
   private static final Pattern SERVICE_NAME = Pattern.compile("(^|,)service\\.name=\\s*[^,\\s]");
   /** Where secrets are given to programs. */
   private static final String COMMAND_LINE = "process.command_line,process.command_args";
@@ -89,9 +95,8 @@ public final class Tracing implements AutoCloseable {
       return new Tracing(sdk, Optional.of(sdk));
     } catch (ConfigurationException e) {
       String message = String.valueOf(e.getMessage());
-      if (message.contains("headers")) { // which hold keys
-        throw new IllegalArgumentException(
-            "startup tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs with commas between them");
+      if (message.contains("header")) { // which hold keys
+        throw new IllegalArgumentException("startup tracing: " + headersMustBe(HEADERS.get(0)));
       }
       throw new IllegalArgumentException("startup tracing: " + message, e);
     }
@@ -126,6 +131,11 @@ public final class Tracing implements AutoCloseable {
 
     List<String> problems = new ArrayList<>();
     ENDPOINTS.forEach(name -> checkUrl(name, value(environment, name), problems));
+    HEADERS.forEach(name -> {
+      if (!areHeaders(value(environment, name))) {
+        problems.add(headersMustBe(name));
+      }
+    });
     try {
       SamplerSetting sampler = SamplerSetting.parse(
           value(environment, "OTEL_TRACES_SAMPLER"), value(environment, "OTEL_TRACES_SAMPLER_ARG"));
@@ -154,13 +164,40 @@ public final class Tracing implements AutoCloseable {
     try {
       URI uri = new URI(url);
       String scheme = String.valueOf(uri.getScheme()).toLowerCase(Locale.ROOT);
-      if (uri.getHost() != null && (scheme.equals("http") || scheme.equals("https"))) {
+      if (uri.getHost() != null
+          && (scheme.equals("http") || scheme.equals("https"))) {
         return;
       }
     } catch (URISyntaxException e) {
       // said below
     }
     problems.add(name + " must be an http or https URL, for example http://collector:4318");
+  }
+
+  /** What cannot be sent would be in a warning at every export, with its value. */
+  private static boolean areHeaders(String text) {
+    for (String pair : text.split(",", -1)) {
+      if (pair.isBlank()) {
+        continue;
+      }
+      int equals = pair.indexOf('=');
+      if (equals < 0
+          || !HEADER_NAME.matcher(pair.substring(0, equals).strip()).matches()
+          || !isDecodable(pair)
+          || !HEADER_VALUE.matcher(decoded(pair.substring(equals + 1).strip())).matches()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private static String decoded(String value) {
+    return URLDecoder.decode(value, StandardCharsets.UTF_8);
+  }
+
+  private static String headersMustBe(String name) {
+    return name
+        + " must be name=value pairs with commas between them, of characters that a header may have";
   }
 
   /** What is malformed is told and left out: a span without an attribute is better than no service. */

@@ -267,6 +267,27 @@ class TracingTest {
         .withMessageStartingWith("startup tracing: ");
   }
 
+  /** Each of these would else be in a warning with every batch, value and all. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "api-key=hunter2%0A",
+        "api-key=hunter2%zz",
+        "api-key=\u201chunter2\u201d",
+        "a=b,api-key=hunter2\u200b",
+        "api key=hunter2",
+        "=hunter2"
+      })
+  void refusesHeadersThatCannotBeSent_andDoesNotShowThem(String headers) {
+    for (String name : List.of("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> Tracing.from(environment(name, headers), "notes"))
+          .withMessageStartingWith("startup tracing: " + name + " must be name=value pairs")
+          .withMessageNotContaining("hunter2")
+          .withNoCause();
+    }
+  }
+
   @Test
   void neverExportsTheCommandLine_whateverElseIsLeftOut() {
     try (Tracing tracing = Tracing.from(
