@@ -53,6 +53,7 @@ public final class Tracing implements AutoCloseable {
       List.of("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS");
   private static final Pattern HEADER_NAME = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
   private static final Pattern HEADER_VALUE = Pattern.compile("[\t -~]*");
+  private static final Pattern PROPERTY = Pattern.compile("\\botel(\\.[a-z0-9_-]+)+");
   private static final Pattern SERVICE_NAME = Pattern.compile("(^|,)service\\.name=\\s*[^,\\s]");
   /** Where secrets are given to programs. */
   private static final String COMMAND_LINE = "process.command_line,process.command_args";
@@ -98,8 +99,26 @@ public final class Tracing implements AutoCloseable {
       if (message.contains("header")) { // which hold keys
         throw new IllegalArgumentException("startup tracing: " + headersMustBe(HEADERS.get(0)));
       }
-      throw new IllegalArgumentException("startup tracing: " + message, e);
+      throw new IllegalArgumentException("startup tracing: " + named(message, e, environment), e);
     }
+  }
+
+  /** The SDK speaks of its properties, and of what is out of its range without any name. */
+  private static String named(
+      String message, ConfigurationException failure, Map<String, String> environment) {
+    String named = PROPERTY
+        .matcher(message)
+        .replaceAll(property ->
+            property.group().toUpperCase(Locale.ROOT).replace('.', '_').replace('-', '_'));
+    Throwable cause = failure.getCause();
+    if (cause == null || named.contains("OTEL_")) {
+      return named;
+    }
+    List<String> given = environment.keySet().stream()
+        .filter(name -> name.startsWith("OTEL_") && !value(environment, name).isEmpty())
+        .sorted()
+        .toList();
+    return named + ": " + cause.getMessage() + "; the cause is one of " + String.join(", ", given);
   }
 
   private static boolean isOn(Map<String, String> environment) {
@@ -165,6 +184,7 @@ public final class Tracing implements AutoCloseable {
       URI uri = new URI(url);
       String scheme = String.valueOf(uri.getScheme()).toLowerCase(Locale.ROOT);
       if (uri.getHost() != null
+          && uri.getPort() <= 65535
           && (scheme.equals("http") || scheme.equals("https"))) {
         return;
       }

@@ -288,6 +288,25 @@ class TracingTest {
     }
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "OTEL_BSP_MAX_QUEUE_SIZE, 0",
+    "OTEL_BSP_SCHEDULE_DELAY, -1",
+    "OTEL_BSP_SCHEDULE_DELAY, soon",
+    "OTEL_EXPORTER_OTLP_TIMEOUT, -1",
+    "OTEL_EXPORTER_OTLP_COMPRESSION, zip",
+    "OTEL_EXPORTER_OTLP_ENDPOINT, http://127.0.0.1:99999",
+    "OTEL_TRACES_EXPORTER, zipkin",
+    "OTEL_PROPAGATORS, b3",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, -1",
+  })
+  void namesTheVariable_ofWhateverTheSdkRefuses(String name, String value) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Tracing.from(environment(name, value), "notes"))
+        .withMessageStartingWith("startup tracing: ")
+        .withMessageContaining(name);
+  }
+
   @Test
   void neverExportsTheCommandLine_whateverElseIsLeftOut() {
     try (Tracing tracing = Tracing.from(
