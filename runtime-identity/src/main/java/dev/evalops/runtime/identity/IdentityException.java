@@ -47,7 +47,7 @@ public final class IdentityException extends RuntimeException {
   /** What went wrong. */
   private final Reason reason;
 
-  /** Whether the connection ended before a byte of the answer, and may have been an old one. */
+  /** Whether the connection, which may have been an old one, ended before the head of an answer. */
   private final boolean lost;
 
   IdentityException(Reason reason) {
