@@ -191,8 +191,9 @@ public final class Auth {
     String op = isKey ? "auth.api_key" : "auth.token";
     Optional<VerifiedToken> verified;
     try {
-      verified =
-          isKey ? apiKeys.validate(token).map(Auth::verified) : tokens.verify(token, required);
+      verified = isKey
+          ? apiKeys.validate(token).map(Auth::verified)
+          : Objects.requireNonNull(tokens.verify(token, required), "the verifier returned null");
     } catch (Exception e) {
       if (e instanceof InterruptedException) {
         Thread.currentThread().interrupt();
@@ -223,7 +224,9 @@ public final class Auth {
     try {
       return forbidden.test(failure);
     } catch (RuntimeException e) {
-      failure.addSuppressed(e);
+      if (!e.equals(failure)) {
+        failure.addSuppressed(e);
+      }
       return false;
     }
   }

@@ -211,6 +211,38 @@ class AuthTest {
   }
 
   @Test
+  @SuppressWarnings({"NullAway", "DataFlowIssue"}) // what a verifier outside of the checks may do
+  void aVerifierThatReturnsNullIs503() {
+    Auth auth =
+        Auth.builder().tokens((token, scopes) -> null).apiKeys(key -> null).build();
+    for (String token : List.of(TOKEN, "pk_live")) {
+      ServiceException refusal = refusal(auth, "Bearer " + token);
+      assertThat(body(refusal)).isEqualTo(error(503, "unavailable", "service unavailable"));
+      assertThat(refusal).hasCauseInstanceOf(NullPointerException.class);
+    }
+  }
+
+  @Test
+  void aRuleForForbiddenThatFailsSaysNo() {
+    RuntimeException outage = new IllegalStateException("down");
+    RuntimeException broken = new IllegalArgumentException("not known");
+    for (RuntimeException thrown : List.of(outage, broken)) {
+      Auth auth = Auth.builder()
+          .tokens((token, scopes) -> {
+            throw outage;
+          })
+          .forbiddenWhen(failure -> {
+            throw thrown;
+          })
+          .build();
+      ServiceException refusal = refusal(auth, "Bearer " + TOKEN);
+      assertThat(body(refusal)).isEqualTo(error(503, "unavailable", "service unavailable"));
+      assertThat(refusal).hasCause(outage);
+    }
+    assertThat(outage).hasSuppressedException(broken);
+  }
+
+  @Test
   void aServiceExceptionOf401Or403IsAnswered_withItsOwnMessage() {
     ServiceException expired = refusal(
         verifying((token, scopes) -> {

@@ -1,10 +1,14 @@
 package dev.evalops.runtime.identity;
 
+import java.io.IOException;
+import java.net.ConnectException;
+import java.net.ProtocolException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
+import java.net.http.HttpTimeoutException;
 import java.time.Duration;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -15,6 +19,7 @@ import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -40,6 +45,7 @@ final class Calls {
   private final Duration timeout;
   private final ScheduledExecutorService timer;
   private final Set<Runnable> pending = ConcurrentHashMap.newKeySet();
+  private volatile boolean answered;
 
   Calls(HttpClient http, Duration timeout, ScheduledExecutorService timer) {
     this.http = http;
@@ -49,6 +55,12 @@ final class Calls {
 
   /** Fails with an {@link IdentityException} that says unavailable, and with nothing else. */
   CompletableFuture<Answer> post(URI url, @Nullable String bearer, byte[] json, int expected) {
+    return post(url, bearer, json, expected, TimeUnit.NANOSECONDS.convert(timeout));
+  }
+
+  /** The same with what is left of the timeout. */
+  CompletableFuture<Answer> post(
+      URI url, @Nullable String bearer, byte[] json, int expected, long nanos) {
     if (timer.isShutdown()) {
       return CompletableFuture.failedFuture(
           IdentityException.unavailable("identity_request: " + CLOSED, null));
@@ -75,12 +87,12 @@ final class Calls {
     pending.add(cancel);
     Runnable late = () -> {
       String problem = "no complete answer within " + timeout.toMillis() + " ms";
-      end(answer, status.get(), expected, problem, null);
+      end(answer, status.get(), expected, problem, null, false);
       cancel.run();
     };
     Future<?> deadline;
     try {
-      deadline = timer.schedule(late, TimeUnit.NANOSECONDS.convert(timeout), TimeUnit.NANOSECONDS);
+      deadline = timer.schedule(late, nanos, TimeUnit.NANOSECONDS);
     } catch (RejectedExecutionException e) {
       cancel.run();
       pending.remove(cancel);
@@ -91,6 +103,7 @@ final class Calls {
       deadline.cancel(false);
       pending.remove(cancel);
       if (failure == null) {
+        answered = true;
         answer.complete(new Answer(response.statusCode(), response.body()));
         return;
       }
@@ -98,7 +111,8 @@ final class Calls {
           ? failure.getCause()
           : failure;
       String problem = timer.isShutdown() ? CLOSED : describe(cause, bearer);
-      end(answer, status.get(), expected, problem, tells(cause, bearer) ? null : cause);
+      boolean lost = answered && !timer.isShutdown() && isLost(cause);
+      end(answer, status.get(), expected, problem, tells(cause, bearer) ? null : cause, lost);
     });
     return answer;
   }
@@ -108,13 +122,31 @@ final class Calls {
       int status,
       int expected,
       String problem,
-      @Nullable Throwable cause) {
+      @Nullable Throwable cause,
+      boolean lost) {
     if (status != 0 && status != expected) {
       answer.complete(new Answer(status, new byte[0])); // which is all that its status needs
       return;
     }
-    String step = status == 0 ? "identity_request: " : "read_response: ";
-    answer.completeExceptionally(IdentityException.unavailable(step + problem, cause));
+    if (status != 0) {
+      answer.completeExceptionally(
+          IdentityException.unavailable("read_response: " + problem, cause));
+      return;
+    }
+    String detail = "identity_request: " + problem;
+    answer.completeExceptionally(
+        lost
+            ? IdentityException.lost(detail, cause)
+            : IdentityException.unavailable(detail, cause));
+  }
+
+  /** Not one that could not be made, or brought what is no answer. */
+  private static boolean isLost(Throwable failure) {
+    return failure instanceof IOException
+        && !(failure instanceof ConnectException
+            || failure instanceof HttpTimeoutException
+            || failure instanceof ProtocolException
+            || failure instanceof SSLException);
   }
 
   private static String describe(Throwable failure, @Nullable String secret) {

@@ -55,6 +55,7 @@ public final class IdentityClient implements AutoCloseable {
 
   private final @Nullable URI introspectUrl;
   private final @Nullable HttpClient ownHttp;
+  private final long timeoutNanos;
   private final long fallbackNanos;
   private final long freshNanos;
   private final InstantSource clock;
@@ -77,6 +78,7 @@ public final class IdentityClient implements AutoCloseable {
       @Nullable URI serviceTokensUrl,
       @Nullable HttpClient ownHttp) {
     this.introspectUrl = introspectUrl;
+    timeoutNanos = TimeUnit.NANOSECONDS.convert(builder.requestTimeout);
     fallbackNanos = TimeUnit.NANOSECONDS.convert(builder.fallbackFor);
     freshNanos = TimeUnit.NANOSECONDS.convert(builder.freshFor);
     clock = builder.clock;
@@ -130,18 +132,8 @@ public final class IdentityClient implements AutoCloseable {
     if (fresh != null) {
       return fresh;
     }
-    CompletableFuture<Introspection> flight = flights.join(key, () -> {
-      Introspection justNow = cached(key, freshNanos);
-      if (justNow != null) {
-        return CompletableFuture.completedFuture(justNow);
-      }
-      long askedAt = ticker.getAsLong();
-      return calls
-          .post(url, bearer, EMPTY_OBJECT, 200)
-          .thenApply(answer -> judge(key, askedAt, answer));
-    });
     try {
-      return await(flight);
+      return ask(url, key, bearer);
     } catch (IdentityException e) {
       Introspection fallback =
           e.reason() == Reason.UNAVAILABLE && !Thread.currentThread().isInterrupted()
@@ -157,6 +149,34 @@ public final class IdentityClient implements AutoCloseable {
       }
       return fallback;
     }
+  }
+
+  /** What was asked on a connection that had ended unnoticed is asked once more, on another one. */
+  private Introspection ask(URI url, String key, String bearer) {
+    long startedAt = System.nanoTime();
+    try {
+      return await(flight(url, key, bearer, timeoutNanos));
+    } catch (IdentityException e) {
+      long left = timeoutNanos - (System.nanoTime() - startedAt);
+      if (!e.isLost() || left <= 0) {
+        throw e;
+      }
+      return await(flight(url, key, bearer, left));
+    }
+  }
+
+  private CompletableFuture<Introspection> flight(
+      URI url, String key, String bearer, long withinNanos) {
+    return flights.join(key, () -> {
+      Introspection justNow = cached(key, freshNanos);
+      if (justNow != null) {
+        return CompletableFuture.completedFuture(justNow);
+      }
+      long askedAt = ticker.getAsLong();
+      return calls
+          .post(url, bearer, EMPTY_OBJECT, 200, withinNanos)
+          .thenApply(answer -> judge(key, askedAt, answer));
+    });
   }
 
   private Introspection judge(String key, long askedAt, Answer answer) {
@@ -476,6 +496,10 @@ public final class IdentityClient implements AutoCloseable {
       boolean http = "http".equalsIgnoreCase(url.getScheme());
       if ((!http && !"https".equalsIgnoreCase(url.getScheme())) || url.getHost() == null) {
         problems.add(name + " must be an http or https URL with a host");
+        return null;
+      }
+      if (url.getPort() > 65535) {
+        problems.add(name + " must have a port below 65536");
         return null;
       }
       if (url.getRawUserInfo() != null) {

@@ -47,33 +47,49 @@ public final class IdentityException extends RuntimeException {
   /** What went wrong. */
   private final Reason reason;
 
+  /** Whether the connection, which may have been an old one, ended before the head of an answer. */
+  private final boolean lost;
+
   IdentityException(Reason reason) {
     super(reason.code);
     this.reason = reason;
+    lost = false;
   }
 
-  private IdentityException(Reason reason, @Nullable String message, @Nullable Throwable cause) {
+  private IdentityException(
+      Reason reason, @Nullable String message, @Nullable Throwable cause, boolean lost) {
     super(message, cause);
     this.reason = reason;
+    this.lost = lost;
   }
 
   static IdentityException unavailable(String detail, @Nullable Throwable cause) {
     return new IdentityException(
-        Reason.UNAVAILABLE, Reason.UNAVAILABLE.code + ": " + detail, cause);
+        Reason.UNAVAILABLE, Reason.UNAVAILABLE.code + ": " + detail, cause, false);
+  }
+
+  static IdentityException lost(String detail, @Nullable Throwable cause) {
+    return new IdentityException(
+        Reason.UNAVAILABLE, Reason.UNAVAILABLE.code + ": " + detail, cause, true);
   }
 
   static IdentityException notIssued(int status) {
     return new IdentityException(
         Reason.ISSUE_SERVICE_TOKEN,
         Reason.ISSUE_SERVICE_TOKEN.code + ": unexpected_status_" + status,
-        null);
+        null,
+        false);
   }
 
   /** The same for one of several callers that shared a call, with a stack trace of its own. */
   static IdentityException of(@Nullable Throwable failure) {
     return failure instanceof IdentityException known
-        ? new IdentityException(known.reason, known.getMessage(), known.getCause())
+        ? new IdentityException(known.reason, known.getMessage(), known.getCause(), known.lost)
         : unavailable("identity_request: " + failure, failure);
+  }
+
+  boolean isLost() {
+    return lost;
   }
 
   /**

@@ -44,7 +44,14 @@ class ConfigurationTest {
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"identity", "/v1/introspect", "https:///x", "mailto:a@b", "file:/etc/x", "https://"
+      strings = {
+        "identity",
+        "/v1/introspect",
+        "https:///x",
+        "mailto:a@b",
+        "file:/etc/x",
+        "https://",
+        "http://identity:65536/x"
       })
   void refusesAUrlThatIsNone(String url) {
     assertThatThrownBy(() -> IdentityClient.builder(url).build())

@@ -253,6 +253,37 @@ class FaultTest {
   }
 
   @Test
+  void asksOnceMore_whenAKeptConnectionEndsUnderTheRequest() throws Exception {
+    AtomicLong connections = new AtomicLong();
+    try (RawServer server = new RawServer((socket, request) -> {
+          connections.incrementAndGet();
+          RawServer.write(socket, OK + "Content-Length: 15\r\n\r\n{\"active\":true}");
+          assertThat(socket.getInputStream().read()).as("of the next request").isEqualTo('P');
+        });
+        IdentityClient client = IdentityClient.builder(server.url()).build()) {
+      assertThat(client.introspect("tok-1").active()).isTrue();
+      assertThat(client.introspect("tok-1").active()).isTrue();
+      assertThat(connections).hasValue(2);
+    }
+  }
+
+  @Test
+  void asksNoMoreThanTwice_whenEveryConnectionEnds() throws Exception {
+    AtomicLong requests = new AtomicLong();
+    try (RawServer server = new RawServer((socket, request) -> {
+          if (requests.incrementAndGet() == 1) {
+            RawServer.write(
+                socket, OK + "Content-Length: 15\r\nConnection: close\r\n\r\n{\"active\":true}");
+          }
+        });
+        IdentityClient client = IdentityClient.builder(server.url()).build()) {
+      assertThat(client.introspect("tok-1").active()).isTrue();
+      assertUnavailable(failure(() -> client.introspect("tok-2")), "identity_request: ");
+      assertThat(requests).hasValue(3);
+    }
+  }
+
+  @Test
   void closeEndsACallThatIsUnderWay() throws Exception {
     CountDownLatch asked = new CountDownLatch(1);
     try (RawServer server = new RawServer((socket, request) -> {

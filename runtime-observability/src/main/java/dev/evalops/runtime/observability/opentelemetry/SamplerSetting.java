@@ -2,6 +2,7 @@ package dev.evalops.runtime.observability.opentelemetry;
 
 import java.util.List;
 import java.util.Locale;
+import java.util.regex.Pattern;
 
 /** {@code OTEL_TRACES_SAMPLER} with its argument, also as {@code 0.1} or {@code traceidratio:0.1}. */
 record SamplerSetting(String sampler, double ratio) {
@@ -9,6 +10,10 @@ record SamplerSetting(String sampler, double ratio) {
   private static final List<String> WITH_RATIO = List.of(DEFAULT, "traceidratio");
   private static final List<String> WITHOUT =
       List.of("always_on", "always_off", "parentbased_always_on", "parentbased_always_off");
+
+  /** Not all that Java reads as one, such as {@code 1d}. */
+  private static final Pattern NUMBER =
+      Pattern.compile("[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?");
 
   /**
    * Reads the two variables; without a sampler the argument does not count, and everything is sampled.
@@ -33,7 +38,7 @@ record SamplerSetting(String sampler, double ratio) {
     } else if (WITH_RATIO.contains(name)) {
       return new SamplerSetting(
           name, argument.isBlank() ? 1 : ratio("OTEL_TRACES_SAMPLER_ARG", argument));
-    } else if (name.charAt(0) == '.' || Character.isDigit(name.charAt(0))) {
+    } else if (NUMBER.matcher(sampler.strip()).matches()) {
       return new SamplerSetting(DEFAULT, ratio("OTEL_TRACES_SAMPLER", sampler));
     }
     throw new IllegalArgumentException("OTEL_TRACES_SAMPLER must be a ratio, one of " + WITHOUT
@@ -41,13 +46,11 @@ record SamplerSetting(String sampler, double ratio) {
   }
 
   private static double ratio(String variable, String text) {
-    try {
+    if (NUMBER.matcher(text.strip()).matches()) {
       double ratio = Double.parseDouble(text.strip());
       if (ratio >= 0 && ratio <= 1) {
         return ratio;
       }
-    } catch (NumberFormatException e) {
-      // said below
     }
     throw new IllegalArgumentException(variable + " must have a ratio from 0 to 1");
   }

@@ -11,6 +11,8 @@ import io.opentelemetry.sdk.autoconfigure.spi.ConfigurationException;
 import io.opentelemetry.sdk.common.CompletableResultCode;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -20,6 +22,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.regex.Pattern;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -45,6 +48,15 @@ public final class Tracing implements AutoCloseable {
   private static final long FLUSH_SECONDS = 5;
   private static final List<String> ENDPOINTS =
       List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+
+  private static final List<String> HEADERS =
+      List.of("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS");
+  private static final Pattern HEADER_NAME = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
+  private static final Pattern HEADER_VALUE = Pattern.compile("[\t -~]*");
+  private static final Pattern PROPERTY = Pattern.compile("\\botel(\\.[a-z0-9_-]+)+");
+  private static final Pattern SERVICE_NAME = Pattern.compile("(^|,)service\\.name=\\s*[^,\\s]");
+  /** Where secrets are given to programs. */
+  private static final String COMMAND_LINE = "process.command_line,process.command_args";
 
   private final OpenTelemetry openTelemetry;
   private final Optional<OpenTelemetrySdk> sdk;
@@ -84,12 +96,29 @@ public final class Tracing implements AutoCloseable {
       return new Tracing(sdk, Optional.of(sdk));
     } catch (ConfigurationException e) {
       String message = String.valueOf(e.getMessage());
-      if (message.contains("headers")) { // which hold keys
-        throw new IllegalArgumentException(
-            "startup tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs with commas between them");
+      if (message.contains("header")) { // which hold keys
+        throw new IllegalArgumentException("startup tracing: " + headersMustBe(HEADERS.get(0)));
       }
-      throw new IllegalArgumentException("startup tracing: " + message, e);
+      throw new IllegalArgumentException("startup tracing: " + named(message, e, environment), e);
     }
+  }
+
+  /** The SDK speaks of its properties, and of what is out of its range without any name. */
+  private static String named(
+      String message, ConfigurationException failure, Map<String, String> environment) {
+    String named = PROPERTY
+        .matcher(message)
+        .replaceAll(property ->
+            property.group().toUpperCase(Locale.ROOT).replace('.', '_').replace('-', '_'));
+    Throwable cause = failure.getCause();
+    if (cause == null || named.contains("OTEL_")) {
+      return named;
+    }
+    List<String> given = environment.keySet().stream()
+        .filter(name -> name.startsWith("OTEL_") && !value(environment, name).isEmpty())
+        .sorted()
+        .toList();
+    return named + ": " + cause.getMessage() + "; the cause is one of " + String.join(", ", given);
   }
 
   private static boolean isOn(Map<String, String> environment) {
@@ -108,8 +137,7 @@ public final class Tracing implements AutoCloseable {
         "otel.bsp.schedule.delay", "1000",
         "otel.bsp.export.timeout", "5000",
         "otel.metrics.exporter", "none",
-        "otel.logs.exporter", "none",
-        "otel.resource.disabled.keys", "process.command_line,process.command_args"));
+        "otel.logs.exporter", "none"));
     environment.forEach((name, value) -> {
       if (name.startsWith("OTEL_") && !value.isBlank()) {
         properties.put(name.toLowerCase(Locale.ROOT).replace('_', '.'), value.strip());
@@ -117,9 +145,16 @@ public final class Tracing implements AutoCloseable {
     });
     properties.put("otel.metrics.exporter", "none");
     properties.put("otel.logs.exporter", "none");
+    properties.merge(
+        "otel.resource.disabled.keys", COMMAND_LINE, (theirs, ours) -> theirs + "," + ours);
 
     List<String> problems = new ArrayList<>();
     ENDPOINTS.forEach(name -> checkUrl(name, value(environment, name), problems));
+    HEADERS.forEach(name -> {
+      if (!areHeaders(value(environment, name))) {
+        problems.add(headersMustBe(name));
+      }
+    });
     try {
       SamplerSetting sampler = SamplerSetting.parse(
           value(environment, "OTEL_TRACES_SAMPLER"), value(environment, "OTEL_TRACES_SAMPLER_ARG"));
@@ -133,7 +168,7 @@ public final class Tracing implements AutoCloseable {
     }
     String attributes = attributes(value(environment, "OTEL_RESOURCE_ATTRIBUTES"));
     properties.put("otel.resource.attributes", attributes);
-    boolean named = ("," + attributes).contains(",service.name=");
+    boolean named = SERVICE_NAME.matcher(attributes).find();
     if (value(environment, "OTEL_SERVICE_NAME").isEmpty() && !named) {
       properties.put("otel.service.name", service.isBlank() ? "service" : service.strip());
     }
@@ -148,13 +183,41 @@ public final class Tracing implements AutoCloseable {
     try {
       URI uri = new URI(url);
       String scheme = String.valueOf(uri.getScheme()).toLowerCase(Locale.ROOT);
-      if (uri.getHost() != null && (scheme.equals("http") || scheme.equals("https"))) {
+      if (uri.getHost() != null
+          && uri.getPort() <= 65535
+          && (scheme.equals("http") || scheme.equals("https"))) {
         return;
       }
     } catch (URISyntaxException e) {
       // said below
     }
     problems.add(name + " must be an http or https URL, for example http://collector:4318");
+  }
+
+  /** What cannot be sent would be in a warning at every export, with its value. */
+  private static boolean areHeaders(String text) {
+    for (String pair : text.split(",", -1)) {
+      if (pair.isBlank()) {
+        continue;
+      }
+      int equals = pair.indexOf('=');
+      if (equals < 0
+          || !HEADER_NAME.matcher(pair.substring(0, equals).strip()).matches()
+          || !isDecodable(pair)
+          || !HEADER_VALUE.matcher(decoded(pair.substring(equals + 1).strip())).matches()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private static String decoded(String value) {
+    return URLDecoder.decode(value, StandardCharsets.UTF_8);
+  }
+
+  private static String headersMustBe(String name) {
+    return name
+        + " must be name=value pairs with commas between them, of characters that a header may have";
   }
 
   /** What is malformed is told and left out: a span without an attribute is better than no service. */

@@ -126,6 +126,7 @@ class TracingTest {
     "'',      '',                    notes",
     "orders,  '',                    orders",
     "'',      'service.name=billing', billing",
+    "'',      'a=b,service.name=,c=d', notes",
   })
   void takesTheNameFromTheEnvironmentFirst(String name, String attributes, String expected) {
     try (Tracing tracing = Tracing.from(
@@ -217,6 +218,25 @@ class TracingTest {
   }
 
   @ParameterizedTest
+  @ValueSource(
+      strings = {"1d", "0.5f", "0x1p-3", "5.", "-1", "NaN", "10%", "1/10", "traceidratio:0.5d"})
+  void refusesARatioThatIsNoneElsewhere(String sampler) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> SamplerSetting.parse(sampler, ""))
+        .withMessageStartingWith("OTEL_TRACES_SAMPLER must ");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> SamplerSetting.parse("traceidratio", sampler))
+        .withMessageStartingWith("OTEL_TRACES_SAMPLER_ARG must ");
+  }
+
+  @ParameterizedTest
+  @CsvSource({".5, 0.5", "1., 1", "+0.25, 0.25", "2.5E-1, 0.25"})
+  void readsARatioAsOthersWriteIt(String sampler, double ratio) {
+    assertThat(SamplerSetting.parse(sampler, ""))
+        .isEqualTo(new SamplerSetting("parentbased_traceidratio", ratio));
+  }
+
+  @ParameterizedTest
   @ValueSource(strings = {"0", "traceidratio:0", "always-off", "parentbased_always_off"})
   void samplesAsItIsTold(String sampler) {
     try (Tracing tracing = Tracing.from(environment("OTEL_TRACES_SAMPLER", sampler), "notes")) {
@@ -245,6 +265,59 @@ class TracingTest {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> Tracing.from(environment("OTEL_BSP_SCHEDULE_DELAY", "soon"), "notes"))
         .withMessageStartingWith("startup tracing: ");
+  }
+
+  /** Each of these would else be in a warning with every batch, value and all. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "api-key=hunter2%0A",
+        "api-key=hunter2%zz",
+        "api-key=\u201chunter2\u201d",
+        "a=b,api-key=hunter2\u200b",
+        "api key=hunter2",
+        "=hunter2"
+      })
+  void refusesHeadersThatCannotBeSent_andDoesNotShowThem(String headers) {
+    for (String name : List.of("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> Tracing.from(environment(name, headers), "notes"))
+          .withMessageStartingWith("startup tracing: " + name + " must be name=value pairs")
+          .withMessageNotContaining("hunter2")
+          .withNoCause();
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "OTEL_BSP_MAX_QUEUE_SIZE, 0",
+    "OTEL_BSP_SCHEDULE_DELAY, -1",
+    "OTEL_BSP_SCHEDULE_DELAY, soon",
+    "OTEL_EXPORTER_OTLP_TIMEOUT, -1",
+    "OTEL_EXPORTER_OTLP_COMPRESSION, zip",
+    "OTEL_EXPORTER_OTLP_ENDPOINT, http://127.0.0.1:99999",
+    "OTEL_TRACES_EXPORTER, zipkin",
+    "OTEL_PROPAGATORS, b3",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, -1",
+  })
+  void namesTheVariable_ofWhateverTheSdkRefuses(String name, String value) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Tracing.from(environment(name, value), "notes"))
+        .withMessageStartingWith("startup tracing: ")
+        .withMessageContaining(name);
+  }
+
+  @Test
+  void neverExportsTheCommandLine_whateverElseIsLeftOut() {
+    try (Tracing tracing = Tracing.from(
+        environment(
+            "OTEL_RESOURCE_DISABLED_KEYS", "host.name",
+            "OTEL_RESOURCE_ATTRIBUTES",
+                "process.command_line=java hunter2,process.command_args=hunter2,host.name=h-1,a=here"),
+        "notes")) {
+      span(tracing, "a");
+    }
+    assertThat(received.get(0).body()).contains("here").doesNotContain("hunter2", "h-1");
   }
 
   @Test
