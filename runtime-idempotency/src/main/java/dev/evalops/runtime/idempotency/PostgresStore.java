@@ -113,9 +113,10 @@ final class PostgresStore implements IdempotencyStore {
           WHERE scope = ? AND idempotency_key = ? AND created_at = ? AND response_code IS NULL
           FOR UPDATE SKIP LOCKED)
         """.formatted(table);
-    // The lock keeps the replicas from sweeping all at once.
+    // The lock keeps the replicas from sweeping all at once. The time is asked twice because every
+    // partition of a table has the same ctids.
     sweepSql = """
-        DELETE FROM %1$s WHERE ctid = ANY (ARRAY(
+        DELETE FROM %1$s WHERE expires_at <= now() AND ctid = ANY (ARRAY(
           SELECT ctid FROM %1$s
           WHERE expires_at <= now()
             AND (SELECT pg_try_advisory_xact_lock(1768187247, '%2$s'::regclass::oid::integer))

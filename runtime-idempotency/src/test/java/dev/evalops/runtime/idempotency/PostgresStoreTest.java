@@ -332,6 +332,28 @@ class PostgresStoreTest {
   }
 
   @Test
+  @Schema({})
+  void sweepsNoKeyThatIsNotExpired_fromATableWithPartitions(HikariDataSource db)
+      throws SQLException {
+    execute(
+        db,
+        "CREATE TABLE api_idempotency_keys (scope text, idempotency_key text, request_hash text,"
+            + " response_code int, response_body bytea, content_type text,"
+            + " created_at timestamptz, expires_at timestamptz, completed_at timestamptz,"
+            + " PRIMARY KEY (scope, idempotency_key)) PARTITION BY LIST (scope);"
+            + " CREATE TABLE a PARTITION OF api_idempotency_keys FOR VALUES IN ('a');"
+            + " CREATE TABLE b PARTITION OF api_idempotency_keys FOR VALUES IN ('b');"
+            + " INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+            + " expires_at) SELECT s, g::text, 'h', now(), now() + d FROM generate_series(1, 10) g,"
+            + " (VALUES ('a', interval '0'), ('b', interval '1 day')) AS scopes (s, d)");
+    IdempotencyStore store = PostgresStore.open(db);
+
+    assertThat(store.sweep(100)).isEqualTo(10);
+    assertThat(query(db, "SELECT scope, count(*) FROM api_idempotency_keys GROUP BY 1"))
+        .containsExactly("b|10");
+  }
+
+  @Test
   void findsItsTable_whateverTheSearchPathIsLater(HikariDataSource db) throws SQLException {
     PostgresStore store = PostgresStore.open(db);
     try (Connection transaction = store.transaction();
