@@ -143,6 +143,30 @@ class IdempotencyFilterTest {
     assertThat(runs).hasValue(1);
   }
 
+  @ParameterizedTest
+  @ValueSource(ints = {204, 205, 304})
+  @Schema({"go-table.sql", "effects.sql"})
+  void replaysNoBody_whereTheStatusHasNone_whateverAServiceInGoHasKept(int status)
+      throws Exception {
+    start(
+        Idempotency.builder(db).scope(Idempotency.Scope.ORGANIZATION).build(),
+        answering(200, "ran"));
+    execute(
+        db,
+        "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, response_code,"
+            + " response_body, content_type, created_at, expires_at, completed_at) VALUES ("
+            + "'org:POST:/v1/x', 'k', '"
+            + Idempotency.requestHash("POST", "/v1/x", null, new byte[] {'a'}) + "', " + status
+            + ", 'null', 'application/json', now(), now() + interval '1 day', now())");
+
+    HttpResponse<String> response = post(service, "/v1/x", "k", "a");
+
+    assertThat(response.statusCode()).isEqualTo(status);
+    assertThat(isReplay(response)).isTrue();
+    assertThat(response.body()).isEmpty();
+    assertThat(runs).hasValue(0);
+  }
+
   @Test
   void refusesTheKeyOfADifferentRequest() throws Exception {
     start(answering(200, "ok"));
