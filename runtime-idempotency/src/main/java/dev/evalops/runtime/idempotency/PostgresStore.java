@@ -68,9 +68,10 @@ final class PostgresStore implements IdempotencyStore {
     this.db = db;
     this.hasHeaders = hasHeaders;
 
+    // Never null: what has no time to expire is not free.
     String free = """
-        (expires_at <= now() OR (response_code IS NULL AND request_hash = ?
-          AND created_at <= now() - ? * interval '1 microsecond'))""";
+        ((expires_at <= now() OR (response_code IS NULL AND request_hash = ?
+          AND created_at <= now() - ? * interval '1 microsecond')) IS TRUE)""";
     String headers = hasHeaders ? """
         (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
           CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]";

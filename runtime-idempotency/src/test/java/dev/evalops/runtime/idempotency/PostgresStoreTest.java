@@ -236,6 +236,23 @@ class PostgresStoreTest {
     }
 
     @Test
+    @Schema("go-table.sql")
+    void aRowThatNeverExpiresIsReadLikeAnyOther(HikariDataSource db) throws SQLException {
+      execute(db, "ALTER TABLE api_idempotency_keys ALTER COLUMN expires_at DROP NOT NULL");
+      IdempotencyStore store = PostgresStore.open(db);
+      insert(db, "k", Instant.now());
+      insert(db, "dead", Instant.now().minus(Duration.ofMinutes(5)));
+      complete(db, "k");
+      execute(db, "UPDATE api_idempotency_keys SET expires_at = NULL");
+
+      assertThat(store.begin(attempt("k"))).isEqualTo(new Replay(OK));
+      assertThat(store.begin(new Attempt("org:POST:/v1/notes", "k", "other", MINUTE, DAY)))
+          .isEqualTo(new Conflict());
+      started(store.begin(attempt("dead")));
+      assertThat(store.sweep(10)).isZero();
+    }
+
+    @Test
     void theirDeadRequestsAreTakenOverAfterTheLease(HikariDataSource db) throws SQLException {
       insert(db, "dead", Instant.now().minus(Duration.ofMinutes(5)));
       insert(db, "live", Instant.now());
