@@ -9,11 +9,15 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.core.json.JsonReadFeature;
+import tools.jackson.core.json.JsonWriteFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /** The JSON of a payload and the version that it has. */
 record Payload(String json, OptionalLong version) {
-  private static final JsonMapper MAPPER = JsonMapper.shared();
+  // Without quotes what is not a number is found below; with them it would be stored as a text.
+  private static final JsonMapper MAPPER =
+      JsonMapper.builder().disable(JsonWriteFeature.WRITE_NAN_AS_STRINGS).build();
   // Asked first, so that the class is not looked for where it is not.
   private static final boolean PROTOBUF = isPresent("com.google.protobuf.Message");
 
@@ -27,7 +31,7 @@ record Payload(String json, OptionalLong version) {
     }
     try {
       byte[] json = MAPPER.writeValueAsBytes(payload);
-      return new Payload(new String(json, StandardCharsets.UTF_8), version(json));
+      return new Payload(text("marshal_change_payload", json), version(json));
     } catch (JacksonException e) {
       throw new IllegalArgumentException("marshal_change_payload: " + e.getMessage(), e);
     }
@@ -38,9 +42,29 @@ record Payload(String json, OptionalLong version) {
       return "null";
     }
     try {
-      return new String(MAPPER.writeValueAsBytes(metadata), StandardCharsets.UTF_8);
+      return text("marshal_audit_metadata", MAPPER.writeValueAsBytes(metadata));
     } catch (JacksonException e) {
       throw new IllegalArgumentException("marshal_audit_metadata: " + e.getMessage(), e);
+    }
+  }
+
+  private static String text(String failure, byte[] json) {
+    String text = new String(json, StandardCharsets.UTF_8);
+    if (text.contains("NaN") || text.contains("Infinity")) {
+      requireNumbers(failure, json);
+    }
+    return text;
+  }
+
+  private static void requireNumbers(String failure, byte[] json) {
+    try (JsonParser parser =
+        MAPPER.reader().with(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS).createParser(json)) {
+      for (JsonToken token = parser.nextToken(); token != null; token = parser.nextToken()) {
+        if (token == JsonToken.VALUE_NUMBER_FLOAT && parser.isNaN()) {
+          throw new IllegalArgumentException(failure + ": JSON has no " + parser.getString()
+              + ", as at \"" + parser.streamReadContext().pathAsPointer() + "\"");
+        }
+      }
     }
   }
 

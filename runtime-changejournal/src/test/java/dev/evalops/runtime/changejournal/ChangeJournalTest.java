@@ -193,6 +193,16 @@ class ChangeJournalTest {
   }
 
   @Test
+  void keepsTextsThatOnlyReadLikeNoNumber(DataSource db) throws SQLException {
+    Map<String, String> payload = Map.of("NaN", "NaN", "of", "\"Infinity, -Infinity");
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, payload);
+      assertThat(JSON.readTree(one(tx, "change_journal").get("payload")))
+          .isEqualTo(JSON.valueToTree(payload));
+    }
+  }
+
+  @Test
   void refusesAutoCommit_beforeAnythingIsWritten(DataSource db) throws SQLException {
     try (Connection connection = db.getConnection()) {
       assertThatThrownBy(
@@ -239,7 +249,28 @@ class ChangeJournalTest {
             Map.of("version", new java.math.BigInteger("9223372036854775808")),
             NONE)),
         Arguments.of("marshal_audit_metadata: ", (Write) tx -> ChangeJournal.write(
-            tx, Tx.ACTOR, "note", "1", "update", null, Map.of("circle", circle))));
+            tx, Tx.ACTOR, "note", "1", "update", null, Map.of("circle", circle))),
+        Arguments.of("marshal_change_payload: JSON has no NaN, as at \"/sizes/1\"", (Write) tx ->
+            ChangeJournal.write(
+                tx,
+                Tx.ACTOR,
+                "note",
+                "1",
+                "update",
+                Map.of("sizes", List.of(1.5, Double.NaN)),
+                NONE)),
+        Arguments.of("marshal_change_payload: JSON has no Infinity, as at \"\"", (Write)
+            tx -> ChangeJournal.write(
+                tx, Tx.ACTOR, "note", "1", "update", Double.POSITIVE_INFINITY, NONE)),
+        Arguments.of("marshal_audit_metadata: JSON has no -Infinity, as at \"/ratio\"", (Write)
+            tx -> ChangeJournal.write(
+                tx,
+                Tx.ACTOR,
+                "note",
+                "1",
+                "update",
+                null,
+                Map.of("ratio", Float.NEGATIVE_INFINITY))));
   }
 
   @ParameterizedTest

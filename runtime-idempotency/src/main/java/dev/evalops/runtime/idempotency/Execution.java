@@ -7,6 +7,7 @@ import dev.evalops.runtime.http.RequestContext;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
+import java.util.HashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -57,12 +58,11 @@ final class Execution {
     }
     StoredResponse own = new StoredResponse(status, "", Map.of(), new byte[0]);
     if (own.isFinal()) {
+      Map<String, String> kept = new HashMap<>(headers);
+      kept.remove("Content-Encoding"); // of the body that is not kept
       ErrorResponse told = ErrorResponse.of(Idempotency.RESPONSE_TOO_LARGE);
       finish(new StoredResponse(
-          told.status(),
-          "application/json",
-          headers,
-          told.toJson().getBytes(StandardCharsets.UTF_8)));
+          told.status(), "application/json", kept, told.toJson().getBytes(StandardCharsets.UTF_8)));
     } else {
       abandon();
     }

@@ -14,6 +14,7 @@ import java.net.URI;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -24,6 +25,9 @@ final class HeldExchange extends HttpExchange {
   /** What replays beside status, content type and body. */
   private static final List<String> KEPT_HEADERS =
       List.of("Content-Encoding", "ETag", "Location", "X-Change-Seq");
+
+  private static final Pattern HEADER_NAME = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
+  private static final Pattern HEADER_VALUE = Pattern.compile("[\\t -~\\x80-\\xff]*");
 
   private final HttpExchange exchange;
   private final int maxResponse;
@@ -99,8 +103,19 @@ final class HeldExchange extends HttpExchange {
     if (responseLength < -1) {
       throw new IllegalArgumentException("responseLength must be -1 or more");
     }
+    checkHeaders();
     status = code;
     length = code == 204 || code == 205 || code == 304 ? -1 : responseLength;
+  }
+
+  /** What cannot be sent is not kept either: it could never be replayed. */
+  private void checkHeaders() {
+    exchange.getResponseHeaders().forEach((name, values) -> {
+      if (!HEADER_NAME.matcher(name).matches()
+          || !values.stream().allMatch(value -> HEADER_VALUE.matcher(value).matches())) {
+        throw new IllegalArgumentException("response header " + name + " has an illegal character");
+      }
+    });
   }
 
   @Override

@@ -70,6 +70,15 @@ public final class Idempotency {
       ErrorCode.Retry.SAME_CALL);
   static final ErrorCode FAILED = ErrorCode.of(
       "idempotency_failed", 500, ConnectCode.INTERNAL, "unable to check the Idempotency-Key");
+
+  /** The same to the client, before anything has run: the store may be back for the next call. */
+  private static final ErrorCode NOT_BEGUN = new ErrorCode(
+      FAILED.code(),
+      FAILED.httpStatus(),
+      FAILED.connectCode(),
+      FAILED.defaultMessage(),
+      ErrorCode.Retry.SAME_CALL);
+
   static final ErrorCode RESPONSE_TOO_LARGE = ErrorCode.of(
       "idempotency_response_too_large",
       409,
@@ -232,7 +241,7 @@ public final class Idempotency {
     try {
       return store.begin(new IdempotencyStore.Attempt(scope, checked, requestHash, lease, ttl));
     } catch (SQLException | RuntimeException e) {
-      throw new ServiceException(FAILED, "idempotency.begin", e);
+      throw new ServiceException(NOT_BEGUN, "idempotency.begin", e);
     }
   }
 

@@ -105,8 +105,14 @@ final class IdempotencyFilter extends Filter {
     }
     headers.set("X-Idempotent-Replay", "true");
     byte[] body = response.body();
-    exchange.sendResponseHeaders(response.status(), body.length == 0 ? -1 : body.length);
-    if (body.length > 0) {
+    // Another service may have kept what its handler wrote and its server did not send.
+    boolean empty = body.length == 0
+        || switch (response.status()) {
+          case 204, 205, 304 -> true;
+          default -> false;
+        };
+    exchange.sendResponseHeaders(response.status(), empty ? -1 : body.length);
+    if (!empty) {
       exchange.getResponseBody().write(body);
       exchange.getResponseBody().close();
     }

@@ -68,9 +68,10 @@ final class PostgresStore implements IdempotencyStore {
     this.db = db;
     this.hasHeaders = hasHeaders;
 
+    // Never null: what has no time to expire is not free.
     String free = """
-        (expires_at <= now() OR (response_code IS NULL AND request_hash = ?
-          AND created_at <= now() - ? * interval '1 microsecond'))""";
+        ((expires_at <= now() OR (response_code IS NULL AND request_hash = ?
+          AND created_at <= now() - ? * interval '1 microsecond')) IS TRUE)""";
     String headers = hasHeaders ? """
         (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
           CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]";
@@ -113,9 +114,10 @@ final class PostgresStore implements IdempotencyStore {
           WHERE scope = ? AND idempotency_key = ? AND created_at = ? AND response_code IS NULL
           FOR UPDATE SKIP LOCKED)
         """.formatted(table);
-    // The lock keeps the replicas from sweeping all at once.
+    // The lock keeps the replicas from sweeping all at once. The time is asked twice because every
+    // partition of a table has the same ctids.
     sweepSql = """
-        DELETE FROM %1$s WHERE ctid = ANY (ARRAY(
+        DELETE FROM %1$s WHERE expires_at <= now() AND ctid = ANY (ARRAY(
           SELECT ctid FROM %1$s
           WHERE expires_at <= now()
             AND (SELECT pg_try_advisory_xact_lock(1768187247, '%2$s'::regclass::oid::integer))

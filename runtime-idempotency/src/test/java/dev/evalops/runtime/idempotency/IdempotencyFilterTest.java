@@ -143,6 +143,30 @@ class IdempotencyFilterTest {
     assertThat(runs).hasValue(1);
   }
 
+  @ParameterizedTest
+  @ValueSource(ints = {204, 205, 304})
+  @Schema({"go-table.sql", "effects.sql"})
+  void replaysNoBody_whereTheStatusHasNone_whateverAServiceInGoHasKept(int status)
+      throws Exception {
+    start(
+        Idempotency.builder(db).scope(Idempotency.Scope.ORGANIZATION).build(),
+        answering(200, "ran"));
+    execute(
+        db,
+        "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, response_code,"
+            + " response_body, content_type, created_at, expires_at, completed_at) VALUES ("
+            + "'org:POST:/v1/x', 'k', '"
+            + Idempotency.requestHash("POST", "/v1/x", null, new byte[] {'a'}) + "', " + status
+            + ", 'null', 'application/json', now(), now() + interval '1 day', now())");
+
+    HttpResponse<String> response = post(service, "/v1/x", "k", "a");
+
+    assertThat(response.statusCode()).isEqualTo(status);
+    assertThat(isReplay(response)).isTrue();
+    assertThat(response.body()).isEmpty();
+    assertThat(runs).hasValue(0);
+  }
+
   @Test
   void refusesTheKeyOfADifferentRequest() throws Exception {
     start(answering(200, "ok"));
@@ -475,6 +499,7 @@ class IdempotencyFilterTest {
     start(exchange -> {
       exchange.getResponseHeaders().set("Content-Type", "application/octet-stream");
       exchange.getResponseHeaders().set("Location", "/v1/large/7");
+      exchange.getResponseHeaders().set("Content-Encoding", "none");
       exchange.sendResponseHeaders(200, 0);
       for (int at = 0; at < large.length; at += 64 << 10) {
         exchange.getResponseBody().write(large, at, 64 << 10);
@@ -489,6 +514,7 @@ class IdempotencyFilterTest {
     HttpResponse<String> second = post(service, "/v1/x", "k", "a");
     assertError(second, 409, "idempotency_response_too_large");
     assertThat(second.headers().firstValue("Location")).contains("/v1/large/7");
+    assertThat(second.headers().firstValue("Content-Encoding")).isEmpty();
     assertThat(isReplay(second)).isTrue();
     assertThat(runs).hasValue(1);
   }

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.auth.Actor;
+import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.idempotency.Idempotency.Scope;
 import dev.evalops.runtime.testutil.Schema;
@@ -58,6 +59,19 @@ class IdempotencyTest {
     assertThat(Scope.ACTOR.of(actor, "POST", "/v1/x:y"))
         .isEqualTo("org%3A1:user:a%3Ab%25:POST:/v1/x:y");
     assertThat(Scope.ORGANIZATION.of(actor, "POST", "/v1/x:y")).isEqualTo("org:1:POST:/v1/x:y");
+  }
+
+  @Test
+  void saysThatTheSameCallMaySucceed_whenTheStoreFailsBeforeAnythingHasRun(HikariDataSource db) {
+    Idempotency idempotency = Idempotency.postgres(db);
+    db.close();
+
+    assertThatThrownBy(() -> idempotency.begin("s", "k", "h"))
+        .isInstanceOfSatisfying(ServiceException.class, failure -> {
+          assertThat(failure.code().code()).isEqualTo("idempotency_failed");
+          assertThat(failure.code().httpStatus()).isEqualTo(500);
+          assertThat(failure.code().retry()).isEqualTo(ErrorCode.Retry.SAME_CALL);
+        });
   }
 
   @Test

@@ -236,6 +236,23 @@ class PostgresStoreTest {
     }
 
     @Test
+    @Schema("go-table.sql")
+    void aRowThatNeverExpiresIsReadLikeAnyOther(HikariDataSource db) throws SQLException {
+      execute(db, "ALTER TABLE api_idempotency_keys ALTER COLUMN expires_at DROP NOT NULL");
+      IdempotencyStore store = PostgresStore.open(db);
+      insert(db, "k", Instant.now());
+      insert(db, "dead", Instant.now().minus(Duration.ofMinutes(5)));
+      complete(db, "k");
+      execute(db, "UPDATE api_idempotency_keys SET expires_at = NULL");
+
+      assertThat(store.begin(attempt("k"))).isEqualTo(new Replay(OK));
+      assertThat(store.begin(new Attempt("org:POST:/v1/notes", "k", "other", MINUTE, DAY)))
+          .isEqualTo(new Conflict());
+      started(store.begin(attempt("dead")));
+      assertThat(store.sweep(10)).isZero();
+    }
+
+    @Test
     void theirDeadRequestsAreTakenOverAfterTheLease(HikariDataSource db) throws SQLException {
       insert(db, "dead", Instant.now().minus(Duration.ofMinutes(5)));
       insert(db, "live", Instant.now());
@@ -329,6 +346,28 @@ class PostgresStoreTest {
       other.rollback();
     }
     assertThat(store.sweep(10)).isEqualTo(10);
+  }
+
+  @Test
+  @Schema({})
+  void sweepsNoKeyThatIsNotExpired_fromATableWithPartitions(HikariDataSource db)
+      throws SQLException {
+    execute(
+        db,
+        "CREATE TABLE api_idempotency_keys (scope text, idempotency_key text, request_hash text,"
+            + " response_code int, response_body bytea, content_type text,"
+            + " created_at timestamptz, expires_at timestamptz, completed_at timestamptz,"
+            + " PRIMARY KEY (scope, idempotency_key)) PARTITION BY LIST (scope);"
+            + " CREATE TABLE a PARTITION OF api_idempotency_keys FOR VALUES IN ('a');"
+            + " CREATE TABLE b PARTITION OF api_idempotency_keys FOR VALUES IN ('b');"
+            + " INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+            + " expires_at) SELECT s, g::text, 'h', now(), now() + d FROM generate_series(1, 10) g,"
+            + " (VALUES ('a', interval '0'), ('b', interval '1 day')) AS scopes (s, d)");
+    IdempotencyStore store = PostgresStore.open(db);
+
+    assertThat(store.sweep(100)).isEqualTo(10);
+    assertThat(query(db, "SELECT scope, count(*) FROM api_idempotency_keys GROUP BY 1"))
+        .containsExactly("b|10");
   }
 
   @Test

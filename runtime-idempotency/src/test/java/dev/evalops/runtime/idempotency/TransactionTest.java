@@ -155,6 +155,20 @@ class TransactionTest {
   }
 
   @Test
+  void rollsBackAndFreesTheKey_whenTheAnswerHasAHeaderThatCannotBeSent() throws Exception {
+    start(exchange -> {
+      exchange.getResponseHeaders().set("Location", runs.get() == 1 ? "/v1/a\u0001b" : "/v1/ab");
+      HttpResponses.json(exchange, 201, Map.of());
+    });
+
+    assertError(post(service, "/v1/x", "k", "a"), 500, "internal_error");
+    assertThat(effects()).isZero();
+    assertThat(keys()).isEmpty();
+    assertThat(post(service, "/v1/x", "k", "a").statusCode()).isEqualTo(201);
+    assertThat(effects()).isEqualTo(1);
+  }
+
+  @Test
   void answers500AndKeepsNothing_whenAConstraintFailsAtTheCommit() throws Exception {
     execute(
         db,

@@ -34,6 +34,9 @@ public final class TrustedProxies {
       "(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})");
   private static final Pattern IPV6 = Pattern.compile("[0-9a-fA-F:]*:[0-9a-fA-F:.]*");
 
+  /** Eight groups, the last two of them as an IPv4 address. What is longer is not matched: that takes its time squared. */
+  private static final int LONGEST_ADDRESS = 45;
+
   private final List<Network> networks;
 
   private TrustedProxies(List<Network> networks) {
@@ -176,6 +179,9 @@ public final class TrustedProxies {
 
   /** Null if the text is no address. */
   private static @Nullable InetAddress parse(String text) {
+    if (text.length() > LONGEST_ADDRESS) {
+      return null;
+    }
     Matcher v4 = IPV4.matcher(text);
     try {
       if (v4.matches()) {

@@ -11,6 +11,7 @@ import java.util.stream.Stream;
 import net.jqwik.api.ForAll;
 import net.jqwik.api.Property;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -110,6 +111,18 @@ class TrustedProxiesTest {
   })
   void takesAnEntryForAnAddress_onlyIfItIsOne(String entry, String expected) {
     assertThat(client("10.0.0.1", entry)).isEqualTo(expected);
+  }
+
+  @Test
+  @Timeout(value = 20, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
+  void aLongEntryCostsNoMoreThanItsLength() {
+    String colons = ":".repeat(64_000) + "x";
+
+    assertThat(client("10.0.0.1", colons)).isEqualTo(colons);
+    assertThat(PROXIES.client(peer("10.0.0.1"), List.of(), List.of(colons))).isEqualTo(colons);
+    assertThat(client("10.0.0.1", "[" + colons + "]:80")).startsWith("[::");
+    assertThat(client("10.0.0.1", "2001:0db8:0001:0002:0003:0004:255.255.255.255"))
+        .isEqualTo("2001:db8:1:2::/64");
   }
 
   @Test

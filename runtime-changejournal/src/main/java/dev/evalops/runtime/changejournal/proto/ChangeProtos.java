@@ -97,7 +97,7 @@ public final class ChangeProtos {
    * @param message the message
    * @return the JSON
    * @throws IllegalArgumentException {@code marshal_change_payload: ...} if it holds an {@code Any} of a type that its own file does
-   *     not import
+   *     not import, or a value that has no JSON, such as a time beyond the year 9999
    */
   public static String payloadJson(Message message) {
     try {
@@ -107,7 +107,7 @@ public final class ChangeProtos {
           .preservingProtoFieldNames()
           .omittingInsignificantWhitespace()
           .print(Any.pack(message));
-    } catch (InvalidProtocolBufferException e) {
+    } catch (InvalidProtocolBufferException | IllegalArgumentException e) {
       throw new IllegalArgumentException("marshal_change_payload: " + e.getMessage(), e);
     }
   }

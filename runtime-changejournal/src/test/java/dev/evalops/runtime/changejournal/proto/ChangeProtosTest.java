@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.google.protobuf.Any;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Duration;
+import com.google.protobuf.Message;
 import com.google.protobuf.Struct;
 import com.google.protobuf.Timestamp;
 import com.google.protobuf.Value;
@@ -26,6 +27,7 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
@@ -259,6 +261,19 @@ class ChangeProtosTest {
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("marshal_change_payload: ")
         .hasMessageContaining("other.v1.Type");
+  }
+
+  @Test
+  void refusesAMessageThatHasNoJson() {
+    for (Message message : List.of(
+        Timestamp.newBuilder().setSeconds(253402300800L).build(),
+        Duration.newBuilder().setNanos(-2_000_000_000).build(),
+        Value.newBuilder().setNumberValue(Double.NaN).build())) {
+      assertThatThrownBy(() -> ChangeProtos.payloadJson(message))
+          .as("%s", message)
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageStartingWith("marshal_change_payload: ");
+    }
   }
 
   @Test
