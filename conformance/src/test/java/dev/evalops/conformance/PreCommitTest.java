@@ -56,6 +56,17 @@ class PreCommitTest {
         .doesNotContain("not staged", "tests of b");
   }
 
+  @Test
+  void refusesTheCommit_whereGitDoesNotAnswer() throws Exception {
+    write("a/src/main/A.java", "staged");
+    shell.run("git", "add", "-A");
+    shell.withProgram(
+        "git",
+        "[ \"$1\" != diff ] || exit 128; exec " + shell.run("sh", "-c", "command -v git")
+            + " \"$@\"");
+    assertThat(shell.tryScript("pre-commit").status()).isEqualTo(128);
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {

@@ -58,7 +58,7 @@ final class Snippet {
       Matcher fence = FENCE.matcher(lines.get(i));
       if (fence.matches()) {
         int start = i + 1;
-        while (i + 1 < lines.size() && !lines.get(i + 1).strip().equals(fence.group(1))) {
+        while (i + 1 < lines.size() && !closes(lines.get(i + 1).strip(), fence.group(1))) {
           i++;
         }
         List<Line> block = new ArrayList<>();
@@ -69,6 +69,11 @@ final class Snippet {
       }
     }
     return snippets;
+  }
+
+  /** As many signs as opened it, or more. */
+  private static boolean closes(String line, String fence) {
+    return line.startsWith(fence) && line.replace(fence.substring(0, 1), "").isEmpty();
   }
 
   /** What is wrong, each with file and line. */

@@ -19,6 +19,7 @@ import java.util.TreeSet;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import java.util.function.Function;
@@ -63,7 +64,7 @@ public final class FeatureFlags implements AutoCloseable {
 
   private volatile Map<String, Rollout> flags;
   private volatile long goodAt; // by System.nanoTime
-  private volatile Runnable unregister = () -> {};
+  private final AtomicReference<Runnable> unregister = new AtomicReference<>(() -> {});
   private byte[] bytes;
   private @Nullable String problem;
 
@@ -332,7 +333,7 @@ public final class FeatureFlags implements AutoCloseable {
   @Override
   public void close() {
     closed.countDown();
-    unregister.run();
+    unregister.getAndSet(() -> {}).run();
   }
 
   /**
@@ -413,7 +414,7 @@ public final class FeatureFlags implements AutoCloseable {
 
     /**
      * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}, until the flags are closed; one
-     * file for a registry. Default: none.
+     * file for a registry, and the flags before these are closed first. Default: none.
      *
      * @param registry the registry; needs {@code micrometer-core}
      * @return this
@@ -440,7 +441,7 @@ public final class FeatureFlags implements AutoCloseable {
         Path file = Path.of(path);
         byte[] bytes = FlagFile.read(file);
         FeatureFlags flags = new FeatureFlags(file, bytes, FlagFile.parse(bytes));
-        flags.unregister = metrics.apply(flags);
+        flags.unregister.set(metrics.apply(flags));
         return flags.watch(reloadEvery);
       } catch (InvalidPathException e) {
         throw new IllegalArgumentException("stat_feature_flags: " + e.getMessage(), e);

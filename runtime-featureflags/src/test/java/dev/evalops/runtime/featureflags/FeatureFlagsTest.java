@@ -305,6 +305,18 @@ class FeatureFlagsTest {
   }
 
   @Test
+  void closingTwiceLeavesTheGaugeOfTheNextFlags() throws Exception {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    Path file = Files.writeString(folder.resolve("flags.json"), "{\"flags\":[]}");
+    FeatureFlags first = FeatureFlags.builder(file).metrics(registry).open();
+    first.close();
+    try (FeatureFlags second = FeatureFlags.builder(file).metrics(registry).open()) {
+      first.close();
+      assertThat(registry.get("feature.flags.age").gauges()).hasSize(1);
+    }
+  }
+
+  @Test
   void worksWithoutMicrometerAndOpenFeature() throws Exception {
     Path file = Files.writeString(
         folder.resolve("flags.json"), "{\"flags\":[{\"key\":\"a\",\"enabled\":true}]}");

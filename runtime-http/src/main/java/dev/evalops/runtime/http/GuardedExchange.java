@@ -150,11 +150,6 @@ final class GuardedExchange extends HttpExchange {
     out = bodyOutput;
     bodyOutput.closed = false;
     status = -1;
-    long declared = declaredLength();
-    if (!bodyInput.atEnd
-        && (declared > DRAINED_BY_SERVER || requestHeaders.containsKey("Transfer-Encoding"))) {
-      headers.set("Connection", "close");
-    }
   }
 
   /** Ends the response: the client has it when this returns. */
@@ -212,18 +207,18 @@ final class GuardedExchange extends HttpExchange {
   }
 
   /**
-   * Whether the server ends the connection, or may swallow its next request, because of a body that is not read. It reads up to 64 KiB
-   * after the response and cuts the connection behind a longer one; over TLS it loses whatever arrives in one piece with such a
-   * body: that is decrypted already, and nobody looks at it.
+   * Whether the server ends the connection, or may swallow its next request, because of a body that is not read. It reads less than 64
+   * KiB after the response and cuts the connection behind a longer one, or one whose length is not known; over TLS it loses
+   * whatever arrives in one piece with such a body: that is decrypted already, and nobody looks at it.
    */
   private boolean losesNextRequest() {
     if (bodyInput.atEnd) {
       return false;
     }
     long unread = declaredLength() - bodyInput.count;
-    return unread > DRAINED_BY_SERVER
-        || (raw instanceof HttpsExchange
-            && (requestHeaders.containsKey("Transfer-Encoding") || unread > 0));
+    return unread >= DRAINED_BY_SERVER
+        || requestHeaders.containsKey("Transfer-Encoding")
+        || (raw instanceof HttpsExchange && unread > 0);
   }
 
   private boolean isHead() {
@@ -372,13 +367,17 @@ final class GuardedExchange extends HttpExchange {
         checkDeclaredLength();
       }
       checkCount();
-      boolean held = holdsPlace;
-      leave();
+      boolean held = false;
       int n;
       try {
+        InputStream body = raw.getRequestBody();
+        if (holdsPlace && body.available() <= 0) {
+          held = true;
+          leave();
+        }
         // One byte more than is left, to see that there is one.
         int most = bodyLimit - count < len ? (int) (bodyLimit - count) + 1 : len;
-        n = raw.getRequestBody().read(b, off, most);
+        n = body.read(b, off, most);
       } catch (IOException e) {
         raw.getResponseHeaders().set("Connection", "close");
         throw new ServiceException(

@@ -130,8 +130,9 @@ public final class HttpFilters {
     return new Named("browser guards", (exchange, chain) -> {
       RequestContext.of(exchange).beforeResponse(HttpFilters::setGuardHeaders);
       Headers headers = exchange.getRequestHeaders();
-      boolean hasBody = headers.containsKey("Transfer-Encoding")
-          || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
+      boolean chunked = headers.containsKey("Transfer-Encoding");
+      boolean hasBody =
+          chunked || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
       Optional<ErrorCode> refused = RequestRules.refusedForBrowser(
           exchange.getRequestMethod(),
           headers.getFirst("Sec-Fetch-Site"),
@@ -139,7 +140,8 @@ public final class HttpFilters {
           hasBody,
           moreTypes);
       if (refused.isPresent()
-          && !(refused.get().equals(RequestRules.MISSING_TYPE)
+          && !(chunked
+              && refused.get().equals(RequestRules.MISSING_TYPE)
               && exchange.getRequestBody().read() < 0)) {
         throw new ServiceException(refused.get(), "http.browser_guards");
       }

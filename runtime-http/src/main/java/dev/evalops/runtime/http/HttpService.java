@@ -403,7 +403,7 @@ public final class HttpService implements AutoCloseable {
      * @return this builder
      */
     public Builder host(String host) {
-      if (host.isBlank()) {
+      if (Objects.requireNonNull(host, "host").isBlank()) {
         throw new IllegalArgumentException("host must not be blank; 0.0.0.0 is every address");
       }
       this.host = host;

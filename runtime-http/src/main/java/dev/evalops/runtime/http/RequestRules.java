@@ -298,7 +298,8 @@ public final class RequestRules {
    * @throws ServiceException 400 {@code invalid_input}
    */
   static void checkTarget(URI target) {
-    if ((target.getScheme() == null) != (target.getRawAuthority() == null)) {
+    if (target.toString().startsWith("//")
+        || (target.getScheme() == null) != (target.getRawAuthority() == null)) {
       throw invalid("request target must be a path or an absolute URL");
     }
   }

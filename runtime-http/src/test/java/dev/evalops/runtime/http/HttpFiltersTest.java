@@ -130,7 +130,9 @@ class HttpFiltersTest {
       assertThat(client.post("/x", "a", "Content-Type: text/csv").status()).isEqualTo(204);
       assertThat(client.post("/x", "").status()).isEqualTo(204);
       String chunked = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-      assertThat(client.send(chunked + "0\r\n\r\n").read().status()).isEqualTo(204);
+      String declared = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
+      assertThat(client.send(declared).read().status()).isEqualTo(415); // not a byte of it has come
+      assertThat(client.send("hello" + chunked + "0\r\n\r\n").read().status()).isEqualTo(204);
       assertThat(client.send(chunked + "1\r\na\r\n0\r\n\r\n").read().status()).isEqualTo(415);
     }
   }

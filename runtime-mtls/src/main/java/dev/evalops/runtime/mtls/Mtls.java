@@ -227,6 +227,7 @@ public final class Mtls implements AutoCloseable {
         } catch (Throwable e) {
           logger().log(Level.WARNING, "looking at the certificate files failed; goes on", e);
         }
+        Thread.interrupted(); // a listener's: it must not end the watching
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt(); // nobody but close() has business with this thread

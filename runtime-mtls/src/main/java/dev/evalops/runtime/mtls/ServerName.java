@@ -1,5 +1,6 @@
 package dev.evalops.runtime.mtls;
 
+import java.net.Inet6Address;
 import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.security.cert.CertificateException;
@@ -28,10 +29,6 @@ final class ServerName {
   private static final Pattern IPV6 =
       Pattern.compile("\\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\\w.-]+)?]?");
 
-  /** Like a DNS name but for its underscores, which certificates and resolvers know and SNI in Java does not. */
-  private static final Pattern UNDERSCORED =
-      Pattern.compile("(?=.*_)[A-Za-z0-9_](?:[A-Za-z0-9_-]|\\.(?![.-]|$))*");
-
   private ServerName() {}
 
   /**
@@ -41,13 +38,29 @@ final class ServerName {
    */
   static String normalise(String name) {
     if (isAddress(name)) {
-      if (!IPV4.matcher(name).matches() && !IPV6.matcher(name).matches()) {
+      if (!IPV4.matcher(name).matches() && !isIpv6(name)) {
         throw new IllegalArgumentException("not an IP address");
       }
       return name;
     }
     String dns = name.endsWith(".") ? name.substring(0, name.length() - 1) : name;
-    return UNDERSCORED.matcher(dns).matches() ? dns : new SNIHostName(dns).getAsciiName();
+    if (dns.indexOf('_') < 0) {
+      return new SNIHostName(dns).getAsciiName();
+    }
+    // Certificates and resolvers know underscores, SNI in Java does not.
+    String plain = dns.replace('_', 'x');
+    if (!new SNIHostName(plain).getAsciiName().equalsIgnoreCase(plain)) {
+      throw new IllegalArgumentException("not a DNS name");
+    }
+    return dns;
+  }
+
+  private static boolean isIpv6(String name) {
+    try {
+      return IPV6.matcher(name).matches() && address(name) instanceof Inet6Address;
+    } catch (CertificateException e) {
+      return false;
+    }
   }
 
   /** For the SNI extension, which knows no IP addresses (RFC 6066 section 3). */

@@ -132,6 +132,12 @@ class MtlsConfigurationTest {
   @ValueSource(
       strings = {
         "svc.internal:443",
+        "10.0.0.1:443",
+        "db:5432",
+        "dead.beef:443",
+        "[::1",
+        ":::::",
+        "a_b-",
         "spiffe://prod/ns/billing",
         "https://svc.internal",
         "1.2.3",

@@ -5,8 +5,10 @@ import io.nats.client.ConnectionListener;
 import io.nats.client.Consumer;
 import io.nats.client.ErrorListener;
 import io.nats.client.Message;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -16,14 +18,17 @@ import org.slf4j.event.Level;
 final class ConnectionLog implements ErrorListener {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
 
-  private final AtomicReference<String> told = new AtomicReference<>("");
+  private final Set<String> told = ConcurrentHashMap.newKeySet();
+  private final AtomicLong reconnects = new AtomicLong();
 
   /** A refused login comes here at each attempt to reconnect, and is told once in an outage. */
   @Override
   public void errorOccurred(Connection connection, String error) {
-    String news = connection.getStatistics().getReconnects() + " " + error;
-    boolean again =
-        news.equals(told.getAndSet(news)) && connection.getStatus() != Connection.Status.CONNECTED;
+    long now = connection.getStatistics().getReconnects();
+    if (reconnects.getAndSet(now) != now) {
+      told.clear();
+    }
+    boolean again = !told.add(error) && connection.getStatus() != Connection.Status.CONNECTED;
     LOG.atLevel(again ? Level.DEBUG : Level.WARN)
         .addKeyValue("error", Secrets.hide(error))
         .log("nats: the server reports an error");

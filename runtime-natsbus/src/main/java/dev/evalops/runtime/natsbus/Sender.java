@@ -178,8 +178,9 @@ final class Sender {
     String error = connection.getLastError();
     if (error != null
         && (problem.equals(Problem.NOT_CONNECTED) // a refused login
-            || error.contains(send.message.getSubject()))) { // a permission that is missing
-      why += ", the server's last error: " + error;
+            || error.contains(
+                '"' + send.message.getSubject() + '"'))) { // a permission that is missing
+      why += ", the server's last error: " + Secrets.hide(error);
     }
     failed(send, why, failure, problem.reason());
   }

@@ -54,11 +54,16 @@ final class ConfiguredNats implements AutoCloseable {
         .redirectErrorStream(true)
         .redirectOutput(ProcessBuilder.Redirect.DISCARD)
         .start();
-    await().atMost(AWHILE).ignoreExceptions().until(() -> {
-      try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), port)) {
-        return socket.getInputStream().read() == 'I';
-      }
-    });
+    try {
+      await().atMost(AWHILE).ignoreExceptions().until(() -> {
+        try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), port)) {
+          return socket.getInputStream().read() == 'I';
+        }
+      });
+    } catch (RuntimeException e) {
+      process.destroyForcibly();
+      throw e;
+    }
   }
 
   private Path file() {

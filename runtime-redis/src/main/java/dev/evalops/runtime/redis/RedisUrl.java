@@ -7,6 +7,7 @@ import java.time.Duration;
 import java.util.HashSet;
 import java.util.Locale;
 import java.util.Set;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Reads a URL as Lettuce does, and refuses what Lettuce would pass over in silence. No message holds a piece of the URL but the
@@ -41,6 +42,9 @@ final class RedisUrl {
     if (uri.getQuery() != null) {
       // Decoded first and then split, as Lettuce does it.
       for (String parameter : uri.getQuery().split("[&;]", -1)) {
+        if (parameter.isEmpty()) {
+          continue;
+        }
         String[] parts = parameter.split("=", 2);
         String name = parts[0].toLowerCase(Locale.ROOT);
         if (!PARAMETERS.contains(name) || parts.length == 1) {
@@ -83,13 +87,32 @@ final class RedisUrl {
   /** Lettuce takes its default instead of a value that it cannot read, and a whole number out of a fraction. */
   private static void checkValue(String name, String value) {
     switch (name) {
-      case "timeout" ->
-        require(value, "\\d{1,9}(ns|us|ms|s|m|h|d)?", "timeout must be like 500ms or 2s");
+      case "timeout" -> {
+        require(value, "(?i)\\d{1,18}(ns|us|ms|s|m|h|d)?", "timeout must be like 500ms or 2s");
+        if (isForEver(value.toLowerCase(Locale.ROOT))) {
+          throw refused("timeout must be less than 292 years");
+        }
+      }
       case "database", "db" -> require(value, "\\d{1,9}", "database must be a number");
       case "verifypeer" ->
         require(value, "(?i)full|ca|none", "verifyPeer must be FULL, CA or NONE");
       default -> {}
     }
+  }
+
+  private static boolean isForEver(String timeout) {
+    String unit = timeout.replaceFirst("\\d+", "");
+    TimeUnit of = switch (unit) {
+      case "ns" -> TimeUnit.NANOSECONDS;
+      case "us" -> TimeUnit.MICROSECONDS;
+      case "s" -> TimeUnit.SECONDS;
+      case "m" -> TimeUnit.MINUTES;
+      case "h" -> TimeUnit.HOURS;
+      case "d" -> TimeUnit.DAYS;
+      default -> TimeUnit.MILLISECONDS;
+    };
+    long number = Long.parseLong(timeout.substring(0, timeout.length() - unit.length()));
+    return of.toNanos(number) == Long.MAX_VALUE;
   }
 
   private static void require(String value, String pattern, String problem) {

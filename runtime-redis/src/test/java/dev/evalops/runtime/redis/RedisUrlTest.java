@@ -20,6 +20,9 @@ class RedisUrlTest {
     "rediss://h:7, h, 7, 0, true",
     "redis://h?db=4, h, 6379, 4, false",
     "redis://h?database=4&timeout=2s, h, 6379, 4, false",
+    "redis://h?database=4&, h, 6379, 4, false",
+    "redis://h?timeout=5000000000ns, h, 6379, 0, false",
+    "redis://h?timeout=2S, h, 6379, 0, false",
     "redis://[::1]:7/1, [::1], 7, 1, false",
   })
   void readsHostPortDatabaseAndTls(String url, String host, int port, int database, boolean tls) {
@@ -90,6 +93,7 @@ class RedisUrlTest {
         "redis://h?clientName=a%26db=4&db=3 | db is given twice",
         "redis://h?timeout=soon | timeout must be like 500ms or 2s",
         "redis://h?timeout= | timeout must be like",
+        "redis://h?timeout=200000d | timeout must be less than 292 years",
         "redis://h?timeout=1.5s | timeout must be like",
         "redis://h?timeout=-5s | timeout must be like",
         "redis://h?timeout=5sec | timeout must be like",

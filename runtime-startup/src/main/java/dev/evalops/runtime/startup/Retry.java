@@ -183,7 +183,7 @@ public final class Retry {
   private boolean isPermanent(Exception failure) {
     try {
       return stopWhen.test(failure);
-    } catch (RuntimeException e) {
+    } catch (RuntimeException | Error e) {
       if (!e.equals(failure)) {
         e.addSuppressed(failure); // else nobody would learn why the dependency is not up
       }

@@ -14,6 +14,7 @@ import dev.openfeature.sdk.ProviderEventDetails;
 import dev.openfeature.sdk.Reason;
 import dev.openfeature.sdk.Value;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -32,7 +33,8 @@ import org.jspecify.annotations.Nullable;
  */
 public final class FeatureFlagsProvider extends EventProvider {
   private final FeatureFlags flags;
-  private volatile boolean stale;
+  private CompletableFuture<@Nullable Void> told = CompletableFuture.completedFuture(null);
+  private boolean stale;
   private volatile boolean stopped;
 
   /**
@@ -55,8 +57,20 @@ public final class FeatureFlagsProvider extends EventProvider {
     super.shutdown();
   }
 
-  /** Waits for each event to be handed on: OpenFeature emits on many threads, so that the last might be overtaken. */
+  /**
+   * On a thread of its own, one event after the other: OpenFeature emits on many threads, so that the last might be overtaken, and hands
+   * on nothing while a provider starts.
+   */
   private void tell(Reload reload) {
+    told = told.handleAsync(
+        (done, failure) -> {
+          emit(reload);
+          return null;
+        },
+        task -> Thread.ofPlatform().daemon().name("feature-flags-openfeature").start(task));
+  }
+
+  private void emit(Reload reload) {
     if (stopped) {
       return;
     }

@@ -21,6 +21,7 @@ import java.util.concurrent.Semaphore;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -148,6 +149,23 @@ class FeatureFlagsProviderTest {
       initializing.countDown();
       go.await();
     }
+  }
+
+  @Test
+  @Timeout(60)
+  void aProviderMayReloadTheFlagsWhileItStarts() throws Exception {
+    OpenFeatureAPI api = OpenFeatureAPI.getInstance();
+    flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
+    api.setProviderAndWait("watched", new FeatureFlagsProvider(flags));
+    Files.writeString(file, "{");
+    api.setProviderAndWait("reloading", new NoOpProvider() {
+      @Override
+      public void initialize(EvaluationContext context) {
+        flags.reload();
+      }
+    });
+    Client watched = api.getClient("watched");
+    await().atMost(SOON).until(() -> watched.getProviderState() == ProviderState.STALE);
   }
 
   @Test
