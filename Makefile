@@ -47,7 +47,7 @@ hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as 
 bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
 	@scripts/bench-hook
 
-install: ## put this clone's jars into the local Maven repository, as 0.1.0-SNAPSHOT
+install: ## put this clone's jars into the local Maven repository
 	$(MVN) -q install -DskipTests $(TEST_FLAGS)
 
 consumer-test: ## build and run tiny projects against the artifacts, as users do

@@ -37,6 +37,8 @@ class ActionScriptsTest {
     "build.gradle, options.release = 17, 17",
     "build.gradle.kts, options.release.set(21), 21",
     "build.gradle.kts, options.release.convention(21), 21",
+    "build.gradle, options.release 21, 21",
+    "build.gradle, options.getRelease().set(17), 17",
     "pom.xml, <!-- a --><java.version>25</java.version><!-- b -->, 25",
     "build.gradle, id 'net.researchgate.release' version '3.0.2' languageVersion = JavaLanguageVersion.of(21), 21",
     "pom.xml, <!-- <java.version>17</java.version> --><java.version>25</java.version>, 25",

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.fail;
 import dev.evalops.conformance.Checkout.Module;
 import java.io.IOException;
 import java.io.StringWriter;
+import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -33,8 +34,9 @@ class ApiRecordTest {
   private static final StandardJavaFileManager FILES =
       COMPILER.getStandardFileManager(null, null, null);
 
-  private static final String JSPECIFY =
-      Nullable.class.getProtectionDomain().getCodeSource().getLocation().getPath();
+  private static final String JSPECIFY = Path.of(URI.create(
+          Nullable.class.getProtectionDomain().getCodeSource().getLocation().toString()))
+      .toString();
 
   static List<Module> published() {
     return Checkout.published();

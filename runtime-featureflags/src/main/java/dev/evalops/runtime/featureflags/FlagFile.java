@@ -47,7 +47,7 @@ final class FlagFile {
   /** What a file says, with what is doubtful about it. */
   record Contents(Map<String, Rollout> flags, List<String> doubts) {}
 
-  /** A log has room for some. */
+  /** The first twenty warnings, and how many more. */
   private static final class Doubts {
     private final List<String> first = new ArrayList<>();
     private int count;

@@ -399,8 +399,9 @@ public final class HttpService implements AutoCloseable {
     /**
      * Listens on one address instead of all.
      *
-     * @param host a name or address of this machine, not blank
+     * @param host a name or address of this machine, not blank; an IPv6 address with brackets or without
      * @return this builder
+     * @throws IllegalArgumentException if it is blank
      */
     public Builder host(String host) {
       if (Objects.requireNonNull(host, "host").isBlank()) {

@@ -111,8 +111,11 @@ final class HeldExchange extends HttpExchange {
   /** What cannot be sent is not kept either: it could never be replayed. */
   private void checkHeaders() {
     exchange.getResponseHeaders().forEach((name, values) -> {
-      if (!HEADER_NAME.matcher(name).matches()
-          || !values.stream().allMatch(value -> HEADER_VALUE.matcher(value).matches())) {
+      if (!HEADER_NAME.matcher(name).matches()) {
+        throw new IllegalArgumentException(
+            "the name of a response header has an illegal character");
+      }
+      if (!values.stream().allMatch(value -> HEADER_VALUE.matcher(value).matches())) {
         throw new IllegalArgumentException("response header " + name + " has an illegal character");
       }
     });

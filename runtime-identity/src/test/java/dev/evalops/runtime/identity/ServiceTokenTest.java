@@ -331,9 +331,11 @@ class ServiceTokenTest {
     serviceToken();
     now.set(START.plus(TTL).minusSeconds(5));
     Thread.currentThread().interrupt();
-    assertThat(reason(this::serviceToken)).isEqualTo(Reason.UNAVAILABLE);
-    assertThat(Thread.interrupted()).isTrue();
+    Reason reason = reason(this::serviceToken);
+    boolean kept = Thread.interrupted();
     release.countDown();
+    assertThat(reason).isEqualTo(Reason.UNAVAILABLE);
+    assertThat(kept).isTrue();
   }
 
   @Test

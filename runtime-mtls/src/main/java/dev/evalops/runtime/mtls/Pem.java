@@ -139,7 +139,7 @@ final class Pem {
         if (line.startsWith(BEGIN) && (label == null || label.contains(DASHES))) {
           // Never with the line: the rest of it is the key.
           throw new GeneralSecurityException(
-              "a BEGIN line goes on behind its dashes; the line breaks of the file are lost");
+              "a BEGIN line does not end with its dashes; perhaps the line breaks of the file are lost");
         }
         encrypted = label != null && label.startsWith("ENCRYPTED ");
         base64.setLength(0);

@@ -432,7 +432,7 @@ public final class EventConsumer implements AutoCloseable {
   private boolean isLast(Place place, long deliveries) {
     lock.lock();
     try {
-      boolean again = !failed.add(place);
+      boolean again = deliveries >= maxDeliveries - 1 && !failed.add(place);
       return deliveries >= serverMaxDeliveries
           || (deliveries >= maxDeliveries && (again || maxDeliveries == 1));
     } finally {
