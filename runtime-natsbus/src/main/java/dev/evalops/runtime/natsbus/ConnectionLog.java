@@ -18,7 +18,7 @@ import org.slf4j.event.Level;
 final class ConnectionLog implements ErrorListener {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
 
-  private final Set<String> told = ConcurrentHashMap.newKeySet();
+  private final Set<String> told = ConcurrentHashMap.newKeySet(); // in this outage
   private final AtomicLong reconnects = new AtomicLong();
 
   /** A refused login comes here at each attempt to reconnect, and is told once in an outage. */
@@ -28,7 +28,7 @@ final class ConnectionLog implements ErrorListener {
     if (reconnects.getAndSet(now) != now) {
       told.clear();
     }
-    boolean again = !told.add(error) && connection.getStatus() != Connection.Status.CONNECTED;
+    boolean again = connection.getStatus() != Connection.Status.CONNECTED && !told.add(error);
     LOG.atLevel(again ? Level.DEBUG : Level.WARN)
         .addKeyValue("error", Secrets.hide(error))
         .log("nats: the server reports an error");

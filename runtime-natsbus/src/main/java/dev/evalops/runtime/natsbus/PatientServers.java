@@ -13,8 +13,8 @@ import org.jspecify.annotations.Nullable;
  * reconnect gets a URI with a hash code of its own, under which that map has nothing. The URIs of a server stay equal to each other,
  * by which the client knows that it has been round, and waits.
  *
- * <p>What that map takes up, half a kilobyte for each refusal and some 6 MB in a day of them, is freed by the next login. The first connecting does not come by here: a
- * refusal ends it. Thread-safe.
+ * <p>What that map takes up, half a kilobyte for each refusal and some 6 MB in a day of them, is freed by the next login. The first
+ * connecting does not come by here: a refusal ends it. Thread-safe.
  */
 final class PatientServers extends NatsServerPool {
   private final AtomicInteger attempts = new AtomicInteger();
