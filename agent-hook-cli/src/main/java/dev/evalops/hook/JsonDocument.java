@@ -29,7 +29,7 @@ final class JsonDocument {
     @Nullable
     Map<String, Value> members() {
       if (content instanceof Map<?, ?>) {
-        @SuppressWarnings("unchecked")
+        @SuppressWarnings("unchecked") // as the content is described above
         Map<String, Value> members = (Map<String, Value>) content;
         return members;
       }
@@ -39,7 +39,7 @@ final class JsonDocument {
     @Nullable
     List<Value> elements() {
       if (content instanceof List<?>) {
-        @SuppressWarnings("unchecked")
+        @SuppressWarnings("unchecked") // as the content is described above
         List<Value> elements = (List<Value>) content;
         return elements;
       }

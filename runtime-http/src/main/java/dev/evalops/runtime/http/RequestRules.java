@@ -324,8 +324,15 @@ public final class RequestRules {
     return !text.isEmpty();
   }
 
-  /** Whether this may stand in a header: RFC 9110, section 5. */
-  static boolean isHeader(String name, List<String> values) {
+  /**
+   * Whether a header can be sent: its name is a token, and its values hold no control character and nothing beyond ISO 8859-1 (RFC
+   * 9110, section 5).
+   *
+   * @param name the name
+   * @param values the values; may be empty
+   * @return false if the name or one of the values has an illegal character
+   */
+  public static boolean isHeader(String name, List<String> values) {
     if (!isToken(name)) {
       return false;
     }

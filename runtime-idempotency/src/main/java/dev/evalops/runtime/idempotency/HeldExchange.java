@@ -4,6 +4,7 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
+import dev.evalops.runtime.http.RequestRules;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -14,7 +15,6 @@ import java.net.URI;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -25,9 +25,6 @@ final class HeldExchange extends HttpExchange {
   /** What replays beside status, content type and body. */
   private static final List<String> KEPT_HEADERS =
       List.of("Content-Encoding", "ETag", "Location", "X-Change-Seq");
-
-  private static final Pattern HEADER_NAME = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
-  private static final Pattern HEADER_VALUE = Pattern.compile("[\\t -~\\x80-\\xff]*");
 
   private final HttpExchange exchange;
   private final int maxResponse;
@@ -111,12 +108,9 @@ final class HeldExchange extends HttpExchange {
   /** What cannot be sent is not kept either: it could never be replayed. */
   private void checkHeaders() {
     exchange.getResponseHeaders().forEach((name, values) -> {
-      if (!HEADER_NAME.matcher(name).matches()) {
+      if (!RequestRules.isHeader(name, values)) {
         throw new IllegalArgumentException(
-            "the name of a response header has an illegal character");
-      }
-      if (!values.stream().allMatch(value -> HEADER_VALUE.matcher(value).matches())) {
-        throw new IllegalArgumentException("response header " + name + " has an illegal character");
+            "response header " + name.replaceAll("[^!-~]", "?") + " has an illegal character");
       }
     });
   }
