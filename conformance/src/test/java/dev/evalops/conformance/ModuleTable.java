@@ -59,9 +59,11 @@ final class ModuleTable {
 
   /** All rows. */
   static final List<Row> ROWS = List.of(
-      // Nothing but the annotations.
-      row("runtime-startup").brings(),
-      row("runtime-errors").brings(),
+      row("runtime-errors").brings(), // nothing but the annotations
+      // Startup stops at what the classifier of failures calls permanent.
+      row("runtime-startup")
+          .needs("runtime-errors", SLF4J)
+          .brings("runtime-errors", "slf4j-api"),
       row("runtime-http")
           .needs("runtime-errors", JACKSON, SLF4J)
           .optional(OTEL_API)
@@ -73,11 +75,11 @@ final class ModuleTable {
           .needs("runtime-startup", HIKARI, PGJDBC, SLF4J)
           .optional("org.checkerframework:checker-qual")
           .shows("com.zaxxer.hikari.")
-          .brings("runtime-startup", "HikariCP", "postgresql", "slf4j-api"),
+          .brings("runtime-startup", "runtime-errors", "HikariCP", "postgresql", "slf4j-api"),
       row("runtime-redis")
           .needs("runtime-startup", LETTUCE, SLF4J)
           .shows("io.lettuce.core.")
-          .brings("runtime-startup")
+          .brings("runtime-startup", "runtime-errors")
           .brings(LETTUCE_JARS),
       row("runtime-health")
           .needs("runtime-http", SLF4J, "com.fasterxml.jackson.core:jackson-annotations")

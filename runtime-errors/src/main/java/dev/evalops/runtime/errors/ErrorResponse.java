@@ -36,17 +36,23 @@ public record ErrorResponse(ErrorCode code, String message) {
   }
 
   /**
-   * What a client is told of this failure: code and message of the first {@link ServiceException} in its chain of causes,
-   * else {@link ErrorCode#INTERNAL_ERROR} with its default message. The text of any other exception stays out of it.
+   * Returns what a client is told of this failure: code and message of the first {@link ServiceException} in its chain of causes;
+   * without one {@link ErrorCode#UNAVAILABLE} when a dependency is away or refuses this service (a {@link FailureKind} other than
+   * {@link FailureKind#INTERNAL}), else {@link ErrorCode#INTERNAL_ERROR}, with their default messages. The text of any other
+   * exception stays out of it.
    *
    * @param failure any failure
    * @return the response
    */
   public static ErrorResponse of(Throwable failure) {
     ServiceException found = ErrorCode.serviceException(failure);
-    return found == null
-        ? of(ErrorCode.INTERNAL_ERROR)
-        : new ErrorResponse(found.code(), found.clientMessage());
+    if (found != null) {
+      return new ErrorResponse(found.code(), found.clientMessage());
+    }
+    return of(
+        FailureKind.of(failure) == FailureKind.INTERNAL
+            ? ErrorCode.INTERNAL_ERROR
+            : ErrorCode.UNAVAILABLE);
   }
 
   /**
@@ -88,7 +94,7 @@ public record ErrorResponse(ErrorCode code, String message) {
 
   /**
    * Answers an exchange with {@link #status()} and {@link #toJson()} and ends it. Headers that are set already are kept,
-   * but for those that describe a body.
+   * but for those that describe a body. A 503 without a {@code Retry-After} gets one of a second.
    *
    * @param exchange an exchange whose response has not begun
    * @throws IOException if the response has begun, or the client is gone
@@ -98,6 +104,9 @@ public record ErrorResponse(ErrorCode code, String message) {
     Headers headers = exchange.getResponseHeaders();
     BODY_HEADERS.forEach(headers::remove);
     headers.set("Content-Type", "application/json");
+    if (status() == 503 && !headers.containsKey("Retry-After")) {
+      headers.set("Retry-After", "1");
+    }
     if (exchange.getRequestMethod().equals("HEAD")) {
       headers.set("Content-Length", Integer.toString(body.length));
       exchange.sendResponseHeaders(status(), -1);

@@ -2,7 +2,15 @@ package dev.evalops.runtime.errors;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.sun.net.httpserver.HttpServer;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.sql.SQLException;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -28,6 +36,16 @@ class ErrorResponseTest {
         .isEqualTo(new ErrorResponse(ErrorCode.UNAVAILABLE, "service unavailable"));
     assertThat(ErrorResponse.of(driver))
         .isEqualTo(new ErrorResponse(ErrorCode.INTERNAL_ERROR, "internal error"));
+  }
+
+  @Test
+  void aDependencyThatIsAwayIsUnavailable_alsoWhenItRefuses() {
+    assertThat(ErrorResponse.of(new IllegalStateException(new SQLException("x", "57P01"))))
+        .isEqualTo(new ErrorResponse(ErrorCode.UNAVAILABLE, "service unavailable"));
+    assertThat(ErrorResponse.of(new SQLException("FATAL: password", "28P01")).code())
+        .isEqualTo(ErrorCode.UNAVAILABLE);
+    assertThat(ErrorResponse.of(new SQLException("duplicate key", "23505")).code())
+        .isEqualTo(ErrorCode.INTERNAL_ERROR);
   }
 
   @Test
@@ -60,6 +78,30 @@ class ErrorResponseTest {
     assertThat(json("a\ud83d")).isEqualTo("a\\ufffd");
     assertThat(json("\ude00b")).isEqualTo("\\ufffdb");
     assertThat(json("\ude00\ud83d")).isEqualTo("\\ufffd\\ufffd");
+  }
+
+  @ParameterizedTest
+  @CsvSource({"unavailable, 503, , 1", "unavailable, 503, 30, 30", "conflict, 409, , "})
+  void anUnavailableServiceSaysWhenToComeBack(
+      String code, int status, @Nullable String set, @Nullable String expected) throws Exception {
+    HttpServer server =
+        HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+    server.createContext("/", exchange -> {
+      if (set != null) {
+        exchange.getResponseHeaders().set("Retry-After", set);
+      }
+      ErrorResponse.of(ErrorCode.of(code, status, ConnectCode.UNAVAILABLE, "x")).send(exchange);
+    });
+    server.start();
+    try (HttpClient client = HttpClient.newHttpClient()) {
+      URI uri = URI.create("http://127.0.0.1:" + server.getAddress().getPort());
+      HttpResponse<String> response =
+          client.send(HttpRequest.newBuilder(uri).build(), HttpResponse.BodyHandlers.ofString());
+      assertThat(response.statusCode()).isEqualTo(status);
+      assertThat(response.headers().firstValue("Retry-After").orElse(null)).isEqualTo(expected);
+    } finally {
+      server.stop(0);
+    }
   }
 
   private static String json(String message) {

@@ -1,6 +1,6 @@
 package dev.evalops.runtime.startup;
 
-import java.lang.System.Logger.Level;
+import dev.evalops.runtime.errors.FailureKind;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.Optional;
@@ -10,6 +10,8 @@ import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Tries again until a dependency is up.
@@ -18,13 +20,14 @@ import org.jspecify.annotations.Nullable;
  * Thing thing = Retry.standard().call(() -> openThing()); // 30 attempts, 2 s apart
  * }</pre>
  *
- * <p>Any {@link Exception} of the operation is a failed attempt; an {@link Error} ends the call at once. So does an interrupt
- * of the calling thread: {@code startup interrupted}, and the flag is set again.
+ * <p>Any {@link Exception} of the operation is a failed attempt. Permanent failures (such as a wrong password, see {@link
+ * FailureKind#PERMANENT}) are not retried. An {@link Error} ends the call at once; so does an interrupt of the calling thread:
+ * {@code startup interrupted}, and the flag is set again.
  *
  * <p>Immutable and thread-safe.
  */
 public final class Retry {
-  private static final System.Logger LOG = System.getLogger(Retry.class.getName());
+  private static final Logger log = LoggerFactory.getLogger(Retry.class);
   private static final long NEVER = Long.MAX_VALUE;
 
   private final int maxAttempts;
@@ -73,7 +76,7 @@ public final class Retry {
   /**
    * The same, with one more rule to stop at once.
    *
-   * @param permanent tells of a failure that waiting cannot heal, such as a wrong password
+   * @param permanent whether a failure is permanent
    * @return a copy
    */
   public Retry stopWhen(Predicate<? super Throwable> permanent) {
@@ -207,7 +210,7 @@ public final class Retry {
     try {
       listener.accept(attempt);
     } catch (Throwable e) {
-      LOG.log(Level.WARNING, "the listener for failed attempts failed: " + attempt, e);
+      log.warn("listener of failed attempts failed: {}", attempt, e);
     }
   }
 
@@ -241,7 +244,8 @@ public final class Retry {
     private Duration maxBackoff = Duration.ZERO;
     private long deadlineNanos = NEVER;
     private long attemptNanos = NEVER;
-    private Predicate<Throwable> stopWhen = failure -> false;
+    private Predicate<Throwable> stopWhen =
+        failure -> FailureKind.of(failure) == FailureKind.PERMANENT;
     private Consumer<? super Attempt> listener = attempt -> {};
 
     private Builder() {}
@@ -317,9 +321,9 @@ public final class Retry {
     }
 
     /**
-     * Adds a rule to stop at once. Default: none.
+     * Adds a rule to stop at once, besides {@link FailureKind#PERMANENT}. Default: none.
      *
-     * @param permanent tells of a failure that waiting cannot heal, such as a wrong password
+     * @param permanent whether a failure is permanent
      * @return this
      */
     public Builder stopWhen(Predicate<? super Throwable> permanent) {

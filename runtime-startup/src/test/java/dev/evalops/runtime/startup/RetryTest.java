@@ -5,9 +5,13 @@ import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import java.io.IOException;
 import java.net.ConnectException;
 import java.nio.channels.ClosedByInterruptException;
+import java.sql.SQLException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -18,14 +22,12 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.logging.Filter;
-import java.util.logging.LogRecord;
-import java.util.logging.Logger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.slf4j.LoggerFactory;
 
 @Timeout(60)
 class RetryTest {
@@ -136,13 +138,11 @@ class RetryTest {
 
   @Test
   void goesOn_whenTheListenerFails_andLogsIt() {
-    Logger logger = Logger.getLogger(Retry.class.getName());
-    List<LogRecord> records = new ArrayList<>();
-    Filter before = logger.getFilter();
-    logger.setFilter(record -> {
-      records.add(record);
-      return false;
-    });
+    Logger logger = (Logger) LoggerFactory.getLogger(Retry.class);
+    ListAppender<ILoggingEvent> lines = new ListAppender<>();
+    lines.start();
+    logger.addAppender(lines);
+    logger.setAdditive(false);
     try {
       Retry retry = Retry.builder()
           .delay(Duration.ZERO)
@@ -152,16 +152,32 @@ class RetryTest {
           .build();
       assertThat(retry.<String>call(() -> failTimes(1))).isEqualTo("up");
     } finally {
-      logger.setFilter(before);
+      logger.setAdditive(true);
+      logger.detachAppender(lines);
     }
-    assertThat(records).singleElement().satisfies(record -> {
-      assertThat(record.getMessage()).contains("attempt 1 of 30 failed: refused 1");
-      assertThat(record.getThrown()).hasMessage("a bug of the listener");
+    assertThat(lines.list).singleElement().satisfies(line -> {
+      assertThat(line.getFormattedMessage()).contains("attempt 1 of 30 failed: refused 1");
+      assertThat(line.getThrowableProxy().getMessage()).isEqualTo("a bug of the listener");
     });
   }
 
   @Test
-  void stopsAtOnce_whenWaitingCannotHeal() {
+  void doesNotRetryAPermanentFailure() {
+    SQLException refused = new SQLException("password authentication failed", "28P01");
+    assertThatThrownBy(() -> atOnce().build().run(() -> {
+          throw refused;
+        }))
+        .hasMessageContaining("after 1 attempts")
+        .hasCause(refused);
+    SQLException starting = new SQLException("the database system is starting up", "57P03");
+    assertThatThrownBy(() -> atOnce().maxAttempts(3).build().run(() -> {
+          throw starting;
+        }))
+        .hasMessageContaining("after 3 attempts");
+  }
+
+  @Test
+  void stopsAtOnce_whenARuleSaysSo() {
     Retry retry = atOnce()
         .delay(HOUR)
         .stopWhen(failure -> failure instanceof IllegalArgumentException)
