@@ -60,7 +60,7 @@ public final class ReadPathLoad {
     int seconds = args.length > 1 ? Integer.parseInt(args[1]) : 5;
     logIntoTheVoid();
 
-    try (Lifecycle life = Lifecycle.create()) {
+    try (Lifecycle life = Lifecycle.open()) {
       HikariDataSource db = life.add(
           "postgres",
           Postgres.builder(PostgresServer.shared().url())

@@ -29,21 +29,21 @@ import org.jspecify.annotations.Nullable;
  * }
  * }</pre>
  *
- * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one deadline (10 s).
+ * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one time limit (10 s).
  * What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms for each one
  * after it, or no more than its equal share where that is too short.
  *
  * <p>Thread-safe.
  */
 public final class Lifecycle implements AutoCloseable {
-  private static final long KEPT_FOR_EACH_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
-  private static final long LAST_WORDS_NANOS = TimeUnit.SECONDS.toNanos(1);
+  private static final long RESERVED_PER_RESOURCE_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
+  private static final long EXIT_GRACE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   private record Hook(String name, AutoCloseable resource) {}
 
   private record Failure(String name, Throwable failure) {}
 
-  private final long deadlineNanos;
+  private final long closeTimeoutNanos;
   private final Thread owner = Thread.currentThread();
   private final @Nullable Thread jvmHook;
 
@@ -55,21 +55,21 @@ public final class Lifecycle implements AutoCloseable {
   private boolean terminated;
   private boolean closing;
   private boolean closed;
-  private long begun; // when the deadline began, by System.nanoTime
+  private long begun; // when the time began to count, by System.nanoTime
 
-  private Lifecycle(long deadlineNanos, boolean untilTerminated) {
-    this.deadlineNanos = deadlineNanos;
+  private Lifecycle(long closeTimeoutNanos, boolean untilTerminated) {
+    this.closeTimeoutNanos = closeTimeoutNanos;
     this.jvmHook = untilTerminated
         ? Thread.ofPlatform().name("lifecycle").unstarted(this::onJvmShutdown)
         : null;
   }
 
   /**
-   * A lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it from {@code
+   * Returns a lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it from {@code
    * main}, in a try-with-resources statement.
    *
    * <p>When the signal comes, {@link #await()} returns; if the calling thread is not there yet, because the service still
-   * starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the deadline,
+   * starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the close timeout,
    * which counts from the signal, to begin to close this lifecycle. If it does not, or has ended already, everything is closed
    * without it, and a {@link ShutdownException} goes to the handler for uncaught exceptions, which prints it. The exit status
    * is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for SIGINT. What {@code main} does after closing is
@@ -78,20 +78,20 @@ public final class Lifecycle implements AutoCloseable {
    * @return the lifecycle
    */
   public static Lifecycle untilTerminated() {
-    return builder().untilTerminated();
+    return builder().untilTerminated().open();
   }
 
   /**
-   * A lifecycle that knows nothing of signals, for tests and for a service inside another program.
+   * Returns a lifecycle that knows nothing of signals, for tests and for a service inside another program.
    *
    * @return the lifecycle
    */
-  public static Lifecycle create() {
-    return builder().create();
+  public static Lifecycle open() {
+    return builder().open();
   }
 
   /**
-   * To choose the deadline.
+   * Returns a builder, to set another time limit than the default.
    *
    * @return a builder
    */
@@ -124,7 +124,7 @@ public final class Lifecycle implements AutoCloseable {
         hook.name + " came when the lifecycle was closing, and was closed");
     boolean interrupted = Thread.interrupted();
     try {
-      close(hook, deadlineNanos);
+      close(hook, closeTimeoutNanos);
     } catch (Throwable e) {
       interrupted |= e instanceof InterruptedException;
       refused.addSuppressed(e);
@@ -155,7 +155,7 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Closes everything, last added first, and returns when that is done, at the latest at the deadline. A second call waits
+   * Closes everything, last added first, and returns when that is done, at the latest when the time is up. A second call waits
    * for the first and then does nothing; so does one that a resource makes while it is closed, without waiting. An interrupt
    * does not cut it short; the flag stays set.
    *
@@ -215,7 +215,7 @@ public final class Lifecycle implements AutoCloseable {
     for (Hook hook : inOrder) {
       later--;
       long left = Math.max(0, left());
-      long kept = later * Math.min(KEPT_FOR_EACH_NANOS, left / (later + 1));
+      long kept = later * Math.min(RESERVED_PER_RESOURCE_NANOS, left / (later + 1));
       try {
         close(hook, left - kept);
       } catch (Throwable e) {
@@ -247,7 +247,7 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   private long left() {
-    return deadlineNanos - (System.nanoTime() - begun);
+    return closeTimeoutNanos - (System.nanoTime() - begun);
   }
 
   private void onJvmShutdown() {
@@ -257,7 +257,7 @@ public final class Lifecycle implements AutoCloseable {
         close();
       } finally {
         long start = System.nanoTime();
-        while (owner.isAlive() && !exits(owner) && System.nanoTime() - start < LAST_WORDS_NANOS) {
+        while (owner.isAlive() && !exits(owner) && System.nanoTime() - start < EXIT_GRACE_NANOS) {
           owner.join(10);
         }
       }
@@ -277,7 +277,7 @@ public final class Lifecycle implements AutoCloseable {
       begun = System.nanoTime();
       changed.signalAll(); // before the interrupt, so that await returns
       owner.interrupt();
-      while (!closing && owner.isAlive() && !exits(owner) && left() > deadlineNanos / 2) {
+      while (!closing && owner.isAlive() && !exits(owner) && left() > closeTimeoutNanos / 2) {
         changed.await(10, TimeUnit.MILLISECONDS);
       }
     } finally {
@@ -294,44 +294,49 @@ public final class Lifecycle implements AutoCloseable {
 
   /** Sets what differs from the defaults. Not thread-safe. */
   public static final class Builder {
-    private Duration deadline = Duration.ofSeconds(10);
+    private Duration closeTimeout = Duration.ofSeconds(10);
+    private boolean untilTerminated;
 
     private Builder() {}
 
     /**
-     * How long closing may take in all (10 s).
+     * Sets how long closing may take in all (10 s).
      *
-     * @param deadline more than zero; less than what the platform waits from SIGTERM to SIGKILL
+     * @param closeTimeout more than zero; less than what the platform waits from SIGTERM to SIGKILL
      * @return this
-     * @throws IllegalArgumentException if it is zero or negative
      */
-    public Builder deadline(Duration deadline) {
-      if (!deadline.isPositive()) {
-        throw new IllegalArgumentException("deadline must be more than zero: " + deadline);
-      }
-      this.deadline = deadline;
+    public Builder closeTimeout(Duration closeTimeout) {
+      this.closeTimeout = Objects.requireNonNull(closeTimeout, "closeTimeout");
       return this;
     }
 
     /**
-     * As {@link Lifecycle#untilTerminated()}.
+     * Ends the lifecycle when the process is told to end, as {@link Lifecycle#untilTerminated()} says. Default: signals are left
+     * alone.
      *
-     * @return the lifecycle
-     * @throws IllegalStateException if the process ends already
+     * @return this
      */
-    public Lifecycle untilTerminated() {
-      Lifecycle life = new Lifecycle(Bounded.nanos(deadline), true);
-      Runtime.getRuntime().addShutdownHook(Objects.requireNonNull(life.jvmHook));
-      return life;
+    public Builder untilTerminated() {
+      untilTerminated = true;
+      return this;
     }
 
     /**
-     * As {@link Lifecycle#create()}.
+     * Opens the lifecycle.
      *
-     * @return the lifecycle
+     * @return the lifecycle; the caller closes it
+     * @throws IllegalArgumentException if the time limit is not more than zero
+     * @throws IllegalStateException if it ends with the process and the process is ending already
      */
-    public Lifecycle create() {
-      return new Lifecycle(Bounded.nanos(deadline), false);
+    public Lifecycle open() {
+      if (!closeTimeout.isPositive()) {
+        throw new IllegalArgumentException("closeTimeout must be more than zero: " + closeTimeout);
+      }
+      Lifecycle life = new Lifecycle(Bounded.nanos(closeTimeout), untilTerminated);
+      if (life.jvmHook != null) {
+        Runtime.getRuntime().addShutdownHook(life.jvmHook);
+      }
+      return life;
     }
   }
 }

@@ -2,6 +2,8 @@ package dev.evalops.runtime.startup;
 
 import dev.evalops.runtime.errors.FailureKind;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
@@ -33,7 +35,7 @@ public final class Retry {
   private final int maxAttempts;
   private final long delayNanos;
   private final long maxBackoffNanos; // 0: the delay stays the same
-  private final long deadlineNanos;
+  private final long totalNanos;
   private final long attemptNanos;
   private final Predicate<Throwable> stopWhen;
   private final Consumer<? super Attempt> listener;
@@ -42,21 +44,21 @@ public final class Retry {
       int maxAttempts,
       long delayNanos,
       long maxBackoffNanos,
-      long deadlineNanos,
+      long totalNanos,
       long attemptNanos,
       Predicate<Throwable> stopWhen,
       Consumer<? super Attempt> listener) {
     this.maxAttempts = maxAttempts;
     this.delayNanos = delayNanos;
     this.maxBackoffNanos = maxBackoffNanos;
-    this.deadlineNanos = deadlineNanos;
+    this.totalNanos = totalNanos;
     this.attemptNanos = attemptNanos;
     this.stopWhen = stopWhen;
     this.listener = listener;
   }
 
   /**
-   * 30 attempts, 2 s apart.
+   * Returns a retry of 30 attempts, 2 s apart.
    *
    * @return the retry
    */
@@ -65,7 +67,7 @@ public final class Retry {
   }
 
   /**
-   * Starts from {@link #standard()}.
+   * Returns a builder that starts from {@link #standard()}.
    *
    * @return a builder
    */
@@ -74,7 +76,7 @@ public final class Retry {
   }
 
   /**
-   * The same, with one more rule to stop at once.
+   * Returns a copy with one more rule to stop at once.
    *
    * @param permanent whether a failure is permanent
    * @return a copy
@@ -84,7 +86,7 @@ public final class Retry {
         maxAttempts,
         delayNanos,
         maxBackoffNanos,
-        deadlineNanos,
+        totalNanos,
         attemptNanos,
         stopWhen.or(Objects.requireNonNull(permanent, "permanent")),
         listener);
@@ -140,7 +142,7 @@ public final class Retry {
           throw e;
         } catch (Exception e) {
           if (last != null && e instanceof TimeoutException && left(start) <= 0) {
-            last.addSuppressed(e); // cut off by the deadline: what failed before says more
+            last.addSuppressed(e); // cut off by the total timeout: what failed before says more
           } else {
             last = e;
           }
@@ -168,7 +170,7 @@ public final class Retry {
 
   private <T extends @Nullable Object> T attempt(
       Callable<? extends T> operation, int number, long start) throws Exception {
-    if (attemptNanos == NEVER && deadlineNanos == NEVER) {
+    if (attemptNanos == NEVER && totalNanos == NEVER) {
       return operation.call();
     }
     return Bounded.call(
@@ -203,7 +205,7 @@ public final class Retry {
   }
 
   private long left(long start) {
-    return deadlineNanos == NEVER ? NEVER : deadlineNanos - (System.nanoTime() - start);
+    return totalNanos == NEVER ? NEVER : totalNanos - (System.nanoTime() - start);
   }
 
   private void tell(Attempt attempt) {
@@ -241,9 +243,9 @@ public final class Retry {
   public static final class Builder {
     private int maxAttempts = 30;
     private Duration delay = Duration.ofSeconds(2);
-    private Duration maxBackoff = Duration.ZERO;
-    private long deadlineNanos = NEVER;
-    private long attemptNanos = NEVER;
+    private @Nullable Duration maxBackoff;
+    private @Nullable Duration totalTimeout;
+    private @Nullable Duration attemptTimeout;
     private Predicate<Throwable> stopWhen =
         failure -> FailureKind.of(failure) == FailureKind.PERMANENT;
     private Consumer<? super Attempt> listener = attempt -> {};
@@ -251,72 +253,61 @@ public final class Retry {
     private Builder() {}
 
     /**
-     * How many attempts there may be (30).
+     * Sets how many attempts there may be (30).
      *
      * @param maxAttempts 1 or more
      * @return this
-     * @throws IllegalArgumentException if it is less
      */
     public Builder maxAttempts(int maxAttempts) {
-      if (maxAttempts < 1) {
-        throw new IllegalArgumentException("maxAttempts must be at least 1: " + maxAttempts);
-      }
       this.maxAttempts = maxAttempts;
       return this;
     }
 
     /**
-     * The time from a failed attempt to the next (2 s).
+     * Sets the time from a failed attempt to the next (2 s).
      *
      * @param delay zero or more; zero tries again at once
      * @return this
-     * @throws IllegalArgumentException if it is negative
      */
     public Builder delay(Duration delay) {
-      if (delay.isNegative()) {
-        throw new IllegalArgumentException("delay must not be negative: " + delay);
-      }
-      this.delay = delay;
+      this.delay = Objects.requireNonNull(delay, "delay");
       return this;
     }
 
     /**
-     * Doubles the delay with each attempt and then takes a random time up to that (full jitter), so that a fleet does not
+     * Doubles the delay with each attempt and then takes a random time up to that (full jitter), so that many processes do not
      * come back in step. Default: the delay stays the same.
      *
-     * @param maxBackoff where the doubling ends; not below the delay
+     * @param maxBackoff where the doubling ends; more than zero, and not below the delay
      * @return this
-     * @throws IllegalArgumentException if it is zero or negative
      */
     public Builder exponentialBackoff(Duration maxBackoff) {
-      this.maxBackoff = positive(maxBackoff, "maxBackoff");
+      this.maxBackoff = Objects.requireNonNull(maxBackoff, "maxBackoff");
       return this;
     }
 
     /**
-     * Bounds the whole call, so that it gives up when another delay would end after that, and leaves behind an attempt that
-     * still runs then, as {@link #attemptTimeout} does; the failure before it is the one that is told. Default: no bound.
+     * Limits the whole call: it gives up when another delay would end after that, and leaves behind an attempt that still runs
+     * then, as {@link #attemptTimeout} does; the failure before it is the one that is told. Default: no limit.
      *
-     * @param deadline more than zero, from the beginning of the call
+     * @param totalTimeout more than zero, from the beginning of the call
      * @return this
-     * @throws IllegalArgumentException if it is zero or negative
      */
-    public Builder deadline(Duration deadline) {
-      this.deadlineNanos = Bounded.nanos(positive(deadline, "deadline"));
+    public Builder totalTimeout(Duration totalTimeout) {
+      this.totalTimeout = Objects.requireNonNull(totalTimeout, "totalTimeout");
       return this;
     }
 
     /**
-     * Bounds each attempt, which then runs on a thread of its own. One that takes longer has failed with a {@link
+     * Limits each attempt, which then runs on a thread of its own. One that takes longer has failed with a {@link
      * java.util.concurrent.TimeoutException}; it is interrupted and no longer waited for, and if it returns an {@link
-     * AutoCloseable} later, that is closed. Default: no bound, and attempts run on the calling thread.
+     * AutoCloseable} later, that is closed. Default: no limit, and attempts run on the calling thread.
      *
      * @param attemptTimeout more than zero
      * @return this
-     * @throws IllegalArgumentException if it is zero or negative
      */
     public Builder attemptTimeout(Duration attemptTimeout) {
-      this.attemptNanos = Bounded.nanos(positive(attemptTimeout, "attemptTimeout"));
+      this.attemptTimeout = Objects.requireNonNull(attemptTimeout, "attemptTimeout");
       return this;
     }
 
@@ -333,7 +324,7 @@ public final class Retry {
 
     /**
      * Sees each failed attempt, the last included, before the delay. What it throws is logged and changes nothing. Default:
-     * nobody does.
+     * none.
      *
      * @param listener called on the calling thread
      * @return this
@@ -344,31 +335,39 @@ public final class Retry {
     }
 
     /**
-     * Checks and builds.
+     * Checks the settings and builds.
      *
      * @return the retry
-     * @throws IllegalArgumentException if the backoff ends below the delay
+     * @throws IllegalArgumentException if a setting is out of its range; names each of them
      */
     public Retry build() {
-      if (maxBackoff.isPositive() && maxBackoff.compareTo(delay) < 0) {
-        throw new IllegalArgumentException(
-            "maxBackoff " + maxBackoff + " must not be below delay " + delay);
+      List<String> problems = new ArrayList<>();
+      if (maxAttempts < 1) {
+        problems.add("maxAttempts must be at least 1: " + maxAttempts);
+      }
+      if (delay.isNegative()) {
+        problems.add("delay must be zero or more: " + delay);
+      }
+      if (maxBackoff != null && (!maxBackoff.isPositive() || maxBackoff.compareTo(delay) < 0)) {
+        problems.add("maxBackoff must be more than zero and not below the delay: " + maxBackoff);
+      }
+      if (totalTimeout != null && !totalTimeout.isPositive()) {
+        problems.add("totalTimeout must be more than zero: " + totalTimeout);
+      }
+      if (attemptTimeout != null && !attemptTimeout.isPositive()) {
+        problems.add("attemptTimeout must be more than zero: " + attemptTimeout);
+      }
+      if (!problems.isEmpty()) {
+        throw new IllegalArgumentException(String.join("; ", problems));
       }
       return new Retry(
           maxAttempts,
           Bounded.nanos(delay),
-          Bounded.nanos(maxBackoff),
-          deadlineNanos,
-          attemptNanos,
+          maxBackoff == null ? 0 : Bounded.nanos(maxBackoff),
+          totalTimeout == null ? NEVER : Bounded.nanos(totalTimeout),
+          attemptTimeout == null ? NEVER : Bounded.nanos(attemptTimeout),
           stopWhen,
           listener);
-    }
-
-    private static Duration positive(Duration duration, String name) {
-      if (!duration.isPositive()) {
-        throw new IllegalArgumentException(name + " must be more than zero: " + duration);
-      }
-      return duration;
     }
   }
 }

@@ -108,7 +108,10 @@ class LifecycleSignalTest {
     }
 
     private static Lifecycle lifecycle(int seconds) {
-      Lifecycle life = Lifecycle.builder().deadline(Duration.ofSeconds(seconds)).untilTerminated();
+      Lifecycle life = Lifecycle.builder()
+          .closeTimeout(Duration.ofSeconds(seconds))
+          .untilTerminated()
+          .open();
       life.add("db", () -> say("db closed"));
       life.add("http", () -> say("http closed"));
       return life;

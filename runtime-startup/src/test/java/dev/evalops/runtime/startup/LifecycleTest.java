@@ -25,7 +25,7 @@ import org.junit.jupiter.api.Timeout;
 class LifecycleTest {
   private final List<String> closed = new CopyOnWriteArrayList<>();
   private final CountDownLatch release = new CountDownLatch(1);
-  private final Lifecycle life = Lifecycle.create();
+  private final Lifecycle life = Lifecycle.open();
 
   @AfterEach
   void endAllThatHangs() {
@@ -96,7 +96,7 @@ class LifecycleTest {
   @Test
   void cleansUpAPartialStart() {
     assertThatThrownBy(() -> {
-          try (Lifecycle partial = Lifecycle.create()) {
+          try (Lifecycle partial = Lifecycle.open()) {
             partial.add("postgres", closes("postgres"));
             partial.add("redis", () -> {
               throw new IOException("already gone");
@@ -117,7 +117,7 @@ class LifecycleTest {
 
   @Test
   void leavesBehindWhatHangs_andKeepsTimeForTheOthers() {
-    Lifecycle brief = Lifecycle.builder().deadline(Duration.ofMillis(1999)).create();
+    Lifecycle brief = Lifecycle.builder().closeTimeout(Duration.ofMillis(1999)).open();
     brief.add("a", closes("a"));
     brief.add("b", closes("b"));
     brief.add("stuck", this::hangDeafly);
@@ -150,7 +150,7 @@ class LifecycleTest {
   }
 
   private List<Integer> timesGiven(Duration deadline, int stuck) {
-    Lifecycle brief = Lifecycle.builder().deadline(deadline).create();
+    Lifecycle brief = Lifecycle.builder().closeTimeout(deadline).open();
     for (int i = 0; i < stuck; i++) {
       brief.add("stuck", this::hangDeafly);
     }
@@ -282,16 +282,16 @@ class LifecycleTest {
   }
 
   @Test
-  void refusesADeadlineThatMakesNoSense() {
+  void refusesATimeoutOutOfRange() {
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> Lifecycle.builder().deadline(Duration.ZERO))
-        .withMessage("deadline must be more than zero: PT0S");
+        .isThrownBy(() -> Lifecycle.builder().closeTimeout(Duration.ZERO).open())
+        .withMessage("closeTimeout must be more than zero: PT0S");
   }
 
   @Test
-  void takesADeadlineBeyondALongOfNanoseconds() {
+  void takesATimeoutBeyondALongOfNanoseconds() {
     Lifecycle patient =
-        Lifecycle.builder().deadline(Duration.ofSeconds(Long.MAX_VALUE)).create();
+        Lifecycle.builder().closeTimeout(Duration.ofSeconds(Long.MAX_VALUE)).open();
     patient.add("a", closes("a"));
     patient.close();
     assertThat(closed).containsExactly("a");

@@ -26,7 +26,7 @@ final class RunningService implements AutoCloseable {
   static final String ORGANIZATION = "organization-4711";
   private static final Duration SOON = Duration.ofSeconds(30);
 
-  private final Lifecycle life = Lifecycle.create();
+  private final Lifecycle life = Lifecycle.open();
   private final HttpClient client =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
   private final TestSchema schema;
