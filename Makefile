@@ -6,8 +6,12 @@ TEST_FLAGS := -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
 ifdef TEST_JDK
 TEST_FLAGS += -Djvm=$(shell scripts/find-jdk $(TEST_JDK) || echo /none)/bin/java
 endif
+# One module, or some of its tests: make test MODULE=runtime-http TEST='SlowClient*'. What it needs is built, not tested.
+ifdef MODULE
+TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
+endif
 
-.PHONY: help demo run test soak lint api format bench hook bench-hook install consumer-test install-hooks servers clean
+.PHONY: help demo run test quick soak lint api format bench hook bench-hook install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,13 +22,16 @@ demo: servers ## run the example service through a scenario on embedded Postgres
 run: servers ## start the example service and leave it up
 	@scripts/example run
 
-test: servers ## run every test (fault, fuzz and load tests in their short form)
+test: servers ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
 	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
 	$(MVN) verify $(TEST_FLAGS)
 	@scripts/test-summary
 
+quick: servers ## check the format, compile, and test the modules that differ from main
+	@scripts/quick
+
 soak: servers ## run the long fault, fuzz and load tests and print their figures
-	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dsurefire.failIfNoSpecifiedTests=false
+	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dsurefire.failIfNoSpecifiedTests=false
 
 lint: ## check format, static analysis, dependency rules, Javadoc, the API records, scripts and workflows
 	@scripts/lint-files

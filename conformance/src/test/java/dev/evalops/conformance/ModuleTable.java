@@ -61,9 +61,7 @@ final class ModuleTable {
   static final List<Row> ROWS = List.of(
       row("runtime-errors").brings(), // nothing but the annotations
       // Startup stops at what the classifier of failures calls permanent.
-      row("runtime-startup")
-          .needs("runtime-errors", SLF4J)
-          .brings("runtime-errors", "slf4j-api"),
+      row("runtime-startup").needs("runtime-errors", SLF4J).brings("runtime-errors", "slf4j-api"),
       row("runtime-http")
           .needs("runtime-errors", JACKSON, SLF4J)
           .optional(OTEL_API)
