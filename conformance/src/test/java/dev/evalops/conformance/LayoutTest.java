@@ -114,10 +114,8 @@ class LayoutTest {
 
   /** What protoc writes does not count: it is the vocabulary of the wire. */
   private static boolean isPublicTopLevel(ClassNode type) {
-    boolean generated = type.superName.startsWith("com/google/protobuf/Generated")
-        || type.interfaces.contains("com/google/protobuf/MessageOrBuilder");
     return (type.access & Opcodes.ACC_PUBLIC) != 0
-        && !generated
+        && !PublicApi.isGenerated(type)
         && !type.name.contains("$")
         && !type.name.endsWith("/package-info");
   }

@@ -24,7 +24,7 @@ import org.objectweb.asm.tree.TypeAnnotationNode;
 
 /**
  * What users of a module can name, as text that a diff shows well: one line for each type and member, sorted, with generics, nullness and thrown
- * exceptions. Left out is what the language gives by itself: the members of every record and enum, and overridden methods of Object.
+ * exceptions; generated types by their name. Left out is what the language gives by itself: the members of every record and enum, and overridden methods of Object.
  */
 final class PublicApi {
   private static final int VISIBLE = Opcodes.ACC_PUBLIC | Opcodes.ACC_PROTECTED;
@@ -104,12 +104,31 @@ final class PublicApi {
     StringBuilder text = new StringBuilder();
     packages.forEach((name, types) -> {
       text.append("\npackage ").append(name.replace('/', '.')).append('\n');
-      types.values().forEach(type -> {
+      types.values().stream()
+          .filter(PublicApi::isGenerated)
+          .filter(type -> !type.name.contains("$") || !isGenerated(outer(type)))
+          .forEach(type -> text.append("\ngenerated ").append(simpleName(type)).append('\n'));
+      types.values().stream().filter(type -> !isGenerated(type)).forEach(type -> {
         text.append('\n').append(header(type)).append('\n');
         members(type).forEach(member -> text.append("  ").append(member).append('\n'));
       });
     });
     return text.toString();
+  }
+
+  /** What protoc writes: it is the vocabulary of the wire, and its members are protobuf's. */
+  static boolean isGenerated(ClassNode type) {
+    return type.superName.startsWith("com/google/protobuf/Generated")
+        || type.interfaces.contains("com/google/protobuf/MessageOrBuilder")
+        || type.interfaces.contains("com/google/protobuf/ProtocolMessageEnum");
+  }
+
+  private ClassNode outer(ClassNode type) {
+    return classes.get(type.name.substring(0, type.name.lastIndexOf('$')));
+  }
+
+  private static String simpleName(ClassNode type) {
+    return type.name.substring(type.name.lastIndexOf('/') + 1).replace('$', '.');
   }
 
   private static String packageOf(String type) {
