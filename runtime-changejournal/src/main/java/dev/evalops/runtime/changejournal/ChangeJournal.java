@@ -15,6 +15,7 @@ import java.util.UUID;
 import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -33,8 +34,7 @@ import org.jspecify.annotations.Nullable;
  *
  * <p><strong>The sequence is not the order of commits.</strong> It is handed out when the row is written, so that a row with a smaller number
  * can appear after one with a greater, and numbers of mutations that were rolled back are missing. Who tails the journal with {@code seq > last} alone
- * loses rows; the module's README has the statements of a reader that does not. They rely on the transaction having its id before it takes a
- * number, which holds for what is written here, and on a sequence that caches no numbers, which is the default.
+ * loses rows; {@link #reader} does not.
  *
  * <p>Thread-safe, as far as the connection is: it has no state.
  */
@@ -63,11 +63,11 @@ public final class ChangeJournal {
       "aggregate_version",
       "recorded_at",
       "payload");
-  // Reads from the audit entry, so that it is written first: the transaction has its id then,
-  // before it takes a number.
+  // The transaction has its id before it takes a number of either table: the reader relies on it.
   private static final String INSERT_BOTH = "WITH audit AS ("
       + into(AUDIT_ENTRIES, AUDIT_COLUMNS)
-      + " VALUES (" + placeholders(AUDIT_COLUMNS, i -> "?") + ") RETURNING 1) "
+      + " SELECT " + placeholders(AUDIT_COLUMNS, i -> "?")
+      + " WHERE txid_current() IS NOT NULL RETURNING 1) "
       + into(CHANGE_JOURNAL, JOURNAL_COLUMNS)
       + " SELECT " + placeholders(JOURNAL_COLUMNS, i -> "?") + " FROM audit RETURNING seq";
 
@@ -160,6 +160,16 @@ public final class ChangeJournal {
       throw new IllegalArgumentException("action must not be blank");
     }
     return insert(tx, actor, resourceType, resourceId, operation, payload, metadata, action);
+  }
+
+  /**
+   * Returns a reader of the journal that misses nothing.
+   *
+   * @param db where the tables are; the primary, not a standby
+   * @return the reader
+   */
+  public static JournalReader reader(DataSource db) {
+    return new JournalReader(db);
   }
 
   /**

@@ -9,7 +9,9 @@ CREATE TABLE IF NOT EXISTS audit_entries (
   resource_type text NOT NULL,
   resource_id text,
   metadata jsonb NOT NULL,
-  created_at timestamptz NOT NULL
+  created_at timestamptz NOT NULL,
+  -- For JournalReader.auditEntries alone; a table that has no readers can do without.
+  seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE
 );
 
 CREATE INDEX IF NOT EXISTS audit_entries_resource ON audit_entries (organization_id, resource_type, resource_id, created_at);
