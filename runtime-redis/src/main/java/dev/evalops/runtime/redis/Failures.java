@@ -25,6 +25,7 @@ final class Failures {
       "ERR AUTH", // a password where the server wants none
       "ERR Client sent AUTH",
       "ERR wrong number of arguments for 'auth' command", // a user name before Redis 6
+      "ERR SELECT is not allowed in cluster mode",
       "ERR DB index is out of range",
       "ERR invalid DB index");
 

@@ -42,7 +42,9 @@ import org.slf4j.LoggerFactory;
  * throws a password or logs it, but for Lettuce's own wire log at level TRACE.
  *
  * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is reported as
- * failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says.
+ * failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says. When an answer tells that
+ * the server has become a replica ({@code READONLY}), the connection is closed and made again, at most once per second, with the
+ * address resolved anew.
  *
  * <p>Thread-safe.
  */
@@ -239,7 +241,7 @@ public final class Redis implements AutoCloseable {
       configureResources.forEach(change -> change.accept(threads));
 
       ClientResources resources = threads.build();
-      RedisClient client = RedisClient.create(resources, uri);
+      RedisClient client = new FailoverClient(resources, uri);
       boolean opened = false;
       try {
         client.setOptions(options.build());

@@ -1,8 +1,11 @@
 package dev.evalops.runtime.redis;
 
 import io.lettuce.core.RedisURI;
+import io.lettuce.core.StaticCredentialsProvider;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.Locale;
@@ -78,10 +81,27 @@ final class RedisUrl {
       throw refused(
           "a host, a port (1 to 65535), a database number or, for sentinels, the name of the master (#name) is missing or wrong");
     }
+    logIn(parsed, uri.getRawAuthority());
     if (!names.contains("timeout")) {
       parsed.setTimeout(COMMAND_TIMEOUT);
     }
     return parsed;
+  }
+
+  /** Lettuce decodes first and then looks for the colon, which may be part of the name. */
+  private static void logIn(RedisURI parsed, String authority) {
+    String userInfo = authority.substring(0, Math.max(0, authority.lastIndexOf('@')));
+    int colon = userInfo.indexOf(':');
+    String user = decoded(userInfo.substring(0, Math.max(0, colon)));
+    char[] password = decoded(userInfo.substring(colon + 1)).toCharArray();
+    if (!user.isEmpty() || password.length > 0) {
+      parsed.setCredentialsProvider(
+          new StaticCredentialsProvider(user.isEmpty() ? null : user, password));
+    }
+  }
+
+  private static String decoded(String part) {
+    return URLDecoder.decode(part.replace("+", "%2B"), StandardCharsets.UTF_8);
   }
 
   /** Lettuce takes its default instead of a value that it cannot read, and a whole number out of a fraction. */

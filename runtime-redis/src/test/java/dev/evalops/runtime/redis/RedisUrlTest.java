@@ -2,11 +2,13 @@ package dev.evalops.runtime.redis;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
 import io.lettuce.core.RedisCredentials;
 import io.lettuce.core.RedisURI;
 import java.time.Duration;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -41,6 +43,12 @@ class RedisUrlTest {
         "redis://h | - | -",
         "redis://:p%40ss@h | - | p@ss",
         "redis://user:p%2Fs+s@h | user | p/s+s",
+        "redis://na%3Ame:p%3Aw@h | na:me | p:w",
+        "redis://na%3Ame@h | - | na:me",
+        "redis://user:@h | user | ''",
+        "redis://:@h | - | -",
+        "redis://us%40er:p%25w@h/1?timeout=1s | us@er | p%w",
+        "redis-sentinel://na%3Ame:p%3Aw@h1:1,h2/0#main | na:me | p:w",
         "redis-sentinel://user:pa%40ss@h1:1,h2/0#main | user | pa@ss",
       })
   void readsUserAndPassword(String url, String user, String password) {
@@ -136,5 +144,32 @@ class RedisUrlTest {
         catchThrowableOfType(IllegalArgumentException.class, () -> RedisUrl.parse(url));
     assertThat(refused).hasNoCause();
     assertThat(refused.getMessage()).doesNotContain("S3").doesNotContain("cret");
+  }
+
+  @Test
+  void noPrintableCharacterMakesAComplaintShowThePassword() {
+    for (char raw = ' '; raw <= '~'; raw++) {
+      for (String password : List.of(
+          "S3" + raw + "cret",
+          raw + "S3cret",
+          "S3cret" + raw,
+          "1" + raw + "S3cret",
+          "" + raw + raw + "S3cret@S3" + raw)) {
+        for (String url : List.of(
+            "redis://u:" + password + "@h:1/0",
+            "redis://:" + password + "@h",
+            "rediss:" + password + "@h",
+            "redis-sentinel://u:" + password + "@h1,h2/0#main",
+            "redis-sentinel://u:p@h1,u:" + password + "@h2/0#main")) {
+          Throwable refused = catchThrowable(() -> RedisUrl.parse(url));
+          if (refused == null) {
+            assertThat(RedisUrl.parse(url).toString()).doesNotContain("cret");
+          } else {
+            assertThat(refused).isInstanceOf(IllegalArgumentException.class).hasNoCause();
+            assertThat(refused.getMessage()).doesNotContain("S3").doesNotContain("cret");
+          }
+        }
+      }
+    }
   }
 }
