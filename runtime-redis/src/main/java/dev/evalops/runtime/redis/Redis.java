@@ -29,7 +29,7 @@ import org.slf4j.LoggerFactory;
 
 /**
  * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or has no DNS name
- * yet, and stops at once where waiting is no use (bad credentials or database, TLS refused, bad URL).
+ * yet; permanent failures (bad credentials or database, TLS refused, bad URL) are not retried.
  *
  * <pre>{@code
  * try (Redis redis = Redis.open(redisUrl)) {
@@ -79,7 +79,7 @@ public final class Redis implements AutoCloseable {
   }
 
   /**
-   * Starts to describe a connection.
+   * Returns a builder.
    *
    * @param url the Redis URL
    * @return a builder with the defaults
@@ -182,7 +182,7 @@ public final class Redis implements AutoCloseable {
     /**
      * Adds a listener that sees each command, such as for metrics. Lettuce wants it before a connection is made.
      *
-     * @param listener is called on the threads that send and receive; must not wait
+     * @param listener called on the threads that send and receive; must not block
      * @return this
      */
     public Builder commandListener(CommandListener listener) {
@@ -195,21 +195,15 @@ public final class Redis implements AutoCloseable {
      *
      * @param timeout more than zero
      * @return this
-     * @throws IllegalArgumentException if it is zero or less
      */
     public Builder pingTimeout(Duration timeout) {
-      if (!timeout.isPositive()) {
-        throw new IllegalArgumentException("pingTimeout must be more than zero");
-      }
-      // The longest there is instead of an overflow.
-      this.pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(timeout));
+      this.pingTimeout = Objects.requireNonNull(timeout, "pingTimeout");
       return this;
     }
 
     /**
-     * Says how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
-     * warning). Failures that waiting cannot heal stop at
-     * once with every retry.
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
+     * Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules stay
      * @return this
@@ -223,18 +217,19 @@ public final class Redis implements AutoCloseable {
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
      * @return a connection that has answered; the caller closes it
-     * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
+     * @throws IllegalArgumentException naming all that is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold
+     *     it), the ping timeout
      * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
      */
     public Redis open() {
-      RedisURI uri = RedisUrl.parse(url);
+      RedisURI uri = checked();
       ClientOptions.Builder options = ClientOptions.builder()
           .disconnectedBehavior(ClientOptions.DisconnectedBehavior.REJECT_COMMANDS)
           .requestQueueSize(65_536)
           .socketOptions(
               SocketOptions.builder().connectTimeout(Duration.ofSeconds(5)).build());
       configure.forEach(change -> change.accept(options));
-      // Jitter, so that a fleet does not come back in step.
+      // Jitter, so that many processes do not come back in step.
       ClientResources.Builder threads = DefaultClientResources.builder()
           .reconnectDelay(Delay.equalJitter(
               Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
@@ -247,7 +242,7 @@ public final class Redis implements AutoCloseable {
         client.setOptions(options.build());
         listeners.forEach(client::addListener);
         StatefulRedisConnection<String, String> connection =
-            retry.stopWhen(Failures::permanent).call(() -> connect(client));
+            retry.stopWhen(Failures::isNotPermitted).call(() -> connect(client));
         connection.setTimeout(uri.getTimeout());
         opened = true;
         return new Redis(resources, client, connection);
@@ -256,6 +251,25 @@ public final class Redis implements AutoCloseable {
           shutDown(client, resources);
         }
       }
+    }
+
+    /** The URL, if all settings are good. */
+    private RedisURI checked() {
+      String problem =
+          pingTimeout.isPositive() ? "" : "pingTimeout must be more than zero: " + pingTimeout;
+      RedisURI uri;
+      try {
+        uri = RedisUrl.parse(url);
+      } catch (IllegalArgumentException e) {
+        throw new IllegalArgumentException(
+            e.getMessage() + (problem.isEmpty() ? "" : "; " + problem));
+      }
+      if (!problem.isEmpty()) {
+        throw new IllegalArgumentException(problem);
+      }
+      // The longest there is instead of an overflow.
+      pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(pingTimeout));
+      return uri;
     }
 
     private StatefulRedisConnection<String, String> connect(RedisClient client)

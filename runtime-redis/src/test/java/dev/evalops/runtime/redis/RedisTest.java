@@ -454,10 +454,16 @@ class RedisTest {
   }
 
   @Test
-  void setterRefusesNonsense() {
-    assertThatThrownBy(() -> Redis.builder("redis://h").pingTimeout(Duration.ZERO))
+  void namesEveryWrongSetting() {
+    assertThatThrownBy(() ->
+            Redis.builder("redis://u:S3cret@h?db=x").pingTimeout(Duration.ZERO).open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContaining("pingTimeout");
+        .hasMessage(
+            "parse_redis_url: database must be a number; pingTimeout must be more than zero: PT0S");
+    assertThatThrownBy(
+            () -> Redis.builder("redis://h").pingTimeout(Duration.ofNanos(-1)).open())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("pingTimeout must be more than zero: PT-0.000000001S");
   }
 
   private StartupException gaveUp(String url) {
