@@ -5,10 +5,13 @@ import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.nio.file.FileSystemException;
+import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -16,6 +19,8 @@ import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Stream;
 import org.apache.commons.compress.archivers.tar.TarArchiveEntry;
 import org.apache.commons.compress.archivers.tar.TarArchiveInputStream;
@@ -25,34 +30,53 @@ import org.tukaani.xz.XZInputStream;
  * The unpacked programs of a Postgres, one copy per machine and user.
  *
  * @param home holds {@code bin}, {@code lib} and {@code share}
- * @param prefix the command that turns root into somebody else, because Postgres does not run as root; else empty
+ * @param prefix the command that turns root into somebody else, because Postgres does not run as root, and that gives the user a
+ *     name, because it does not run without; else empty
  */
 record PostgresBinaries(Path home, List<String> prefix) {
-  private static final Shared<PostgresBinaries> SHARED = new Shared<>(PostgresBinaries::unpack);
-  private static final String UNPRIVILEGED = "65534";
+  private static final int UNPRIVILEGED = 65_534;
+  private static final Shared<PostgresBinaries> SHARED =
+      new Shared<>(() -> unpack(Path.of(System.getProperty("java.io.tmpdir")), UNPRIVILEGED));
   private static final String FILE_COUNT = "file-count";
+  private static final String LOCK = "lock";
+  private static final String PASSWD = "passwd.so";
 
   static PostgresBinaries unpacked() {
     return SHARED.get();
   }
 
-  private static PostgresBinaries unpack() {
+  /**
+   * Unpacks the programs, unless a complete copy is there.
+   *
+   * @param parent where the copy is
+   * @param substitute the id of the user that root turns into
+   */
+  static PostgresBinaries unpack(Path parent, int substitute) {
     String system =
         System.getProperty("os.name").startsWith("Mac") ? "Darwin" : System.getProperty("os.name");
     try (InputStream in =
         DefaultPostgresBinaryResolver.INSTANCE.getPgBinary(system, System.getProperty("os.arch"))) {
       byte[] archive = in.readAllBytes();
-      String digest =
-          HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(archive), 0, 6);
-      Path parent = Path.of(System.getProperty("java.io.tmpdir"));
-      Path home =
-          parent.resolve("testutil-postgres-" + System.getProperty("user.name") + "-" + digest);
-      if (!isComplete(home)) {
-        Path fresh = Files.createTempDirectory(parent, home.getFileName() + "-");
-        extract(archive, fresh);
-        home = moveOrKeep(fresh, home);
+      byte[] passwd = passwd();
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      digest.update(archive);
+      String version = HexFormat.of().formatHex(digest.digest(passwd), 0, 6);
+      int user = userId(parent);
+      Path home = ownDirectory(parent, "testutil-postgres-" + user + "-" + version, user);
+      try (FileChannel channel = FileChannel.open(
+          home.resolve(LOCK), StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+        lock(channel); // until it is closed
+        if (!isComplete(home)) {
+          clear(home);
+          Files.write(home.resolve(PASSWD), passwd);
+          extract(archive, home);
+        }
       }
-      return new PostgresBinaries(home, notAsRoot());
+      List<String> prefix = new ArrayList<>(user == 0 ? notAsRoot(substitute) : List.of());
+      if (passwd.length > 0 && !hasName(prefix)) {
+        prefix.addAll(List.of("env", "LD_PRELOAD=" + home.resolve(PASSWD)));
+      }
+      return new PostgresBinaries(home, List.copyOf(prefix));
     } catch (IOException e) {
       throw new UncheckedIOException("cannot unpack Postgres: " + e.getMessage(), e);
     } catch (NoSuchAlgorithmException e) {
@@ -60,22 +84,80 @@ record PostgresBinaries(Path home, List<String> prefix) {
     }
   }
 
-  // Whoever cleans /tmp may take single files.
+  /** The library that gives every user a name, without which Postgres does not run; empty where there is none. */
+  private static byte[] passwd() throws IOException {
+    try (InputStream in =
+        PostgresBinaries.class.getResourceAsStream("passwd-" + Host.current().platform() + ".so")) {
+      return in == null ? new byte[0] : in.readAllBytes();
+    }
+  }
+
+  // Not by name: a user may have none.
+  private static int userId(Path parent) throws IOException {
+    Path file = Files.createTempFile(parent, "testutil-", "");
+    try {
+      return owner(file);
+    } finally {
+      Files.delete(file);
+    }
+  }
+
+  private static int owner(Path file) throws IOException {
+    return (int) Files.getAttribute(file, "unix:uid", LinkOption.NOFOLLOW_LINKS);
+  }
+
+  // Everybody can write to /tmp: what somebody else has put there under this name is not used.
+  static Path ownDirectory(Path parent, String name, int user) throws IOException {
+    for (int i = 1; ; i++) {
+      Path directory = parent.resolve(i == 1 ? name : name + "-" + i);
+      try {
+        Files.createDirectory(directory);
+        Files.setPosixFilePermissions(directory, PosixFilePermissions.fromString("rwxr-xr-x"));
+        return directory;
+      } catch (FileAlreadyExistsException e) {
+        if (Files.isDirectory(directory, LinkOption.NOFOLLOW_LINKS) && owner(directory) == user) {
+          return directory;
+        }
+      }
+    }
+  }
+
+  private static void lock(FileChannel channel) throws IOException {
+    while (true) {
+      try {
+        var unused = channel.lock();
+        return;
+      } catch (OverlappingFileLockException e) { // another class loader of this JVM has it
+        LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(10));
+      }
+    }
+  }
+
+  // Whoever cleans /tmp may take single files, and an unpacking JVM may be killed.
   private static boolean isComplete(Path home) throws IOException {
     Path count = home.resolve(FILE_COUNT);
     return Files.isRegularFile(count)
-        && Files.getOwner(home).getName().equals(System.getProperty("user.name"))
-        && Files.readString(count).equals(Long.toString(countFiles(home)));
+        && Files.readString(count).equals(Long.toString(files(home).size()));
   }
 
-  private static long countFiles(Path home) throws IOException {
+  private static void clear(Path home) throws IOException {
+    Files.deleteIfExists(home.resolve(FILE_COUNT));
+    List<Path> files = files(home);
+    for (int i = files.size() - 1; i > 0; i--) { // what is in a directory comes behind it
+      Files.delete(files.get(i));
+    }
+  }
+
+  /** The directory itself and what is in it, but for the two files that are not Postgres's. */
+  private static List<Path> files(Path home) throws IOException {
     try (Stream<Path> files = Files.walk(home)) {
-      return files.filter(file -> !file.endsWith(FILE_COUNT)).count();
+      return files
+          .filter(file -> !file.endsWith(FILE_COUNT) && !file.endsWith(LOCK))
+          .toList();
     }
   }
 
   private static void extract(byte[] archive, Path home) throws IOException {
-    Files.setPosixFilePermissions(home, PosixFilePermissions.fromString("rwxr-xr-x"));
     try (TarArchiveInputStream tar =
         new TarArchiveInputStream(new XZInputStream(new ByteArrayInputStream(archive)))) {
       for (TarArchiveEntry entry = tar.getNextEntry(); entry != null; entry = tar.getNextEntry()) {
@@ -96,26 +178,14 @@ record PostgresBinaries(Path home, List<String> prefix) {
         }
       }
     }
-    Files.writeString(home.resolve(FILE_COUNT), Long.toString(countFiles(home)));
-  }
-
-  // Another JVM may have been quicker, or left a damaged copy; then this one keeps its own.
-  private static Path moveOrKeep(Path fresh, Path home) throws IOException {
-    try {
-      return Files.move(fresh, home, StandardCopyOption.ATOMIC_MOVE);
-    } catch (FileSystemException e) {
-      return isComplete(home) ? home : fresh;
-    }
+    Files.writeString(home.resolve(FILE_COUNT), Long.toString(files(home).size()));
   }
 
   // setpriv works in a container, where unshare is mostly forbidden; unshare where there is no
   // setpriv.
-  private static List<String> notAsRoot() throws IOException {
-    if (!System.getProperty("user.name").equals("root")) {
-      return List.of();
-    }
+  private static List<String> notAsRoot(int substitute) throws IOException {
     for (List<String> candidate : List.of(
-        List.of("setpriv", "--reuid=" + UNPRIVILEGED, "--regid=" + UNPRIVILEGED, "--clear-groups"),
+        List.of("setpriv", "--reuid=" + substitute, "--regid=" + substitute, "--clear-groups"),
         List.of("unshare", "-U"))) {
       if (Host.current().program(candidate.get(0)).isPresent()
           && exitCode(candidate, "true") == 0) {
@@ -127,9 +197,13 @@ record PostgresBinaries(Path home, List<String> prefix) {
             + " or set TEST_DATABASE_URL");
   }
 
-  private static int exitCode(List<String> prefix, String program) throws IOException {
+  private static boolean hasName(List<String> prefix) throws IOException {
+    return Host.current().program("id").isEmpty() || exitCode(prefix, "id", "-un") == 0;
+  }
+
+  private static int exitCode(List<String> prefix, String... program) throws IOException {
     List<String> line = new ArrayList<>(prefix);
-    line.add(program);
+    line.addAll(List.of(program));
     return new ProcessBuilder(line)
         .redirectErrorStream(true)
         .redirectOutput(ProcessBuilder.Redirect.DISCARD)
@@ -167,7 +241,8 @@ record PostgresBinaries(Path home, List<String> prefix) {
 
   private void giveAway(Path file) throws IOException {
     if (prefix.get(0).equals("setpriv")) {
-      Files.setAttribute(file, "unix:uid", Integer.parseInt(UNPRIVILEGED));
+      String user = prefix.get(1).substring("--reuid=".length());
+      Files.setAttribute(file, "unix:uid", Integer.parseInt(user));
     }
   }
 }

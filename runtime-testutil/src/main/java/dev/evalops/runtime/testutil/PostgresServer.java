@@ -70,21 +70,29 @@ public final class PostgresServer extends TestServer {
    */
   public static PostgresServer start(int port) {
     checkPort(port);
-    return new PostgresServer(
-        URI.create("postgres://" + USER + ":" + PASSWORD + "@127.0.0.1:" + port + "/postgres"),
-        Optional.of(run(port, Host.current())));
-  }
-
-  private static Backend run(int port, Host host) {
     PostgresBinaries binaries;
     try {
       binaries = PostgresBinaries.unpacked();
     } catch (IllegalStateException e) {
-      if (host.docker().getAsBoolean()) {
-        return DockerServer.postgres(port, USER, PASSWORD);
+      if (Host.current().docker().getAsBoolean()) {
+        return of(port, DockerServer.postgres(port, USER, PASSWORD));
       }
       throw e;
     }
+    return start(port, binaries);
+  }
+
+  static PostgresServer start(int port, PostgresBinaries binaries) {
+    return of(port, run(port, binaries));
+  }
+
+  private static PostgresServer of(int port, Backend backend) {
+    return new PostgresServer(
+        URI.create("postgres://" + USER + ":" + PASSWORD + "@127.0.0.1:" + port + "/postgres"),
+        Optional.of(backend));
+  }
+
+  private static Backend run(int port, PostgresBinaries binaries) {
     Path directory = ServerProcess.newDirectory("postgres");
     Path data = directory.resolve("data");
     List<String> line = new ArrayList<>(binaries.command("postgres"));
