@@ -115,11 +115,11 @@ final class ModuleTable {
           .brings(),
       row("runtime-identity")
           .release(17)
-          .needs("runtime-mtls", JACKSON_CORE)
+          .needs("runtime-mtls", JACKSON_CORE, SLF4J)
           .optional(OTEL_API, PROTOBUF)
           .shows("io.opentelemetry.api.OpenTelemetry")
           .adapter("proto", "com.google.protobuf.")
-          .brings("jackson-core"),
+          .brings("jackson-core", "slf4j-api"),
       row("runtime-featureflags")
           .needs(JACKSON_CORE, SLF4J)
           .optional(OPENFEATURE, MICROMETER)

@@ -6,8 +6,6 @@ import static java.util.Objects.requireNonNull;
 
 import dev.evalops.runtime.identity.Calls.Answer;
 import dev.evalops.runtime.identity.IdentityException.Reason;
-import java.lang.System.Logger;
-import java.lang.System.Logger.Level;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.http.HttpClient;
@@ -26,6 +24,8 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A client of the identity service: says whom a token belongs to, and gets tokens for calls to other services.
@@ -45,7 +45,7 @@ import org.jspecify.annotations.Nullable;
  * <p>Thread-safe.
  */
 public final class IdentityClient implements AutoCloseable {
-  static final Logger LOG = System.getLogger(IdentityClient.class.getPackageName());
+  private static final Logger LOG = LoggerFactory.getLogger(IdentityClient.class);
   private static final int CACHE_LIMIT = 10_000;
   private static final Duration CLOSE_TIME = Duration.ofSeconds(2);
   /** The shortest outage in the log, so that one that flickers does not fill it. */
@@ -99,7 +99,7 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Starts to describe a client.
+   * Returns a builder.
    *
    * @param introspectUrl where tokens are introspected, with its path; blank or null: {@link #introspect} fails with {@link
    *     IdentityException.Reason#NOT_CONFIGURED}
@@ -145,7 +145,9 @@ public final class IdentityClient implements AutoCloseable {
       fallbacks.increment();
       if (!outage.getAndSet(true)) {
         outageAt = ticker.getAsLong();
-        LOG.log(Level.WARNING, "cached introspections are used: {0}", e.getMessage());
+        LOG.atWarn()
+            .addKeyValue("error", e.getMessage())
+            .log("identity: service unavailable; using cached introspections");
       }
       return fallback;
     }
@@ -188,7 +190,7 @@ public final class IdentityClient implements AutoCloseable {
       throw IdentityException.unavailable("status_" + answer.status, null);
     }
     Introspection introspection = IdentityJson.introspection(answer.body);
-    if (!introspection.active()) {
+    if (!introspection.active() || !isAlive(introspection)) {
       cache.remove(key);
       throw new IdentityException(Reason.INACTIVE_TOKEN);
     }
@@ -196,7 +198,7 @@ public final class IdentityClient implements AutoCloseable {
       cache.put(key, new Cached(introspection, askedAt));
     }
     if (outage.get() && ticker.getAsLong() - outageAt >= OUTAGE_NANOS && outage.getAndSet(false)) {
-      LOG.log(Level.INFO, "the identity service is back");
+      LOG.info("identity: service available again");
     }
     return introspection;
   }
@@ -209,9 +211,11 @@ public final class IdentityClient implements AutoCloseable {
     if (cached == null || ticker.getAsLong() - cached.askedAt >= withinNanos) {
       return null;
     }
-    boolean alive = cached.introspection.expiresAt().isEmpty()
-        || clock.instant().isBefore(cached.introspection.expiresAt().get());
-    return alive ? cached.introspection : null;
+    return isAlive(cached.introspection) ? cached.introspection : null;
+  }
+
+  private boolean isAlive(Introspection introspection) {
+    return introspection.expiresAt().map(clock.instant()::isBefore).orElse(true);
   }
 
   /**
@@ -284,7 +288,7 @@ public final class IdentityClient implements AutoCloseable {
           try {
             closeable.close();
           } catch (Exception e) {
-            LOG.log(Level.WARNING, "the HTTP client could not be closed", e);
+            LOG.atWarn().setCause(e).log("identity: closing the HTTP client failed");
           }
         },
         "identity-close");
@@ -465,13 +469,13 @@ public final class IdentityClient implements AutoCloseable {
         problems.add("httpClient must not follow redirects, as they would get the token");
       }
       if (fallbackFor.isNegative()) {
-        problems.add("fallbackFor must not be negative, but is " + fallbackFor);
+        problems.add("fallbackFor must be zero or more: " + fallbackFor);
       }
       if (freshFor.isNegative()) {
-        problems.add("freshFor must not be negative, but is " + freshFor);
+        problems.add("freshFor must be zero or more: " + freshFor);
       }
       if (requestTimeout.isNegative() || requestTimeout.isZero()) {
-        problems.add("requestTimeout must be more than zero, but is " + requestTimeout);
+        problems.add("requestTimeout must be more than zero: " + requestTimeout);
       }
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException(String.join("; ", problems));
@@ -490,7 +494,7 @@ public final class IdentityClient implements AutoCloseable {
       try {
         url = new URI(text);
       } catch (URISyntaxException e) {
-        problems.add(name + " is not a URL");
+        problems.add(name + " must be an http or https URL with a host");
         return null;
       }
       boolean http = "http".equalsIgnoreCase(url.getScheme());
@@ -498,12 +502,13 @@ public final class IdentityClient implements AutoCloseable {
         problems.add(name + " must be an http or https URL with a host");
         return null;
       }
-      if (url.getPort() > 65535) {
-        problems.add(name + " must have a port below 65536");
+      if (url.getPort() == 0 || url.getPort() > 65535) {
+        problems.add(name + " must have a port from 1 to 65535");
         return null;
       }
-      if (url.getRawUserInfo() != null) {
-        problems.add(name + " must not have user-info, which would not be sent");
+      if (text.indexOf('@') >= 0) { // in the path it may be the end of a password with a raw slash
+        problems.add(
+            name + " must be without user-info, which would not be sent; write @ elsewhere as %40");
         return null;
       }
       return url;

@@ -1,5 +1,7 @@
 package dev.evalops.runtime.identity;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import java.io.ByteArrayOutputStream;
 import java.time.DateTimeException;
 import java.time.Instant;
@@ -26,8 +28,10 @@ import tools.jackson.core.json.JsonFactory;
  * is given twice is refused: two readers would not agree on what it says.
  */
 final class IdentityJson {
-  private static final JsonFactory JSON =
-      JsonFactory.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
+  private static final JsonFactory JSON = JsonFactory.builder()
+      .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+      .disable(JsonFactory.Feature.CHARSET_DETECTION) // UTF-8, and no byte-order mark
+      .build();
   private static final Set<String> TEXTS = Set.of(
       "subject",
       "token_type",
@@ -42,7 +46,7 @@ final class IdentityJson {
   private static final Set<String> LISTS = Set.of("scopes", "capabilities");
   private static final Set<String> TIMES = Set.of("expires_at", "issued_at");
   private static final Pattern UPPER = Pattern.compile("[A-Z]");
-  private static final Pattern SECONDS = Pattern.compile("-?[0-9]{1,19}");
+  private static final Pattern BEYOND_NANOS = Pattern.compile("([.][0-9]{9})[0-9]+");
 
   /** A service token as it was issued; empty where the answer has none. */
   record IssuedToken(String token, Optional<Instant> expiresAt) {
@@ -58,7 +62,7 @@ final class IdentityJson {
 
   private IdentityJson() {}
 
-  /** Reads {@code identity.v1.IntrospectResponse} as proto JSON, with times also as seconds. */
+  /** Reads {@code identity.v1.IntrospectResponse} as proto JSON. */
   static Introspection introspection(byte[] body) {
     return read(body, parser -> {
       Map<String, Object> values = new HashMap<>();
@@ -104,7 +108,7 @@ final class IdentityJson {
         }
         switch (name) {
           case "token" -> issued = text(parser, name);
-          case "expires_at" -> expiresAt = time(parser, name);
+          case "expires_at" -> expiresAt = timeOrNone(parser, name);
           case "claims" -> claimed = expiryOfClaims(parser);
           default -> parser.skipChildren();
         }
@@ -122,7 +126,7 @@ final class IdentityJson {
     while (parser.nextToken() != JsonToken.END_OBJECT) {
       boolean wanted = parser.currentName().equals("expires_at");
       if (parser.nextToken() != JsonToken.VALUE_NULL && wanted) {
-        expiresAt = time(parser, "claims.expires_at");
+        expiresAt = timeOrNone(parser, "claims.expires_at");
       }
       parser.skipChildren();
     }
@@ -159,10 +163,23 @@ final class IdentityJson {
       if (parser.nextToken() != null) {
         throw malformed("more than one JSON value");
       }
+      checkTexts(body);
       return value;
     } catch (JacksonException e) {
       long at = e.getLocation() == null ? -1 : e.getLocation().getByteOffset();
       throw malformed("not JSON" + (at < 0 ? "" : " at byte " + at));
+    }
+  }
+
+  /** Half a surrogate pair is no text: what it becomes differs from reader to reader. */
+  private static void checkTexts(byte[] body) {
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
+      for (JsonToken token = parser.nextToken(); token != null; token = parser.nextToken()) {
+        if ((token == JsonToken.VALUE_STRING || token == JsonToken.PROPERTY_NAME)
+            && !UTF_8.newEncoder().canEncode(parser.getString())) {
+          throw malformed("a text has half a surrogate pair");
+        }
+      }
     }
   }
 
@@ -209,25 +226,22 @@ final class IdentityJson {
     return texts;
   }
 
-  /** A time of the epoch or before is what Go and protobuf write for none. */
-  private static @Nullable Instant time(JsonParser parser, String name) {
-    Instant time;
-    try {
-      time = switch (parser.currentToken()) {
-        case VALUE_NUMBER_INT -> Instant.ofEpochSecond(parser.getLongValue());
-        case VALUE_STRING -> time(parser.getString());
-        default -> throw malformed(name + " is not a time");
-      };
-    } catch (DateTimeException | NumberFormatException e) {
-      throw malformed(name + " is not a time");
-    }
+  /** A time of the epoch or before is what Go writes for none. */
+  private static @Nullable Instant timeOrNone(JsonParser parser, String name) {
+    Instant time = time(parser, name);
     return time.getEpochSecond() <= 0 ? null : time;
   }
 
-  private static Instant time(String text) {
-    return SECONDS.matcher(text).matches()
-        ? Instant.ofEpochSecond(Long.parseLong(text))
-        : OffsetDateTime.parse(text).toInstant();
+  private static Instant time(JsonParser parser, String name) {
+    if (parser.currentToken() == JsonToken.VALUE_STRING) {
+      try {
+        String nanos = BEYOND_NANOS.matcher(parser.getString()).replaceFirst("$1");
+        return OffsetDateTime.parse(nanos).toInstant();
+      } catch (DateTimeException e) {
+        // said below, without the text
+      }
+    }
+    throw malformed(name + " is not a time");
   }
 
   private static String text(Map<String, Object> values, String name) {

@@ -6,7 +6,6 @@ import static java.util.concurrent.TimeUnit.NANOSECONDS;
 import dev.evalops.runtime.identity.Calls.Answer;
 import dev.evalops.runtime.identity.IdentityException.Reason;
 import dev.evalops.runtime.identity.IdentityJson.IssuedToken;
-import java.lang.System.Logger.Level;
 import java.lang.ref.WeakReference;
 import java.net.URI;
 import java.time.Duration;
@@ -20,12 +19,15 @@ import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Service tokens, each kept until it is due for renewal: 10 seconds before its end, or a quarter of its life if that is less. Twice
  * as early a token that has been asked for again is renewed in the background, so that no caller waits.
  */
 final class ServiceTokens {
+  private static final Logger LOG = LoggerFactory.getLogger(IdentityClient.class);
   private static final Duration MARGIN = Duration.ofSeconds(10);
   private static final Duration RETRY_PAUSE = Duration.ofSeconds(1);
   /** How long a caller waits for a new token while the old one is valid. */
@@ -180,13 +182,12 @@ final class ServiceTokens {
   private void failed(Key key, Issued held, IdentityException failure) {
     held.failedAt = System.nanoTime();
     if (!held.failed.getAndSet(true) && !timer.isShutdown()) {
-      IdentityClient.LOG.log(
-          Level.WARNING,
-          "the service token for {0} of organization {1} could not be renewed, and is used until {2}: {3}",
-          key.service,
-          key.organizationId,
-          held.expiresAt,
-          failure.getMessage());
+      LOG.atWarn()
+          .addKeyValue("service", key.service)
+          .addKeyValue("organization", key.organizationId)
+          .addKeyValue("expires_at", held.expiresAt)
+          .addKeyValue("error", failure.getMessage())
+          .log("identity: service token renewal failed; using the old token");
     }
   }
 

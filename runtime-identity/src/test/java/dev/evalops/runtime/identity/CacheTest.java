@@ -107,16 +107,6 @@ class CacheTest {
   }
 
   @Test
-  void neverServesAToken_thatHadExpiredWhenItWasAskedFor() {
-    try (IdentityClient client = client(Duration.ofHours(1), Duration.ofHours(1))) {
-      server.then(200, active("one", START.minusSeconds(1)));
-      assertThat(client.introspect("tok-1").subject()).isEqualTo("one"); // the service's word
-      server.only(503, "");
-      assertThat(reason(() -> client.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
-    }
-  }
-
-  @Test
   void aClockThatIsSetBackMakesNoResultFreshAgain() {
     try (IdentityClient client = client(Duration.ZERO, Duration.ofSeconds(30))) {
       server.then(200, "{\"active\":true}");

@@ -1,8 +1,13 @@
 package dev.evalops.runtime.identity;
 
+import static java.nio.charset.StandardCharsets.UTF_16;
+import static java.nio.charset.StandardCharsets.UTF_16BE;
+import static java.nio.charset.StandardCharsets.UTF_16LE;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.List;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
 import net.jqwik.api.ForAll;
@@ -49,6 +54,28 @@ class IdentityJsonTest {
   @Property
   void decodesOrSaysUnavailable_anyBytes(@ForAll byte[] body) {
     decode(body);
+  }
+
+  @Test
+  void isUtf8_withoutHalfSurrogates() {
+    String json = "{\"active\":true,\"name\":\"\ud83d\ude00\"}";
+    assertThat(IdentityJson.introspection(json.getBytes(UTF_8)).name()).isEqualTo("\ud83d\ude00");
+    byte[] half = json.getBytes(UTF_8);
+    half[json.indexOf('\ud83d')] = (byte) 0xed; // ed a0 80: what a careless writer makes of \ud800
+    half[json.indexOf('\ud83d') + 1] = (byte) 0xa0;
+    half[json.indexOf('\ud83d') + 2] = (byte) 0x80;
+    half[json.indexOf('\ud83d') + 3] = 'x';
+    for (byte[] body : List.of(
+        half,
+        "{\"active\":true,\"\\ud83d\":1}".getBytes(UTF_8),
+        json.getBytes(UTF_16LE),
+        json.getBytes(UTF_16BE),
+        json.getBytes(UTF_16))) {
+      assertThatThrownBy(() -> IdentityJson.introspection(body))
+          .isInstanceOf(IdentityException.class)
+          .hasMessageStartingWith("identity_unavailable: decode_response: ")
+          .hasNoCause();
+    }
   }
 
   @Test

@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.evalops.runtime.identity.IdentityException.Reason;
 import dev.evalops.runtime.identity.IdentityServer.Answer;
 import java.io.IOException;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
@@ -79,7 +80,7 @@ class IntrospectTest {
         {"active":true,"subject":"agent:7","tokenType":"agent","service":"billing","organizationId":"org-1",
          "scopes":["invoices:read","invoices:write"],"agentType":"coder","capabilities":["shell"],"runId":"run-3",
          "surface":"codex","userSubject":"user:9","email":"ada@example.org","name":"Ada",
-         "expiresAt":"2030-01-02T04:04:05.5+01:00","issuedAt":"1767323045"}""");
+         "expiresAt":"2030-01-02T04:04:05.5+01:00","issuedAt":"2026-01-02T03:04:05.000000000Z"}""");
     assertThat(client.introspect("tok-1")).isEqualTo(FULL);
   }
 
@@ -87,7 +88,7 @@ class IntrospectTest {
   void ignoresUnknownFields_andTakesNullAndAbsentForEmpty() {
     server.then(200, """
         {"unknown":{"active":false,"deep":[[{}]]},"active":true,"subject":null,"scopes":null,"expires_at":null,
-         "issued_at":0,"more":[1,2.5,"x"]}""");
+         "issued_at":null,"more":[1,2.5,"x"]}""");
     assertThat(client.introspect("tok-1"))
         .isEqualTo(new Introspection(
             true,
@@ -108,18 +109,59 @@ class IntrospectTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"1893553445", "\"1893553445\"", "\"2030-01-02T03:04:05Z\""})
-  void readsTimesAsTextOrAsSeconds(String time) {
-    server.then(200, "{\"active\":true,\"expires_at\":" + time + "}");
-    assertThat(client.introspect("tok-1").expiresAt())
-        .contains(Instant.parse("2030-01-02T03:04:05Z"));
+  @CsvSource({
+    "2030-01-02T03:04:05Z, 2030-01-02T03:04:05Z",
+    "2030-01-02T03:04:05.123456789Z, 2030-01-02T03:04:05.123456789Z",
+    "2030-01-02T03:04:05.1234567899Z, 2030-01-02T03:04:05.123456789Z",
+    "2030-01-02T04:04:05.00000000000000000001+01:00, 2030-01-02T03:04:05Z",
+    "9999-12-31T23:59:59.999999999999Z, 9999-12-31T23:59:59.999999999Z"
+  })
+  void readsTimes_andCutsWhatIsBeyondNanoseconds(String text, Instant time) {
+    server.then(200, "{\"active\":true,\"expires_at\":\"" + text + "\"}");
+    assertThat(client.introspect("tok-1").expiresAt()).contains(time);
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"0", "\"0\"", "null", "\"0001-01-01T00:00:00Z\"", "-62135596800"})
-  void takesTheZeroTimeForNone(String time) {
-    server.then(200, "{\"active\":true,\"expires_at\":" + time + "}");
-    assertThat(client.introspect("tok-1").expiresAt()).isEmpty();
+  @ValueSource(
+      strings = {
+        "0001-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T01:00:00+01:00",
+        "2025-12-31T23:59:59.999999999999Z"
+      })
+  void saysInactive_onceTheTokenHasExpired_andForgetsIt(String expiresAt) {
+    try (IdentityClient caching = IdentityClient.builder(server.url())
+        .fallbackFor(Duration.ofHours(1))
+        .clock(() -> Instant.parse("2026-01-01T00:00:00Z"))
+        .build()) {
+      server.only(200, "{\"active\":true,\"expires_at\":\"2026-01-01T00:00:00.000000001Z\"}");
+      caching.introspect("tok-1");
+      server.only(200, "{\"active\":true,\"expires_at\":\"" + expiresAt + "\"}");
+      assertThat(reason(() -> caching.introspect("tok-1"))).isEqualTo(Reason.INACTIVE_TOKEN);
+      server.only(503, "");
+      assertThat(reason(() -> caching.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "{\"active\":true,\"name\":\"\\ud800\"}",
+        "{\"active\":true,\"name\":\"\\udc00\\ud800\"}",
+        "{\"active\":true,\"scopes\":[\"\\ud83dx\"]}",
+        "{\"active\":true,\"unknown\":[{\"x\":\"\\ude00\"}]}"
+      })
+  void saysUnavailable_atHalfASurrogatePair(String body) {
+    server.then(200, body);
+    assertThat(failure(() -> client.introspect("tok-1")))
+        .hasMessage("identity_unavailable: decode_response: a text has half a surrogate pair");
+  }
+
+  @Test
+  void readsAWholeSurrogatePair() {
+    server.then(200, "{\"active\":true,\"name\":\"\\ud83d\\ude00\\u0001\\uffff\"}");
+    assertThat(client.introspect("tok-1").name()).isEqualTo("\ud83d\ude00\u0001\uffff");
   }
 
   @ParameterizedTest
@@ -199,8 +241,12 @@ class IntrospectTest {
       {"active":true,"scopes":["a",null]}         | scopes is not a string
       {"active":true,"expires_at":"tomorrow"}     | expires_at is not a time
       {"active":true,"expires_at":true}           | expires_at is not a time
-      {"active":true,"expires_at":9223372036854775807} | expires_at is not a time
-      {"active":true,"expires_at":"99999999999999999999"} | expires_at is not a time
+      {"active":true,"expires_at":1893553445}     | expires_at is not a time
+      {"active":true,"expires_at":1893553445.5}   | expires_at is not a time
+      {"active":true,"expires_at":0}              | expires_at is not a time
+      {"active":true,"expires_at":"1893553445"}   | expires_at is not a time
+      {"active":true,"issued_at":0}               | issued_at is not a time
+      \ufeff{"active":true}                       | not JSON at byte 2
       """)
   void saysUnavailable_atABodyThatIsNoAnswer(String body, String problem) {
     server.then(200, body);

@@ -7,6 +7,8 @@ import static java.nio.charset.StandardCharsets.UTF_16LE;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.AppenderBase;
 import dev.evalops.runtime.identity.IdentityServer.Answer;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -37,6 +39,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.slf4j.LoggerFactory;
 
 class SecretsTest {
   private static final String TOKEN = "tok-4f1e9b7c2d";
@@ -57,17 +60,28 @@ class SecretsTest {
     @Override
     public void close() {}
   };
+  private final ch.qos.logback.classic.Logger slf4j =
+      (ch.qos.logback.classic.Logger) LoggerFactory.getLogger("dev.evalops");
+  private final AppenderBase<ILoggingEvent> appender = new AppenderBase<>() {
+    @Override
+    protected void append(ILoggingEvent event) {
+      logged.add(event.getLoggerName() + " " + event.getFormattedMessage() + " "
+          + event.getKeyValuePairs() + " " + event.getThrowableProxy());
+    }
+  };
 
   @BeforeEach
   void listen() {
     handler.setLevel(Level.ALL);
     logger.addHandler(handler);
-    Logger.getLogger("dev.evalops").setLevel(Level.ALL);
+    appender.start();
+    slf4j.addAppender(appender);
   }
 
   @AfterEach
   void stopListening() {
     logger.removeHandler(handler);
+    slf4j.detachAppender(appender);
   }
 
   private static String everythingOf(Throwable failure) {
@@ -180,12 +194,17 @@ class SecretsTest {
     assertThat(ours)
         .hasSize(3)
         .anySatisfy(line -> assertThat(line)
-            .contains("cached introspections are used: identity_unavailable: status_503"))
+            .contains(
+                "identity: service unavailable; using cached introspections",
+                "error=\"identity_unavailable: status_503\""))
         .anySatisfy(line -> assertThat(line)
             .contains(
-                "the service token for billing of organization org-1 could not be renewed, and is used until"
-                    + " 2026-01-01T00:01:00Z: issue_service_token: unexpected_status_503"))
-        .anySatisfy(line -> assertThat(line).contains("the identity service is back"));
+                "identity: service token renewal failed; using the old token",
+                "service=\"billing\"",
+                "organization=\"org-1\"",
+                "expires_at=\"2026-01-01T00:01:00Z\"",
+                "error=\"issue_service_token: unexpected_status_503\""))
+        .anySatisfy(line -> assertThat(line).contains("identity: service available again"));
     assertNoSecret(String.join("\n", logged));
   }
 
