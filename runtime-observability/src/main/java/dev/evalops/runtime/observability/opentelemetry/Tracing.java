@@ -175,7 +175,10 @@ public final class Tracing implements AutoCloseable {
     return properties;
   }
 
-  /** The message does not hold the URL, which may have a password. */
+  /**
+   * The message does not hold the URL, which may have a password. Behind a raw slash in one, the rest of it looks like a path up to
+   * the {@code @}.
+   */
   private static void checkUrl(String name, String url, List<String> problems) {
     if (url.isEmpty()) {
       return;
@@ -184,14 +187,20 @@ public final class Tracing implements AutoCloseable {
       URI uri = new URI(url);
       String scheme = String.valueOf(uri.getScheme()).toLowerCase(Locale.ROOT);
       if (uri.getHost() != null
+          && uri.getPort() != 0
           && uri.getPort() <= 65535
+          && url.indexOf('@') < 0
           && (scheme.equals("http") || scheme.equals("https"))) {
         return;
       }
     } catch (URISyntaxException e) {
       // said below
     }
-    problems.add(name + " must be an http or https URL, for example http://collector:4318");
+    problems.add(name + " must be an http or https URL, for example http://collector:4318"
+        + (url.indexOf('@') < 0
+            ? ""
+            : "; without user-info, which would not be sent: credentials are headers ("
+                + HEADERS.get(0) + "), and @ elsewhere is written %40"));
   }
 
   /** What cannot be sent would be in a warning at every export, with its value. */

@@ -267,6 +267,25 @@ class TracingTest {
         .withMessageStartingWith("startup tracing: ");
   }
 
+  @Test
+  void noPrintableCharacterMakesAComplaintShowAPasswordOfTheUrl() {
+    for (char raw = ' '; raw <= '~'; raw++) {
+      for (String password :
+          List.of("S3" + raw + "cret", raw + "S3cret", "S3cret" + raw, "12" + raw + "S3cret")) {
+        for (String name :
+            List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
+          assertThatIllegalArgumentException()
+              .isThrownBy(() ->
+                  Tracing.from(Map.of(name, "http://user:" + password + "@tempo:4318"), "notes"))
+              .withMessageStartingWith("startup tracing: " + name + " must be")
+              .withMessageContaining("OTEL_EXPORTER_OTLP_HEADERS")
+              .withMessageNotContainingAny("S3", "cret", "user:", "12")
+              .withNoCause();
+        }
+      }
+    }
+  }
+
   /** Each of these would else be in a warning with every batch, value and all. */
   @ParameterizedTest
   @ValueSource(
