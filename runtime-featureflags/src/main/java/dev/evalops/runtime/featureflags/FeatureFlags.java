@@ -99,7 +99,7 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * Starts to describe where the flags are.
+   * Returns a builder.
    *
    * @param path the file, for example from the environment; null and blank are refused when it is opened
    * @return a builder with the defaults
@@ -109,7 +109,7 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * Starts to describe where the flags are.
+   * Returns a builder.
    *
    * @param path the file
    * @return a builder with the defaults
@@ -237,6 +237,10 @@ public final class FeatureFlags implements AutoCloseable {
     try {
       next = FlagFile.read(path);
       contents = Arrays.equals(next, bytes) ? null : FlagFile.parse(next);
+      if (contents != null && !contents.deliberate()) { // {}, or the file of another program
+        throw new UnusableException("unmarshal_feature_flags: the file has no flags; the last good"
+            + " ones stay. To remove them all, write {\"flags\": []}");
+      }
     } catch (UnusableException | RuntimeException e) {
       String text = e instanceof UnusableException ? String.valueOf(e.getMessage()) : e.toString();
       if (text.equals(problem)) {
@@ -251,7 +255,7 @@ public final class FeatureFlags implements AutoCloseable {
     goodAt = System.nanoTime();
     boolean recovered = problem != null;
     if (recovered) {
-      LOG.atInfo().addKeyValue("path", path).log("feature flags can be read again");
+      LOG.atInfo().addKeyValue("path", path).log("feature flags reloaded after failure");
     }
     Map<String, Rollout> before = flags;
     if (contents != null) {
@@ -303,7 +307,7 @@ public final class FeatureFlags implements AutoCloseable {
     try {
       listener.accept(reload);
     } catch (Throwable e) { // the next listener is told all the same
-      LOG.atWarn().setCause(e).log("a listener of feature flags failed");
+      LOG.atWarn().setCause(e).log("feature flags listener failed");
     }
   }
 
@@ -399,16 +403,11 @@ public final class FeatureFlags implements AutoCloseable {
     /**
      * How often the file is read (5 seconds), on a daemon thread named {@code feature-flags}.
      *
-     * @param interval zero starts no thread: then {@link FeatureFlags#reload()} alone reads
+     * @param interval zero or more; zero starts no thread: then {@link FeatureFlags#reload()} alone reads
      * @return this
-     * @throws IllegalArgumentException if it is negative
      */
     public Builder reloadEvery(Duration interval) {
-      requireNonNull(interval, "interval");
-      if (interval.isNegative()) {
-        throw new IllegalArgumentException("reloadEvery must not be negative, but is " + interval);
-      }
-      reloadEvery = interval;
+      reloadEvery = requireNonNull(interval, "interval");
       return this;
     }
 
@@ -429,13 +428,20 @@ public final class FeatureFlags implements AutoCloseable {
      * Reads the file and starts to watch it.
      *
      * @return the flags; the caller closes them
-     * @throws IllegalArgumentException {@code feature_flags_path_required} without a path; if the file cannot be used, {@code
-     *     stat_feature_flags: ...} (missing, or no file), {@code read_feature_flags: ...} or {@code
+     * @throws IllegalArgumentException {@code feature_flags_path_required} without a path, {@code reloadEvery must be ...} if it is
+     *     negative; if the file cannot be used, {@code stat_feature_flags: ...} (missing, or no file), {@code read_feature_flags: ...} or {@code
      *     unmarshal_feature_flags: ...}
      */
     public FeatureFlags open() {
+      List<String> problems = new ArrayList<>();
       if (Blank.trim(path).isEmpty()) {
-        throw new IllegalArgumentException("feature_flags_path_required");
+        problems.add("feature_flags_path_required");
+      }
+      if (reloadEvery.isNegative()) {
+        problems.add("reloadEvery must be zero or more: " + reloadEvery);
+      }
+      if (!problems.isEmpty()) {
+        throw new IllegalArgumentException(String.join("; ", problems));
       }
       try {
         Path file = Path.of(path);

@@ -6,9 +6,11 @@ import java.math.BigDecimal;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -44,8 +46,12 @@ final class FlagFile {
     }
   }
 
-  /** What a file says, with what is doubtful about it. */
-  record Contents(Map<String, Rollout> flags, List<String> doubts) {}
+  /**
+   * What a file says, with what is doubtful about it.
+   *
+   * @param deliberate whether it has flags, or says that there are none; else it may be anything
+   */
+  record Contents(Map<String, Rollout> flags, boolean deliberate, List<String> doubts) {}
 
   /** The first twenty warnings, and how many more. */
   private static final class Doubts {
@@ -69,40 +75,44 @@ final class FlagFile {
   private FlagFile() {}
 
   static byte[] read(Path path) throws UnusableException {
-    if (!Files.exists(path)) {
-      throw new UnusableException("stat_feature_flags: there is no file " + path);
-    }
-    if (!Files.isRegularFile(path)) {
-      throw new UnusableException("stat_feature_flags: " + path + " is not a file");
-    }
-    try (InputStream in = Files.newInputStream(path)) {
-      byte[] bytes = in.readNBytes(MAX_BYTES + 1);
-      if (bytes.length > MAX_BYTES) {
-        throw new UnusableException(
-            "read_feature_flags: " + path + " is larger than " + (MAX_BYTES >> 20) + " MiB");
+    try {
+      if (!Files.readAttributes(path, BasicFileAttributes.class).isRegularFile()) {
+        throw new UnusableException("stat_feature_flags: " + path + " is not a file");
       }
-      return bytes;
+      try (InputStream in = Files.newInputStream(path)) {
+        byte[] bytes = in.readNBytes(MAX_BYTES + 1);
+        if (bytes.length > MAX_BYTES) {
+          throw new UnusableException(
+              "read_feature_flags: " + path + " is larger than " + (MAX_BYTES >> 20) + " MiB");
+        }
+        return bytes;
+      }
     } catch (NoSuchFileException e) {
       throw new UnusableException("stat_feature_flags: there is no file " + path);
+    } catch (AccessDeniedException e) {
+      throw new UnusableException(
+          "read_feature_flags: permission denied: " + path + " or a folder above it");
     } catch (IOException e) {
       throw new UnusableException("read_feature_flags: " + e);
     }
   }
 
   static Contents parse(byte[] json) throws UnusableException {
-    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), text(json))) {
+    String text = text(json);
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), text)) {
       require(parser, parser.nextToken(), JsonToken.START_OBJECT, "the file");
       Map<String, Rollout> flags = new HashMap<>();
       Doubts doubts = new Doubts();
       boolean version = false;
       boolean seen = false;
+      boolean keyless = false;
       while (parser.nextToken() != JsonToken.END_OBJECT) {
         String field = parser.currentName();
         JsonToken value = parser.nextToken();
         switch (field) {
           case "schema_version", "schemaVersion" -> {
             if (version) {
-              throw unusable(parser, "schema_version stands there twice");
+              throw unusable(parser, "duplicate schema_version");
             }
             uint32(parser, value, field);
             version = true;
@@ -111,7 +121,7 @@ final class FlagFile {
             if (value != JsonToken.VALUE_NULL) {
               require(parser, value, JsonToken.START_ARRAY, field);
               while (parser.nextToken() != JsonToken.END_ARRAY) {
-                flag(parser, flags, doubts);
+                keyless |= !flag(parser, flags, doubts);
               }
             }
             seen = true;
@@ -125,7 +135,9 @@ final class FlagFile {
       if (!seen) {
         doubts.add("the file has no flags");
       }
-      return new Contents(Map.copyOf(flags), doubts.all());
+      checkTexts(text);
+      boolean deliberate = seen && !(flags.isEmpty() && keyless);
+      return new Contents(Map.copyOf(flags), deliberate, doubts.all());
     } catch (JacksonException e) {
       TokenStreamLocation at = e.getLocation();
       throw new UnusableException("unmarshal_feature_flags: " + e.getOriginalMessage()
@@ -144,7 +156,20 @@ final class FlagFile {
     }
   }
 
-  private static void flag(JsonParser parser, Map<String, Rollout> flags, Doubts doubts)
+  /** Half a surrogate pair is no text: what it becomes differs from reader to reader. */
+  private static void checkTexts(String json) throws UnusableException {
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
+      for (JsonToken token = parser.nextToken(); token != null; token = parser.nextToken()) {
+        if ((token == JsonToken.VALUE_STRING || token == JsonToken.PROPERTY_NAME)
+            && !StandardCharsets.UTF_8.newEncoder().canEncode(parser.getString())) {
+          throw unusable(parser, "a text has half a surrogate pair");
+        }
+      }
+    }
+  }
+
+  /** Reads a flag; false if it has no key. */
+  private static boolean flag(JsonParser parser, Map<String, Rollout> flags, Doubts doubts)
       throws UnusableException {
     require(parser, parser.currentToken(), JsonToken.START_OBJECT, "each of flags");
     String key = "";
@@ -160,7 +185,7 @@ final class FlagFile {
         case "enabled" -> enabled = bool(parser, value);
         case "rollout_percent", "rolloutPercent" -> {
           if (percent >= 0) {
-            throw unusable(parser, "rollout_percent stands there twice");
+            throw unusable(parser, "duplicate rollout_percent");
           }
           percent = uint32(parser, value, field);
         }
@@ -181,7 +206,7 @@ final class FlagFile {
     }
     if (key.isEmpty()) {
       doubts.add("a flag without a key is left out");
-      return;
+      return false;
     }
     if (percent == 0) {
       doubts.add("flag " + key
@@ -192,8 +217,9 @@ final class FlagFile {
     int effective = percent < 1 || percent > 100 ? 100 : (int) percent;
     Flag flag = new Flag(key, enabled, effective, percent > 0, owners, description);
     if (flags.put(key, new Rollout(flag)) != null) {
-      doubts.add("flag " + key + " stands there more than once; the last one counts");
+      doubts.add("flag " + key + " is given more than once; the last one counts");
     }
+    return true;
   }
 
   private static String string(JsonParser parser, JsonToken value, String field)

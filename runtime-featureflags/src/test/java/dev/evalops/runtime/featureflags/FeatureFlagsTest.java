@@ -18,11 +18,13 @@ import java.net.URLClassLoader;
 import java.nio.charset.Charset;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -153,8 +155,32 @@ class FeatureFlagsTest {
         .isThrownBy(() -> FeatureFlags.open("a\0b"))
         .withMessageStartingWith("stat_feature_flags: ");
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> FeatureFlags.builder(nowhere).reloadEvery(Duration.ofNanos(-1)))
-        .withMessageStartingWith("reloadEvery ");
+        .isThrownBy(
+            () -> FeatureFlags.builder(" ").reloadEvery(Duration.ofNanos(-1)).open())
+        .withMessage(
+            "feature_flags_path_required; reloadEvery must be zero or more: PT-0.000000001S");
+  }
+
+  @Test
+  void tellsWhatCannotBeReachedFromWhatIsNotThere() throws Exception {
+    Path loop = Files.createSymbolicLink(folder.resolve("loop"), Path.of("loop"));
+    for (Path file : List.of(loop, folder.resolve("x".repeat(300)))) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> FeatureFlags.open(file))
+          .withMessageStartingWith("read_feature_flags: ")
+          .withMessageContaining(file.toString());
+    }
+    Path closed = Files.createDirectory(folder.resolve("closed"));
+    Path file = Files.writeString(closed.resolve("flags.json"), "{\"flags\":[]}");
+    Files.setPosixFilePermissions(closed, Set.of());
+    if (Files.isReadable(file)) { // by root
+      FeatureFlags.open(file).close();
+    } else {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> FeatureFlags.open(file))
+          .withMessage("read_feature_flags: permission denied: " + file + " or a folder above it");
+    }
+    Files.setPosixFilePermissions(closed, PosixFilePermissions.fromString("rwx------"));
   }
 
   @ParameterizedTest
@@ -197,6 +223,9 @@ class FeatureFlagsTest {
         "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":1e400}]}",
         "{\"flags\":[{\"key\":\"a\",\"rolloutPercent\":-0.1}]}",
         "{'flags':[]}",
+        "{\"flags\":[{\"key\":\"\\ud800\"}]}",
+        "{\"flags\":[{\"key\":\"a\",\"owners\":[\"\\udc00\\ud800\"]}]}",
+        "{\"flags\":[],\"unknown\":[{\"x\":\"\\ud83d\"}]}",
         "{\"flags\":[],}",
       })
   void refusesWhatIsNoSnapshot(String json) {

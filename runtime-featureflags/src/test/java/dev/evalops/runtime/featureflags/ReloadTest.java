@@ -28,6 +28,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.slf4j.LoggerFactory;
 
 /** The file is changed as tools and people do; a real thread reads it. */
@@ -216,7 +218,7 @@ class ReloadTest {
         .containsExactly(
             "feature flags: flag z has rollout_percent 0, which means 100; to turn it off, set enabled to false",
             "feature flags: flag o has rollout_percent 150, which means 100",
-            "feature flags: flag d stands there more than once; the last one counts",
+            "feature flags: flag d is given more than once; the last one counts",
             "feature flags: a flag without a key is left out");
   }
 
@@ -360,13 +362,48 @@ class ReloadTest {
     assertThat(log.list)
         .filteredOn(event -> event.getLevel() == Level.INFO)
         .singleElement()
-        .satisfies(event ->
-            assertThat(event.getFormattedMessage()).isEqualTo("feature flags can be read again"));
+        .satisfies(event -> assertThat(event.getFormattedMessage())
+            .isEqualTo("feature flags reloaded after failure"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "{}",
+        "{\"schema_version\":1}",
+        "{\"features\":[{\"key\":\"a\"}],\"version\":3}",
+        "{\"flags\":[{\"name\":\"a\",\"on\":true},{\"name\":\"b\"}]}",
+        "{\"flags\":[{\"key\":\" \"}]}"
+      })
+  void keepsTheLastGoodFlags_whenTheFileIsSomethingElse(String json) throws Exception {
+    replace(json);
+    await().atMost(SOON).until(() -> !reloads.isEmpty());
+    flags.reload();
+    assertThat(flags.enabled("kill")).isTrue();
+    assertThat(reloads).singleElement().satisfies(reload -> {
+      assertThat(reload.problem())
+          .hasValueSatisfying(problem ->
+              assertThat(problem).startsWith("unmarshal_feature_flags: the file has no flags"));
+      assertThat(reload.keys()).isEmpty();
+    });
+    assertThat(warnings()).hasSize(1);
+
+    replace(json("kill", false));
+    awaitOff();
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"{\"flags\":[]}", "{\"flags\":null}", "{\"schema_version\":1,\"flags\":[]}"})
+  void removesAllFlags_whenTheFileSaysThatThereAreNone(String json) throws Exception {
+    replace(json);
+    await().atMost(SOON).until(() -> flags.snapshot().isEmpty());
+    assertThat(reloads.get(0).removed()).containsExactly("kill");
   }
 
   @Test
   void doesNotFloodTheLog_whateverTheFileHolds() throws Exception {
-    replace("{\"flags\":[" + "{},".repeat(100_000) + "{}]}");
+    replace("{\"flags\":[" + "{},".repeat(100_001) + "{\"key\":\"a\"}]}");
     await().atMost(SOON).until(() -> !reloads.isEmpty());
     assertThat(warnings()).hasSize(21).endsWith("feature flags: and 99981 more like these");
   }
