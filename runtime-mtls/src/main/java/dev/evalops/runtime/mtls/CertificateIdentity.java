@@ -2,7 +2,6 @@ package dev.evalops.runtime.mtls;
 
 import java.security.cert.CertificateParsingException;
 import java.security.cert.X509Certificate;
-import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -40,12 +39,6 @@ public record CertificateIdentity(Kind kind, String value) {
       this.prefix = prefix;
     }
   }
-
-  /** The type numbers of RFC 5280 section 4.2.1.6, in our order. */
-  private static final int RFC822_NAME = 1;
-
-  private static final int DNS_NAME = 2;
-  private static final int UNIFORM_RESOURCE_IDENTIFIER = 6;
 
   /**
    * A name of a kind.
@@ -130,12 +123,10 @@ public record CertificateIdentity(Kind kind, String value) {
     Set<CertificateIdentity> identities = new LinkedHashSet<>();
     try {
       add(identities, Kind.COMMON_NAME, commonName(leaf));
-      Collection<List<?>> names = leaf.getSubjectAlternativeNames();
-      if (names != null) {
-        addAll(identities, names, DNS_NAME, Kind.DNS);
-        addAll(identities, names, UNIFORM_RESOURCE_IDENTIFIER, Kind.URI);
-        addAll(identities, names, RFC822_NAME, Kind.EMAIL);
-      }
+      List<SubjectNames.Name> names = SubjectNames.of(leaf);
+      addAll(identities, names, SubjectNames.DNS, Kind.DNS);
+      addAll(identities, names, SubjectNames.URI, Kind.URI);
+      addAll(identities, names, SubjectNames.EMAIL, Kind.EMAIL);
     } catch (CertificateParsingException | NamingException e) {
       throw new IllegalArgumentException("the names of the certificate cannot be decoded", e);
     }
@@ -143,10 +134,10 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   private static void addAll(
-      Set<CertificateIdentity> identities, Collection<List<?>> names, int type, Kind kind) {
-    for (List<?> name : names) {
-      if (Integer.valueOf(type).equals(name.get(0))) {
-        add(identities, kind, name.get(1));
+      Set<CertificateIdentity> identities, List<SubjectNames.Name> names, int type, Kind kind) {
+    for (SubjectNames.Name name : names) {
+      if (name.type() == type) {
+        add(identities, kind, name.value());
       }
     }
   }

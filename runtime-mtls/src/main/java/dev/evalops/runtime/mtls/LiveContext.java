@@ -1,5 +1,6 @@
 package dev.evalops.runtime.mtls;
 
+import dev.evalops.runtime.mtls.Policy.ClientAuth;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
@@ -54,7 +55,15 @@ final class LiveContext extends SSLContext {
 
     @Override
     protected SSLEngine engineCreateSSLEngine(@Nullable String host, int port) {
-      return new PolicyEngine(current.get().createSSLEngine(policy.peerHost(host), port), policy);
+      SSLEngine engine = current.get().createSSLEngine(policy.peerHost(host), port);
+      if (policy.isClient() || policy.clientAuth() != ClientAuth.NONE) {
+        return new PolicyEngine(engine, policy);
+      }
+      // As it is, because some servers (Jetty, for ALPN) take engines of the JDK alone. TLS 1.2
+      // gets no certificate.
+      engine.setUseClientMode(false);
+      engine.setSSLParameters(policy.applyWithin(engine.getSSLParameters()));
+      return engine;
     }
 
     @Override

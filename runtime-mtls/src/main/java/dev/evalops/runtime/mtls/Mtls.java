@@ -136,7 +136,7 @@ public final class Mtls implements AutoCloseable {
     if (current.pair() == null) {
       throw new IllegalStateException("no certificate is configured");
     }
-    return new PairKeyManager(() -> pairs);
+    return new PairKeyManager(() -> pairs, false);
   }
 
   /**
@@ -211,7 +211,7 @@ public final class Mtls implements AutoCloseable {
     try {
       listener.accept(reload);
     } catch (Throwable e) {
-      logger().log(Level.WARNING, "the listener of certificate reloads failed", e);
+      logger().log(Level.WARNING, "certificate reload listener failed", e);
     }
   }
 
@@ -225,7 +225,7 @@ public final class Mtls implements AutoCloseable {
         try {
           reload();
         } catch (Throwable e) {
-          logger().log(Level.WARNING, "looking at the certificate files failed; goes on", e);
+          logger().log(Level.WARNING, "certificate check failed; will retry", e);
         }
         Thread.interrupted(); // a listener's: it must not end the watching
       }
@@ -259,8 +259,8 @@ public final class Mtls implements AutoCloseable {
     public String toString() {
       String validity = notAfter.map(end -> ", valid until " + end).orElse("");
       return problem
-          .map(why -> "certificates cannot be reloaded, the last good ones stay in use" + validity
-              + ": " + why)
+          .map(why ->
+              "certificate reload failed; using the last good certificates" + validity + ": " + why)
           .orElse("certificates reloaded" + validity);
     }
   }

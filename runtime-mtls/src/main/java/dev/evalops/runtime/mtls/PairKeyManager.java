@@ -8,6 +8,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.function.Supplier;
 import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLSession;
 import javax.net.ssl.X509ExtendedKeyManager;
 import org.jspecify.annotations.Nullable;
 
@@ -17,9 +18,16 @@ import org.jspecify.annotations.Nullable;
  */
 final class PairKeyManager extends X509ExtendedKeyManager {
   private final Supplier<List<CertifiedKey>> pairs;
+  private final boolean onlyTls13;
 
-  PairKeyManager(Supplier<List<CertifiedKey>> pairs) {
+  /**
+   * Makes one.
+   *
+   * @param onlyTls13 whether a server has no certificate for older protocols, which whoever holds the engine can enable
+   */
+  PairKeyManager(Supplier<List<CertifiedKey>> pairs, boolean onlyTls13) {
     this.pairs = pairs;
+    this.onlyTls13 = onlyTls13;
   }
 
   private @Nullable String choose(Principal @Nullable [] issuers, @Nullable String... keyTypes) {
@@ -72,7 +80,10 @@ final class PairKeyManager extends X509ExtendedKeyManager {
   @Override
   public @Nullable String chooseEngineServerAlias(
       String keyType, Principal @Nullable [] issuers, @Nullable SSLEngine engine) {
-    return choose(issuers, keyType);
+    SSLSession session = engine == null ? null : engine.getHandshakeSession();
+    return onlyTls13 && session != null && !session.getProtocol().equals("TLSv1.3")
+        ? null
+        : choose(issuers, keyType);
   }
 
   @Override

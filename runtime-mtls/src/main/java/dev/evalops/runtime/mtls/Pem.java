@@ -15,7 +15,11 @@ import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /** Certificates and private keys out of PEM text (RFC 7468): text around the blocks is ignored, damage within is not. */
@@ -24,6 +28,18 @@ final class Pem {
   private static final String END = "-----END ";
   private static final String DASHES = "-----";
   private static final String BYTE_ORDER_MARK = "\u00ef\u00bb\u00bf"; // UTF-8's, read as ISO 8859-1
+
+  private static final int OBJECT_IDENTIFIER = 0x06;
+  /** P-256, P-384 and P-521. */
+  private static final Set<String> CURVES = Set.of("2a8648ce3d030107", "2b81040022", "2b81040023");
+
+  private static final Map<String, String> OTHER_CURVES = Map.of(
+      "2b8104000a", "secp256k1",
+      "2b81040021", "secp224r1",
+      "2a8648ce3d030101", "secp192r1",
+      "2b2403030208010107", "brainpoolP256r1",
+      "2b240303020801010b", "brainpoolP384r1",
+      "2b240303020801010d", "brainpoolP512r1");
 
   private record Block(String label, boolean encrypted, String base64) {
     byte[] der() throws GeneralSecurityException {
@@ -41,7 +57,12 @@ final class Pem {
   static List<X509Certificate> certificates(String text) throws GeneralSecurityException {
     CertificateFactory factory = CertificateFactory.getInstance("X.509");
     List<X509Certificate> certificates = new ArrayList<>();
-    for (Block block : blocks(text)) {
+    List<Block> blocks = blocks(text);
+    for (Block block : blocks) {
+      if (block.label.equals("TRUSTED CERTIFICATE")) {
+        throw new GeneralSecurityException("a TRUSTED CERTIFICATE block has trust settings of"
+            + " OpenSSL's own; store the certificate alone (openssl x509 -in … -out …)");
+      }
       if (block.label.equals("CERTIFICATE") || block.label.equals("X509 CERTIFICATE")) {
         try {
           certificates.add(
@@ -53,7 +74,7 @@ final class Pem {
       }
     }
     if (certificates.isEmpty()) {
-      throw new GeneralSecurityException("no CERTIFICATE block; PEM is needed, not DER or PKCS#12");
+      throw new GeneralSecurityException("no CERTIFICATE block" + insteadOf(blocks));
     }
     return List.copyOf(certificates);
   }
@@ -67,6 +88,7 @@ final class Pem {
           "the private key is encrypted; store it without a passphrase (openssl pkey -in … -out …)");
     }
     PublicKey publicKey = certificate.getPublicKey();
+    checkCurve(publicKey);
     byte[] pkcs8 = switch (block.label) {
       case "PRIVATE KEY" -> block.der();
       case "RSA PRIVATE KEY", "EC PRIVATE KEY" -> pkcs8(publicKey, block.der());
@@ -91,12 +113,42 @@ final class Pem {
   }
 
   private static Block privateKeyBlock(String text) throws GeneralSecurityException {
-    for (Block block : blocks(text)) {
+    List<Block> blocks = blocks(text);
+    for (Block block : blocks) {
       if (block.label.endsWith("PRIVATE KEY")) {
         return block;
       }
     }
-    throw new GeneralSecurityException("no PRIVATE KEY block; PEM is needed, not DER or PKCS#12");
+    throw new GeneralSecurityException("no PRIVATE KEY block" + insteadOf(blocks));
+  }
+
+  private static String insteadOf(List<Block> found) {
+    return found.isEmpty()
+        ? "; PEM is needed, not DER or PKCS#12"
+        : ", only " + found.stream().map(Block::label).distinct().collect(Collectors.joining(", "));
+  }
+
+  /** The JDK reads a certificate with another curve, but neither its key nor a handshake with it. */
+  private static void checkCurve(PublicKey publicKey) throws GeneralSecurityException {
+    if (!publicKey.getAlgorithm().equals("EC")) {
+      return;
+    }
+    ByteBuffer info = ByteBuffer.wrap(publicKey.getEncoded());
+    Der.enter(info);
+    Der.enter(info); // AlgorithmIdentifier { OID, OID of the curve }
+    int length = Der.enter(info);
+    info.position(info.position() + length);
+    if (info.get(info.position()) != OBJECT_IDENTIFIER) {
+      return; // explicit parameters, of which the JDK does not even read the certificate
+    }
+    byte[] octets = new byte[Der.enter(info)];
+    info.get(octets);
+    String curve = HexFormat.of().formatHex(octets);
+    if (!CURVES.contains(curve)) {
+      throw new GeneralSecurityException("the curve of the certificate's key is not supported: "
+          + OTHER_CURVES.getOrDefault(curve, "(object identifier " + curve + ")")
+          + "; use P-256, P-384, P-521 or Ed25519");
+    }
   }
 
   private static boolean belongTogether(PrivateKey key, PublicKey publicKey)
@@ -177,45 +229,11 @@ final class Pem {
   private static byte[] pkcs8(PublicKey publicKey, byte[] key) {
     ByteBuffer info =
         ByteBuffer.wrap(publicKey.getEncoded()); // SEQUENCE { AlgorithmIdentifier, BIT STRING }
-    enter(info);
+    Der.enter(info);
     int begin = info.position();
-    int length = enter(info);
+    int length = Der.enter(info);
     byte[] algorithm = Arrays.copyOfRange(info.array(), begin, info.position() + length);
     byte[] version = {0x02, 0x01, 0x00};
-    return der(0x30, version, algorithm, der(0x04, key));
-  }
-
-  /** Reads tag and length of a DER element, and gives the length of its content. */
-  private static int enter(ByteBuffer der) {
-    der.get();
-    int length = der.get() & 0xff;
-    if (length < 0x80) {
-      return length;
-    }
-    int value = 0;
-    for (int octets = length & 0x7f; octets > 0; octets--) {
-      value = (value << 8) | (der.get() & 0xff);
-    }
-    return value;
-  }
-
-  private static byte[] der(int tag, byte[]... contents) {
-    int length = 0;
-    for (byte[] content : contents) {
-      length += content.length;
-    }
-    ByteBuffer der = ByteBuffer.allocate(length + 4);
-    der.put((byte) tag);
-    if (length < 0x80) {
-      der.put((byte) length);
-    } else if (length < 0x100) {
-      der.put((byte) 0x81).put((byte) length);
-    } else {
-      der.put((byte) 0x82).putShort((short) length); // a private key is far below 64 KiB
-    }
-    for (byte[] content : contents) {
-      der.put(content);
-    }
-    return Arrays.copyOf(der.array(), der.position());
+    return Der.element(0x30, version, algorithm, Der.element(0x04, key));
   }
 }

@@ -136,7 +136,7 @@ record PemFiles(
       context.init(
           pair == null
               ? new KeyManager[0]
-              : new KeyManager[] {new PairKeyManager(() -> List.of(pair))},
+              : new KeyManager[] {new PairKeyManager(() -> List.of(pair), true)},
           trust == null
               ? new TrustManager[0]
               : new TrustManager[] {new PolicyTrustManager(() -> trust, policy)},

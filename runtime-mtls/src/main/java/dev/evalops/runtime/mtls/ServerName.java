@@ -5,7 +5,6 @@ import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.security.cert.CertificateException;
 import java.security.cert.X509Certificate;
-import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
@@ -19,11 +18,6 @@ import org.jspecify.annotations.Nullable;
  * takes longer than everything else here.
  */
 final class ServerName {
-  /** Types of names, RFC 5280 section 4.2.1.6. */
-  private static final int DNS_NAME = 2;
-
-  private static final int IP_ADDRESS = 7;
-
   private static final Pattern IPV4 =
       Pattern.compile("(?:(?:25[0-5]|2[0-4]\\d|1?\\d?\\d)(?:\\.(?!$)|$)){4}");
   private static final Pattern IPV6 =
@@ -73,16 +67,12 @@ final class ServerName {
       throw new CertificateException(
           "the server cannot be verified: the name that it must have is not known");
     }
-    Collection<List<?>> names = leaf.getSubjectAlternativeNames();
     boolean address = isAddress(host);
-    if (names != null) {
-      for (List<?> name : names) {
-        if (name.get(1) instanceof String value
-            && (address
-                ? name.get(0).equals(IP_ADDRESS) && address(value).equals(address(host))
-                : name.get(0).equals(DNS_NAME) && matches(canonical(value), canonical(host)))) {
-          return;
-        }
+    for (SubjectNames.Name name : SubjectNames.of(leaf)) {
+      if (address
+          ? name.type() == SubjectNames.IP_ADDRESS && address(name.value()).equals(address(host))
+          : name.type() == SubjectNames.DNS && matches(canonical(name.value()), canonical(host))) {
+        return;
       }
     }
     throw new CertificateException("the server's certificate is not for " + host);

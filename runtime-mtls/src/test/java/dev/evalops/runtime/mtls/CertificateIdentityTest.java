@@ -49,6 +49,25 @@ class CertificateIdentityTest {
         .containsExactly(CertificateIdentity.commonName("user"));
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"spiffe://a b/c", "no-scheme", "http://[", "spiffe://ab/\u00e9", "", ":"})
+  void aNameThatIsNoneHidesNoOther(String uri) {
+    assertThat(of(authority
+            .request("CN=billing", Keys.ec())
+            .dns("Billing.internal")
+            .uri(uri)
+            .uri("spiffe://prod/billing")
+            .email("ops@acme.example")
+            .dns("a\u0000b")
+            .dns("my_host.internal")))
+        .containsExactly(
+            CertificateIdentity.commonName("billing"),
+            CertificateIdentity.dns("billing.internal"),
+            CertificateIdentity.dns("my_host.internal"),
+            CertificateIdentity.uri("spiffe://prod/billing"),
+            CertificateIdentity.email("ops@acme.example"));
+  }
+
   @Test
   void keepsKindsApart() {
     assertThat(CertificateIdentity.dns("svc.internal"))

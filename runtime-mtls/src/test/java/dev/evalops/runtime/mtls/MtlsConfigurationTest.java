@@ -206,6 +206,7 @@ class MtlsConfigurationTest {
   @Test
   void refusesUseOnTheWrongSide() throws Exception {
     try (Mtls server = server().certificate(cert, key).build();
+        Mtls closed = server().certificate(cert, key).requireClients(ca).build();
         Mtls client = client().ca(ca).build()) {
       assertThatIllegalStateException()
           .isThrownBy(server::httpClient)
@@ -220,7 +221,7 @@ class MtlsConfigurationTest {
           .isThrownBy(() -> client.sslContext().createSSLEngine().setUseClientMode(false))
           .withMessageContaining("Mtls.server()");
       assertThatIllegalArgumentException()
-          .isThrownBy(() -> server.sslContext().createSSLEngine().setUseClientMode(true))
+          .isThrownBy(() -> closed.sslContext().createSSLEngine().setUseClientMode(true))
           .withMessageContaining("Mtls.client()");
       assertThatThrownBy(() -> server.sslContext().getSocketFactory())
           .isInstanceOf(UnsupportedOperationException.class);

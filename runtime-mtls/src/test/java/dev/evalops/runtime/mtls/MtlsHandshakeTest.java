@@ -13,14 +13,19 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.security.KeyPair;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.List;
 import java.util.stream.Stream;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.KeyManager;
 import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLEngineResult.HandshakeStatus;
+import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLHandshakeException;
 import javax.net.ssl.SSLParameters;
 import javax.net.ssl.SSLSocket;
@@ -277,9 +282,9 @@ class MtlsHandshakeTest {
     }
   }
 
-  private static SSLParameters protocol(String name) {
+  private static SSLParameters protocol(String... names) {
     SSLParameters parameters = new SSLParameters();
-    parameters.setProtocols(new String[] {name});
+    parameters.setProtocols(names);
     return parameters;
   }
 
@@ -343,6 +348,84 @@ class MtlsHandshakeTest {
       engine.setSSLParameters(http2);
       assertThat(engine.getNeedClientAuth()).isTrue();
       assertThat(engine.getSSLParameters().getApplicationProtocols()).containsExactly("h2");
+    }
+  }
+
+  @Test
+  void staysWithTls13_onAnEngineOfTheJdk_whateverAServerSetsOnIt() throws Exception {
+    try (Mtls tls = server().build()) {
+      HttpsConfigurator old = new HttpsConfigurator(tls.sslContext()) {
+        @Override
+        public void configure(HttpsParameters parameters) {
+          parameters.setSSLParameters(protocol("TLSv1.2", "TLSv1.3"));
+        }
+      };
+      try (TestServer http = new TestServer(old, TestServer::describeClient)) {
+        refused(careless("TLSv1.2"), http.uri());
+        assertThat(get(careless("TLSv1.3"), http.uri())).endsWith("TLSv1.3");
+      }
+    }
+  }
+
+  @Test
+  void negotiatesTheProtocolOfTheApplication() throws Exception {
+    try (Mtls client = client(authority.issue("client")).build();
+        Mtls open = server().build();
+        Mtls closed = server().requireClients(file(authority.pem())).build()) {
+      for (Mtls server : List.of(open, closed)) {
+        SSLEngine there = server.sslContext().createSSLEngine();
+        there.setHandshakeApplicationProtocolSelector(
+            (engine, offered) -> offered.contains("h2") ? "h2" : null);
+        SSLEngine here = client.sslContext().createSSLEngine("localhost", 443);
+        SSLParameters parameters = here.getSSLParameters();
+        parameters.setApplicationProtocols(new String[] {"http/1.1", "h2"});
+        here.setSSLParameters(parameters);
+        shakeHands(here, there);
+        assertThat(here.getApplicationProtocol()).isEqualTo("h2");
+        assertThat(there.getApplicationProtocol()).isEqualTo("h2");
+      }
+      // Jetty's ALPN takes no other.
+      assertThat(open.sslContext().createSSLEngine().getClass().getModule().getName())
+          .isEqualTo("java.base");
+    }
+  }
+
+  @Test
+  void trustsNobody_whenAServersEngineIsMadeAClient() throws Exception {
+    try (Mtls tls = server().build()) {
+      SSLEngine turned = tls.sslContext().createSSLEngine("localhost", 443);
+      turned.setUseClientMode(true);
+      assertThatThrownBy(() -> shakeHands(turned, tls.sslContext().createSSLEngine()))
+          .isInstanceOf(SSLException.class);
+    }
+  }
+
+  private static void shakeHands(SSLEngine client, SSLEngine server) throws Exception {
+    ByteBuffer toServer = ByteBuffer.allocate(1 << 16);
+    ByteBuffer toClient = ByteBuffer.allocate(1 << 16);
+    for (int i = 0; i < 1000 && !(done(client) && done(server)); i++) {
+      step(client, toClient, toServer);
+      step(server, toServer, toClient);
+    }
+  }
+
+  private static boolean done(SSLEngine engine) {
+    return engine.getHandshakeStatus() == HandshakeStatus.NOT_HANDSHAKING
+        && !engine.getSession().getProtocol().equals("NONE");
+  }
+
+  private static void step(SSLEngine engine, ByteBuffer in, ByteBuffer out) throws Exception {
+    Runnable task = engine.getDelegatedTask();
+    if (task != null) {
+      task.run();
+    }
+    in.flip();
+    if (in.hasRemaining()) {
+      engine.unwrap(in, ByteBuffer.allocate(1 << 16));
+    }
+    in.compact();
+    if (engine.getHandshakeStatus() != HandshakeStatus.NEED_UNWRAP) {
+      engine.wrap(ByteBuffer.allocate(0), out);
     }
   }
 

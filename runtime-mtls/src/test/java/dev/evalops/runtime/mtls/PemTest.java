@@ -6,10 +6,12 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.evalops.runtime.mtls.TestCa.Issued;
 import java.security.GeneralSecurityException;
 import java.security.KeyPair;
+import java.security.KeyPairGenerator;
 import java.security.PrivateKey;
 import java.security.interfaces.ECPrivateKey;
 import java.security.interfaces.EdECPrivateKey;
 import java.security.interfaces.RSAPrivateKey;
+import java.security.spec.ECGenParameterSpec;
 import java.util.List;
 import java.util.stream.Stream;
 import org.bouncycastle.asn1.pkcs.PrivateKeyInfo;
@@ -127,6 +129,46 @@ class PemTest {
     assertThatThrownBy(() -> Pem.privateKey(text, CA.issue("svc", certified).leaf()))
         .isInstanceOf(GeneralSecurityException.class)
         .hasMessageContaining("does not belong to the certificate");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256k1", "secp224r1"})
+  void namesACurveThatIsNotSupported(String curve) throws Exception {
+    KeyPairGenerator generator = KeyPairGenerator.getInstance("EC", Keys.BOUNCY_CASTLE);
+    generator.initialize(new ECGenParameterSpec(curve));
+    KeyPair pair = generator.generateKeyPair();
+    assertThatThrownBy(
+            () -> Pem.privateKey(Keys.pkcs8(pair), CA.issue("svc", pair).leaf()))
+        .isInstanceOf(GeneralSecurityException.class)
+        .hasMessage("the curve of the certificate's key is not supported: " + curve
+            + "; use P-256, P-384, P-521 or Ed25519");
+  }
+
+  @Test
+  void namesACurveThatItDoesNotKnow() throws Exception {
+    KeyPairGenerator generator = KeyPairGenerator.getInstance("EC", Keys.BOUNCY_CASTLE);
+    generator.initialize(new ECGenParameterSpec("brainpoolP320r1"));
+    KeyPair unknown = generator.generateKeyPair();
+    assertThatThrownBy(
+            () -> Pem.privateKey(Keys.pkcs8(unknown), CA.issue("svc", unknown).leaf()))
+        .hasMessageContaining("not supported: (object identifier 2b2403030208010109)");
+  }
+
+  @Test
+  void namesTheBlocksThatAreThereInstead() {
+    Issued issued = CA.issue("svc");
+    assertThatThrownBy(() -> Pem.certificates(
+            issued.chainPem().replace("CERTIFICATE", "TRUSTED CERTIFICATE") + issued.chainPem()))
+        .isInstanceOf(GeneralSecurityException.class)
+        .hasMessageContaining("TRUSTED CERTIFICATE block has trust settings")
+        .hasMessageContaining("openssl x509");
+    assertThatThrownBy(() -> Pem.certificates(issued.chainPem().replace("CERTIFICATE", "PKCS7")))
+        .hasMessage("no CERTIFICATE block, only PKCS7");
+    assertThatThrownBy(() -> Pem.privateKey(issued.chainPem(), issued.leaf()))
+        .hasMessage("no PRIVATE KEY block, only CERTIFICATE");
+    assertThatThrownBy(() -> Pem.certificates("0\u0082"))
+        .hasMessage("no CERTIFICATE block; PEM is needed, not DER or PKCS#12");
   }
 
   @Test

@@ -5,10 +5,12 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.security.cert.CertificateException;
 import java.security.cert.X509Certificate;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.NullAndEmptySource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class ServerNameTest {
   private static final TestCa CA = TestCa.create();
@@ -59,6 +61,27 @@ class ServerNameTest {
     assertThatThrownBy(() -> ServerName.check(dns(certified), host))
         .isInstanceOf(CertificateException.class)
         .hasMessageContaining(host);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"spiffe://a b/c", "no-scheme", "http://[", "spiffe://ab/\u00e9", "", ":"})
+  void aBadUriHidesNoOtherName(String uri) {
+    X509Certificate leaf = CA.request("CN=by.common.name", Keys.ec())
+        .dns("first.internal")
+        .address("10.0.0.1")
+        .address("2001:db8::1")
+        .uri(uri)
+        .dns("*.svc.internal")
+        .issue()
+        .leaf();
+    for (String host : List.of("first.internal", "a.svc.internal", "10.0.0.1", "2001:db8::1")) {
+      assertThatNoException().as(host).isThrownBy(() -> ServerName.check(leaf, host));
+    }
+    for (String host : List.of("other.internal", "by.common.name", "10.0.0.2")) {
+      assertThatThrownBy(() -> ServerName.check(leaf, host))
+          .as(host)
+          .isInstanceOf(CertificateException.class);
+    }
   }
 
   @Test
