@@ -160,7 +160,6 @@ public final class NotesService {
   }
 
   private static <B extends Mtls.Builder<B>> B withFiles(B tls, Settings settings) {
-    return tls.certificate(settings.certificateFile(), settings.keyFile())
-        .onReload(reload -> log.info("tls: {}", reload));
+    return tls.certificate(settings.certificateFile(), settings.keyFile());
   }
 }

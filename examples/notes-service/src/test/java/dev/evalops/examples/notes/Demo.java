@@ -351,7 +351,7 @@ final class Demo {
     console.title("Certificates that rotate");
     try (Traffic readers = new Traffic(4, () -> expect(200, new Call("GET", note).by(ANN)))) {
       certificates.renew();
-      service.awaitLines(line -> line.contains("tls: certificates reloaded"), 2, SOON);
+      service.awaitLines(line -> line.contains("certificates reloaded"), 2, SOON);
       try (Mtls fresh = Mtls.client()
           .ca(certificates.caFile())
           .certificate(certificates.certificateFile(), certificates.keyFile())
