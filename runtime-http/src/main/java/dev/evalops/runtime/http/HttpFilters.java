@@ -54,7 +54,7 @@ public final class HttpFilters {
 
   /**
    * Gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
-   * came in if it has 1 to 128 printable ASCII characters, else a new UUID of version 7.
+   * came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new UUID of version 7.
    *
    * @return the filter
    */
@@ -86,9 +86,10 @@ public final class HttpFilters {
   }
 
   /**
-   * Logs {@code http request complete} at INFO for every request, also for those that fail, with the key-values {@code
-   * request_id}, {@code method}, {@code path}, {@code route}, {@code status} (as sent), {@code duration_ms} and what {@link
-   * RequestContext#logged} has. Neither query nor body is logged.
+   * Logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
+   * key-values {@code request_id}, {@code method}, {@code path} (as sent, percent-encoded where it could forge a field), {@code
+   * route}, {@code status} (as sent; -1 if the response was cut short), {@code duration_ms} and what {@link RequestContext#logged}
+   * has. Neither query nor body is logged.
    *
    * @param logger where to
    * @return the filter
@@ -96,14 +97,15 @@ public final class HttpFilters {
   public static Filter requestLog(Logger logger) {
     return new Named("request log", (exchange, chain) -> {
       RequestContext context = RequestContext.of(exchange);
-      String method = exchange.getRequestMethod();
+      String method = RequestRules.escaped(exchange.getRequestMethod());
+      String path = RequestRules.escapedPath(exchange.getRequestURI());
       long start = System.nanoTime();
       context.onComplete(() -> {
         LoggingEventBuilder line = logger
             .atInfo()
             .addKeyValue("request_id", context.requestId())
             .addKeyValue("method", method)
-            .addKeyValue("path", context.path())
+            .addKeyValue("path", path)
             .addKeyValue("route", context.route())
             .addKeyValue("status", context.status())
             .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start));

@@ -8,6 +8,7 @@ import java.net.URI;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
@@ -66,14 +67,15 @@ public final class RequestRules {
    * The id for a request.
    *
    * @param header the value of {@code X-Request-Id}, or null
-   * @return the same if it has 1 to 128 characters of printable ASCII, else a new {@link #newRequestId}
+   * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link #newRequestId}
    */
   public static String requestId(@Nullable String header) {
     if (header == null || header.isEmpty() || header.length() > 128) {
       return newRequestId();
     }
     for (int i = 0; i < header.length(); i++) {
-      if (header.charAt(i) < ' ' || header.charAt(i) > '~') {
+      char c = header.charAt(i);
+      if (!isLetterOrDigit(c) && "._:/+=-".indexOf(c) < 0) {
         return newRequestId();
       }
     }
@@ -347,12 +349,14 @@ public final class RequestRules {
     return true;
   }
 
+  private static boolean isLetterOrDigit(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  }
+
   static boolean isToken(String text) {
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      boolean letterOrDigit =
-          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-      if (!letterOrDigit && c != '-' && "!#$%&'*+.^_`|~".indexOf(c) < 0) {
+      if (!isLetterOrDigit(c) && c != '-' && "!#$%&'*+.^_`|~".indexOf(c) < 0) {
         return false;
       }
     }
@@ -363,13 +367,36 @@ public final class RequestRules {
   private static boolean isHost(String text) {
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      boolean letterOrDigit =
-          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-      if (!letterOrDigit && "-._~%!$&'()*+,;=:[]".indexOf(c) < 0) {
+      if (!isLetterOrDigit(c) && "-._~%!$&'()*+,;=:[]".indexOf(c) < 0) {
         return false;
       }
     }
     return !text.isEmpty();
+  }
+
+  /** The path as it was sent, in the form of {@link #escaped}. */
+  static String escapedPath(URI target) {
+    String path = target.getRawPath();
+    return escaped(path == null ? "*" : path);
+  }
+
+  /** The text with percent-encodings in place of what could be read as another field of a log line. */
+  static String escaped(String text) {
+    StringBuilder safe = null;
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      if (c > ' ' && c <= '~' && c != '"' && c != '\\') {
+        if (safe != null) {
+          safe.append(c);
+        }
+        continue;
+      }
+      safe = safe == null ? new StringBuilder(text.substring(0, i)) : safe;
+      for (byte b : String.valueOf(c).getBytes(StandardCharsets.UTF_8)) {
+        safe.append('%').append(HexFormat.of().withUpperCase().toHexDigits(b));
+      }
+    }
+    return safe == null ? text : safe.toString();
   }
 
   /** The text without what could break a log line. */

@@ -22,6 +22,7 @@ final class ServerProperties {
     DEFAULTS.put("jdk.httpserver.maxConnections", "10000");
     DEFAULTS.put("sun.net.httpserver.maxReqHeaderSize", "32768"); // bytes
     DEFAULTS.put("sun.net.httpserver.maxReqHeaders", "100");
+    DEFAULTS.put("sun.net.httpserver.drainAmount", Long.toString(16 << 20)); // bytes
   }
 
   private ServerProperties() {}
