@@ -5,6 +5,7 @@ import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.net.URLDecoder;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
@@ -43,6 +44,12 @@ public final class HttpRequests {
       400,
       ConnectCode.INVALID_ARGUMENT,
       "If-Match must contain a numeric version");
+
+  private static final ErrorCode UNSUPPORTED_ENCODING = ErrorCode.of(
+      "unsupported_content_encoding",
+      415,
+      ConnectCode.INVALID_ARGUMENT,
+      "request body must not be compressed");
 
   private static final JsonMapper MAPPER = JsonMapper.builder(StrictJson.factory())
       .addModule(StrictJson.module())
@@ -90,10 +97,17 @@ public final class HttpRequests {
    * @param <T> its type
    * @return the value
    * @throws IOException if the body cannot be read
-   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large
+   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large, 415 {@code unsupported_content_encoding}
    */
   public static <T> T json(HttpExchange exchange, Class<T> type, JsonMapper mapper)
       throws IOException {
+    List<String> encodings = exchange.getRequestHeaders().get("Content-Encoding");
+    if (encodings != null
+        && encodings.stream()
+            .anyMatch(e -> !e.isBlank() && !e.trim().equalsIgnoreCase("identity"))) {
+      exchange.getResponseHeaders().set("Accept-Encoding", "identity");
+      throw new ServiceException(UNSUPPORTED_ENCODING, "http.json");
+    }
     return json(exchange.getRequestBody().readAllBytes(), type, mapper);
   }
 
@@ -243,7 +257,7 @@ public final class HttpRequests {
    * Reads a number from the query.
    *
    * @param exchange the exchange
-   * @param key name of the parameter
+   * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
    * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
@@ -256,7 +270,7 @@ public final class HttpRequests {
    * Reads a number from a query.
    *
    * @param rawQuery the query as it was sent, or null
-   * @param key name of the parameter
+   * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
    * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
@@ -267,12 +281,12 @@ public final class HttpRequests {
     }
     String found = null;
     for (String pair : rawQuery.split("&", -1)) {
-      if (pair.startsWith(key)
-          && (pair.length() == key.length() || pair.charAt(key.length()) == '=')) {
+      int end = pair.indexOf('=');
+      if (decoded(end < 0 ? pair : pair.substring(0, end)).equals(key)) {
         if (found != null) {
           throw invalid(key, "given once");
         }
-        found = pair.substring(Math.min(pair.length(), key.length() + 1));
+        found = end < 0 ? "" : pair.substring(end + 1);
       }
     }
     if (found == null || found.isEmpty()) {
@@ -286,6 +300,16 @@ public final class HttpRequests {
       // Too large.
     }
     throw invalid(key, "an integer");
+  }
+
+  private static String decoded(String name) {
+    try {
+      return name.indexOf('%') < 0 && name.indexOf('+') < 0
+          ? name
+          : URLDecoder.decode(name, StandardCharsets.UTF_8);
+    } catch (IllegalArgumentException e) {
+      return name; // A broken escape: another name.
+    }
   }
 
   private static ServiceException invalid(String name, String what) {

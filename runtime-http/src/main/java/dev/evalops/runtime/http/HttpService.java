@@ -519,12 +519,13 @@ public final class HttpService implements AutoCloseable {
      * Starts the service.
      *
      * @return the service, which is answering
-     * @throws IllegalArgumentException if something about the registered paths is wrong; the message names each of them
+     * @throws IllegalArgumentException if something about the registered paths is wrong, the message names each of them; or if
+     *     another {@code HttpServerProvider} than the JDK's is on the class path
      * @throws UncheckedIOException {@code listen failed: …} if the port cannot be listened on
      */
     public HttpService start() {
       checkPaths();
-      ServerProperties.apply(LOG);
+      ServerProperties.apply(LoggerFactory.getLogger(ServerProperties.class));
       InetSocketAddress address =
           host == null ? new InetSocketAddress(port) : new InetSocketAddress(host, port);
       HttpServer server;

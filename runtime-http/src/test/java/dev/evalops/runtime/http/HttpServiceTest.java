@@ -339,6 +339,67 @@ class HttpServiceTest {
         .contains("maxReqTime=7", "idleInterval=1");
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "25.0.3+9-LTS, true",
+    "25, true",
+    "25.0.5, false",
+    "25.0.5.1+1, false",
+    "25.0.6, false",
+    "21.0.12, true",
+    "21.0.13+1, false",
+    "21.1, false",
+    "24.0.2, true",
+    "26.0.2, true",
+    "27, true",
+    "27.0.1, false",
+    "28-ea+1, false"
+  })
+  void knowsWhichJdksArePatched(String version, boolean unpatched) {
+    assertThat(ServerProperties.isUnpatched(Runtime.Version.parse(version))).isEqualTo(unpatched);
+  }
+
+  @Test
+  void refusesAnotherProvider_inAnotherProcess() throws Exception {
+    Process process = new ProcessBuilder(
+            ProcessHandle.current().info().command().orElseThrow(),
+            "-cp",
+            System.getProperty("java.class.path"),
+            "-Dcom.sun.net.httpserver.HttpServerProvider=" + OtherProvider.class.getName(),
+            OtherProvider.class.getName())
+        .redirectErrorStream(true)
+        .start();
+    List<String> lines = process.inputReader().lines().toList();
+    assertThat(process.waitFor()).describedAs("%s", lines).isZero();
+    assertThat(lines)
+        .anyMatch(
+            line -> line.startsWith("refused: com.sun.net.httpserver.HttpServerProvider must be")
+                && line.contains("OtherProvider"));
+  }
+
+  /** As one that a jar on the class path brings along. */
+  public static final class OtherProvider extends com.sun.net.httpserver.spi.HttpServerProvider {
+    @Override
+    public com.sun.net.httpserver.HttpServer createHttpServer(
+        java.net.InetSocketAddress address, int backlog) {
+      throw new AssertionError("must not be asked");
+    }
+
+    @Override
+    public com.sun.net.httpserver.HttpsServer createHttpsServer(
+        java.net.InetSocketAddress address, int backlog) {
+      throw new AssertionError("must not be asked");
+    }
+
+    public static void main(String[] args) {
+      try {
+        HttpService.builder(0).handle("/", HttpServiceTest::route).start();
+      } catch (IllegalArgumentException e) {
+        System.out.println("refused: " + e.getMessage());
+      }
+    }
+  }
+
   /** Needs a fresh JVM: the server reads its properties once. */
   static final class PropertiesProbe {
     private PropertiesProbe() {}
