@@ -6,8 +6,11 @@ import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
+import dev.evalops.runtime.errors.FailureKind;
+import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.util.List;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -40,9 +43,9 @@ final class Guard implements HttpHandler {
     }
     GuardedExchange guarded = new GuardedExchange(
         exchange, Limits.NO_SERVICE, exchange.getHttpContext().getPath());
-    run(guarded, x -> {
+    run(guarded, filters, () -> {
       check(guarded);
-      new Filter.Chain(filters, target).doFilter(x);
+      return x -> new Filter.Chain(filters, target).doFilter(x);
     });
   }
 
@@ -54,23 +57,33 @@ final class Guard implements HttpHandler {
     exchange.context().path(RequestRules.path(exchange.context().path()));
   }
 
-  static void run(GuardedExchange guarded, HttpHandler work) throws IOException {
+  /**
+   * Handles a request.
+   *
+   * @param filters see a request that is refused, too; none of them can answer it in another way
+   * @param admission gives the handler, or throws why the request is refused
+   */
+  static void run(GuardedExchange guarded, List<Filter> filters, Supplier<HttpHandler> admission)
+      throws IOException {
     HttpExchange exchange = guarded.raw() instanceof HttpsExchange https
         ? new GuardedHttpsExchange(guarded, https)
         : guarded;
     Throwable failure = null;
     try {
-      work.handle(exchange);
+      handler(guarded, filters, admission).handle(exchange);
       if (!guarded.committed()) {
         throw new IllegalStateException("the handler sent no response");
       }
+      guarded.settle();
     } catch (Throwable t) {
       failure = t;
     }
+    boolean whole = false;
     try {
       if (failure != null) {
+        failure = guarded.context().refusal().<Throwable>map(r -> r).orElse(failure);
         guarded.context().failure(failure);
-        boolean begun = guarded.begun();
+        boolean begun = guarded.begun() || hasCause(failure, guarded.clientGone());
         report(guarded, failure, begun);
         if (begun) {
           // For an IOException the server cuts the connection unless the exchange was closed; an
@@ -79,8 +92,12 @@ final class Guard implements HttpHandler {
         }
         answer(guarded, failure);
       }
+      whole = true;
     } finally {
       guarded.leave();
+      if (!whole) {
+        guarded.cut();
+      }
       complete(guarded);
     }
     try {
@@ -91,10 +108,24 @@ final class Guard implements HttpHandler {
     }
   }
 
+  private static HttpHandler handler(
+      GuardedExchange guarded, List<Filter> filters, Supplier<HttpHandler> admission) {
+    try {
+      return admission.get();
+    } catch (ServiceException refusal) {
+      guarded.refuse(refusal);
+      return exchange -> new Filter.Chain(filters, x -> {
+            throw refusal;
+          })
+          .doFilter(exchange);
+    }
+  }
+
   private static void answer(GuardedExchange guarded, Throwable failure) throws IOException {
     try {
       guarded.prepareError();
       responseTo(guarded, failure).send(guarded);
+      guarded.settle();
     } catch (Throwable t) {
       report(guarded, t, guarded.begun());
       if (guarded.begun()) {
@@ -104,6 +135,7 @@ final class Guard implements HttpHandler {
       try {
         guarded.prepareError();
         ErrorResponse.of(ErrorCode.INTERNAL_ERROR).send(guarded);
+        guarded.settle();
       } catch (Throwable again) {
         throw new IOException("no response could be sent", again);
       }
@@ -123,12 +155,16 @@ final class Guard implements HttpHandler {
     try {
       ErrorCode code = ErrorCode.codeOf(failure).orElse(null);
       if (hasCause(failure, guarded.clientGone())) {
-        log(Level.DEBUG, "http client went away", guarded, failure);
-      } else if (code == null) {
+        if (guarded.closedHere() && !guarded.draining()) {
+          log(Level.WARN, "http response cut, time limit of the server reached", guarded, failure);
+        } else {
+          log(Level.DEBUG, "http client went away", guarded, failure);
+        }
+      } else if (code == null && FailureKind.of(failure) == FailureKind.INTERNAL) {
         log(Level.ERROR, "http panic recovered", guarded, failure);
-      } else if (code.equals(HttpEndpoints.NOT_READY)) {
+      } else if (HttpEndpoints.NOT_READY.equals(code)) {
         log(Level.DEBUG, "http service is not ready", guarded, failure);
-      } else if (begun || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
+      } else if (begun || code == null || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
         log(Level.ERROR, "http request failed", guarded, failure);
       }
     } catch (Throwable ignored) {
@@ -149,8 +185,8 @@ final class Guard implements HttpHandler {
   private static void log(Level level, String message, GuardedExchange guarded, Throwable failure) {
     LOG.atLevel(level)
         .addKeyValue("request_id", guarded.context().requestId())
-        .addKeyValue("method", guarded.getRequestMethod())
-        .addKeyValue("path", guarded.getRequestURI().getRawPath())
+        .addKeyValue("method", RequestRules.escaped(guarded.getRequestMethod()))
+        .addKeyValue("path", RequestRules.escapedPath(guarded.getRequestURI()))
         .setCause(failure)
         .log(message);
   }

@@ -11,9 +11,11 @@ import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.net.URI;
+import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -22,8 +24,11 @@ import org.jspecify.annotations.Nullable;
  * look whole.
  */
 final class GuardedExchange extends HttpExchange {
-  private static final long DRAINED_BY_SERVER = 64 * 1024;
+  private static final int READ_AHEAD = 64 * 1024;
   private static final Duration REENTER = Duration.ofSeconds(5);
+  // From when on the end of a response is sent apart from the rest, to see whether the connection
+  // is still there.
+  private static final long SLOW_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
   /** What a handler sets for the response that it did not get to send. */
   private static final List<String> SUCCESS_HEADERS = List.of(
@@ -51,6 +56,7 @@ final class GuardedExchange extends HttpExchange {
   private final Headers requestHeaders;
   private final BodyInput bodyInput = new BodyInput();
   private final BodyOutput bodyOutput = new BodyOutput();
+  private final long start = System.nanoTime();
   private InputStream in = bodyInput;
   private OutputStream out = bodyOutput;
   private long bodyLimit;
@@ -58,6 +64,9 @@ final class GuardedExchange extends HttpExchange {
   private int status = -1;
   private long length;
   private @Nullable IOException clientGone;
+  private @Nullable ServiceException refusal;
+  private boolean refusing;
+  private boolean cut;
 
   GuardedExchange(HttpExchange raw, Limits limits, String route) {
     this.raw = raw;
@@ -102,6 +111,17 @@ final class GuardedExchange extends HttpExchange {
     }
   }
 
+  /** Refuses the request: filters may see it, and cannot answer it. */
+  void refuse(ServiceException refusal) {
+    this.refusal = refusal;
+    refusing = true;
+  }
+
+  @Nullable
+  ServiceException refusal() {
+    return refusal;
+  }
+
   void bodyLimit(long bytes) {
     bodyLimit = bytes;
   }
@@ -116,10 +136,21 @@ final class GuardedExchange extends HttpExchange {
    * the connection of one that has not in time, even under a handler that reads its body late or never.
    */
   void readAhead() throws IOException {
-    long declared = declaredLength();
-    if (declared > 0 && declared <= DRAINED_BY_SERVER && bodyInput.count == 0) {
-      bodyInput.readAhead((int) declared);
+    if (bodyInput.count > 0 || bodyInput.atEnd) {
+      return;
     }
+    if (isChunked()) {
+      bodyInput.readAhead(READ_AHEAD + 1, false); // one more, to see the end
+    } else {
+      long declared = declaredLength();
+      if (declared > 0 && declared <= READ_AHEAD) {
+        bodyInput.readAhead((int) declared, true);
+      }
+    }
+  }
+
+  private boolean isChunked() {
+    return requestHeaders.containsKey("Transfer-Encoding");
   }
 
   private long declaredLength() {
@@ -136,6 +167,22 @@ final class GuardedExchange extends HttpExchange {
     return committed() && length >= 0;
   }
 
+  /** Says that the response did not reach the client as a whole. */
+  void cut() {
+    cut = true;
+  }
+
+  /** Whether this server has closed the connection, because of a time limit or since it stops. */
+  boolean closedHere() {
+    // What a socket says of itself once it is closed; where another server hosts us, it may say so
+    // of its own accord.
+    InetSocketAddress local = raw.getLocalAddress();
+    return local != null
+        && local.getAddress() != null
+        && local.getAddress().isAnyLocalAddress()
+        && raw.getHttpContext().getServer() != null;
+  }
+
   /** The failure of writing to a client that went away. */
   @Nullable
   IOException clientGone() {
@@ -150,11 +197,42 @@ final class GuardedExchange extends HttpExchange {
     out = bodyOutput;
     bodyOutput.closed = false;
     status = -1;
+    refusing = false;
+  }
+
+  /**
+   * Sends all but the end of a response of which this may fail, so that one that was cut is known as such before the client can
+   * see its end.
+   */
+  void settle() throws IOException {
+    out.close();
+    bodyOutput.checkLength();
+    if (!mayBeCut()) {
+      return;
+    }
+    if (length >= 0) {
+      bodyOutput.send(OutputStream::flush);
+    } else if (closedHere()) {
+      clientGone = new ClosedChannelException();
+      throw clientGone;
+    }
+  }
+
+  /** Whether the connection may have been closed by a time limit, or by a client that did not want to wait. */
+  private boolean mayBeCut() {
+    return hasUnread() || System.nanoTime() - start > SLOW_NANOS;
   }
 
   /** Ends the response: the client has it when this returns. */
   void end() throws IOException {
-    out.close();
+    if (hasUnread()) {
+      limits.lingering().run(this::finish);
+    } else {
+      finish();
+    }
+  }
+
+  private void finish() throws IOException {
     if (length < 0) {
       bodyOutput.sendHeaders(-1);
     } else {
@@ -167,6 +245,9 @@ final class GuardedExchange extends HttpExchange {
   public void sendResponseHeaders(int code, long responseLength) throws IOException {
     if (committed()) {
       throw new IOException("the response has begun already, with status " + status);
+    }
+    if (refusing && refusal != null) {
+      throw refusal;
     }
     if (code < 200 || code > 599) {
       throw new IllegalArgumentException("status " + code + " must be between 200 and 599");
@@ -207,18 +288,19 @@ final class GuardedExchange extends HttpExchange {
   }
 
   /**
-   * Whether the server ends the connection, or may swallow its next request, because of a body that is not read. It reads less than 64
-   * KiB after the response and cuts the connection behind a longer one, or one whose length is not known; over TLS it loses
-   * whatever arrives in one piece with such a body: that is decrypted already, and nobody looks at it.
+   * Whether the next request of the connection would be lost, or could only be read behind a long body that is not read: over TLS
+   * the server loses whatever arrives in one piece with such a body, since that is decrypted already and nobody looks at it.
    */
   private boolean losesNextRequest() {
-    if (bodyInput.atEnd) {
-      return false;
-    }
-    long unread = declaredLength() - bodyInput.count;
-    return unread >= DRAINED_BY_SERVER
-        || requestHeaders.containsKey("Transfer-Encoding")
-        || (raw instanceof HttpsExchange && unread > 0);
+    return hasUnread()
+        && (isChunked()
+            || declaredLength() - bodyInput.count >= READ_AHEAD
+            || raw instanceof HttpsExchange);
+  }
+
+  /** Whether there is a part of the request's body that has not been read from the client. */
+  private boolean hasUnread() {
+    return !bodyInput.atEnd && (isChunked() || declaredLength() > bodyInput.count);
   }
 
   private boolean isHead() {
@@ -227,7 +309,7 @@ final class GuardedExchange extends HttpExchange {
 
   @Override
   public int getResponseCode() {
-    return status;
+    return cut ? -1 : status;
   }
 
   @Override
@@ -320,23 +402,30 @@ final class GuardedExchange extends HttpExchange {
     private boolean atEnd;
     private boolean closed;
     private byte[] ahead = {};
+    private int aheadEnd;
     private int aheadTaken;
 
-    void readAhead(int length) throws IOException {
+    /** Reads up to so many bytes; fewer are an error if all of them were announced. */
+    void readAhead(int length, boolean announced) throws IOException {
       // Grows with what has arrived, not with what is announced.
       byte[] body = new byte[Math.min(length, 2048)];
-      for (int n = 0; n < length; ) {
+      int n = 0;
+      while (n < length) {
         if (n == body.length) {
           body = Arrays.copyOf(body, Math.min(length, 2 * n));
         }
         int more = readFromClient(body, n, body.length - n);
-        if (more < 0) {
+        if (more < 0 && announced) {
           throw new ServiceException(RequestRules.INVALID_BODY, "http.body");
+        }
+        if (more < 0) {
+          break;
         }
         n += more;
       }
       ahead = body;
-      atEnd = true;
+      aheadEnd = n;
+      atEnd |= announced;
     }
 
     @Override
@@ -350,8 +439,8 @@ final class GuardedExchange extends HttpExchange {
       if (closed) {
         throw new IOException("the request body is closed");
       }
-      if (aheadTaken < ahead.length) {
-        int n = Math.min(len, ahead.length - aheadTaken);
+      if (aheadTaken < aheadEnd) {
+        int n = Math.min(len, aheadEnd - aheadTaken);
         System.arraycopy(ahead, aheadTaken, b, off, n);
         aheadTaken += n;
         return n;
@@ -407,7 +496,8 @@ final class GuardedExchange extends HttpExchange {
       if (closed) {
         return 0;
       }
-      return atEnd ? ahead.length - aheadTaken : raw.getRequestBody().available();
+      int taken = aheadEnd - aheadTaken;
+      return taken > 0 || atEnd ? taken : raw.getRequestBody().available();
     }
 
     @Override
@@ -420,6 +510,8 @@ final class GuardedExchange extends HttpExchange {
     private @Nullable OutputStream target;
     private long count;
     private boolean closed;
+    // The last byte, while it is held back.
+    private byte @Nullable [] last;
 
     void begin() throws IOException {
       sendHeaders(length);
@@ -435,17 +527,18 @@ final class GuardedExchange extends HttpExchange {
       }
     }
 
-    void end() throws IOException {
+    void checkLength() {
       if (length > 0 && count < length) {
         throw new IllegalStateException(
             "the handler wrote " + count + " of the " + length + " bytes that it had announced");
       }
-      try {
-        target().close();
-      } catch (IOException e) {
-        clientGone = e;
-        throw e;
-      }
+    }
+
+    void end() throws IOException {
+      send(to -> {
+        sendLast(to);
+        to.close();
+      });
     }
 
     @Override
@@ -468,8 +561,38 @@ final class GuardedExchange extends HttpExchange {
         throw new IOException("the response body is longer than announced");
       }
       count += len;
+      boolean holdsBack = count == length && mayBeCut();
+      if (holdsBack) {
+        last = new byte[] {b[off + len - 1]};
+      }
+      send(to -> to.write(b, off, holdsBack ? len - 1 : len));
+    }
+
+    @Override
+    public void flush() throws IOException {
+      if (target != null && !closed) {
+        send(to -> {
+          sendLast(to);
+          to.flush();
+        });
+      }
+    }
+
+    private void sendLast(OutputStream to) throws IOException {
+      byte[] held = last;
+      last = null;
+      if (held != null) {
+        to.write(held);
+      }
+    }
+
+    private void send(Sending sending) throws IOException {
+      OutputStream to = target;
+      if (to == null) {
+        throw new IllegalStateException("the response has no body");
+      }
       try {
-        target().write(b, off, len);
+        sending.to(to);
       } catch (IOException e) {
         clientGone = e;
         throw e;
@@ -477,27 +600,12 @@ final class GuardedExchange extends HttpExchange {
     }
 
     @Override
-    public void flush() throws IOException {
-      if (target != null && !closed) {
-        try {
-          target.flush();
-        } catch (IOException e) {
-          clientGone = e;
-          throw e;
-        }
-      }
-    }
-
-    @Override
     public void close() {
       closed = committed();
     }
+  }
 
-    private OutputStream target() {
-      if (target == null) {
-        throw new IllegalStateException("the response has no body");
-      }
-      return target;
-    }
+  private interface Sending {
+    void to(OutputStream target) throws IOException;
   }
 }

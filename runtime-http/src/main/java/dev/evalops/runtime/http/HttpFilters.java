@@ -14,6 +14,8 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.spi.LoggingEventBuilder;
 
@@ -27,7 +29,7 @@ public final class HttpFilters {
   private static final String[] GUARD_HEADERS = {
     "X-Content-Type-Options", "nosniff",
     "X-Frame-Options", "DENY",
-    "Referrer-Policy", "no-referrer",
+    "Referrer-Policy", "same-origin",
     "Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy", "same-origin",
     "Cross-Origin-Resource-Policy", "same-origin",
@@ -54,7 +56,7 @@ public final class HttpFilters {
 
   /**
    * Gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
-   * came in if it has 1 to 128 printable ASCII characters, else a new UUID of version 7.
+   * came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new UUID of version 7.
    *
    * @return the filter
    */
@@ -86,9 +88,10 @@ public final class HttpFilters {
   }
 
   /**
-   * Logs {@code http request complete} at INFO for every request, also for those that fail, with the key-values {@code
-   * request_id}, {@code method}, {@code path}, {@code route}, {@code status} (as sent), {@code duration_ms} and what {@link
-   * RequestContext#logged} has. Neither query nor body is logged.
+   * Logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
+   * key-values {@code request_id}, {@code method}, {@code path} (as sent, percent-encoded where it could forge a field), {@code
+   * route}, {@code status} (as sent; -1 if the response was cut short), {@code duration_ms} and what {@link RequestContext#logged}
+   * has. Neither query nor body is logged.
    *
    * @param logger where to
    * @return the filter
@@ -96,14 +99,15 @@ public final class HttpFilters {
   public static Filter requestLog(Logger logger) {
     return new Named("request log", (exchange, chain) -> {
       RequestContext context = RequestContext.of(exchange);
-      String method = exchange.getRequestMethod();
+      String method = RequestRules.escaped(exchange.getRequestMethod());
+      String path = RequestRules.escapedPath(exchange.getRequestURI());
       long start = System.nanoTime();
       context.onComplete(() -> {
         LoggingEventBuilder line = logger
             .atInfo()
             .addKeyValue("request_id", context.requestId())
             .addKeyValue("method", method)
-            .addKeyValue("path", context.path())
+            .addKeyValue("path", path)
             .addKeyValue("route", context.route())
             .addKeyValue("status", context.status())
             .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start));
@@ -119,34 +123,73 @@ public final class HttpFilters {
   /**
    * Protects what browsers can reach. Sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
    * {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code Cross-Origin-Resource-Policy} and {@code
-   * Content-Security-Policy}, each only where the response does not have it; refuses what {@link
-   * RequestRules#refusedForBrowser} says.
+   * Content-Security-Policy}, each only where the response does not have it; refuses what {@link RequestRules#refusedOrigin} and
+   * {@link RequestRules#refusedContentType} say. Behind a proxy that changes {@code Host}, name the public origin in {@link
+   * #browserGuards(Set, String...)}.
    *
    * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code text/csv}
    * @return the filter
    */
   public static Filter browserGuards(String... moreContentTypes) {
+    return browserGuards(Set.of(), moreContentTypes);
+  }
+
+  /**
+   * As {@link #browserGuards(String...)}, for a service that pages of other origins may write to.
+   *
+   * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}
+   * @param moreContentTypes media types of request bodies to accept beside the usual ones
+   * @return the filter
+   * @throws IllegalArgumentException if one is no origin; the message names each of them
+   */
+  public static Filter browserGuards(Set<String> allowedOrigins, String... moreContentTypes) {
+    Set<String> origins = Set.copyOf(allowedOrigins);
+    String problems = origins.stream()
+        .filter(origin -> !RequestRules.isOrigin(origin))
+        .sorted()
+        .map(origin -> "allowedOrigins must be like https://admin.example.com: " + origin)
+        .collect(Collectors.joining("; "));
+    if (!problems.isEmpty()) {
+      throw new IllegalArgumentException(problems);
+    }
     Set<String> moreTypes = Set.of(moreContentTypes);
     return new Named("browser guards", (exchange, chain) -> {
       RequestContext.of(exchange).beforeResponse(HttpFilters::setGuardHeaders);
       Headers headers = exchange.getRequestHeaders();
-      boolean chunked = headers.containsKey("Transfer-Encoding");
-      boolean hasBody =
-          chunked || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
-      Optional<ErrorCode> refused = RequestRules.refusedForBrowser(
-          exchange.getRequestMethod(),
-          headers.getFirst("Sec-Fetch-Site"),
-          headers.getFirst("Content-Type"),
-          hasBody,
-          moreTypes);
-      if (refused.isPresent()
-          && !(chunked
-              && refused.get().equals(RequestRules.MISSING_TYPE)
-              && exchange.getRequestBody().read() < 0)) {
+      String method = exchange.getRequestMethod();
+      Optional<ErrorCode> refused = RequestRules.refusedOrigin(
+          method,
+          joined(headers, "Sec-Fetch-Site"),
+          joined(headers, "Origin"),
+          headers.getFirst("Host"),
+          origins);
+      if (refused.isEmpty()) {
+        refused = refusedContentType(exchange, method, moreTypes);
+      }
+      if (refused.isPresent()) {
         throw new ServiceException(refused.get(), "http.browser_guards");
       }
       chain.doFilter(exchange);
     });
+  }
+
+  private static Optional<ErrorCode> refusedContentType(
+      HttpExchange exchange, String method, Set<String> moreTypes) throws IOException {
+    Headers headers = exchange.getRequestHeaders();
+    boolean chunked = headers.containsKey("Transfer-Encoding");
+    boolean hasBody = chunked || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
+    Optional<ErrorCode> refused = RequestRules.refusedContentType(
+        method, headers.getFirst("Content-Type"), hasBody, moreTypes);
+    boolean empty = chunked
+        && refused.filter(RequestRules.MISSING_TYPE::equals).isPresent()
+        && exchange.getRequestBody().read() < 0;
+    return empty ? Optional.empty() : refused;
+  }
+
+  /** All values, so that a second one does not hide behind the first. */
+  private static @Nullable String joined(Headers headers, String name) {
+    List<String> values = headers.get(name);
+    return values == null ? null : String.join(",", values);
   }
 
   private static void setGuardHeaders(Headers headers) {

@@ -5,6 +5,7 @@ import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.net.URLDecoder;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
@@ -21,6 +22,7 @@ import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.MapperFeature;
 import tools.jackson.databind.cfg.CoercionAction;
 import tools.jackson.databind.cfg.CoercionInputShape;
+import tools.jackson.databind.cfg.DateTimeFeature;
 import tools.jackson.databind.cfg.EnumFeature;
 import tools.jackson.databind.exc.InvalidDefinitionException;
 import tools.jackson.databind.exc.UnrecognizedPropertyException;
@@ -43,12 +45,20 @@ public final class HttpRequests {
       ConnectCode.INVALID_ARGUMENT,
       "If-Match must contain a numeric version");
 
-  private static final JsonMapper MAPPER = JsonMapper.builder()
+  private static final ErrorCode UNSUPPORTED_ENCODING = ErrorCode.of(
+      "unsupported_content_encoding",
+      415,
+      ConnectCode.INVALID_ARGUMENT,
+      "request body must not be compressed");
+
+  private static final JsonMapper MAPPER = JsonMapper.builder(StrictJson.factory())
+      .addModule(StrictJson.module())
       .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
       .enable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES)
       .disable(DeserializationFeature.ACCEPT_FLOAT_AS_INT)
       .enable(EnumFeature.FAIL_ON_NUMBERS_FOR_ENUMS)
       .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
+      .disable(DateTimeFeature.ALWAYS_ALLOW_STRINGIFIED_DATE_TIMESTAMPS)
       .withCoercionConfigDefaults(
           any -> any.setCoercion(CoercionInputShape.EmptyString, CoercionAction.Fail))
       .withCoercionConfig(
@@ -70,8 +80,9 @@ public final class HttpRequests {
    * @return the value
    * @throws IOException if the body cannot be read
    * @throws ServiceException 400 {@code invalid_json} for everything that is not exactly one such value: trailing data, a
-   *     duplicate or unknown field, {@code null}, a wrong type, too deep a nesting, bytes that are not UTF-8; 413 if the body
-   *     is too large
+   *     duplicate or unknown field, {@code null}, a wrong type, a number or time that does not fit, text with NUL or half a
+   *     surrogate pair, too deep a nesting, bytes that are not UTF-8; 413 if the body is too large; 415 {@code
+   *     unsupported_content_encoding} if it is compressed
    */
   public static <T> T json(HttpExchange exchange, Class<T> type) throws IOException {
     return json(exchange, type, MAPPER);
@@ -86,10 +97,17 @@ public final class HttpRequests {
    * @param <T> its type
    * @return the value
    * @throws IOException if the body cannot be read
-   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large
+   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large, 415 {@code unsupported_content_encoding}
    */
   public static <T> T json(HttpExchange exchange, Class<T> type, JsonMapper mapper)
       throws IOException {
+    List<String> encodings = exchange.getRequestHeaders().get("Content-Encoding");
+    if (encodings != null
+        && encodings.stream()
+            .anyMatch(e -> !e.isBlank() && !e.trim().equalsIgnoreCase("identity"))) {
+      exchange.getResponseHeaders().set("Accept-Encoding", "identity");
+      throw new ServiceException(UNSUPPORTED_ENCODING, "http.json");
+    }
     return json(exchange.getRequestBody().readAllBytes(), type, mapper);
   }
 
@@ -104,7 +122,7 @@ public final class HttpRequests {
    * @throws ServiceException 400 {@code invalid_json}; a ServiceException thrown by the constructor of the type as it is
    */
   public static <T> T json(byte[] body, Class<T> type, JsonMapper mapper) {
-    try (JsonParser parser = mapper.createParser(utf8(body))) {
+    try (JsonParser parser = StrictJson.parser(mapper.createParser(utf8(body)))) {
       JsonToken first = parser.nextToken();
       if (first == null || first == JsonToken.VALUE_NULL) {
         throw invalidJson("Request body must be valid JSON", null);
@@ -160,8 +178,11 @@ public final class HttpRequests {
   }
 
   /**
-   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without
-   * quotes, an empty text for anything but text, and enums as numbers are errors; names are compared as they stand.
+   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
+   * empty text for anything but text, and enums as numbers are errors; names are compared as they stand. So are numbers and times
+   * that would be changed: what is no byte, no finite float or double, or beyond the range of its type, a decimal beyond the range
+   * of a double or with more than 1000 decimal places, and a time as a number in quotes; and texts with NUL, which Postgres cannot
+   * store, or half a surrogate pair, which UTF-8 cannot hold.
    *
    * @return a mapper to rebuild from
    */
@@ -236,7 +257,7 @@ public final class HttpRequests {
    * Reads a number from the query.
    *
    * @param exchange the exchange
-   * @param key name of the parameter
+   * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
    * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
@@ -249,7 +270,7 @@ public final class HttpRequests {
    * Reads a number from a query.
    *
    * @param rawQuery the query as it was sent, or null
-   * @param key name of the parameter
+   * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
    * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
@@ -260,12 +281,12 @@ public final class HttpRequests {
     }
     String found = null;
     for (String pair : rawQuery.split("&", -1)) {
-      if (pair.startsWith(key)
-          && (pair.length() == key.length() || pair.charAt(key.length()) == '=')) {
+      int end = pair.indexOf('=');
+      if (decoded(end < 0 ? pair : pair.substring(0, end)).equals(key)) {
         if (found != null) {
           throw invalid(key, "given once");
         }
-        found = pair.substring(Math.min(pair.length(), key.length() + 1));
+        found = end < 0 ? "" : pair.substring(end + 1);
       }
     }
     if (found == null || found.isEmpty()) {
@@ -279,6 +300,16 @@ public final class HttpRequests {
       // Too large.
     }
     throw invalid(key, "an integer");
+  }
+
+  private static String decoded(String name) {
+    try {
+      return name.indexOf('%') < 0 && name.indexOf('+') < 0
+          ? name
+          : URLDecoder.decode(name, StandardCharsets.UTF_8);
+    } catch (IllegalArgumentException e) {
+      return name; // A broken escape: another name.
+    }
   }
 
   private static ServiceException invalid(String name, String what) {

@@ -6,7 +6,7 @@ import dev.evalops.runtime.errors.ErrorResponse;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.util.Arrays;
-import java.util.OptionalLong;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
 import tools.jackson.databind.json.JsonMapper;
@@ -62,9 +62,9 @@ public final class HttpResponses {
     byte[] body = toJson(payload, MAPPER);
     Headers headers = exchange.getResponseHeaders();
     headers.set("X-Change-Seq", Long.toString(sequence));
-    OptionalLong version = version(body);
-    if (version.isPresent()) {
-      headers.set("ETag", "\"" + version.getAsLong() + "\"");
+    String version = version(body);
+    if (version != null) {
+      headers.set("ETag", "\"" + version + "\"");
     }
     bytes(exchange, status, "application/json", body);
   }
@@ -76,22 +76,22 @@ public final class HttpResponses {
     return line;
   }
 
-  private static OptionalLong version(byte[] json) {
+  private static @Nullable String version(byte[] json) {
     try (JsonParser parser = MAPPER.createParser(json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
-        return OptionalLong.empty();
+        return null;
       }
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         boolean named = parser.currentName().equals("version");
         JsonToken value = parser.nextToken();
         if (named) {
           return value == JsonToken.VALUE_NUMBER_INT
-              ? OptionalLong.of(parser.getLongValue())
-              : OptionalLong.empty();
+              ? parser.getString() // it may be beyond a long
+              : null;
         }
         parser.skipChildren();
       }
-      return OptionalLong.empty();
+      return null;
     }
   }
 

@@ -116,6 +116,7 @@ public final class HttpService implements AutoCloseable {
   private final HttpServer server;
   private final ExecutorService executor;
   private final Limits limits;
+  private final List<Filter> filters;
   private final List<Route> routes;
   private final Route unmatched;
   private final Duration drain;
@@ -134,7 +135,8 @@ public final class HttpService implements AutoCloseable {
   private HttpService(Builder builder, HttpServer server) {
     this.server = server;
     this.executor = executor(builder.javaFeature);
-    this.limits = new Limits(builder.maxBody, builder.maxInFlight);
+    this.limits = new Limits(builder.maxBody, builder.maxInFlight, builder.lingering());
+    this.filters = List.copyOf(builder.filters);
     this.routes = builder.routes();
     this.unmatched = new Route(
         RequestContext.UNMATCHED,
@@ -182,13 +184,17 @@ public final class HttpService implements AutoCloseable {
     return uri;
   }
 
+  // The server blocks within synchronized, which holds the carrier of a virtual thread before Java
+  // 24.
+  private static boolean onVirtualThreads(int javaFeature) {
+    return javaFeature >= 24;
+  }
+
   private static ExecutorService executor(int javaFeature) {
-    if (javaFeature >= 24) {
+    if (onVirtualThreads(javaFeature)) {
       return Executors.newThreadPerTaskExecutor(
           Thread.ofVirtual().name("http-", 0).factory());
     }
-    // The server blocks within synchronized, which holds the carrier of a virtual thread before
-    // Java 24.
     ThreadPoolExecutor pool = new ThreadPoolExecutor(
         256,
         256,
@@ -226,14 +232,14 @@ public final class HttpService implements AutoCloseable {
     arrived.incrementAndGet();
     try {
       GuardedExchange guarded = new GuardedExchange(raw, limits, RequestContext.UNMATCHED);
-      Guard.run(guarded, exchange -> {
+      Guard.run(guarded, filters, () -> {
         Guard.check(guarded);
         Route route = route(guarded.context().path());
         guarded.context().route(route.path());
         if (!route.vital()) {
           guarded.enter();
         }
-        route.chain().handle(exchange);
+        return route.chain();
       });
     } finally {
       serving.decrementAndGet();
@@ -275,7 +281,7 @@ public final class HttpService implements AutoCloseable {
       } catch (InterruptedException e) {
         interrupted = true;
       }
-      int cut = serving.get();
+      int cut = answering();
       // Cut first, then interrupt: a handler must not answer an error of its own in between.
       try {
         stop(0).join(STOP_PATIENCE);
@@ -283,6 +289,8 @@ public final class HttpService implements AutoCloseable {
         interrupted = true;
       }
       executor.shutdownNow();
+      limits.lingering().close();
+      limits.reportRefused();
       DrainHold holding = hold;
       if (holding != null) {
         holding.close();
@@ -308,7 +316,7 @@ public final class HttpService implements AutoCloseable {
     long quietSince = start;
     long lastArrived = arrived.get();
     for (long now = start; now - start < most; now = System.nanoTime()) {
-      if (serving.get() > 0 || arrived.get() != lastArrived) {
+      if (answering() > 0 || arrived.get() != lastArrived) {
         quietSince = now;
         lastArrived = arrived.get();
       } else if (now - quietSince >= (tasks.get() > held ? QUIET_READING_NANOS : QUIET_NANOS)) {
@@ -316,6 +324,11 @@ public final class HttpService implements AutoCloseable {
       }
       TimeUnit.MILLISECONDS.sleep(5);
     }
+  }
+
+  /** The requests that are not answered yet. */
+  private int answering() {
+    return serving.get() - limits.lingering().count();
   }
 
   private boolean hold() throws InterruptedException {
@@ -346,6 +359,7 @@ public final class HttpService implements AutoCloseable {
     private Duration drain = Duration.ofSeconds(10);
     private Duration readinessDelay = Duration.ZERO;
     private int javaFeature = Runtime.version().feature();
+    private @Nullable Duration lingerTimeout;
 
     private record Registration(String path, HttpHandler handler, List<Filter> filters) {}
 
@@ -489,16 +503,29 @@ public final class HttpService implements AutoCloseable {
       return this;
     }
 
+    Builder lingerTimeout(Duration timeout) {
+      this.lingerTimeout = timeout;
+      return this;
+    }
+
+    private Lingering lingering() {
+      int max = onVirtualThreads(javaFeature)
+          ? Lingering.MAX_ON_VIRTUAL_THREADS
+          : Lingering.MAX_ON_PLATFORM_THREADS;
+      return lingerTimeout == null ? new Lingering(max) : new Lingering(max, lingerTimeout);
+    }
+
     /**
      * Starts the service.
      *
      * @return the service, which is answering
-     * @throws IllegalArgumentException if something about the registered paths is wrong; the message names each of them
+     * @throws IllegalArgumentException if something about the registered paths is wrong, the message names each of them; or if
+     *     another {@code HttpServerProvider} than the JDK's is on the class path
      * @throws UncheckedIOException {@code listen failed: …} if the port cannot be listened on
      */
     public HttpService start() {
       checkPaths();
-      ServerProperties.apply(LOG);
+      ServerProperties.apply(LoggerFactory.getLogger(ServerProperties.class));
       InetSocketAddress address =
           host == null ? new InetSocketAddress(port) : new InetSocketAddress(host, port);
       HttpServer server;

@@ -5,6 +5,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import java.time.Duration;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -12,24 +13,27 @@ import org.slf4j.LoggerFactory;
 /** What bounds the requests of one service. */
 final class Limits {
   static final long DEFAULT_MAX_BODY = 1024 * 1024;
-  static final Limits NO_SERVICE = new Limits(DEFAULT_MAX_BODY, Integer.MAX_VALUE);
+  static final Limits NO_SERVICE = new Limits(
+      DEFAULT_MAX_BODY, Integer.MAX_VALUE, new Lingering(Lingering.MAX_ON_PLATFORM_THREADS));
 
   static final ErrorCode FULL = ErrorCode.of(
       ErrorCode.UNAVAILABLE.code(), 503, ConnectCode.UNAVAILABLE, "service is at its limit");
 
   private static final Logger LOG = LoggerFactory.getLogger(HttpService.class);
-  private static final long LOG_EVERY_NANOS = TimeUnit.SECONDS.toNanos(5);
+  private static final Duration REPORT_EVERY = Duration.ofSeconds(5);
 
   private final long maxBody;
   // Fair, so that a request that has sent its body is not overtaken by new ones for ever.
   private final Semaphore places;
   private final AtomicLong refused = new AtomicLong();
-  private final AtomicLong loggedAt = new AtomicLong(System.nanoTime() - LOG_EVERY_NANOS);
+  private final AtomicBoolean reporting = new AtomicBoolean();
+  private final Lingering lingering;
   private volatile boolean draining;
 
-  Limits(long maxBody, int maxInFlight) {
+  Limits(long maxBody, int maxInFlight, Lingering lingering) {
     this.maxBody = maxBody;
     this.places = new Semaphore(maxInFlight, true);
+    this.lingering = lingering;
   }
 
   long maxBody() {
@@ -44,6 +48,10 @@ final class Limits {
     draining = true;
   }
 
+  Lingering lingering() {
+    return lingering;
+  }
+
   /** Takes a place if one becomes free in time; give it back with {@link #leave()}. */
   boolean enter(Duration patience) {
     try {
@@ -52,17 +60,38 @@ final class Limits {
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      return false;
     }
     refused.incrementAndGet();
-    long now = System.nanoTime();
-    long last = loggedAt.get();
-    if (now - last >= LOG_EVERY_NANOS && loggedAt.compareAndSet(last, now)) {
-      LOG.atWarn()
-          .addKeyValue("refused", refused.getAndSet(0))
-          .log("http requests refused, too many in flight");
+    if (reporting.compareAndSet(false, true)) {
+      reportRefused();
+      Thread.ofVirtual().name("http-refused").start(this::reportUntilQuiet);
     }
     return false;
+  }
+
+  /** The first refusal is logged at once, those after it in one line each {@link #REPORT_EVERY}. */
+  private void reportUntilQuiet() {
+    do {
+      try {
+        Thread.sleep(REPORT_EVERY);
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        return;
+      }
+    } while (reportRefused());
+    reporting.set(false);
+    if (refused.get() > 0 && reporting.compareAndSet(false, true)) {
+      reportUntilQuiet();
+    }
+  }
+
+  /** Logs how many requests were refused since the last time; false if none were. */
+  boolean reportRefused() {
+    long count = refused.getAndSet(0);
+    if (count > 0) {
+      LOG.atWarn().addKeyValue("refused", count).log("http requests refused, too many in flight");
+    }
+    return count > 0;
   }
 
   void leave() {

@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
+import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
@@ -208,9 +209,19 @@ public final class RequestContext {
   }
 
   /**
+   * Why the service refuses the request, which no handler will see: it is malformed, or too many are in flight. Filters see it
+   * for logs, metrics and spans; whatever they do, the refusal is the answer. One whose work costs something passes it on.
+   *
+   * @return empty for a request that a handler is there for
+   */
+  public Optional<ServiceException> refusal() {
+    return Optional.ofNullable(exchange.refusal());
+  }
+
+  /**
    * The status that was sent.
    *
-   * @return -1 until the response begins
+   * @return -1 until the response begins, and for actions given to {@link #onComplete} if it was cut short or could not be sent
    */
   public int status() {
     return exchange.getResponseCode();

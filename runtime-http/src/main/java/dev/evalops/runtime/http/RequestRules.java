@@ -8,6 +8,7 @@ import java.net.URI;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
@@ -66,14 +67,15 @@ public final class RequestRules {
    * The id for a request.
    *
    * @param header the value of {@code X-Request-Id}, or null
-   * @return the same if it has 1 to 128 characters of printable ASCII, else a new {@link #newRequestId}
+   * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link #newRequestId}
    */
   public static String requestId(@Nullable String header) {
     if (header == null || header.isEmpty() || header.length() > 128) {
       return newRequestId();
     }
     for (int i = 0; i < header.length(); i++) {
-      if (header.charAt(i) < ' ' || header.charAt(i) > '~') {
+      char c = header.charAt(i);
+      if (!isLetterOrDigit(c) && "._:/+=-".indexOf(c) < 0) {
         return newRequestId();
       }
     }
@@ -94,31 +96,74 @@ public final class RequestRules {
   }
 
   /**
-   * Whether a browser may send this request: not for another site, and only with a body that a foreign form cannot make
-   * unnoticed.
+   * Whether a browser sends this request on behalf of a page of another origin. What comes from no browser, and so has neither
+   * {@code Sec-Fetch-Site} nor {@code Origin}, is let through.
    *
    * @param method the method; GET, HEAD, OPTIONS and TRACE are always let through
-   * @param secFetchSite the value of {@code Sec-Fetch-Site}, or null
+   * @param secFetchSite the value of {@code Sec-Fetch-Site}, or null; {@code same-origin} and {@code none} are good
+   * @param origin the value of {@code Origin}, or null; decides alone when there is no {@code Sec-Fetch-Site}, as from older browsers
+   *     and over plain HTTP: its host and port must be those of {@code host}
+   * @param host the value of {@code Host}, or null
+   * @param allowedOrigins other origins that are let through, for example {@code https://admin.example.com}
+   * @return why it is refused (403 {@code cross_site_request}), or empty
+   */
+  public static Optional<ErrorCode> refusedOrigin(
+      String method,
+      @Nullable String secFetchSite,
+      @Nullable String origin,
+      @Nullable String host,
+      Set<String> allowedOrigins) {
+    String site = secFetchSite == null ? "" : secFetchSite.trim().toLowerCase(Locale.ROOT);
+    String from = origin == null ? "" : origin.trim().toLowerCase(Locale.ROOT);
+    boolean own = switch (site) {
+      case "same-origin", "none" -> true;
+      case "" -> from.isEmpty() || (host != null && isOriginOf(from, host.trim()));
+      default -> false;
+    };
+    return SAFE_METHODS.contains(method) || own || allowedOrigins.contains(from)
+        ? Optional.empty()
+        : Optional.of(CROSS_SITE);
+  }
+
+  /** Whether an origin has this host and port; its scheme may be that of a proxy in front. */
+  private static boolean isOriginOf(String origin, String host) {
+    int start = origin.indexOf("://");
+    if (start < 0) {
+      return false; // "null", too
+    }
+    String defaultPort = switch (origin.substring(0, start)) {
+      case "https" -> ":443";
+      case "http" -> ":80";
+      default -> ":";
+    };
+    return withoutPort(origin.substring(start + 3), defaultPort)
+        .equals(withoutPort(host.toLowerCase(Locale.ROOT), defaultPort));
+  }
+
+  private static String withoutPort(String authority, String port) {
+    return authority.endsWith(port)
+        ? authority.substring(0, authority.length() - port.length())
+        : authority;
+  }
+
+  /** An origin in the form in which browsers send it: lower-case, without a path. */
+  static boolean isOrigin(String text) {
+    return text.matches("https?://([a-z0-9._-]+|\\[[0-9a-f:.]+])(:[0-9]{1,5})?");
+  }
+
+  /**
+   * Whether the body of a request is of a type that a foreign page cannot make unnoticed.
+   *
+   * @param method the method; GET, HEAD, OPTIONS and TRACE are always let through
    * @param contentType the value of {@code Content-Type}, or null
    * @param hasBody whether there is a body
    * @param moreTypes accepted media types beside JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson; in lower
    *     case, without parameters
-   * @return why it is refused (403 {@code cross_site_request}, 415 {@code missing_content_type} or {@code
-   *     unsupported_content_type}), or empty
+   * @return why it is refused (415 {@code missing_content_type} or {@code unsupported_content_type}), or empty
    */
-  public static Optional<ErrorCode> refusedForBrowser(
-      String method,
-      @Nullable String secFetchSite,
-      @Nullable String contentType,
-      boolean hasBody,
-      Set<String> moreTypes) {
-    if (SAFE_METHODS.contains(method)) {
-      return Optional.empty();
-    }
-    if (secFetchSite != null && secFetchSite.trim().equalsIgnoreCase("cross-site")) {
-      return Optional.of(CROSS_SITE);
-    }
-    if (!hasBody) {
+  public static Optional<ErrorCode> refusedContentType(
+      String method, @Nullable String contentType, boolean hasBody, Set<String> moreTypes) {
+    if (SAFE_METHODS.contains(method) || !hasBody) {
       return Optional.empty();
     }
     if (contentType == null || contentType.isBlank()) {
@@ -347,12 +392,14 @@ public final class RequestRules {
     return true;
   }
 
+  private static boolean isLetterOrDigit(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  }
+
   static boolean isToken(String text) {
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      boolean letterOrDigit =
-          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-      if (!letterOrDigit && c != '-' && "!#$%&'*+.^_`|~".indexOf(c) < 0) {
+      if (!isLetterOrDigit(c) && c != '-' && "!#$%&'*+.^_`|~".indexOf(c) < 0) {
         return false;
       }
     }
@@ -363,13 +410,36 @@ public final class RequestRules {
   private static boolean isHost(String text) {
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      boolean letterOrDigit =
-          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-      if (!letterOrDigit && "-._~%!$&'()*+,;=:[]".indexOf(c) < 0) {
+      if (!isLetterOrDigit(c) && "-._~%!$&'()*+,;=:[]".indexOf(c) < 0) {
         return false;
       }
     }
     return !text.isEmpty();
+  }
+
+  /** The path as it was sent, in the form of {@link #escaped}. */
+  static String escapedPath(URI target) {
+    String path = target.getRawPath();
+    return escaped(path == null ? "*" : path);
+  }
+
+  /** The text with percent-encodings in place of what could be read as another field of a log line. */
+  static String escaped(String text) {
+    StringBuilder safe = null;
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      if (c > ' ' && c <= '~' && c != '"' && c != '\\') {
+        if (safe != null) {
+          safe.append(c);
+        }
+        continue;
+      }
+      safe = safe == null ? new StringBuilder(text.substring(0, i)) : safe;
+      for (byte b : String.valueOf(c).getBytes(StandardCharsets.UTF_8)) {
+        safe.append('%').append(HexFormat.of().withUpperCase().toHexDigits(b));
+      }
+    }
+    return safe == null ? text : safe.toString();
   }
 
   /** The text without what could break a log line. */

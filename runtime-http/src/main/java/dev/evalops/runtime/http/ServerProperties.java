@@ -1,5 +1,6 @@
 package dev.evalops.runtime.http;
 
+import com.sun.net.httpserver.spi.HttpServerProvider;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.slf4j.Logger;
@@ -9,6 +10,7 @@ import org.slf4j.Logger;
  * What is set already is left as it is.
  */
 final class ServerProperties {
+  private static final String PROVIDER = "sun.net.httpserver.DefaultHttpServerProvider";
   private static final Map<String, String> DEFAULTS = new LinkedHashMap<>();
   // What this class has seen or set before it created the first server.
   private static final Map<String, String> APPLIED = new LinkedHashMap<>();
@@ -22,13 +24,39 @@ final class ServerProperties {
     DEFAULTS.put("jdk.httpserver.maxConnections", "10000");
     DEFAULTS.put("sun.net.httpserver.maxReqHeaderSize", "32768"); // bytes
     DEFAULTS.put("sun.net.httpserver.maxReqHeaders", "100");
+    DEFAULTS.put("sun.net.httpserver.drainAmount", Long.toString(16 << 20)); // bytes
   }
 
   private ServerProperties() {}
 
-  /** Call before the first server is created. */
+  /** Whether this version reads some chunk sizes and headers in another way than proxies do. */
+  static boolean isUnpatched(Runtime.Version version) {
+    Runtime.Version floor = switch (version.feature()) {
+      case 21 -> Runtime.Version.parse("21.0.13");
+      case 25 -> Runtime.Version.parse("25.0.5");
+      default -> Runtime.Version.parse("27.0.1");
+    };
+    return version.compareToIgnoreOptional(floor) < 0;
+  }
+
+  /**
+   * Call before the first server is created.
+   *
+   * @throws IllegalArgumentException if the server would not be the JDK's: others do not have these limits, or do not listen at all
+   */
   static synchronized void apply(Logger log) {
+    String provider = HttpServerProvider.provider().getClass().getName();
+    if (!provider.equals(PROVIDER)) {
+      throw new IllegalArgumentException(
+          "com.sun.net.httpserver.HttpServerProvider must be " + PROVIDER
+              + "; take the other one off the class path or set the system property: " + provider);
+    }
     if (APPLIED.isEmpty()) {
+      if (isUnpatched(Runtime.version())) {
+        log.atWarn()
+            .addKeyValue("java_version", Runtime.version())
+            .log("JDK has known faults in its HTTP server; use 25.0.5, 21.0.13 or later");
+      }
       boolean late = Thread.getAllStackTraces().keySet().stream()
           .anyMatch(thread -> thread.getName().equals("HTTP-Dispatcher"));
       if (late) {

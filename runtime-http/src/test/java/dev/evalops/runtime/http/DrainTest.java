@@ -206,6 +206,20 @@ class DrainTest {
   }
 
   @Test
+  void doesNotWaitForWhoSendsABodyThatNobodyReads() throws Exception {
+    HttpService service = HttpService.builder(0)
+        .drain(Duration.ofMinutes(10))
+        .handle("/work", exchange -> HttpResponses.json(exchange, 200, "done"))
+        .start();
+    try (RawClient slow = new RawClient(service)) {
+      slow.send("POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx");
+      assertThat(slow.read().status()).isEqualTo(200);
+      service.close();
+      slow.drainUntilCut();
+    }
+  }
+
+  @Test
   void doesNotWaitForRequestsThatAreLongGone() throws Exception {
     HttpService service = HttpService.builder(0)
         .drain(Duration.ofMinutes(10))

@@ -31,6 +31,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -132,6 +133,33 @@ class GuardTest {
           .isEqualTo("{\"error\":{\"code\":\"not_found\",\"message\":\"no such note\"}}\n");
     }
     assertThat(log.messages()).isEmpty();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "08006, 503",
+    "53300, 503",
+    "57P01, 503",
+    "40001, 503",
+    "25006, 503",
+    "25P03, 503",
+    "23505, 500",
+    "42601, 500"
+  })
+  void answersUnavailable_whenADependencyIsAway(String state, int status) throws Exception {
+    try (HttpService service = serve(exchange -> {
+      throw new IllegalStateException(new SQLException("hunter2", state));
+    })) {
+      RawClient.Response response = get(service);
+      assertThat(response.status()).isEqualTo(status);
+      assertThat(response.header("Retry-After").isPresent()).isEqualTo(status == 503);
+      assertThat(response.body())
+          .contains(status == 503 ? "\"unavailable\"" : "\"internal_error\"")
+          .doesNotContain("hunter2");
+    }
+    assertThat(log.messages())
+        .containsExactly(
+            status == 503 ? "ERROR http request failed" : "ERROR http panic recovered");
   }
 
   @Test
@@ -463,7 +491,7 @@ class GuardTest {
     }
     assertThat(outcomes)
         .containsExactly(
-            "201 -", "500 SQLException", "404 ServiceException", "200 IllegalStateException");
+            "201 -", "500 SQLException", "404 ServiceException", "-1 IllegalStateException");
   }
 
   @Test

@@ -7,6 +7,7 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.util.Set;
 import java.util.UUID;
 import org.junit.jupiter.api.Test;
 
@@ -80,7 +81,7 @@ class HttpFiltersTest {
       assertThat(CapturedLog.keyValues(log.events().get(0))).containsEntry("request_id", "abc");
       assertLine(log.events().get(1), "GET", "/conflict", "/conflict", 409);
       assertLine(log.events().get(2), "GET", "/nothing/here", "unmatched", 404);
-      assertLine(log.events().get(3), "GET", "/half", "/half", 200);
+      assertLine(log.events().get(3), "GET", "/half", "/half", -1);
       assertThat(log.events().toString()).doesNotContain("hunter2");
     }
   }
@@ -110,7 +111,7 @@ class HttpFiltersTest {
       RawClient.Response response = client.get("/x");
       assertThat(response.header("X-Frame-Options")).contains("SAMEORIGIN");
       assertThat(response.header("X-Content-Type-Options")).contains("nosniff");
-      assertThat(response.header("Referrer-Policy")).contains("no-referrer");
+      assertThat(response.header("Referrer-Policy")).contains("same-origin");
       assertThat(response.header("Cross-Origin-Opener-Policy")).contains("same-origin");
       assertThat(response.header("Cross-Origin-Resource-Policy")).contains("same-origin");
       assertThat(response.header("Permissions-Policy"))
@@ -125,6 +126,18 @@ class HttpFiltersTest {
           .isEqualTo("{\"error\":{\"code\":\"cross_site_request\",\"message\":\"cross-site browser"
               + " requests are not allowed\"}}\n");
       assertThat(crossSite.header("X-Frame-Options")).contains("DENY");
+      String form = "Content-Type: application/x-www-form-urlencoded";
+      assertThat(client.post("/x", "a=1", form, "Origin: https://evil.example").status())
+          .isEqualTo(403);
+      assertThat(client.post("/x", "a=1", form, "Origin: null").status()).isEqualTo(403);
+      assertThat(client.post("/x", "a=1", form, "Sec-Fetch-Site: same-site").status())
+          .isEqualTo(403);
+      assertThat(client
+              .post("/x", "a=1", form, "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site")
+              .status())
+          .isEqualTo(403);
+      assertThat(client.post("/x", "a=1", form, "Origin: http://x").status()).isEqualTo(204);
+      assertThat(client.post("/x", "a=1", form).status()).isEqualTo(204);
       assertThat(client.post("/x", "a").body()).contains("\"missing_content_type\"");
       assertThat(client.post("/x", "a", "Content-Type: text/plain").status()).isEqualTo(415);
       assertThat(client.post("/x", "a", "Content-Type: text/csv").status()).isEqualTo(204);
@@ -135,5 +148,27 @@ class HttpFiltersTest {
       assertThat(client.send("hello" + chunked + "0\r\n\r\n").read().status()).isEqualTo(204);
       assertThat(client.send(chunked + "1\r\na\r\n0\r\n\r\n").read().status()).isEqualTo(415);
     }
+  }
+
+  @Test
+  void letsNamedOriginsWrite_andRefusesNamesThatAreNone() throws IOException {
+    try (HttpService service = HttpService.builder(0)
+            .filters(HttpFilters.browserGuards(Set.of("https://admin.example:8443")))
+            .handle("/x", HttpResponses::noContent)
+            .start();
+        RawClient client = new RawClient(service)) {
+      String site = "Sec-Fetch-Site: same-site";
+      assertThat(
+              client.post("/x", "", site, "Origin: https://admin.example:8443").status())
+          .isEqualTo(204);
+      assertThat(client.post("/x", "", site, "Origin: https://admin.example").status())
+          .isEqualTo(403);
+    }
+    assertThatThrownBy(() -> HttpFilters.browserGuards(
+            Set.of("null", "admin.example", "https://admin.example/", "https://good.example")))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("allowedOrigins must be like https://admin.example.com: admin.example; "
+            + "allowedOrigins must be like https://admin.example.com: https://admin.example/; "
+            + "allowedOrigins must be like https://admin.example.com: null");
   }
 }

@@ -369,4 +369,43 @@ class HttpRequestsTest {
           .isEqualTo(200);
     }
   }
+
+  @Test
+  void readsANumberWhoseNameIsEncoded() {
+    assertThat(HttpRequests.longQuery("page%5Blimit%5D=5", "page[limit]", 10)).isEqualTo(5);
+    assertThat(HttpRequests.longQuery("%6cimit=5", "limit", 10)).isEqualTo(5);
+    assertThat(HttpRequests.longQuery("page+size=5", "page size", 10)).isEqualTo(5);
+    assertThat(HttpRequests.longQuery("l%C3%A4nge=5", "l\u00e4nge", 10)).isEqualTo(5);
+    assertThat(HttpRequests.longQuery("limit%=5&limit%zz=6", "limit", 10)).isEqualTo(10);
+    assertThat(HttpRequests.longQuery("limit%3D5", "limit", 10)).isEqualTo(10);
+    assertThatThrownBy(() -> HttpRequests.longQuery("limit=1&%6cimit=2", "limit", 10))
+        .isInstanceOf(ServiceException.class);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "gzip, 415",
+    "br, 415",
+    "'identity, gzip', 415",
+    "x, 415",
+    "identity, 200",
+    "IDENTITY, 200",
+    "'', 200"
+  })
+  void refusesACompressedBody(String encoding, int status) throws IOException {
+    try (HttpService service = HttpService.builder(0)
+            .handle(
+                "/x",
+                exchange ->
+                    HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class)))
+            .start();
+        RawClient client = new RawClient(service)) {
+      RawClient.Response response = client.post("/x", "{}", "Content-Encoding: " + encoding);
+      assertThat(response.status()).isEqualTo(status);
+      if (status == 415) {
+        assertThat(response.header("Accept-Encoding")).contains("identity");
+        assertThat(response.body()).contains("\"unsupported_content_encoding\"");
+      }
+    }
+  }
 }

@@ -6,6 +6,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.math.BigInteger;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
@@ -26,6 +27,10 @@ class HttpResponsesTest {
             "\"7\"",
             "{\"title\":\"a\",\"price\":1.00,\"at\":\"1970-01-01T00:00:00Z\",\"version\":7}\n"),
         Arguments.of(Map.of("version", 0), "\"0\"", "{\"version\":0}\n"),
+        Arguments.of(
+            Map.of("version", BigInteger.TWO.pow(63)),
+            "\"9223372036854775808\"",
+            "{\"version\":9223372036854775808}\n"),
         Arguments.of(Map.of("version", "7"), null, "{\"version\":\"7\"}\n"),
         Arguments.of(Map.of("version", 7.5), null, "{\"version\":7.5}\n"),
         Arguments.of(Map.of("note", Map.of("version", 7)), null, "{\"note\":{\"version\":7}}\n"),

@@ -26,13 +26,12 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class HttpServiceTest {
-  private static final AtomicInteger DECISIONS = new AtomicInteger();
+  private static final AtomicInteger HANDLED = new AtomicInteger();
   private static HttpService service;
 
   @BeforeAll
   static void start() {
     Filter deciding = GuardTest.filter((exchange, chain) -> {
-      DECISIONS.incrementAndGet();
       exchange.getResponseHeaders().set("X-Route", RequestContext.of(exchange).route());
       chain.doFilter(exchange);
     });
@@ -50,6 +49,7 @@ class HttpServiceTest {
   }
 
   private static void route(HttpExchange exchange) throws IOException {
+    HANDLED.incrementAndGet();
     RequestContext context = RequestContext.of(exchange);
     HttpResponses.json(exchange, 200, context.route() + " " + context.path());
   }
@@ -112,14 +112,15 @@ class HttpServiceTest {
         "/..;/foo",
         "http://x/foo/../v1"
       })
-  void refusesAmbiguousPaths_beforeAnyFilterDecides(String target) throws IOException {
-    int before = DECISIONS.get();
+  void refusesAmbiguousPaths_beforeAnyHandlerRuns(String target) throws IOException {
+    int before = HANDLED.get();
     try (RawClient client = new RawClient(service)) {
       RawClient.Response response = client.get(target);
       assertThat(response.status()).isEqualTo(400);
       assertThat(response.body()).startsWith("{\"error\":{\"code\":\"invalid_input\"");
+      assertThat(response.header("X-Route")).contains("unmatched");
     }
-    assertThat(DECISIONS.get()).isEqualTo(before);
+    assertThat(HANDLED.get()).isEqualTo(before);
   }
 
   // What the server of the JDK itself refuses is not JSON; what matters is that no handler sees it.
@@ -144,12 +145,12 @@ class HttpServiceTest {
         "POST /foo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"
       })
   void refusesWhatProxiesReadInAnotherWay(String request) throws IOException {
-    int before = DECISIONS.get();
+    int before = HANDLED.get();
     try (RawClient client = new RawClient(service)) {
       RawClient.Response response = client.send(request).read();
       assertThat(response.status()).isIn(400, 501);
     }
-    assertThat(DECISIONS.get()).isEqualTo(before);
+    assertThat(HANDLED.get()).isEqualTo(before);
   }
 
   @Test
@@ -336,6 +337,67 @@ class HttpServiceTest {
         .anyMatch(line -> line.contains("another HTTP server was created before"))
         .anyMatch(line -> line.contains("no effect") && line.contains("idleInterval"))
         .contains("maxReqTime=7", "idleInterval=1");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "25.0.3+9-LTS, true",
+    "25, true",
+    "25.0.5, false",
+    "25.0.5.1+1, false",
+    "25.0.6, false",
+    "21.0.12, true",
+    "21.0.13+1, false",
+    "21.1, false",
+    "24.0.2, true",
+    "26.0.2, true",
+    "27, true",
+    "27.0.1, false",
+    "28-ea+1, false"
+  })
+  void knowsWhichJdksArePatched(String version, boolean unpatched) {
+    assertThat(ServerProperties.isUnpatched(Runtime.Version.parse(version))).isEqualTo(unpatched);
+  }
+
+  @Test
+  void refusesAnotherProvider_inAnotherProcess() throws Exception {
+    Process process = new ProcessBuilder(
+            ProcessHandle.current().info().command().orElseThrow(),
+            "-cp",
+            System.getProperty("java.class.path"),
+            "-Dcom.sun.net.httpserver.HttpServerProvider=" + OtherProvider.class.getName(),
+            OtherProvider.class.getName())
+        .redirectErrorStream(true)
+        .start();
+    List<String> lines = process.inputReader().lines().toList();
+    assertThat(process.waitFor()).describedAs("%s", lines).isZero();
+    assertThat(lines)
+        .anyMatch(
+            line -> line.startsWith("refused: com.sun.net.httpserver.HttpServerProvider must be")
+                && line.contains("OtherProvider"));
+  }
+
+  /** As one that a jar on the class path brings along. */
+  public static final class OtherProvider extends com.sun.net.httpserver.spi.HttpServerProvider {
+    @Override
+    public com.sun.net.httpserver.HttpServer createHttpServer(
+        java.net.InetSocketAddress address, int backlog) {
+      throw new AssertionError("must not be asked");
+    }
+
+    @Override
+    public com.sun.net.httpserver.HttpsServer createHttpsServer(
+        java.net.InetSocketAddress address, int backlog) {
+      throw new AssertionError("must not be asked");
+    }
+
+    public static void main(String[] args) {
+      try {
+        HttpService.builder(0).handle("/", HttpServiceTest::route).start();
+      } catch (IllegalArgumentException e) {
+        System.out.println("refused: " + e.getMessage());
+      }
+    }
   }
 
   /** Needs a fresh JVM: the server reads its properties once. */

@@ -9,6 +9,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.UUID;
 import java.util.stream.Stream;
@@ -26,15 +27,36 @@ class RequestRulesTest {
   private static final Set<String> NONE = Set.of();
 
   @Test
-  void keepsRequestId_whenPrintableAscii() {
-    assertThat(RequestRules.requestId("a")).isEqualTo("a");
-    assertThat(RequestRules.requestId("x".repeat(128))).hasSize(128);
-    assertThat(RequestRules.requestId("trace id/7 ~!")).isEqualTo("trace id/7 ~!");
+  void keepsRequestId_whenItCannotForgeALogField() {
+    for (String id : new String[] {"a", "x".repeat(128), "Root=1-5e.a/7:b_c+d-e=", "0Z9zA"}) {
+      assertThat(RequestRules.requestId(id)).isEqualTo(id);
+    }
+  }
+
+  @Test
+  void escapesWhatCouldForgeALogField() {
+    assertThat(RequestRules.escaped("/a%20b/%22;x=1~")).isEqualTo("/a%20b/%22;x=1~");
+    assertThat(RequestRules.escaped("a\" b\\\n\u007f\u00e9")).isEqualTo("a%22%20b%5C%0A%7F%C3%A9");
   }
 
   @Test
   void makesRequestId_whenAbsentTooLongOrUnprintable() {
-    for (String header : new String[] {null, "", "x".repeat(129), "a\tb", "a\u007f", "caf\u00e9"}) {
+    for (String header : new String[] {
+      null,
+      "",
+      "x".repeat(129),
+      "a\tb",
+      "a\u007f",
+      "caf\u00e9",
+      "a b",
+      "a\" method=\"DELETE",
+      "a,b",
+      "a'b",
+      "a\\b",
+      "{a}",
+      "<a>",
+      "a;b"
+    }) {
       assertThat(UUID.fromString(RequestRules.requestId(header)).version()).isEqualTo(7);
     }
   }
@@ -43,7 +65,7 @@ class RequestRulesTest {
   void requestIdIsAlwaysShortPrintableAscii(@ForAll @StringLength(max = 300) String header) {
     String id = RequestRules.requestId(header);
     assertThat(id).isNotEmpty().hasSizeLessThanOrEqualTo(128);
-    assertThat(id.chars()).allMatch(c -> c >= ' ' && c <= '~');
+    assertThat(id).matches("[A-Za-z0-9._:/+=-]+");
     assertThat(id.equals(header) || UUID.fromString(id).version() == 7).isTrue();
   }
 
@@ -60,40 +82,77 @@ class RequestRulesTest {
 
   @ParameterizedTest
   @CsvSource({
-    "GET, cross-site, text/xml, true, ",
-    "POST, cross-site, application/json, true, cross_site_request",
-    "DELETE, CROSS-SITE, , false, cross_site_request",
-    "POST, same-origin, application/json, true, ",
-    "POST, same-site, application/json; charset=utf-8, true, ",
-    "POST, none, APPLICATION/JSON, true, ",
-    "POST, , , false, ",
-    "POST, , , true, missing_content_type",
-    "PUT, , ' ', true, missing_content_type",
-    "PUT, , text/plain, true, unsupported_content_type",
-    "PATCH, , text/xml, true, unsupported_content_type",
-    "PATCH, , application/merge-patch+json, true, ",
-    "POST, , application/x-www-form-urlencoded, true, ",
-    "POST, , multipart/form-data; boundary=x, true, ",
-    "POST, , application/x-protobuf, true, ",
-    "POST, , application/connect+proto, true, ",
-    "POST, , application/grpc, true, ",
-    "POST, , application/grpc+json, true, ",
-    "POST, , application/grpc-web-text+thrift, true, ",
-    "POST, , application/grpcx, true, unsupported_content_type",
-    "POST, , application/octet-stream, true, ",
-    "POST, , application/x-ndjson, true, ",
-    "POST, , +json, true, unsupported_content_type",
-    "POST, , application/json x, true, unsupported_content_type",
+    "GET, cross-site, https://evil.example, a.example, true",
+    "POST, cross-site, , a.example, false",
+    "DELETE, CROSS-SITE, , a.example, false",
+    "POST, cross-site, https://a.example, a.example, false",
+    "POST, same-site, , a.example, false",
+    "POST, same-site, https://b.a.example, a.example, false",
+    "POST, same-site, https://admin.example, a.example, true",
+    "POST, cross-site, https://admin.example, a.example, true",
+    "POST, , https://admin.example, a.example, true",
+    "POST, same-origin, , a.example, true",
+    "POST, same-origin, null, a.example, true",
+    "POST, none, , a.example, true",
+    "POST, 'same-origin,cross-site', , a.example, false",
+    "POST, anything-else, , a.example, false",
+    "POST, , , a.example, true",
+    "POST, ' ', , a.example, true",
+    "POST, , null, a.example, false",
+    "POST, , https://evil.example, a.example, false",
+    "POST, , https://a.example.evil.example, a.example, false",
+    "POST, , https://a.example, a.example, true",
+    "POST, , http://A.example, a.EXAMPLE, true",
+    "POST, , https://a.example, a.example:443, true",
+    "POST, , http://a.example, a.example:80, true",
+    "POST, , http://a.example, a.example:443, false",
+    "POST, , http://a.example:8080, a.example:8080, true",
+    "POST, , http://a.example:8080, a.example, false",
+    "POST, , http://[::1]:8080, [::1]:8080, true",
+    "POST, , 'https://a.example,https://evil.example', a.example, false",
+    "POST, , a.example, a.example, false",
+    "POST, , https://a.example, , false",
+    "POST, , file://, a.example, false",
   })
-  void decidesForBrowsers(String method, String site, String type, boolean body, String expected) {
-    assertThat(RequestRules.refusedForBrowser(method, site, type, body, NONE).map(ErrorCode::code))
-        .isEqualTo(java.util.Optional.ofNullable(expected));
+  void letsOnlyItsOwnPagesWrite(
+      String method, String site, String origin, String host, boolean good) {
+    Set<String> allowed = Set.of("https://admin.example");
+    assertThat(RequestRules.refusedOrigin(method, site, origin, host, allowed).map(ErrorCode::code))
+        .isEqualTo(good ? Optional.empty() : Optional.of("cross_site_request"));
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "GET, text/xml, true, ",
+    "POST, application/json; charset=utf-8, true, ",
+    "POST, APPLICATION/JSON, true, ",
+    "POST, , false, ",
+    "POST, , true, missing_content_type",
+    "PUT, ' ', true, missing_content_type",
+    "PUT, text/plain, true, unsupported_content_type",
+    "PATCH, text/xml, true, unsupported_content_type",
+    "PATCH, application/merge-patch+json, true, ",
+    "POST, application/x-www-form-urlencoded, true, ",
+    "POST, multipart/form-data; boundary=x, true, ",
+    "POST, application/x-protobuf, true, ",
+    "POST, application/connect+proto, true, ",
+    "POST, application/grpc, true, ",
+    "POST, application/grpc+json, true, ",
+    "POST, application/grpc-web-text+thrift, true, ",
+    "POST, application/grpcx, true, unsupported_content_type",
+    "POST, application/octet-stream, true, ",
+    "POST, application/x-ndjson, true, ",
+    "POST, +json, true, unsupported_content_type",
+    "POST, application/json x, true, unsupported_content_type",
+  })
+  void letsOnlyKnownTypesPass(String method, String type, boolean body, String expected) {
+    assertThat(RequestRules.refusedContentType(method, type, body, NONE).map(ErrorCode::code))
+        .isEqualTo(Optional.ofNullable(expected));
   }
 
   @Test
   void acceptsMoreContentTypes_whenAskedTo() {
-    assertThat(
-            RequestRules.refusedForBrowser("POST", null, "Text/CSV; a=b", true, Set.of("text/csv")))
+    assertThat(RequestRules.refusedContentType("POST", "Text/CSV; a=b", true, Set.of("text/csv")))
         .isEmpty();
   }
 

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.http;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
 
 import java.io.IOException;
 import java.net.InetSocketAddress;
@@ -67,32 +68,75 @@ class SlowClientTest {
   }
 
   @Test
-  void answersARequestThatHasArrived_howeverLateItsBodyIsRead() throws Exception {
-    CountDownLatch entered = new CountDownLatch(2);
+  void answersARequestThatHasArrived_howeverLateItsBodyIsRead_andLogsTheOthersAsCut()
+      throws Exception {
+    CountDownLatch entered = new CountDownLatch(8);
     CountDownLatch go = new CountDownLatch(1);
-    try (HttpService service = HttpService.builder(0)
-            .handle("/deaf", (HttpService.Handler) exchange -> {
+    HttpService.Handler deaf = exchange -> {
+      entered.countDown();
+      go.await();
+      HttpResponses.json(exchange, 200, "done");
+    };
+    HttpService.Handler late = exchange -> {
+      entered.countDown();
+      go.await();
+      HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class));
+    };
+    try (CapturedLog guard = new CapturedLog(Guard.class);
+        CapturedLog log = new CapturedLog(SlowClientTest.class);
+        HttpService service = HttpService.builder(0)
+            .filters(HttpFilters.requestLog(log.logger()))
+            .handle("/deaf", deaf)
+            .handle("/late", late)
+            .handle("/empty", (HttpService.Handler) exchange -> {
               entered.countDown();
               go.await();
-              HttpResponses.json(exchange, 200, "done");
+              HttpResponses.noContent(exchange);
             })
-            .handle("/late", (HttpService.Handler) exchange -> {
-              entered.countDown();
-              go.await();
-              HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class));
-            })
-            .start();
-        RawClient deaf = new RawClient(service);
-        RawClient late = new RawClient(service);
-        RawClient unfinished = new RawClient(service)) {
+            .start()) {
       String body = " HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
-      deaf.send("POST /deaf" + body);
-      late.send("POST /late" + body);
-      assertThat(entered.await(20, TimeUnit.SECONDS)).isTrue();
-      unfinished.send("GET /deaf HT").drainUntilCut(); // so their time is over, too
-      go.countDown();
-      assertThat(deaf.read().body()).isEqualTo("\"done\"\n");
-      assertThat(late.read().body()).isEqualTo("{\"a\":1}\n");
+      String chunked = " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+      String long64 = "10000\r\n{\"a\":" + " ".repeat(0x10000 - 7) + "1}\r\n0\r\n\r\n";
+      String long65 = "11000\r\n{\"a\":" + " ".repeat(0x11000 - 7) + "1}\r\n0\r\n\r\n";
+      String declared65 =
+          " HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + "x".repeat(70_000);
+      List<String> whole = List.of(
+          "POST /deaf" + body,
+          "POST /late" + body,
+          "POST /deaf" + chunked + "0\r\n\r\n",
+          "POST /late" + chunked + "2\r\n{\"\r\n5\r\na\":1}\r\n0\r\n\r\n",
+          "POST /late" + chunked + long64);
+      List<String> cut = List.of(
+          "POST /deaf" + declared65, "POST /empty" + declared65, "POST /deaf" + chunked + long65);
+      List<RawClient> clients = new ArrayList<>();
+      try (RawClient unfinished = new RawClient(service)) {
+        for (String request : whole) {
+          clients.add(new RawClient(service).send(request));
+        }
+        for (String request : cut) {
+          clients.add(new RawClient(service).send(request));
+        }
+        assertThat(entered.await(20, TimeUnit.SECONDS)).isTrue();
+        unfinished.send("GET /deaf HT").drainUntilCut(); // so their time is over, too
+        for (RawClient client : clients.subList(whole.size(), clients.size())) {
+          client.drainUntilCut();
+        }
+        go.countDown();
+        for (int i = 0; i < whole.size(); i++) {
+          assertThat(clients.get(i).read().body())
+              .isEqualTo(whole.get(i).startsWith("POST /deaf") ? "\"done\"\n" : "{\"a\":1}\n");
+        }
+        await().until(() -> log.events().size() == clients.size());
+        assertThat(log.events().stream().map(e -> CapturedLog.keyValues(e).get("status")))
+            .containsExactlyInAnyOrder(200, 200, 200, 200, 200, -1, -1, -1);
+        assertThat(guard.messages())
+            .hasSize(3)
+            .containsOnly("WARN http response cut, time limit of the server reached");
+      } finally {
+        for (RawClient client : clients) {
+          client.close();
+        }
+      }
     }
   }
 

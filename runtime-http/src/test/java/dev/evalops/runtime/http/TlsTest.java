@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.HttpsExchange;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpService.ClientCertificates;
 import java.io.IOException;
 import javax.net.ssl.SSLContext;
@@ -103,7 +105,7 @@ class TlsTest {
   @ValueSource(
       strings = {
         "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\nxx",
-        "POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+        "POST /refused HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
       })
   void endsTheConnection_whenTheNextRequestCouldBeLostBehindABody(String request)
       throws IOException {
@@ -111,6 +113,19 @@ class TlsTest {
         RawClient client =
             new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
       assertThat(client.send(request).read().header("Connection")).contains("close");
+    }
+  }
+
+  @Test
+  void answersWhatArrivesInOnePieceWithAShortChunkedBody() throws IOException {
+    try (HttpService service = bodies();
+        RawClient client =
+            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+      String chunked = "POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+      String next = "GET /read HTTP/1.1\r\nHost: x\r\n\r\n";
+      client.send(chunked + "2\r\n{}\r\n0\r\n\r\n" + next);
+      assertThat(client.read().header("Connection")).isEmpty();
+      assertThat(client.read().status()).isEqualTo(204);
     }
   }
 
@@ -122,6 +137,12 @@ class TlsTest {
           exchange.sendResponseHeaders(204, -1);
         })
         .handle("/unread", (HttpService.Handler) exchange -> exchange.sendResponseHeaders(204, -1))
+        .handle(
+            "/refused",
+            (HttpService.Handler) exchange -> exchange.sendResponseHeaders(204, -1),
+            GuardTest.filter((exchange, chain) -> {
+              throw new ServiceException(ErrorCode.FORBIDDEN, "x");
+            }))
         .start();
   }
 }

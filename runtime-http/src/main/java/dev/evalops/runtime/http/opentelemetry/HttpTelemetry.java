@@ -18,6 +18,7 @@ import io.opentelemetry.context.Scope;
 import io.opentelemetry.context.propagation.TextMapGetter;
 import io.opentelemetry.context.propagation.TextMapPropagator;
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.util.Collections;
 import java.util.Iterator;
@@ -53,6 +54,14 @@ public final class HttpTelemetry {
       Set.of("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE");
 
   private static final TextMapGetter<Headers> HEADERS = new TextMapGetter<>() {
+    @Override
+    @SuppressWarnings(
+        "deprecation") // Abstract in older versions of the API; propagators look for prefixes with
+    // it.
+    public Iterable<String> keys(Headers carrier) {
+      return carrier.keySet();
+    }
+
     @Override
     public @Nullable String get(@Nullable Headers carrier, String key) {
       return carrier == null ? null : carrier.getFirst(key);
@@ -129,7 +138,10 @@ public final class HttpTelemetry {
       } else {
         span.setAttribute(METHOD, "_OTHER").setAttribute(METHOD_ORIGINAL, original);
       }
-      span.setAttribute(PATH, exchange.getRequestURI().getRawPath());
+      String path = exchange.getRequestURI().getRawPath();
+      if (path != null) {
+        span.setAttribute(PATH, path);
+      }
       String query = exchange.getRequestURI().getRawQuery();
       if (query != null) {
         span.setAttribute(QUERY, redact(query));
@@ -139,8 +151,10 @@ public final class HttpTelemetry {
       setServer(span, exchange.getRequestHeaders().getFirst("Host"));
       InetSocketAddress peer = exchange.getRemoteAddress();
       if (peer != null) {
-        span.setAttribute(CLIENT, peer.getAddress().getHostAddress());
-        span.setAttribute(PEER, peer.getAddress().getHostAddress());
+        InetAddress address = peer.getAddress();
+        String host = address == null ? peer.getHostString() : address.getHostAddress();
+        span.setAttribute(CLIENT, host);
+        span.setAttribute(PEER, host);
         span.setAttribute(PEER_PORT, (long) peer.getPort());
       }
       String protocol = exchange.getProtocol();
@@ -178,7 +192,7 @@ public final class HttpTelemetry {
       }
       Throwable failure = request.failure().orElse(null);
       // Below 500 a failure is an answer, unless it cut the response short.
-      boolean cut = failure != null && status < 400;
+      boolean cut = status < 0;
       if (status >= 500 || cut) {
         span.setStatus(StatusCode.ERROR);
         span.setAttribute(
