@@ -172,12 +172,21 @@ final class TransactionConnection implements InvocationHandler {
   private static boolean takesSavepoint(Method method, Object @Nullable [] args) {
     return switch (method.getName()) {
       case "setSavepoint", "releaseSavepoint", "rollback" -> true;
-      default ->
-        args != null
+      default -> SAVEPOINT_SQL.matcher(sql(method, args)).find();
+    };
+  }
+
+  /** The SQL that the call brings, or nothing. */
+  private static String sql(Method method, Object @Nullable [] args) {
+    String name = method.getName();
+    return args != null
             && args.length > 0
             && args[0] instanceof String text
-            && SAVEPOINT_SQL.matcher(text).find();
-    };
+            && (name.startsWith("execute")
+                || name.startsWith("prepare")
+                || name.equals("addBatch"))
+        ? text
+        : "";
   }
 
   /**
@@ -207,10 +216,7 @@ final class TransactionConnection implements InvocationHandler {
       }
       throw refused(method);
     }
-    if (args != null
-        && args.length > 0
-        && args[0] instanceof String text
-        && ENDING_SQL.matcher(text).matches()) {
+    if (ENDING_SQL.matcher(sql(method, args)).matches()) {
       throw refused(method);
     }
     String name = method.getName();

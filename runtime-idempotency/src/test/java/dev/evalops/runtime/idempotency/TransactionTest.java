@@ -254,6 +254,11 @@ class TransactionTest {
         assertThatThrownBy(() -> transaction.createStatement().execute(sql))
             .hasMessageContaining("is refused");
       }
+      try (Statement statement = transaction.createStatement();
+          ResultSet row = statement.executeQuery("SELECT 1 AS \"end\", 2 AS \"commit\"")) {
+        assertThat(row.next()).isTrue();
+        assertThat(row.getInt("end") + row.getInt("commit")).isEqualTo(3);
+      }
       Savepoint savepoint = transaction.setSavepoint();
       Services.effect(transaction, exchange, UUID.randomUUID());
       transaction.rollback(savepoint);
