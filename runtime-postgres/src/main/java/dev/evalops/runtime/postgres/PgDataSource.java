@@ -11,7 +11,6 @@ import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
-import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -93,9 +92,13 @@ final class PgDataSource implements DataSource {
     long deadline = System.nanoTime()
         + (limited ? Duration.ofSeconds(loginTimeoutSeconds) : pingTimeout).toNanos();
     List<SQLException> failures = new ArrayList<>();
-    for (String each : hosts.size() > 1 ? kinds(type) : List.of(type)) {
+    List<String> kinds = hosts.size() > 1 ? kinds(type) : List.of(type);
+    for (String each : kinds) {
       List<String> ofOtherKind = new ArrayList<>();
       for (int i = 0; i < hosts.size(); i++) {
+        if (!ofOtherKind.isEmpty() && !each.equals(kinds.getLast()) && hasFailed(hosts.get(i))) {
+          continue; // there is one that will do
+        }
         int left = hosts.size() - i;
         Duration share = left == 1 && !limited
             ? null
@@ -171,12 +174,16 @@ final class PgDataSource implements DataSource {
     if (Boolean.parseBoolean(settings.getProperty(PGProperty.LOAD_BALANCE_HOSTS.getName()))) {
       Collections.shuffle(hosts);
     }
-    long now = System.nanoTime();
-    hosts.sort(Comparator.comparing(host -> {
-      Long failed = failedAt.get(host);
-      return failed != null && now - failed < AVOID_NANOS;
-    }));
+    List<String> later = hosts.stream().filter(this::hasFailed).toList();
+    hosts.removeAll(later);
+    hosts.addAll(later);
     return hosts;
+  }
+
+  /** Whether the host has failed a moment ago. */
+  private boolean hasFailed(String host) {
+    Long at = failedAt.get(host);
+    return at != null && System.nanoTime() - at < AVOID_NANOS;
   }
 
   /** The hosts of the URL, with their ports; empty if it has none. */
@@ -212,10 +219,8 @@ final class PgDataSource implements DataSource {
     try {
       return Cancellable.call(limit, () -> connect(one, all));
     } catch (TimeoutException timeout) {
-      throw new SQLTimeoutException(
-          "no connection" + (host.isEmpty() ? "" : " to " + host) + " within " + limit.toMillis()
-              + " ms",
-          timeout);
+      throw new SQLTimeoutException("no connection" + (host.isEmpty() ? "" : " to " + host)
+          + " within " + limit.toMillis() + " ms");
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
       throw new SQLException("interrupted while connecting", interrupted);
