@@ -18,7 +18,6 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
-import org.postgresql.PGProperty;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -185,7 +184,8 @@ public final class Postgres {
             "configure must not set another URL or data source: the database is the one of the URL given first");
       }
       config.getDataSourceProperties().forEach((name, value) -> {
-        if (PGProperty.forName(name.toString()) == null) {
+        if (!PostgresUrl.isSetting(
+            name.toString(), config.getDataSourceProperties(), parsed.jdbcUrl())) {
           problems.add("configure: the driver has no property \"" + name + "\"");
         }
         properties.setProperty(name.toString(), value.toString());

@@ -180,6 +180,11 @@ class HostsTest {
       try (HikariDataSource pool =
           open(url("?target_session_attrs=" + each[0], freePort(), b.port(), a.port()))) {
         assertThat(port(pool)).as(each[0]).isEqualTo((each[1].equals("a") ? a : b).port());
+        // What a check of the service's health goes by.
+        try (Connection connection = pool.getConnection()) {
+          assertThat(connection.getMetaData().getURL().contains("?targetServerType=primary"))
+              .isEqualTo(each[1].equals("a"));
+        }
       }
     }
     assertThatThrownBy(() ->
