@@ -11,9 +11,12 @@ import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.channels.SocketChannel;
 import java.sql.Connection;
+import java.sql.ResultSet;
 import java.sql.SQLException;
+import java.sql.Statement;
 import java.util.Objects;
 import java.util.concurrent.Callable;
+import java.util.regex.Pattern;
 import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
@@ -25,11 +28,16 @@ public final class HealthChecks {
   /** As Hikari's own validation: the checker's timeout is what bounds the report. */
   private static final int VALIDATION_SECONDS = 5;
 
+  /** What the URL of a connection says, also that of runtime-postgres. */
+  private static final Pattern PRIMARY = Pattern.compile("[?&]targetServerType=(primary|master)\\b");
+
   private HealthChecks() {}
 
   /**
    * Takes a connection and makes one round trip ({@link Connection#isValid}). A pool that has no connection to
-   * give within the checker's timeout is unhealthy.
+   * give within the checker's timeout is unhealthy; so is a server that is read-only ({@code postgres_read_only})
+   * where the URL asks for a primary ({@code target_session_attrs=read-write}, {@code targetServerType=primary}),
+   * which costs a second round trip.
    *
    * @param dataSource the pool, or null, which is reported as {@code postgres_not_configured}
    * @return the check
@@ -43,8 +51,19 @@ public final class HealthChecks {
         if (!connection.isValid(VALIDATION_SECONDS)) {
           throw new SQLException("the connection is not valid");
         }
+        String url = connection.getMetaData().getURL();
+        if (url != null && PRIMARY.matcher(url).find() && isReadOnly(connection)) {
+          throw new UnhealthyException("postgres_read_only");
+        }
       }
     };
+  }
+
+  private static boolean isReadOnly(Connection connection) throws SQLException {
+    try (Statement statement = connection.createStatement();
+        ResultSet row = statement.executeQuery("SHOW transaction_read_only")) {
+      return row.next() && row.getString(1).equals("on");
+    }
   }
 
   /**

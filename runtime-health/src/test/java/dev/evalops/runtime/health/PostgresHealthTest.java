@@ -111,6 +111,30 @@ class PostgresHealthTest {
     assertThat(health.report().checks().getFirst().error()).contains("check failed");
   }
 
+  @Test
+  void tellsAPrimaryFromAStandby_whereTheUrlAsksForOne() throws Exception {
+    try (HikariDataSource ofPrimary = new HikariDataSource()) {
+      ofPrimary.setJdbcUrl(pool.getJdbcUrl() + "?targetServerType=primary");
+      ofPrimary.setUsername("test");
+      ofPrimary.setPassword("test");
+      ofPrimary.setMaximumPoolSize(1);
+      health.add("primary", HealthChecks.postgres(ofPrimary));
+      assertThat(health.report().healthy()).isTrue();
+
+      try (Connection connection = pool.getConnection();
+          Statement statement = connection.createStatement()) {
+        statement.execute("ALTER SYSTEM SET default_transaction_read_only = on");
+        statement.execute("SELECT pg_reload_conf()");
+      }
+
+      await()
+          .untilAsserted(() -> assertThat(health.report().checks())
+              .satisfiesExactly(
+                  any -> assertThat(any.healthy()).isTrue(),
+                  primary -> assertThat(primary.error()).contains("postgres_read_only")));
+    }
+  }
+
   private Set<Integer> backends() throws SQLException {
     Set<Integer> pids = new TreeSet<>();
     for (Connection connection : borrowAll()) {

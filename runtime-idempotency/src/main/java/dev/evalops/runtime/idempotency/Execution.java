@@ -2,11 +2,13 @@ package dev.evalops.runtime.idempotency;
 
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
+import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.RequestContext;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
+import java.sql.SQLTransientConnectionException;
 import java.util.HashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -80,7 +82,7 @@ final class Execution {
     if (transaction != null && response.isFinal()) {
       commit(transaction, response);
       ended = true;
-      transaction.close();
+      transaction.close(connection -> {});
     } else if (transaction != null) {
       abandon();
     } else {
@@ -105,9 +107,10 @@ final class Execution {
       LOG.atError()
           .addKeyValue("error", e.toString())
           .addKeyValue("scope", claim.scope())
+          .setCause(e)
           .log("failed to persist idempotent response");
       throw new ServiceException(
-          mayPass(e) ? ErrorCode.UNAVAILABLE : Idempotency.FAILED, "idempotency.commit", e);
+          code(e, Idempotency.FAILED), "idempotency.commit", e);
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();
@@ -119,13 +122,42 @@ final class Execution {
     }
   }
 
-  /** Whether the same request may succeed soon: connection lost, conflict with another transaction, server out of resources. */
-  private static boolean mayPass(SQLException failure) {
-    String state = String.valueOf(failure.getSQLState());
-    return state.startsWith("08")
-        || state.startsWith("40")
-        || state.startsWith("53")
-        || state.startsWith("57");
+  /** The code of a failure of the database: 503 while it is away, else 500. */
+  static ErrorCode code(Exception failure, ErrorCode internal) {
+    return FailureKind.of(failure) == FailureKind.INTERNAL ? internal : ErrorCode.UNAVAILABLE;
+  }
+
+  /**
+   * Undoes the request after its handler has thrown.
+   *
+   * @param route the route, for the log
+   */
+  void abandon(Throwable failure, String route) {
+    if (transaction != null && !ended) {
+      Throwable each = failure;
+      for (int i = 0; each != null && i < 50; i++, each = each.getCause()) {
+        if (each instanceof SQLTransientConnectionException && idempotency.isNews(route)) {
+          LOG.atWarn()
+              .addKeyValue("route", route)
+              .addKeyValue("at", caller(each.getStackTrace()))
+              .setCause(each)
+              .log("handler found the connection pool exhausted while holding the connection of its transaction;"
+                  + " use that of Idempotency.transaction for every statement");
+        }
+      }
+    }
+    abandon();
+  }
+
+  /** Who has called the pool. */
+  private static String caller(StackTraceElement[] trace) {
+    int i = 0;
+    while (i < trace.length - 1
+        && (trace[i].getClassName().startsWith("com.zaxxer.hikari.")
+            || trace[i].getMethodName().equals("getConnection"))) {
+      i++;
+    }
+    return trace.length == 0 ? "unknown" : trace[i].toString();
   }
 
   /** Undoes what can be undone, and frees the key. Does nothing once the outcome is settled. */
@@ -134,10 +166,14 @@ final class Execution {
       return;
     }
     ended = true;
-    if (transaction != null) {
-      transaction.close();
+    // What is complete is not released: the commit may have come through after all.
+    if (transaction == null || !transaction.close(this::release)) {
+      idempotency.release(claim);
     }
-    // Not if the commit came through after all: what is complete is not released.
-    idempotency.release(claim);
+  }
+
+  /** With the connection that is there: the pool may have no other to give. */
+  private void release(Connection connection) throws SQLException {
+    ((PostgresStore) idempotency.store()).release(connection, claim);
   }
 }

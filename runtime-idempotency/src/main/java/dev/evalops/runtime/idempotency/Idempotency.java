@@ -15,6 +15,8 @@ import java.sql.SQLException;
 import java.time.Duration;
 import java.util.HexFormat;
 import java.util.Objects;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.LockSupport;
 import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
@@ -71,14 +73,6 @@ public final class Idempotency {
   static final ErrorCode FAILED = ErrorCode.of(
       "idempotency_failed", 500, ConnectCode.INTERNAL, "unable to check the Idempotency-Key");
 
-  /** The same to the client, before anything has run: the store may be back for the next call. */
-  private static final ErrorCode NOT_BEGUN = new ErrorCode(
-      FAILED.code(),
-      FAILED.httpStatus(),
-      FAILED.connectCode(),
-      FAILED.defaultMessage(),
-      ErrorCode.Retry.SAME_CALL);
-
   static final ErrorCode RESPONSE_TOO_LARGE = ErrorCode.of(
       "idempotency_response_too_large",
       409,
@@ -129,6 +123,8 @@ public final class Idempotency {
 
   private final IdempotencyStore store;
   private final Sweeper sweeper;
+  private final LateReleases lateReleases;
+  private final Set<String> warnedRoutes = ConcurrentHashMap.newKeySet();
   private final Duration lease;
   private final Duration ttl;
   private final Scope scope;
@@ -138,6 +134,7 @@ public final class Idempotency {
   private Idempotency(Builder builder, IdempotencyStore store) {
     this.store = store;
     this.sweeper = new Sweeper(store, builder.sweepInterval);
+    this.lateReleases = new LateReleases(store, builder.lease);
     this.lease = builder.lease;
     this.ttl = builder.ttl;
     this.scope = builder.scope;
@@ -192,7 +189,8 @@ public final class Idempotency {
    *
    * <p>Refused are, with 400, {@code missing_idempotency_key} and {@code invalid_idempotency_key}; with 409, {@code
    * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an actor is
-   * answered 500 {@code idempotency_scope_failed}, and 500 {@code idempotency_failed} when the store fails.
+   * answered 500 {@code idempotency_scope_failed}. When the store fails the answer is 503 {@code unavailable} while it is away, busy or
+   * full, else 500 {@code idempotency_failed}.
    *
    * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
    */
@@ -201,10 +199,19 @@ public final class Idempotency {
   }
 
   /**
-   * The transaction in which the handler's changes, the key and the answer commit together when the handler has returned. Nothing
-   * commits if it throws, if its answer is not {@linkplain StoredResponse#isFinal() final}, if the commit fails (503, or 500 for a
-   * violated constraint), if the lease has passed and another attempt has begun (409), or if the answer is larger than {@link
+   * Returns the transaction in which the handler's changes, the key and the answer commit together when the handler has returned.
+   * Nothing commits if it throws, if its answer is not {@linkplain StoredResponse#isFinal() final}, if the commit fails (503, or 500
+   * for a violated constraint), if the lease has passed and another attempt has begun (409), or if the answer is larger than {@link
    * Builder#maxResponse} (500).
+   *
+   * <p>A statement that fails is undone alone: a handler may catch the {@link SQLException}, go on in the same transaction and answer
+   * what it likes, and what it did before commits with its answer. That takes a savepoint, one round trip, before each statement but
+   * the first. Where a failure has undone more (rows are fetched in portions, and a later portion fails after other statements), or
+   * the connection is lost, nothing commits, whatever the handler answers (500 or 503).
+   *
+   * <p>It holds one connection of the pool until the handler has returned. A handler that takes a second one from the same pool waits
+   * for others that do the same: with as many at a time as the pool has connections none goes on before the pool's time-out, and all
+   * are answered 503. The first such failure of a route is logged with the place that has asked for the connection.
    *
    * @param exchange the exchange of a request that {@link #filter} has let pass
    * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
@@ -226,10 +233,11 @@ public final class Idempotency {
    * What the filter decides, for use without an {@code HttpExchange}.
    *
    * @param scope within which the key is unique, at most 2000 bytes; see {@link Scope}
-   * @param key what the client sent, or null
+   * @param key what the client sent, or null; quotes around it are part of it
    * @param requestHash see {@link #requestHash}
    * @return what to do; what is {@link IdempotencyStore.Started} must be given to {@link #finish} or {@link #release}
-   * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 500 {@code idempotency_failed}
+   * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 503 {@code unavailable}, 500 {@code
+   *     idempotency_failed}
    */
   public IdempotencyStore.Decision begin(String scope, @Nullable String key, String requestHash) {
     String checked = checkedKey(key);
@@ -241,7 +249,7 @@ public final class Idempotency {
     try {
       return store.begin(new IdempotencyStore.Attempt(scope, checked, requestHash, lease, ttl));
     } catch (SQLException | RuntimeException e) {
-      throw new ServiceException(NOT_BEGUN, "idempotency.begin", e);
+      throw new ServiceException(Execution.code(e, FAILED), "idempotency.begin", e);
     }
   }
 
@@ -309,7 +317,8 @@ public final class Idempotency {
   }
 
   /**
-   * Frees the key, so that the request can be repeated. A failure is logged; the key is free after the lease then.
+   * Frees the key, so that the request can be repeated. A failure is logged, and tried again in the background until the lease has
+   * passed.
    *
    * @param claim the claim that {@link #begin} returned
    */
@@ -322,12 +331,18 @@ public final class Idempotency {
           .addKeyValue("error", e.toString())
           .addKeyValue("scope", claim.scope())
           .setCause(e)
-          .log("failed to release idempotency key");
+          .log("failed to release idempotency key; will retry");
+      lateReleases.add(claim);
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();
       }
     }
+  }
+
+  /** Whether this is the first time for the route. */
+  boolean isNews(String route) {
+    return warnedRoutes.add(route);
   }
 
   IdempotencyStore store() {

@@ -91,7 +91,7 @@ final class IdempotencyFilter extends Filter {
       held.checkComplete();
       execution.finish(held.response());
     } catch (Throwable t) {
-      execution.abandon();
+      execution.abandon(t, RequestContext.of(exchange).route());
       throw t;
     }
     held.send();

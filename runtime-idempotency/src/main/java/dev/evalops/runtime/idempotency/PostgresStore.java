@@ -326,8 +326,14 @@ final class PostgresStore implements IdempotencyStore {
 
   @Override
   public void release(Claim claim) throws SQLException {
-    try (Connection connection = autoCommitting(db);
-        PreparedStatement delete = connection.prepareStatement(releaseSql)) {
+    try (Connection connection = autoCommitting(db)) {
+      release(connection, claim);
+    }
+  }
+
+  /** Releases with a connection of the caller, which is in auto-commit mode. */
+  void release(Connection connection, Claim claim) throws SQLException {
+    try (PreparedStatement delete = connection.prepareStatement(releaseSql)) {
       setClaim(delete, 0, claim);
       delete.executeUpdate();
     }

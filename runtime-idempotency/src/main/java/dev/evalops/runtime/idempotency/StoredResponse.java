@@ -32,13 +32,13 @@ public record StoredResponse(
 
   /**
    * Whether this is the outcome of the request. It is not if the server failed, or if the same request may fare better soon, or
-   * with other credentials: 401, 403, 408, 413, 429 and from 500 up.
+   * with other credentials: 401, 403, 408, 413, 425, 429 and from 500 up.
    *
    * @return whether it is to be kept and replayed
    */
   public boolean isFinal() {
     return switch (status) {
-      case 401, 403, 408, 413, 429 -> false;
+      case 401, 403, 408, 413, 425, 429 -> false;
       default -> status < 500;
     };
   }

@@ -47,8 +47,8 @@ final class EffectProcess implements AutoCloseable {
   }
 
   /**
-   * Starts one that stops at a point: {@code before} or {@code after}, and {@code begin}, {@code effect}, {@code finish} or {@code
-   * commit}.
+   * Starts one that stops at a point: {@code before}, {@code after} or {@code failed}, and {@code begin}, {@code effect}, {@code
+   * finish} or {@code commit}.
    */
   static EffectProcess start(HikariDataSource db, Duration lease, String point)
       throws IOException, InterruptedException {
@@ -131,6 +131,7 @@ final class EffectProcess implements AutoCloseable {
           try {
             result = method.invoke(target, args);
           } catch (InvocationTargetException e) {
+            stopIf(point.equals("failed " + step), point, out);
             throw e.getCause();
           }
           stopIf(point.equals("after " + step), point, out);

@@ -395,7 +395,7 @@ class IdempotencyFilterTest {
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {401, 403, 408, 413, 429, 500, 502, 503, 504})
+  @ValueSource(ints = {401, 403, 408, 413, 425, 429, 500, 502, 503, 504})
   void freesTheKey_whenTheAnswerIsNotFinal(int status) throws Exception {
     start(
         exchange -> answering(runs.get() == 1 ? status : 200, "n" + runs.get()).serve(exchange));

@@ -48,14 +48,22 @@ final class Services {
   }
 
   /**
-   * {@code POST /v1/plain} has an effect in a transaction of its own, {@code POST /v1/tx} in that of the request; each answer is
-   * another.
+   * {@code POST /v1/plain} has an effect in a transaction of its own, {@code POST /v1/tx} in that of the request, {@code POST
+   * /v1/caught} too, with a second that fails and is caught; each answer is another.
    */
   static HttpService.Handler effects(DataSource db) {
     return exchange -> {
       UUID id = UUID.randomUUID();
-      if (exchange.getRequestURI().getPath().endsWith("/tx")) {
+      String path = exchange.getRequestURI().getPath();
+      if (path.endsWith("/tx") || path.endsWith("/caught")) {
         effect(Idempotency.transaction(exchange), exchange, id);
+        if (path.endsWith("/caught")) {
+          try {
+            effect(Idempotency.transaction(exchange), exchange, id);
+          } catch (SQLException duplicate) {
+            exchange.getResponseHeaders().set("X-Duplicate", duplicate.getSQLState());
+          }
+        }
       } else {
         try (Connection connection = db.getConnection()) {
           effect(connection, exchange, id);

@@ -248,6 +248,17 @@ class TransactionTest {
       assertThatThrownBy(transaction::close).isInstanceOf(SQLException.class);
       assertThatThrownBy(() -> transaction.setAutoCommit(true)).isInstanceOf(SQLException.class);
       assertThatThrownBy(() -> transaction.abort(Runnable::run)).isInstanceOf(SQLException.class);
+      for (String sql : List.of("COMMIT", " rollback", "END", "ROLLBACK AND CHAIN", "abort;")) {
+        assertThatThrownBy(() -> transaction.prepareStatement(sql))
+            .hasMessageContaining("is refused");
+        assertThatThrownBy(() -> transaction.createStatement().execute(sql))
+            .hasMessageContaining("is refused");
+      }
+      try (Statement statement = transaction.createStatement();
+          ResultSet row = statement.executeQuery("SELECT 1 AS \"end\", 2 AS \"commit\"")) {
+        assertThat(row.next()).isTrue();
+        assertThat(row.getInt("end") + row.getInt("commit")).isEqualTo(3);
+      }
       Savepoint savepoint = transaction.setSavepoint();
       Services.effect(transaction, exchange, UUID.randomUUID());
       transaction.rollback(savepoint);
@@ -306,21 +317,6 @@ class TransactionTest {
         .isInstanceOf(SQLException.class)
         .hasMessageContaining("ended with its request");
     escaped.get().close();
-  }
-
-  @Test
-  void keepsNothing_whenTheHandlerSwallowsAFailureOfTheDatabase() throws Exception {
-    start(exchange -> {
-      try (Statement statement = Idempotency.transaction(exchange).createStatement()) {
-        statement.execute("SELECT 1 / 0");
-      } catch (SQLException e) {
-        HttpResponses.json(exchange, 200, Map.of("fine", true));
-      }
-    });
-
-    assertThat(post(service, "/v1/x", "k", "a").statusCode()).isEqualTo(500);
-    assertThat(effects()).isZero();
-    assertThat(keys()).isEmpty();
   }
 
   @Test

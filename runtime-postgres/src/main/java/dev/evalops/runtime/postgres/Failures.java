@@ -1,16 +1,12 @@
 package dev.evalops.runtime.postgres;
 
-import java.io.FileNotFoundException;
-import java.io.IOException;
-import java.nio.file.NoSuchFileException;
-import java.security.GeneralSecurityException;
+import dev.evalops.runtime.errors.FailureKind;
 import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Set;
-import javax.net.ssl.SSLException;
 import org.jspecify.annotations.Nullable;
 import org.postgresql.util.PSQLException;
 import org.postgresql.util.ServerErrorMessage;
@@ -23,47 +19,22 @@ final class Failures {
   private Failures() {}
 
   /**
-   * Whether no attempt that follows can succeed: refused credentials or roles (SQLSTATE class 28), an unknown database (3D000),
-   * missing permissions, bad SQL and unknown settings (42, 22), features that the server lacks (0A), and TLS that either side
-   * refuses. Everything else can pass, a failure without SQLSTATE too.
+   * Whether no attempt that follows can succeed: what is {@linkplain FailureKind#PERMANENT permanent} for requests, too, a setting that
+   * the pool refuses, and bad SQL, unknown settings or missing permissions (SQLSTATE classes 0A, 22 and 42). Everything else can
+   * pass, a failure without SQLSTATE too.
    */
   static boolean permanent(Throwable failure) {
-    return chain(failure).stream().anyMatch(Failures::permanentItself);
+    return FailureKind.of(failure) == FailureKind.PERMANENT
+        || chain(failure).stream().anyMatch(Failures::isMistake);
   }
 
-  private static boolean permanentItself(Throwable failure) {
-    if (failure instanceof IllegalArgumentException) {
-      return true; // a setting that the pool refuses
+  private static boolean isMistake(Throwable failure) {
+    if (failure instanceof SQLException sql && sql.getSQLState() != null) {
+      String state = sql.getSQLState();
+      return (state.startsWith("0A") || state.startsWith("22") || state.startsWith("42"))
+          && !ALREADY_THERE.contains(state);
     }
-    if (failure instanceof SSLException || failure instanceof GeneralSecurityException) {
-      return !cutOff(failure);
-    }
-    if (!(failure instanceof SQLException sql) || sql.getSQLState() == null) {
-      return false;
-    }
-    String state = sql.getSQLState();
-    if (state.equals("08006")
-        && failure instanceof PSQLException driver
-        && driver.getServerErrorMessage() == null) {
-      // The driver's own, also for a certificate, key or host name that does not do.
-      return !cutOff(failure);
-    }
-    return switch (state.substring(0, Math.min(2, state.length()))) {
-      case "28", "22", "0A" -> true;
-      case "42" -> !ALREADY_THERE.contains(state);
-      default -> state.equals("3D000") || state.equals("08004");
-    };
-  }
-
-  /** Whether the connection broke, as it does when the server stops; a bad key or certificate can have such a cause too. */
-  private static boolean cutOff(Throwable failure) {
-    List<Throwable> chain = chain(failure);
-    return chain.stream().noneMatch(GeneralSecurityException.class::isInstance)
-        && chain.stream()
-            .anyMatch(cause -> cause instanceof IOException
-                && !(cause instanceof SSLException)
-                && !(cause instanceof FileNotFoundException)
-                && !(cause instanceof NoSuchFileException));
+    return failure instanceof IllegalArgumentException;
   }
 
   /** The failure of one attempt, with a message in one line and the SQLSTATE of its cause. */

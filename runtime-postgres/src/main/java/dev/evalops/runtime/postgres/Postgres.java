@@ -18,7 +18,6 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
-import org.postgresql.PGProperty;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -39,6 +38,10 @@ import org.slf4j.LoggerFactory;
  */
 public final class Postgres {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);
+
+  /** Fails, with a message, on a server that does not write. */
+  private static final String IS_PRIMARY =
+      "SELECT replace(current_setting('transaction_read_only'), 'on', 'this server is read-only')::boolean";
 
   private Postgres() {}
 
@@ -165,7 +168,8 @@ public final class Postgres {
       Properties properties = parsed.properties();
       HikariConfig config = new HikariConfig();
       config.setPoolName(parsed.applicationName() == null ? "postgres" : parsed.applicationName());
-      config.setDataSource(new PgDataSource(parsed.jdbcUrl(), properties));
+      PgDataSource driver = new PgDataSource(parsed.jdbcUrl(), properties, pingTimeout);
+      config.setDataSource(driver);
       config.setUsername(parsed.user());
       config.setPassword(parsed.password());
       config.setConnectionTimeout(Duration.ofSeconds(10).toMillis());
@@ -180,7 +184,8 @@ public final class Postgres {
             "configure must not set another URL or data source: the database is the one of the URL given first");
       }
       config.getDataSourceProperties().forEach((name, value) -> {
-        if (PGProperty.forName(name.toString()) == null) {
+        if (!PostgresUrl.isSetting(
+            name.toString(), config.getDataSourceProperties(), parsed.jdbcUrl())) {
           problems.add("configure: the driver has no property \"" + name + "\"");
         }
         properties.setProperty(name.toString(), value.toString());
@@ -191,6 +196,14 @@ public final class Postgres {
       config.getDataSourceProperties().clear(); // the pool would log them
       properties.putIfAbsent("ApplicationName", config.getPoolName());
       properties.putIfAbsent("tcpKeepAlive", "true");
+      properties.putIfAbsent("hostRecheckSeconds", "0"); // a new primary is found at once
+      if (config.getExceptionOverride() == null && config.getExceptionOverrideClassName() == null) {
+        config.setExceptionOverride(new Eviction());
+      }
+      if (driver.wantsPrimary() && !config.isReadOnly() && config.getConnectionTestQuery() == null) {
+        config.setConnectionTestQuery(IS_PRIMARY);
+        config.setIsolateInternalQueries(true);
+      }
       if (config.getUsername() == null && config.getPassword() != null) {
         config.setUsername(System.getProperty("user.name"));
       }
@@ -224,6 +237,7 @@ public final class Postgres {
 
     private void ping(HikariConfig config) throws SQLException, InterruptedException {
       try {
+        config.getDataSource().setLoginTimeout(0); // a pool of an earlier attempt may have set one
         Cancellable.call(pingTimeout, () -> pinged(config)).close();
       } catch (InterruptedException interrupted) {
         throw interrupted;

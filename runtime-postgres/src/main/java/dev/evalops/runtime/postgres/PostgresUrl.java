@@ -32,6 +32,14 @@ final class PostgresUrl {
   private static final String JDBC = "jdbc:postgresql:";
   private static final Set<String> SECRETS = Set.of("password", "sslpassword");
 
+  /** Classes that the driver loads by name, and gives all settings to. */
+  private static final Set<String> PLUG_INS =
+      Set.of("socketFactory", "authenticationPluginClassName", "sslfactory");
+
+  /** Names of files, and a password; empty ones are as if absent. */
+  private static final Set<String> FILES =
+      Set.of("sslrootcert", "sslcert", "sslkey", "sslpassword");
+
   /** Run-time parameters of the server that may stand in the URL; so may every name with a dot. */
   private static final Set<String> RUNTIME_PARAMETERS = Set.of(
       "client_min_messages",
@@ -322,14 +330,20 @@ final class PostgresUrl {
             "verify-full");
       case "ssl" -> choice(name, value, "sslmode", "true=require", "false=disable");
       case "sslrootcert" -> {
-        if (value.equals("system")) {
+        if (value.isEmpty()) {
+          return true; // as if absent
+        } else if (value.equals("system")) {
           properties.setProperty("sslfactory", "org.postgresql.ssl.DefaultJavaSSLFactory");
           properties.putIfAbsent("sslmode", "verify-full");
         } else {
           properties.setProperty("sslrootcert", value);
         }
       }
-      case "sslcert", "sslkey", "sslpassword" -> properties.setProperty(name, value);
+      case "sslcert", "sslkey", "sslpassword" -> {
+        if (!value.isEmpty()) {
+          properties.setProperty(name, value);
+        }
+      }
       case "sslnegotiation" -> choice(name, value, "sslNegotiation", "postgres", "direct");
       case "channel_binding" ->
         choice(name, value, "channelBinding", "disable", "prefer", "require");
@@ -454,14 +468,25 @@ final class PostgresUrl {
     }
     StringBuilder open = new StringBuilder();
     boolean afterSecret = false;
-    for (String pair :
-        question < 0 ? new String[0] : url.substring(question + 1).split("&", -1)) {
+    String[] pairs = question < 0 ? new String[0] : url.substring(question + 1).split("&", -1);
+    boolean plugIn = Arrays.stream(pairs).anyMatch(PostgresUrl::isPlugIn);
+    for (String pair : pairs) {
       if (pair.isEmpty() && !afterSecret) {
         continue;
       }
       int equals = pair.indexOf('=');
       String name = equals < 0 ? pair : pair.substring(0, equals);
+      if (FILES.contains(name) && equals == pair.length() - 1) {
+        continue;
+      }
       if (PGProperty.forName(name) == null) {
+        if (plugIn && equals > 0) {
+          // Not in the URL: what it means is for the plug-in alone to say.
+          properties.setProperty(
+              formDecode("name of a parameter", name),
+              formDecode("value of a parameter", pair.substring(equals + 1)));
+          continue;
+        }
         problem(
             afterSecret
                 ? "the parameter after the password is unknown (an & in a password is written %26)"
@@ -488,6 +513,18 @@ final class PostgresUrl {
       problem(
           "the database URL is not of the form jdbc:postgresql://host:port/database?name=value&...");
     }
+  }
+
+  private static boolean isPlugIn(String pair) {
+    int equals = pair.indexOf('=');
+    return equals > 0 && equals < pair.length() - 1 && PLUG_INS.contains(pair.substring(0, equals));
+  }
+
+  /** Whether the driver, or a plug-in of it that the settings name, may know a setting of this name. */
+  static boolean isSetting(String name, Properties settings, String jdbcUrl) {
+    return PGProperty.forName(name) != null
+        || settings.stringPropertyNames().stream().anyMatch(PLUG_INS::contains)
+        || Arrays.stream(jdbcUrl.split("[?&]", -1)).anyMatch(PostgresUrl::isPlugIn);
   }
 
   private String formDecode(String what, String raw) {

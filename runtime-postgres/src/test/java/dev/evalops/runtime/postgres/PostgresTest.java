@@ -30,12 +30,14 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.Properties;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
+import javax.net.SocketFactory;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -142,6 +144,58 @@ class PostgresTest {
         .hasMessage(
             "open_postgres: configure must not set another URL or data source: the database is the one of the URL given first;"
                 + " configure: the driver has no property \"rewriteBatch\"");
+  }
+
+  /** As the connectors of cloud databases do it. */
+  public static final class Connector extends SocketFactory {
+    private final int port;
+
+    public Connector(Properties settings) {
+      port = Integer.parseInt(settings.getProperty("instance"));
+    }
+
+    @Override
+    public Socket createSocket() throws IOException {
+      return new Socket(InetAddress.getLoopbackAddress(), port);
+    }
+
+    @Override
+    public Socket createSocket(String host, int ignored) throws IOException {
+      return createSocket();
+    }
+
+    @Override
+    public Socket createSocket(String host, int ignored, InetAddress local, int localPort)
+        throws IOException {
+      return createSocket();
+    }
+
+    @Override
+    public Socket createSocket(InetAddress host, int ignored) throws IOException {
+      return createSocket();
+    }
+
+    @Override
+    public Socket createSocket(InetAddress host, int ignored, InetAddress local, int localPort)
+        throws IOException {
+      return createSocket();
+    }
+  }
+
+  @Test
+  void connectsBySocketsOfAnother_whichGetsItsOwnSettings() throws SQLException {
+    String factory = Connector.class.getName();
+    try (HikariDataSource pool = Postgres.open("jdbc:postgresql:///postgres?instance="
+            + server.port() + "&socketFactory=" + factory + "&user=app&password=S3cret");
+        HikariDataSource configured = Postgres.builder("postgres://app:S3cret@127.0.0.1:1/postgres")
+            .configure(config -> {
+              config.addDataSourceProperty("socketFactory", factory);
+              config.addDataSourceProperty("instance", server.port());
+            })
+            .open()) {
+      assertThat(query(pool, "SELECT current_user")).isEqualTo("app");
+      assertThat(query(configured, "SELECT current_user")).isEqualTo("app");
+    }
   }
 
   @Test

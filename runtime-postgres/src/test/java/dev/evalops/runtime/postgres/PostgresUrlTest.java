@@ -233,6 +233,50 @@ class PostgresUrlTest {
   }
 
   @Test
+  void aPlugInGetsWhatTheDriverDoesNotKnow() {
+    for (String plugIn : List.of("socketFactory", "authenticationPluginClassName", "sslfactory")) {
+      PostgresUrl parsed = PostgresUrl.parse(
+          "jdbc:postgresql:///d?cloudSqlInstance=p%3Ar%3Ai&user=u&password=S3cret&iamToken=t0k&"
+              + plugIn + "=org.example.Plug");
+      assertThat(parsed.jdbcUrl())
+          .isEqualTo("jdbc:postgresql:///d?" + plugIn + "=org.example.Plug");
+      assertThat(parsed.properties())
+          .containsOnly(Map.entry("cloudSqlInstance", "p:r:i"), Map.entry("iamToken", "t0k"));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "jdbc:postgresql:///d?cloudSqlInstance=x",
+        "jdbc:postgresql:///d?cloudSqlInstance=x&socketFactory=",
+        "jdbc:postgresql:///d?password=S3&cret&socketFactory=org.example.Plug",
+        "jdbc:postgresql:///d?cloudSqlInstance=x&socketFactoryArg=y",
+        "postgres://h/d?cloudSqlInstance=x&socketFactory=org.example.Plug"
+      })
+  void withoutAPlugInAnUnknownNameStaysRefused(String url) {
+    assertThatThrownBy(() -> PostgresUrl.parse(url))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("unknown")
+        .message()
+        .doesNotContain("cret\"");
+  }
+
+  @Test
+  void anEmptyFileNameIsAsIfAbsent() {
+    for (String url : List.of(
+        "postgres://h/d?sslmode=require&sslrootcert=&sslcert=&sslkey=&sslpassword=",
+        "jdbc:postgresql://h:5432/d?sslmode=require&sslrootcert=&sslcert=&sslkey=&sslpassword=")) {
+      Properties settings = Driver.parseURL(
+          PostgresUrl.parse(url).jdbcUrl(), PostgresUrl.parse(url).properties());
+      assertThat(settings.getProperty("sslmode")).isEqualTo("require");
+      for (String file : List.of("sslrootcert", "sslcert", "sslkey", "sslpassword")) {
+        assertThat(settings.getProperty(file)).isNull();
+      }
+    }
+  }
+
+  @Test
   void readsBackWhatWasEncoded() {
     roundTrips(20_000);
   }

@@ -12,9 +12,13 @@ import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.logging.Handler;
@@ -69,6 +73,7 @@ class SecretsTest {
       String at = "127.0.0.1:" + server.port();
       seen.clear();
       Retry twice = Retry.builder().maxAttempts(2).delay(Duration.ZERO).build();
+      Retry once = Retry.builder().maxAttempts(1).build();
       for (String url : new String[] {
         "postgres://app:S3cret%2Fword@" + at + "/postgres",
         "postgres://" + at + "/postgres?user=app&password=S3cret%2Fword&sslpassword=S3cretkey",
@@ -101,6 +106,31 @@ class SecretsTest {
             .printStackTrace(new PrintWriter(trace));
         seen.add(trace.toString());
       }
+      int nobody;
+      try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+        nobody = socket.getLocalPort();
+      }
+      List<String> passwords = new ArrayList<>(List.of("S3cret%00w0rd", "S3cret\u00e9w0rd"));
+      for (char c = ' '; c <= '~'; c++) {
+        passwords.add("S3cret" + c + "w0rd");
+        passwords.add(c + "S3cret" + c);
+        passwords.add("S3cret%%%02xw0rd".formatted((int) c));
+      }
+      for (String password : passwords) {
+        for (String url : new String[] {
+          "postgres://us3r:" + password + "@127.0.0.1:" + nobody + "/d",
+          "postgresql://us3r:" + password + "@127.0.0.1:" + nobody + ",127.0.0.1:" + nobody
+              + "/d?sslmode=disable",
+          "postgres://127.0.0.1:" + nobody + "/d?user=us3r&password=" + password,
+          "jdbc:postgresql://127.0.0.1:" + nobody + "/d?user=us3r&password=" + password,
+          "jdbc:postgresql://127.0.0.1:" + nobody + "/d?password=" + password + "&user=us3r"
+        }) {
+          StringWriter trace = new StringWriter();
+          catchThrowable(() -> Postgres.builder(url).retry(once).open().close())
+              .printStackTrace(new PrintWriter(trace));
+          seen.add(trace.toString());
+        }
+      }
     } finally {
       root.setLevel(before);
       root.detachAppender(capture);
@@ -112,6 +142,8 @@ class SecretsTest {
         .anyMatch(line -> line.contains("ping_postgres: "))
         .anyMatch(line -> line.contains("Connecting with URL: jdbc:postgresql://127.0.0.1"))
         .anyMatch(line -> line.contains("password") && line.contains("<masked>"));
-    assertThat(seen).noneMatch(line -> line.contains("S3cret"));
+    assertThat(seen)
+        .noneMatch(
+            line -> line.contains("S3cret") || line.contains("w0rd") || line.contains("us3r"));
   }
 }
