@@ -74,6 +74,10 @@ public final class Event {
    * @throws IllegalArgumentException if it is no event; the message says what is wrong ({@code envelope_empty}, or the attribute)
    */
   public static Event read(io.nats.client.Message message) {
+    String malformed = HeaderGuard.reason(message.getHeaders());
+    if (malformed != null) {
+      throw new IllegalArgumentException("headers: " + malformed);
+    }
     return read(
         message.hasHeaders() ? message.getHeaders() : new Headers(), bytes(message.getData()));
   }

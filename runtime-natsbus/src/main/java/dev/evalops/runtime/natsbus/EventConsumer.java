@@ -65,6 +65,8 @@ public final class EventConsumer implements AutoCloseable {
   private static final Duration AFTER_INTERRUPT = Duration.ofSeconds(1);
   private static final Duration DEAD_LETTER_BOUND = Duration.ofSeconds(5);
   private static final int MAX_REASON = 1000;
+  private static final int MAX_HEADERS = 65_535; // of JetStream
+  private static final byte[] NOTHING = {};
   private static final boolean VIRTUAL = Runtime.version().feature() >= 24;
 
   private final NatsBus bus;
@@ -493,14 +495,17 @@ public final class EventConsumer implements AutoCloseable {
   private boolean deadLetter(Delivery delivery, long deliveries, String reason) {
     Message message = delivery.message;
     String subject = deadLetterSubject();
-    Headers headers = new Headers();
-    if (message.hasHeaders()) {
+    Headers own = new Headers();
+    if (HeaderGuard.reason(message.getHeaders()) != null) {
+      own.put("dead-letter-raw-headers", HeaderGuard.raw(message.getHeaders()));
+    } else if (message.hasHeaders()) {
       message.getHeaders().forEach((name, values) -> {
         if (!name.regionMatches(true, 0, "Nats-", 0, 5)) { // instructions to the server
-          headers.put(name, values);
+          own.put(name, values);
         }
       });
     }
+    Headers headers = new Headers();
     headers.put(
         Encoder.MESSAGE_ID,
         settings.stream + ":" + settings.durable + ":" + delivery.place.sequence() + ":"
@@ -513,7 +518,7 @@ public final class EventConsumer implements AutoCloseable {
     headers.put("dead-letter-deliveries", Long.toString(deliveries));
     byte[] body = message.getData() == null ? new byte[0] : message.getData();
     try {
-      NatsBus.await(sendDeadLetter(subject, headers, body), subject, DEAD_LETTER_BOUND);
+      NatsBus.await(sendDeadLetter(subject, headers, own, body), subject, DEAD_LETTER_BOUND);
     } catch (NatsBusException | IllegalArgumentException failure) {
       LOG.atError()
           .addKeyValue("subject", message.getSubject())
@@ -533,15 +538,23 @@ public final class EventConsumer implements AutoCloseable {
     return answer(message, AckType.AckTerm.bytes, "consumer ack failed");
   }
 
-  /** Without its body, if the server does not take as much with the new headers; the stream has it. */
+  /** Without its body, or even its headers, if the server does not take as much with the new ones; the stream has them. */
   private CompletableFuture<PublishAck> sendDeadLetter(
-      String subject, Headers headers, byte[] body) {
-    try {
-      return bus.send(subject, headers, body, null, DEAD_LETTER_BOUND);
-    } catch (IllegalArgumentException tooLarge) {
+      String subject, Headers headers, Headers own, byte[] body) {
+    Headers all = new Headers();
+    own.forEach(all::put);
+    headers.forEach(all::put);
+    byte[] sent = body;
+    if (!bus.fits(all, body)) {
       headers.put("dead-letter-body-omitted", Integer.toString(body.length));
-      return bus.send(subject, headers, new byte[0], null, DEAD_LETTER_BOUND);
+      all.put("dead-letter-body-omitted", Integer.toString(body.length));
+      sent = NOTHING;
     }
+    if (all.serializedLength() > MAX_HEADERS || !bus.fits(all, sent)) {
+      headers.put("dead-letter-headers-omitted", Integer.toString(own.serializedLength()));
+      all = headers;
+    }
+    return bus.send(subject, all, sent, null, DEAD_LETTER_BOUND);
   }
 
   private static String printable(String text) {

@@ -178,6 +178,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     return sender.send(subject, headers, body, lane, bound);
   }
 
+  boolean fits(Headers headers, byte[] body) {
+    return sender.fits(headers, body);
+  }
+
   void checkSize(Outgoing message) {
     sender.checkSize(message.headers(), message.body());
   }
@@ -567,6 +571,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
             .requestCleanupInterval(Duration.ofMillis(250))
             .reportNoResponders()
             .serverPool(new PatientServers())
+            .dataPortType(HeaderGuard.Port.class.getName())
             .errorListener(listener);
         configure.forEach(change -> change.accept(options));
         return options.build();

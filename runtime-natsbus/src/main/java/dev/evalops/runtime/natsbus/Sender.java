@@ -80,12 +80,16 @@ final class Sender {
     return send.acknowledged;
   }
 
-  void checkSize(Headers headers, byte[] body) {
+  boolean fits(Headers headers, byte[] body) {
     long most = connection.getMaxPayload();
-    long size = (long) body.length + headers.serializedLength();
-    if (most > 0 && size > most) {
-      throw new IllegalArgumentException("payload: the message has " + size
-          + " bytes with its headers, and the server takes at most " + most);
+    return most <= 0 || (long) body.length + headers.serializedLength() <= most;
+  }
+
+  void checkSize(Headers headers, byte[] body) {
+    if (!fits(headers, body)) {
+      throw new IllegalArgumentException("payload: the message has "
+          + ((long) body.length + headers.serializedLength())
+          + " bytes with its headers, and the server takes at most " + connection.getMaxPayload());
     }
   }
 
