@@ -7,10 +7,14 @@ import io.nats.client.Dispatcher;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.JetStreamManagement;
 import io.nats.client.Message;
+import io.nats.client.Options;
 import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
+import io.nats.client.api.ConsumerInfo;
 import io.nats.client.api.DeliverPolicy;
 import io.nats.client.api.PublishAck;
+import io.nats.client.api.StreamConfiguration;
+import io.nats.client.api.StreamInfo;
 import io.nats.client.impl.AckType;
 import io.nats.client.impl.Headers;
 import io.nats.client.impl.NatsJetStreamMetaData;
@@ -29,6 +33,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -61,10 +66,14 @@ public final class EventConsumer implements AutoCloseable {
   private static final int REMEMBERED = 10_000;
   private static final int MOST_HELD = 10_000;
   private static final int GIVEN_BACK = 5;
-  private static final Duration CHECK_EVERY = Duration.ofSeconds(30);
+  private static final Duration CHECK_EVERY = Duration.ofSeconds(10);
+  private static final Duration RETRY_CHECK = Duration.ofSeconds(1);
+  private static final Duration SUBSCRIBE_TIMEOUT = Duration.ofSeconds(5);
   private static final Duration AFTER_INTERRUPT = Duration.ofSeconds(1);
   private static final Duration DEAD_LETTER_BOUND = Duration.ofSeconds(5);
   private static final int MAX_REASON = 1000;
+  private static final int MAX_HEADERS = 65_535; // of JetStream
+  private static final byte[] NOTHING = {};
   private static final boolean VIRTUAL = Runtime.version().feature() >= 24;
 
   private final NatsBus bus;
@@ -84,6 +93,8 @@ public final class EventConsumer implements AutoCloseable {
   private final Set<Place> finished = remembered();
   private final Set<Place> failed = remembered();
   private @Nullable Place suspect;
+  private @Nullable StreamPosition position;
+  private @Nullable ZonedDateTime durableCreated;
   private boolean stopping;
   private @Nullable Dispatcher dispatcher;
   private @Nullable String deliverSubject;
@@ -91,6 +102,7 @@ public final class EventConsumer implements AutoCloseable {
   private long maxDeliveries;
   private long serverMaxDeliveries = Long.MAX_VALUE;
   private @Nullable Thread keeper;
+  private final Semaphore checks = new Semaphore(0);
 
   /** What a service does with an event. */
   @FunctionalInterface
@@ -112,6 +124,7 @@ public final class EventConsumer implements AutoCloseable {
     final @Nullable String lane;
     final boolean suspect;
     volatile Message message; // the newest, whose acknowledgement counts
+    volatile boolean lost; // its stream is gone, and its acknowledgement would be that of another
 
     Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {
       this.place = place;
@@ -153,14 +166,16 @@ public final class EventConsumer implements AutoCloseable {
     bus.started(this);
   }
 
+  private StreamConfiguration deadLetterStream() {
+    return Streams.standard(settings.stream + "_DEAD", Subjects.filter("dead." + settings.stream))
+        .maxAge(Duration.ofDays(30))
+        .build();
+  }
+
   private void prepareDeadLetters() throws IOException, JetStreamApiException {
     JetStreamManagement management = connection.jetStreamManagement();
     if (settings.deadLetterSubject == null) {
-      Streams.ensure(
-          management,
-          Streams.standard(settings.stream + "_DEAD", Subjects.filter("dead." + settings.stream))
-              .maxAge(Duration.ofDays(30))
-              .build());
+      Streams.ensure(management, deadLetterStream());
     } else if (management.getStreamNames(settings.deadLetterSubject).isEmpty()) {
       throw new IOException(
           "no stream takes the dead-letter subject " + settings.deadLetterSubject);
@@ -176,18 +191,12 @@ public final class EventConsumer implements AutoCloseable {
   /** Makes the durable if it is not there, and listens to it. */
   private void attach() throws IOException, JetStreamApiException {
     JetStreamManagement management = connection.jetStreamManagement();
-    ConsumerConfiguration found;
-    try {
-      found =
-          management.getConsumerInfo(settings.stream, settings.durable).getConsumerConfiguration();
-    } catch (JetStreamApiException failure) {
-      if (failure.getApiErrorCode() != CONSUMER_NOT_FOUND) {
-        throw failure;
-      }
-      found = management
-          .addOrUpdateConsumer(settings.stream, settings.configuration())
-          .getConsumerConfiguration();
+    ConsumerInfo info = find(management);
+    if (info == null) {
+      info = create(management);
     }
+    locate(management, info);
+    ConsumerConfiguration found = info.getConsumerConfiguration();
     String subject = check(found);
     lock.lock();
     try {
@@ -205,11 +214,153 @@ public final class EventConsumer implements AutoCloseable {
       if (deliverSubject != null) {
         current.unsubscribe(deliverSubject);
       }
-      current.subscribe(subject, settings.queue);
       dispatcher = current;
       deliverSubject = subject;
     } finally {
       lock.unlock();
+    }
+    subscribe(subject);
+  }
+
+  private @Nullable ConsumerInfo find(JetStreamManagement management)
+      throws IOException, JetStreamApiException {
+    try {
+      return management.getConsumerInfo(settings.stream, settings.durable);
+    } catch (JetStreamApiException failure) {
+      if (failure.getApiErrorCode() != CONSUMER_NOT_FOUND) {
+        throw failure;
+      }
+      return null;
+    }
+  }
+
+  private ConsumerInfo create(JetStreamManagement management)
+      throws IOException, JetStreamApiException {
+    ConsumerConfiguration.Builder wanted = settings.configuration(connection.getOptions());
+    StreamPosition before = position();
+    boolean sameStream = false;
+    long next = 1;
+    if (before != null) {
+      StreamInfo stream = management.getStreamInfo(settings.stream);
+      sameStream = before.isOf(stream.getCreateTime(), stream.getStreamState().getLastSequence());
+      if (sameStream) {
+        next = before.next();
+        wanted.deliverPolicy(DeliverPolicy.ByStartSequence).startSequence(next);
+      } else {
+        wanted.deliverPolicy(DeliverPolicy.All);
+        loseOlderThan(stream); // before anything of the new one can be here
+      }
+    }
+    ConsumerInfo made;
+    try {
+      made = management.addOrUpdateConsumer(settings.stream, wanted.build());
+    } catch (JetStreamApiException failure) {
+      ConsumerInfo others = find(management); // made by another process meanwhile
+      if (others == null) {
+        throw failure;
+      }
+      return others;
+    }
+    if (before != null) {
+      LOG.atWarn()
+          .addKeyValue("stream", settings.stream)
+          .addKeyValue("durable", settings.durable)
+          .addKeyValue("from_sequence", next)
+          .log(
+              sameStream
+                  ? "durable was deleted; created again where this process was"
+                  : "stream was created anew; durable created again, from the first event");
+    }
+    return made;
+  }
+
+  /** Learns where the durable is, and whether it or its stream are others than before. */
+  private void locate(JetStreamManagement management, ConsumerInfo info)
+      throws IOException, JetStreamApiException {
+    long floor = info.getNumAckPending() == 0
+        ? info.getDelivered().getStreamSequence() // of a new one there is no floor
+        : info.getAckFloor().getStreamSequence();
+    lock.lock();
+    try {
+      if (position != null && info.getCreationTime().equals(durableCreated)) {
+        position = position.at(floor);
+        return;
+      }
+    } finally {
+      lock.unlock();
+    }
+    StreamInfo stream = management.getStreamInfo(settings.stream);
+    lock.lock();
+    try {
+      durableCreated = info.getCreationTime();
+      loseOlderThan(stream);
+      position = new StreamPosition(stream.getCreateTime(), floor);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void loseOlderThan(StreamInfo stream) {
+    lock.lock();
+    try {
+      for (Delivery delivery : held.values()) {
+        delivery.lost |= delivery.place.time().isBefore(stream.getCreateTime());
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private @Nullable StreamPosition position() {
+    lock.lock();
+    try {
+      return position;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** The server says that a subscription is not allowed before it answers a ping that was sent after it, and never says more. */
+  private void subscribe(String subject) throws IOException {
+    String refused = "Permissions Violation for Subscription to \"" + subject + '"';
+    if (String.valueOf(connection.getLastError()).contains(refused)) {
+      connection.clearLastError(); // of another attempt
+    }
+    boolean confirmed = false;
+    try {
+      requireNonNull(dispatcher).subscribe(subject, settings.queue);
+      connection.flush(SUBSCRIBE_TIMEOUT);
+      String error = String.valueOf(connection.getLastError());
+      if (error.contains(refused)) {
+        throw new IOException(error);
+      }
+      confirmed = true;
+    } catch (TimeoutException | IllegalStateException late) {
+      if (connection.getStatus() == Connection.Status.CONNECTED) {
+        throw new IOException("the server does not answer", late);
+      }
+      confirmed = true; // the client subscribes anew when it is connected again
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", interrupted);
+    } finally {
+      if (!confirmed) {
+        forgetSubscription(subject);
+      }
+    }
+  }
+
+  private void forgetSubscription(String subject) {
+    Dispatcher current;
+    lock.lock();
+    try {
+      deliverSubject = null;
+      current = dispatcher;
+    } finally {
+      lock.unlock();
+    }
+    if (current != null && current.isActive()) {
+      current.unsubscribe(subject);
     }
   }
 
@@ -408,7 +559,7 @@ public final class EventConsumer implements AutoCloseable {
     // An interrupt that a handler leaves behind must not reach the client's calls below.
     boolean interrupted = Thread.interrupted() || failure instanceof InterruptedException;
     if (failure == null) {
-      return answer(delivery.message, AckType.AckAck.bytes, "consumer ack failed");
+      return answer(delivery, AckType.AckAck.bytes, "consumer ack failed");
     }
     LOG.atWarn()
         .setCause(failure)
@@ -462,7 +613,7 @@ public final class EventConsumer implements AutoCloseable {
   /** Lets go of it first: it may be here again before this returns. */
   private void nak(Delivery delivery, Duration delay) {
     letGo(delivery);
-    answer(delivery.message, AckType.AckNak.bodyBytes(delay.toNanos()), "consumer nak failed");
+    answer(delivery, AckType.AckNak.bodyBytes(delay.toNanos()), "consumer nak failed");
   }
 
   private void letGo(Delivery delivery) {
@@ -473,6 +624,10 @@ public final class EventConsumer implements AutoCloseable {
     } finally {
       lock.unlock();
     }
+  }
+
+  private boolean answer(Delivery delivery, byte[] answer, String failed) {
+    return delivery.lost || answer(delivery.message, answer, failed);
   }
 
   private boolean answer(Message message, byte[] answer, String failed) {
@@ -493,14 +648,17 @@ public final class EventConsumer implements AutoCloseable {
   private boolean deadLetter(Delivery delivery, long deliveries, String reason) {
     Message message = delivery.message;
     String subject = deadLetterSubject();
-    Headers headers = new Headers();
-    if (message.hasHeaders()) {
+    Headers own = new Headers();
+    if (HeaderGuard.reason(message.getHeaders()) != null) {
+      own.put("dead-letter-raw-headers", HeaderGuard.raw(message.getHeaders()));
+    } else if (message.hasHeaders()) {
       message.getHeaders().forEach((name, values) -> {
         if (!name.regionMatches(true, 0, "Nats-", 0, 5)) { // instructions to the server
-          headers.put(name, values);
+          own.put(name, values);
         }
       });
     }
+    Headers headers = new Headers();
     headers.put(
         Encoder.MESSAGE_ID,
         settings.stream + ":" + settings.durable + ":" + delivery.place.sequence() + ":"
@@ -513,7 +671,7 @@ public final class EventConsumer implements AutoCloseable {
     headers.put("dead-letter-deliveries", Long.toString(deliveries));
     byte[] body = message.getData() == null ? new byte[0] : message.getData();
     try {
-      NatsBus.await(sendDeadLetter(subject, headers, body), subject, DEAD_LETTER_BOUND);
+      NatsBus.await(sendDeadLetter(subject, headers, own, body), subject, DEAD_LETTER_BOUND);
     } catch (NatsBusException | IllegalArgumentException failure) {
       LOG.atError()
           .addKeyValue("subject", message.getSubject())
@@ -530,18 +688,26 @@ public final class EventConsumer implements AutoCloseable {
         .addKeyValue("dead_letter_subject", subject)
         .addKeyValue("reason", reason)
         .log("event dead-lettered");
-    return answer(message, AckType.AckTerm.bytes, "consumer ack failed");
+    return answer(delivery, AckType.AckTerm.bytes, "consumer ack failed");
   }
 
-  /** Without its body, if the server does not take as much with the new headers; the stream has it. */
+  /** Without its body, or even its headers, if the server does not take as much with the new ones; the stream has them. */
   private CompletableFuture<PublishAck> sendDeadLetter(
-      String subject, Headers headers, byte[] body) {
-    try {
-      return bus.send(subject, headers, body, null, DEAD_LETTER_BOUND);
-    } catch (IllegalArgumentException tooLarge) {
+      String subject, Headers headers, Headers own, byte[] body) {
+    Headers all = new Headers();
+    own.forEach(all::put);
+    headers.forEach(all::put);
+    byte[] sent = body;
+    if (!bus.fits(all, body)) {
       headers.put("dead-letter-body-omitted", Integer.toString(body.length));
-      return bus.send(subject, headers, new byte[0], null, DEAD_LETTER_BOUND);
+      all.put("dead-letter-body-omitted", Integer.toString(body.length));
+      sent = NOTHING;
     }
+    if (all.serializedLength() > MAX_HEADERS || !bus.fits(all, sent)) {
+      headers.put("dead-letter-headers-omitted", Integer.toString(own.serializedLength()));
+      all = headers;
+    }
+    return bus.send(subject, all, sent, null, DEAD_LETTER_BOUND);
   }
 
   private static String printable(String text) {
@@ -551,34 +717,49 @@ public final class EventConsumer implements AutoCloseable {
 
   /** Tells the server that messages are in hand, and looks whether it still knows the durable. */
   private void keep() {
+    Duration pause = CHECK_EVERY; // until the next look
     long checked = System.nanoTime();
+    boolean told = false;
     while (!closed.get()) {
       try {
-        Duration pause = progressInterval();
-        if (pause.compareTo(CHECK_EVERY) > 0) {
-          pause = CHECK_EVERY;
-        }
-        TimeUnit.NANOSECONDS.sleep(pause.toNanos());
+        Duration wait = shorter(progressInterval(), pause);
+        boolean now = checks.tryAcquire(wait.toNanos(), TimeUnit.NANOSECONDS);
+        checks.drainPermits();
         progress();
-        if (System.nanoTime() - checked >= CHECK_EVERY.toNanos()) {
+        if ((now || System.nanoTime() - checked >= pause.toNanos())
+            && connection.getStatus() == Connection.Status.CONNECTED) {
           checked = System.nanoTime();
-          if (connection.getStatus() == Connection.Status.CONNECTED) {
-            reattach();
-          }
+          pause = RETRY_CHECK;
+          reattach();
+          pause = CHECK_EVERY;
+          told = false;
         }
       } catch (InterruptedException closing) {
         return;
       } catch (Throwable failure) {
-        LOG.atWarn()
+        (told ? LOG.atDebug() : LOG.atWarn())
             .addKeyValue("durable", settings.durable)
             .addKeyValue("error", Secrets.hide(failure.toString()))
-            .log("consumer could not be looked after");
+            .log("consumer check failed; will retry");
+        told = true;
       }
     }
   }
 
+  private static Duration shorter(Duration a, Duration b) {
+    return a.compareTo(b) < 0 ? a : b;
+  }
+
+  /** Looks whether the server still knows the durable, without waiting for it. */
+  void checkNow() {
+    checks.release();
+  }
+
   void reattach() throws IOException, JetStreamApiException {
     String before = deliverSubject();
+    if (settings.deadLetterSubject == null) {
+      Streams.restore(connection.jetStreamManagement(), deadLetterStream());
+    }
     attach();
     if (before != null && !before.equals(deliverSubject())) {
       LOG.atWarn().addKeyValue("durable", settings.durable).log("consumer subscribed anew");
@@ -622,7 +803,7 @@ public final class EventConsumer implements AutoCloseable {
     }
     if (connection.getStatus() == Connection.Status.CONNECTED) {
       for (Delivery delivery : all) {
-        answer(delivery.message, AckType.AckProgress.bytes, "consumer progress failed");
+        answer(delivery, AckType.AckProgress.bytes, "consumer progress failed");
       }
     }
   }
@@ -703,7 +884,7 @@ public final class EventConsumer implements AutoCloseable {
       lock.unlock();
     }
     for (Delivery delivery : unstarted) {
-      answer(delivery.message, AckType.AckNak.bytes, "consumer nak failed");
+      answer(delivery, AckType.AckNak.bytes, "consumer nak failed");
     }
   }
 
@@ -891,19 +1072,18 @@ public final class EventConsumer implements AutoCloseable {
       return this;
     }
 
-    private ConsumerConfiguration configuration() {
+    private ConsumerConfiguration.Builder configuration(Options options) {
       ConsumerConfiguration.Builder configuration = ConsumerConfiguration.builder();
       configure.forEach(change -> change.accept(configuration));
       return configuration
           .durable(durable)
           // The same from every process, so that two that start at once make the same durable.
-          .deliverSubject("_INBOX." + stream + "." + durable)
+          .deliverSubject(options.getInboxPrefix() + stream + "." + durable)
           .deliverGroup(queue)
           .filterSubject(subject)
           .deliverPolicy(deliver)
           .ackPolicy(AckPolicy.Explicit)
-          .ackWait(ackWait)
-          .build();
+          .ackWait(ackWait);
     }
 
     private void check(@Nullable Handler handler) {

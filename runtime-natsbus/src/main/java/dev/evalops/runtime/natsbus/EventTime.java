@@ -13,8 +13,9 @@ final class EventTime {
   static final Instant MIN = Instant.parse("0001-01-01T00:00:00Z");
   static final Instant MAX = Instant.parse("9999-12-31T23:59:59.999999999Z");
 
-  private static final Pattern RFC_3339 = Pattern.compile(
-      "\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})");
+  private static final Pattern RFC_3339 =
+      Pattern.compile("\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?(Z|[+-]\\d{2}:\\d{2})");
+  private static final Pattern BEYOND_NANOS = Pattern.compile("(\\.\\d{9})\\d+");
 
   /** Most events are published in the second of the one before. */
   private static volatile Second lastWritten = new Second(0, "1970-01-01T00:00:00Z");
@@ -40,7 +41,7 @@ final class EventTime {
   }
 
   /**
-   * Reads a time with any offset and up to nine digits below a second.
+   * Reads a time with any offset. Digits beyond nanoseconds are cut off.
    *
    * @throws IllegalArgumentException if it is none; the message begins with {@code time}
    */
@@ -50,7 +51,8 @@ final class EventTime {
       throw new IllegalArgumentException("time: it is no RFC 3339 time");
     }
     try {
-      return OffsetDateTime.parse(upper).toInstant();
+      return OffsetDateTime.parse(BEYOND_NANOS.matcher(upper).replaceFirst("$1"))
+          .toInstant();
     } catch (DateTimeException invalid) {
       throw new IllegalArgumentException("time: it is no RFC 3339 time", invalid);
     }

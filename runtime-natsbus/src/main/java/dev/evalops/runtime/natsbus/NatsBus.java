@@ -75,6 +75,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private final String stream;
   private final Encoder encoder;
   private final Sender sender;
+  private final StreamKeeper streamKeeper;
   private final Duration publishTimeout;
   private final ScheduledExecutorService timer;
   private final @Nullable Telemetry telemetry;
@@ -83,7 +84,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private final AtomicBoolean closed = new AtomicBoolean();
   private final BooleanSupplier connected;
 
-  private NatsBus(Connection connection, Builder builder) {
+  private NatsBus(Connection connection, Builder builder, StreamConfiguration wanted) {
     this.connection = connection;
     this.connected = () -> connection.getStatus() == Connection.Status.CONNECTED;
     this.stream = builder.stream;
@@ -93,6 +94,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     this.timer = Executors.newSingleThreadScheduledExecutor(
         Thread.ofPlatform().daemon().name("natsbus-timer").factory());
     this.sender = new Sender(connection, builder.window, timer);
+    this.streamKeeper =
+        new StreamKeeper(connection, wanted, () -> consumers.forEach(EventConsumer::checkNow));
     this.telemetry = builder.openTelemetry == null ? null : new Telemetry(builder.openTelemetry);
     this.metrics = builder.registry == null ? null : new BusMetrics(builder.registry);
   }
@@ -176,6 +179,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   CompletableFuture<PublishAck> send(
       String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
     return sender.send(subject, headers, body, lane, bound);
+  }
+
+  boolean fits(Headers headers, byte[] body) {
+    return sender.fits(headers, body);
   }
 
   void checkSize(Outgoing message) {
@@ -328,6 +335,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     } catch (InterruptedException again) {
       interrupted = true;
     }
+    streamKeeper.close();
     timer.shutdownNow();
     sender.close();
     if (metrics != null) {
@@ -349,6 +357,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private static final Duration RECONNECT_WAIT = Duration.ofSeconds(2);
     private static final Duration ATTEMPT_WAIT = Duration.ofSeconds(2);
     private static final int UNAVAILABLE = 503;
+    private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
 
     private final String url;
     private String stream = "";
@@ -536,11 +545,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       check();
       long deadline = System.nanoTime() + connectTimeout.toNanos();
       Connection connection = open(options(), deadline);
-      NatsBus bus = new NatsBus(connection, this);
+      StreamConfiguration wanted = streamConfiguration();
+      NatsBus bus = new NatsBus(connection, this, wanted);
       boolean ready = false;
       try {
         bus.watch();
-        prepareStream(connection, deadline);
+        prepareStream(connection, wanted, deadline);
         ready = true;
         return bus;
       } finally {
@@ -567,6 +577,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
             .requestCleanupInterval(Duration.ofMillis(250))
             .reportNoResponders()
             .serverPool(new PatientServers())
+            .dataPortType(HeaderGuard.Port.class.getName())
             .errorListener(listener);
         configure.forEach(change -> change.accept(options));
         return options.build();
@@ -591,18 +602,22 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       }
     }
 
-    private void prepareStream(Connection connection, long deadline) {
+    private StreamConfiguration streamConfiguration() {
       StreamConfiguration.Builder wanted =
           Streams.standard(stream, Subjects.filter(Subjects.prefix(subjectPrefix)));
       configureStream.forEach(change -> change.accept(wanted));
+      return wanted.build();
+    }
+
+    private void prepareStream(Connection connection, StreamConfiguration wanted, long deadline) {
       while (true) {
         try {
-          Streams.ensure(connection.jetStreamManagement(), wanted.build());
+          Streams.ensure(connection.jetStreamManagement(), wanted);
           return;
         } catch (IOException notYet) {
           waitFor("jetstream_connect", notYet, deadline);
         } catch (JetStreamApiException refused) {
-          if (refused.getErrorCode() != UNAVAILABLE) {
+          if (refused.getErrorCode() != UNAVAILABLE && refused.getApiErrorCode() != NO_PEERS) {
             throw failed("create_stream", refused);
           }
           waitFor("jetstream_connect", refused, deadline);
@@ -631,7 +646,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   private void watch() {
-    connection.addConnectionListener(new ConnectionLog.Changes(sender::reconnected, closed::get));
+    Runnable reconnected = () -> {
+      sender.reconnected();
+      streamKeeper.reconnected();
+    };
+    connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
     if (metrics != null) {
       metrics.addConnected(connected);
     }

@@ -34,12 +34,17 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.core.ObjectReadContext;
+import tools.jackson.core.json.JsonFactory;
 
 /**
  * The proto JSON of {@code google.protobuf.Any}. Reading is the protobuf library's; writing is our own, because the library's JSON has
  * other escapes, numbers and field order than Go's, and takes several times as long.
  */
 final class ProtoJson {
+  private static final JsonFactory JSON = JsonFactory.builder().build();
   static final String TYPE_PREFIX = "type.googleapis.com/";
   static final int MAX_DEPTH =
       100; // of the protobuf library's parser, so that what is written can be read
@@ -87,7 +92,11 @@ final class ProtoJson {
           .usingTypeRegistry(known)
           .ignoringUnknownFields()
           .merge(
-              StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json)).toString(), merged);
+              withTypeUrl(StandardCharsets.UTF_8
+                  .newDecoder()
+                  .decode(ByteBuffer.wrap(json))
+                  .toString()),
+              merged);
       Any any = merged.build();
       if (!any.isSameTypeAs(prototype)) { // the parser takes the last of two
         throw new InvalidProtocolBufferException("it has more than one @type");
@@ -99,6 +108,25 @@ final class ProtoJson {
       throw new IllegalArgumentException("payload: it is no UTF-8", invalid);
     } catch (RuntimeException | StackOverflowError invalid) {
       throw new IllegalArgumentException("payload: it is no proto JSON", invalid);
+    }
+  }
+
+  /** The parser wants a URL where others write the name alone. */
+  private static String withTypeUrl(String json) {
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
+      parser.nextToken();
+      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+        boolean isType = parser.currentName().equals("@type");
+        if (parser.nextToken() == JsonToken.VALUE_STRING && isType) {
+          if (parser.getString().indexOf('/') >= 0) {
+            return json;
+          }
+          int at = Math.toIntExact(parser.currentTokenLocation().getCharOffset()) + 1;
+          return json.substring(0, at) + TYPE_PREFIX + json.substring(at);
+        }
+        parser.skipChildren();
+      }
+      return json;
     }
   }
 

@@ -37,6 +37,16 @@ final class Sender {
   /** The server's "JetStream system temporarily unavailable". */
   private static final int UNAVAILABLE = 10_008;
 
+  private static final int STORE_FAILED = 10_077;
+
+  /**
+   * Refusals of the server's "bad request" kind that do not judge the message, but the state of the account or stream, so that it may be
+   * taken later: account limits, maximum of a stream, sealed stream, no limits for the account, an id that is in process, too many
+   * requests. Those of other kinds (503, 500) never judge it.
+   */
+  private static final Set<Integer> TEMPORARY =
+      Set.of(10_002, 10_109, 10_113, 10_120, 10_122, 10_158, 10_167);
+
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
   private static final long RETRY_MILLIS = 100;
@@ -80,12 +90,16 @@ final class Sender {
     return send.acknowledged;
   }
 
-  void checkSize(Headers headers, byte[] body) {
+  boolean fits(Headers headers, byte[] body) {
     long most = connection.getMaxPayload();
-    long size = (long) body.length + headers.serializedLength();
-    if (most > 0 && size > most) {
-      throw new IllegalArgumentException("payload: the message has " + size
-          + " bytes with its headers, and the server takes at most " + most);
+    return most <= 0 || (long) body.length + headers.serializedLength() <= most;
+  }
+
+  void checkSize(Headers headers, byte[] body) {
+    if (!fits(headers, body)) {
+      throw new IllegalArgumentException("payload: the message has "
+          + ((long) body.length + headers.serializedLength())
+          + " bytes with its headers, and the server takes at most " + connection.getMaxPayload());
     }
   }
 
@@ -210,7 +224,7 @@ final class Sender {
       if (refused.getApiErrorCode() == UNAVAILABLE) {
         retry(send, attempt, Problem.of(refused.getErrorDescription()));
       } else {
-        failed(send, String.valueOf(refused.getMessage()), refused, Reason.REFUSED);
+        failed(send, String.valueOf(refused.getMessage()), refused, reason(refused));
       }
     } catch (IOException | RuntimeException unreadable) {
       failed(
@@ -219,6 +233,20 @@ final class Sender {
           unreadable,
           Reason.UNAVAILABLE);
     }
+  }
+
+  private static Reason reason(JetStreamApiException refused) {
+    boolean judgesTheMessage = refused.getErrorCode() >= 400
+        && refused.getErrorCode() < 500
+        && !TEMPORARY.contains(refused.getApiErrorCode());
+    if (judgesTheMessage) {
+      return Reason.REFUSED;
+    }
+    // Such as "maximum messages per subject exceeded", while other subjects are taken.
+    return refused.getApiErrorCode() == STORE_FAILED
+            && String.valueOf(refused.getErrorDescription()).contains("per subject")
+        ? Reason.NOT_TAKEN
+        : Reason.UNAVAILABLE;
   }
 
   private void retry(Send send, int attempt, Problem problem) {

@@ -36,26 +36,53 @@ final class Streams {
   /** Makes the stream, or says in one warning how the one that is there differs. */
   static void ensure(JetStreamManagement management, StreamConfiguration wanted)
       throws IOException, JetStreamApiException {
-    try {
+    if (exists(management, wanted)) {
       compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
-      return;
-    } catch (JetStreamApiException failure) {
-      if (failure.getApiErrorCode() != NOT_FOUND) {
-        throw failure;
-      }
-    }
-    try {
-      management.addStream(wanted);
+    } else if (create(management, wanted)) {
       LOG.atInfo()
           .addKeyValue("stream", wanted.getName())
           .addKeyValue("subjects", wanted.getSubjects())
           .log("stream created");
+    } else {
+      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
+    }
+  }
+
+  /** Makes the stream if it is there no more. */
+  static void restore(JetStreamManagement management, StreamConfiguration wanted)
+      throws IOException, JetStreamApiException {
+    if (!exists(management, wanted) && create(management, wanted)) {
+      LOG.atWarn()
+          .addKeyValue("stream", wanted.getName())
+          .addKeyValue("subjects", wanted.getSubjects())
+          .log("stream was lost by the server; created again, empty");
+    }
+  }
+
+  private static boolean exists(JetStreamManagement management, StreamConfiguration wanted)
+      throws IOException, JetStreamApiException {
+    try {
+      management.getStreamInfo(wanted.getName());
+      return true;
+    } catch (JetStreamApiException failure) {
+      if (failure.getApiErrorCode() != NOT_FOUND) {
+        throw failure;
+      }
+      return false;
+    }
+  }
+
+  /** False if somebody else was quicker. */
+  private static boolean create(JetStreamManagement management, StreamConfiguration wanted)
+      throws IOException, JetStreamApiException {
+    try {
+      management.addStream(wanted);
+      return true;
     } catch (JetStreamApiException failure) {
       if (failure.getApiErrorCode() != NAME_IN_USE) {
         throw failure;
       }
-      // Somebody else was quicker.
-      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
+      return false;
     }
   }
 
@@ -65,7 +92,7 @@ final class Streams {
       LOG.atWarn()
           .addKeyValue("stream", wanted.getName())
           .addKeyValue("differences", differences)
-          .log("the stream is not as this service would make it; it stays as it is");
+          .log("stream exists with a different configuration; left unchanged");
     }
   }
 

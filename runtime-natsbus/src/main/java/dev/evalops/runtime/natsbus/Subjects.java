@@ -23,10 +23,27 @@ final class Subjects {
         : prefix;
   }
 
-  /** The prefix as it is used: without blanks around it and without one last dot, as peers read the same setting. */
+  /** The prefix as it is used: without white space around it and without one last dot, as peers read the same setting. */
   static String prefix(String setting) {
-    String stripped = setting.strip();
+    String stripped = trim(setting);
     return stripped.endsWith(".") ? stripped.substring(0, stripped.length() - 1) : stripped;
+  }
+
+  /** Takes off Unicode's white space, as peers do it: {@link String#strip} and {@code trim} both differ. */
+  private static String trim(String text) {
+    int start = 0;
+    int end = text.length();
+    while (start < end && isWhiteSpace(text.charAt(start))) {
+      start++;
+    }
+    while (end > start && isWhiteSpace(text.charAt(end - 1))) {
+      end--;
+    }
+    return text.substring(start, end);
+  }
+
+  private static boolean isWhiteSpace(char c) {
+    return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 
   /** The kind of thing that an event on this subject is about: its last token but one, or nothing. */

@@ -17,17 +17,22 @@ final class ConfiguredNats implements AutoCloseable {
   private static final Duration AWHILE = Duration.ofSeconds(30);
 
   private final Path directory;
-  private final int port = freePort();
+  private final int port;
   private Process process;
 
   /** In a directory of its own. */
   ConfiguredNats(Path directory, String configuration) throws Exception {
+    this(directory, freePort(), configuration);
+  }
+
+  ConfiguredNats(Path directory, int port, String configuration) throws Exception {
     this.directory = directory;
+    this.port = port;
     start(configuration);
   }
 
   /** Not of those that the system gives to whoever connects: a client could connect to itself. */
-  private static int freePort() {
+  static int freePort() {
     while (true) {
       int port = ThreadLocalRandom.current().nextInt(20_000, 32_000);
       try (ServerSocket socket = new ServerSocket(port)) {

@@ -680,17 +680,6 @@ class EventConsumerTest {
   }
 
   @Test
-  void makesTheDurableAnew_whenSomebodyHasDeletedIt() throws Exception {
-    AtomicInteger handled = new AtomicInteger();
-    EventConsumer consumer = bus.consume(ALL, "indexer", event -> handled.incrementAndGet());
-    management.deleteConsumer("NOTES", "indexer");
-    consumer.reattach(); // as it does every half minute
-
-    bus.publish(change("1"));
-    await().atMost(AWHILE).until(() -> handled.get() == 1);
-  }
-
-  @Test
   void missesNothingThatComesAtOnce_whenItStartsOrGivesBack() {
     Map<String, Integer> attempts = new ConcurrentHashMap<>();
     publish(50);

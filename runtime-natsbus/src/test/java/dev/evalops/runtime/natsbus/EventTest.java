@@ -130,6 +130,67 @@ class EventTest {
     assertThat(Event.read(headers, without).partitionKey()).contains("k 1");
   }
 
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"\"-1\"", "1.5", "true", "\"2026-04-15/7\"", "\"9223372036854775808\"", "null"})
+  void hasNoSequence_whenItIsNoNumber(String sequence) {
+    assertThat(json(PLAIN + ",\"sequence\":" + sequence + "}").sequence()).isEmpty();
+    Headers headers = headers();
+    headers.put("ce-sequence", "a/7");
+    assertThat(Event.read(headers, new byte[0]).sequence()).isEmpty();
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "\"data\":\"\\ud800\"",
+        "\"data\":{\"a\":[\"\\udc00\"]}",
+        "\"data\":{\"\\uD83D\":1}",
+        "\"x\":\"\\ud83d\\ud83d\\ude00\"",
+        "\"x\":\"\\ud83dx\\ude00\"",
+        "\"tenant_id\":\"\\ud83d\\n\""
+      })
+  void refusesHalfSurrogatePairs(String member) {
+    assertThatThrownBy(() -> json(PLAIN + "," + member + "}"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("surrogate");
+    Headers headers = headers();
+    headers.put("content-type", "application/json");
+    assertThatThrownBy(
+            () -> Event.read(headers, ("{" + member + "}").getBytes(StandardCharsets.UTF_8)))
+        .hasMessageContaining("surrogate");
+  }
+
+  @Test
+  void readsWholeSurrogatePairs_andBackslashes() {
+    assertThat(json(PLAIN + ",\"tenant_id\":\"\\ud83d\\ude00\\u0001\\uffff\\\\ud800\\\"\"}")
+            .tenantId())
+        .contains("\ud83d\ude00\u0001\uffff\\ud800\"");
+  }
+
+  @Test
+  void cutsTimesAfterNanoseconds() {
+    assertThat(json(PLAIN.replace("00Z", "00.1234567891234Z") + "}").time())
+        .contains(Instant.parse("2026-04-15T12:00:00.123456789Z"));
+  }
+
+  @Test
+  void readsATypeWithoutAUrl_inBothForms() {
+    assertThat(json(PLAIN + ",\"data\":{\"note_id\":\"ä\",\"@type\":\"notes.v1.Note\"}}")
+            .payload(Note.getDefaultInstance())
+            .getNoteId())
+        .isEqualTo("ä");
+    Any any = Any.newBuilder()
+        .setTypeUrl("notes.v1.Note")
+        .setValue(NOTE.toByteString())
+        .build();
+    assertThat(Event.read(headers(), any.toByteArray()).payload(Note.getDefaultInstance()))
+        .isEqualTo(NOTE);
+    assertThat(Event.read(envelope().setData(any).build().toByteArray())
+            .payload(Note.getDefaultInstance()))
+        .isEqualTo(NOTE);
+  }
+
   @Test
   void takesTheTraceOfTheHeaders_whenTheEnvelopeHasNone_baggageAlone_too() {
     Headers headers = new Headers();
@@ -300,7 +361,7 @@ class EventTest {
   void refusesWhatIsNoEvent_andSaysWhy() {
     assertRefused("", "envelope_empty");
     assertRefused("  \n", "envelope");
-    assertRefused("{}", "time");
+    assertRefused("{}", "specversion");
     assertRefused("{\"time\":\"2026-04-15T12:00:00Z\"}", "specversion");
     assertRefused(PLAIN.replace("1.0", "0.3") + "}", "specversion");
     assertRefused(PLAIN.replace("e-1", " ") + "}", "id");
@@ -310,8 +371,9 @@ class EventTest {
     assertRefused(PLAIN + "", "envelope");
     assertRefused(PLAIN + "} x", "envelope");
     assertRefused(PLAIN + ",\"id\":\"e-2\"}", "envelope");
-    assertRefused(PLAIN + ",\"sequence\":\"-1\"}", "sequence");
-    assertRefused(PLAIN + ",\"sequence\":1.5}", "sequence");
+    assertRefused(PLAIN + ",\"sequence\":{}}", "sequence");
+    assertRefused(PLAIN + ",\"data\":1,\"data_base64\":\"AA==\"}", "data");
+    assertRefused(PLAIN + ",\"data_base64\":\"?\"}", "data_base64");
     assertRefused(PLAIN + ",\"aggregateversion\":\"99999999999999999999\"}", "aggregateversion");
     assertRefused(PLAIN + ",\"data\":" + "[".repeat(5000) + "]".repeat(5000) + "}", "envelope");
     assertRefused("not an event", "envelope");

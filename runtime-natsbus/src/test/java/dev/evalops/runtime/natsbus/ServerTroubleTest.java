@@ -6,6 +6,7 @@ import static org.awaitility.Awaitility.await;
 
 import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
 import io.nats.client.Connection.Status;
+import io.nats.client.api.DeliverPolicy;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -19,6 +20,8 @@ import java.nio.file.Path;
 import java.security.KeyStore;
 import java.time.Duration;
 import java.util.Base64;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 import org.junit.jupiter.api.Test;
@@ -180,6 +183,28 @@ class ServerTroubleTest {
       server.start(tls("good"));
 
       awaitStored(bus);
+    }
+  }
+
+  @Test
+  void isNone_whenTheServerIsReachedByWebsocket() throws Exception {
+    int port;
+    try (ServerSocket free = new ServerSocket(0)) {
+      port = free.getLocalPort();
+    }
+    try (ConfiguredNats server = new ConfiguredNats(
+            temp, "websocket { listen: \"127.0.0.1:" + port + "\", no_tls: true }");
+        NatsBus bus = bus("ws://127.0.0.1:" + port).connect();
+        RawNats raw = new RawNats("nats://" + server.address())) {
+      raw.publish(
+          "notes.changes.note.create",
+          "NATS/1.0\r\na: é\r\n\r\n".getBytes(StandardCharsets.UTF_8),
+          new byte[70_000]);
+      raw.flush();
+      CompletableFuture<Event> first = new CompletableFuture<>();
+      bus.consumer("notes.changes.>", "indexer").deliver(DeliverPolicy.All).start(first::complete);
+      awaitStored(bus);
+      assertThat(first.get(AWHILE.toSeconds(), TimeUnit.SECONDS).partitionKey()).contains("1");
     }
   }
 

@@ -2,6 +2,7 @@ package dev.evalops.runtime.natsbus;
 
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
+import io.nats.client.JetStreamApiException;
 import io.nats.client.JetStreamManagement;
 import io.nats.client.api.MessageInfo;
 import java.time.Duration;
@@ -10,6 +11,8 @@ import java.util.List;
 
 /** What the tests of a bus on a real server have in common. */
 final class Servers {
+  private static final int NO_MESSAGE = 10_037;
+
   private Servers() {}
 
   /** Reconnects quickly, so that tests with restarts take no longer than they must. */
@@ -27,7 +30,13 @@ final class Servers {
     var state = management.getStreamInfo(stream).getStreamState();
     List<MessageInfo> messages = new ArrayList<>();
     for (long i = Math.max(1, state.getFirstSequence()); i <= state.getLastSequence(); i++) {
-      messages.add(management.getMessage(stream, i));
+      try {
+        messages.add(management.getMessage(stream, i));
+      } catch (JetStreamApiException failure) {
+        if (failure.getApiErrorCode() != NO_MESSAGE) { // deleted, or the account was full
+          throw failure;
+        }
+      }
     }
     return messages;
   }

@@ -73,4 +73,12 @@ class SubjectsTest {
     assertThat(Subjects.aggregateType("x")).isEmpty();
     assertThat(Subjects.aggregateType("")).isEmpty();
   }
+
+  @Test
+  void trimsThePrefix_ofTheWhiteSpaceOfUnicode() {
+    assertThat(Subjects.prefix("\u00a0\u0085\t notes.changes. \u2003\u3000\n"))
+        .isEqualTo("notes.changes");
+    // White space for Java alone.
+    assertThat(Subjects.prefix("\u001cnotes")).isEqualTo("\u001cnotes");
+  }
 }

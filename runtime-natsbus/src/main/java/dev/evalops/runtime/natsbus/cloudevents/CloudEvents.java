@@ -18,8 +18,14 @@ import org.jspecify.annotations.Nullable;
  * {@code aggregateversion} are extensions of the same name.
  */
 public final class CloudEvents {
-  private static final List<String> EXTENSIONS =
-      List.of("tenantid", "traceparent", "tracestate", "baggage", "sequence", "aggregateversion");
+  private static final List<String> EXTENSIONS = List.of(
+      "tenantid",
+      "traceparent",
+      "tracestate",
+      "baggage",
+      "sequence",
+      "partitionkey",
+      "aggregateversion");
 
   private CloudEvents() {}
 
@@ -56,38 +62,36 @@ public final class CloudEvents {
   }
 
   /**
-   * Reads an event of the SDK. Its data must be the proto JSON of a {@code google.protobuf.Any} if their type is {@code
-   * application/json}, else the bytes of one, if they are to be read by {@link Event#payload}. Other extensions are left out.
+   * Reads an event of the SDK. To be read by {@link Event#payload}, its data must be the proto JSON of a {@code google.protobuf.Any},
+   * or the bytes of one with the type {@code application/protobuf}. Other extensions are left out.
    *
    * @param event an event of version 1.0
    * @return the same for the bus
-   * @throws IllegalArgumentException if the bus cannot read it, or an attribute other than {@code partitionkey} is not ASCII
+   * @throws IllegalArgumentException if the bus cannot read it
    */
   public static Event toEvent(CloudEvent event) {
     Headers headers = new Headers();
-    headers.put("ce-specversion", event.getSpecVersion().toString());
-    headers.put("ce-id", event.getId());
-    headers.put("ce-type", event.getType());
-    headers.put("ce-source", event.getSource().toString());
+    put(headers, "specversion", event.getSpecVersion().toString());
+    put(headers, "id", event.getId());
+    put(headers, "type", event.getType());
+    put(headers, "source", event.getSource().toString());
     if (event.getTime() != null) {
-      headers.put("ce-time", event.getTime().toInstant().toString());
+      put(headers, "time", event.getTime().toInstant().toString());
     }
     if (event.getDataContentType() != null) {
-      headers.put("content-type", event.getDataContentType());
+      put(headers, "datacontenttype", event.getDataContentType());
     }
     for (String name : EXTENSIONS) {
       Object value = event.getExtension(name);
       if (value != null) {
-        boolean trace = name.startsWith("trace") || name.equals("baggage");
-        headers.put(trace ? name : "ce-" + name, value.toString());
+        put(headers, name, value.toString());
       }
     }
-    Object key = event.getExtension("partitionkey");
-    if (key != null) {
-      String escaped = URLEncoder.encode(key.toString(), StandardCharsets.UTF_8);
-      headers.put("ce-partitionkey", escaped.replace("+", "%20"));
-    }
     return Event.read(headers, bytes(event.getData()));
+  }
+
+  private static void put(Headers headers, String name, String value) {
+    headers.put("ce-" + name, URLEncoder.encode(value, StandardCharsets.UTF_8).replace("+", "%20"));
   }
 
   private static byte[] bytes(@Nullable CloudEventData data) {

@@ -1,0 +1,268 @@
+package dev.evalops.runtime.natsbus;
+
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+
+import io.nats.client.impl.Headers;
+import io.nats.client.impl.SocketDataPortWithWriteTimeout;
+import io.nats.client.support.IncomingHeadersProcessor;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.util.Arrays;
+import java.util.Base64;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Stands between the socket and the client's parser, and replaces header blocks that the parser cannot read by one that it can, which
+ * carries the bytes of the other. Everything else passes unchanged.
+ *
+ * <p>The client parses headers on the one thread that reads the connection. A block that it does not like (a value with UTF-8, which
+ * Go publishes and the server takes; a line without a colon; another version) is an unchecked exception there: the thread ends, the
+ * connection still counts as connected, and all consumers and publishers of the process stand still until pings time out; then the
+ * message is delivered again. The client has no option against that. Here is the only place before its parser where a message can be
+ * changed, and it serves every subscription and reply of the connection. Which blocks are bad is decided by that same parser, so that
+ * there are no opinions to keep in step.
+ *
+ * <p>What cannot be understood as NATS at all is passed on as it is: the client ends such a connection itself and makes a new one.
+ *
+ * <p>Not thread-safe: it belongs to the thread that reads.
+ */
+final class HeaderGuard {
+  private static final String RAW = "malformed-headers";
+  private static final String REASON = "malformed-headers-reason";
+  private static final int MAX_LINE = 1 << 20;
+
+  private enum State {
+    LINE,
+    HEADERS,
+    BODY,
+    BLIND
+  }
+
+  private final Bytes out = new Bytes();
+  private final Bytes line = new Bytes();
+  private byte[] headers = {};
+  private int headersRead;
+  private long bodyLeft;
+  private @Nullable Control control;
+  private State state = State.LINE;
+
+  /** A connection of the client with such a guard. Public for the client, which makes it by its name. */
+  public static final class Port extends SocketDataPortWithWriteTimeout {
+    private final HeaderGuard guard = new HeaderGuard();
+
+    /** Called by the client. */
+    public Port() {}
+
+    @Override
+    public int read(byte[] dst, int off, int len) throws IOException {
+      int taken = guard.take(dst, off, len);
+      while (taken == 0) {
+        int read = super.read(dst, off, len);
+        if (read <= 0) {
+          return read;
+        }
+        guard.put(dst, off, read);
+        taken = guard.take(dst, off, len);
+      }
+      return taken;
+    }
+  }
+
+  /** Bytes that are appended at one end and taken at the other. */
+  private static final class Bytes extends ByteArrayOutputStream {
+    private int start;
+
+    int take(byte[] dst, int off, int len) {
+      int taken = Math.min(len, count - start);
+      System.arraycopy(buf, start, dst, off, taken);
+      start += taken;
+      if (start == count) {
+        start = 0;
+        count = 0;
+      }
+      return taken;
+    }
+
+    boolean startsWith(String upperCase) {
+      if (count < upperCase.length()) {
+        return false;
+      }
+      for (int i = 0; i < upperCase.length(); i++) {
+        if ((buf[i] & ~0x20) != (upperCase.charAt(i) & ~0x20)) {
+          return false;
+        }
+      }
+      return true;
+    }
+  }
+
+  /** The line before a message: what is before its lengths, and these. */
+  private record Control(String begin, boolean isOfStream, int headers, int total) {
+    /** Null if it is none. */
+    static @Nullable Control parse(String line) {
+      String[] words = line.strip().split("[ \t]+", -1);
+      boolean hasHeaders = words[0].length() == 4;
+      int numbers = hasHeaders ? 2 : 1;
+      int first = words.length - numbers;
+      if (first < 3 || first > 4) {
+        return null;
+      }
+      try {
+        int total = Integer.parseInt(words[words.length - 1]);
+        int headers = hasHeaders ? Integer.parseInt(words[first]) : 0;
+        if (headers < 0 || total < headers) {
+          return null;
+        }
+        return new Control(
+            String.join(" ", Arrays.copyOf(words, first)),
+            first == 4 && words[3].startsWith("$JS.ACK."),
+            headers,
+            total);
+      } catch (NumberFormatException noMessage) {
+        return null;
+      }
+    }
+  }
+
+  /** Takes what was read. */
+  void put(byte[] bytes, int off, int len) {
+    int at = off;
+    int end = off + len;
+    while (at < end) {
+      switch (state) {
+        case LINE -> at = readLine(bytes, at, end);
+        case HEADERS -> {
+          int part = Math.min(end - at, headers.length - headersRead);
+          System.arraycopy(bytes, at, headers, headersRead, part);
+          headersRead += part;
+          at += part;
+        }
+        case BODY -> {
+          int part = (int) Math.min(end - at, bodyLeft);
+          out.write(bytes, at, part);
+          bodyLeft -= part;
+          at += part;
+          if (bodyLeft == 0) {
+            state = State.LINE;
+          }
+        }
+        case BLIND -> {
+          out.write(bytes, at, end - at);
+          at = end;
+        }
+      }
+      if (state == State.HEADERS && headersRead == headers.length) {
+        passHeaders();
+      }
+    }
+  }
+
+  /** Gives what may be parsed; returns how much, perhaps nothing. */
+  int take(byte[] dst, int off, int len) {
+    return out.take(dst, off, len);
+  }
+
+  private int readLine(byte[] bytes, int at, int end) {
+    int lineEnd = at;
+    while (lineEnd < end && bytes[lineEnd] != '\n') {
+      lineEnd++;
+    }
+    boolean complete = lineEnd < end;
+    int next = complete ? lineEnd + 1 : end;
+    line.write(bytes, at, next - at);
+    if (complete) {
+      begin();
+    } else if (line.size() > MAX_LINE) {
+      passBlindly();
+    }
+    return next;
+  }
+
+  private void begin() {
+    boolean hasHeaders = line.startsWith("HMSG ") || line.startsWith("HMSG\t");
+    if (!hasHeaders && !line.startsWith("MSG ") && !line.startsWith("MSG\t")) {
+      passLine();
+      return;
+    }
+    control = Control.parse(line.toString(ISO_8859_1));
+    if (control == null) {
+      passBlindly();
+    } else if (hasHeaders) {
+      headers = new byte[control.headers];
+      headersRead = 0;
+      state = State.HEADERS;
+    } else {
+      passLine();
+      beginBody(control.total);
+    }
+  }
+
+  private void beginBody(long length) {
+    bodyLeft = length + 2; // CR LF
+    state = State.BODY;
+  }
+
+  private void passLine() {
+    out.writeBytes(line.toByteArray());
+    line.reset();
+  }
+
+  private void passBlindly() {
+    passLine();
+    state = State.BLIND;
+  }
+
+  private void passHeaders() {
+    Control message = control;
+    if (message == null) {
+      throw new IllegalStateException("headers without a message");
+    }
+    int body = message.total - message.headers;
+    String problem = problem(headers, message.isOfStream);
+    if (problem == null) {
+      passLine();
+      out.writeBytes(headers);
+    } else {
+      byte[] replaced = ("NATS/1.0\r\n" + RAW + ": " + Base64.getEncoder().encodeToString(headers)
+              + "\r\n" + REASON + ": " + problem.replaceAll("[^ -~]", "?") + "\r\n\r\n")
+          .getBytes(ISO_8859_1);
+      line.reset();
+      long total = (long) replaced.length + body;
+      out.writeBytes(
+          (message.begin + " " + replaced.length + " " + total + "\r\n").getBytes(ISO_8859_1));
+      out.writeBytes(replaced);
+    }
+    headers = new byte[0];
+    beginBody(body);
+  }
+
+  /** What the client's parser has against a header block; null if nothing. */
+  private static @Nullable String problem(byte[] block, boolean isOfStream) {
+    try {
+      IncomingHeadersProcessor parsed = new IncomingHeadersProcessor(block);
+      if (isOfStream && parsed.getStatus() != null) {
+        // The client would take the event for a message of the server.
+        return "a status where an event has headers";
+      }
+      Headers read = parsed.getHeaders();
+      return read != null && (read.containsKey(RAW) || read.containsKey(REASON))
+          ? "a header of this name is reserved"
+          : null;
+    } catch (IllegalArgumentException malformed) {
+      return String.valueOf(malformed.getMessage());
+    } catch (RuntimeException incomplete) { // it reads beyond the end
+      return "Incomplete header";
+    }
+  }
+
+  /** Why the headers of a message were replaced; null if they are its own. */
+  static @Nullable String reason(@Nullable Headers headers) {
+    return headers == null ? null : headers.getFirst(REASON);
+  }
+
+  /** The header block that was replaced, in Base64; empty if none was. */
+  static String raw(@Nullable Headers headers) {
+    String raw = headers == null ? null : headers.getFirst(RAW);
+    return raw == null ? "" : raw;
+  }
+}

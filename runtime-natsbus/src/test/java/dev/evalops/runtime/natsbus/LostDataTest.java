@@ -1,0 +1,272 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
+
+import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.testutil.NatsServer;
+import dev.evalops.runtime.testutil.TestNats;
+import io.nats.client.Connection.Status;
+import io.nats.client.JetStreamManagement;
+import io.nats.client.api.AckPolicy;
+import io.nats.client.api.ConsumerConfiguration;
+import io.nats.client.api.StreamConfiguration;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Durables, streams and servers that are there no more, or not as they were. */
+@Timeout(120)
+@ExtendWith(TestNats.class)
+class LostDataTest {
+  private static final Duration AWHILE = Duration.ofSeconds(30);
+  private static final String ALL = "notes.changes.>";
+
+  @TempDir
+  Path temp;
+
+  private static Change change(long version) {
+    return Change.of("note", "n-" + version).operation("create").version(version);
+  }
+
+  private static void publish(NatsBus bus, long from, long to) {
+    for (long i = from; i <= to; i++) {
+      assertThat(bus.publish(change(i))).isEqualTo(Outcome.STORED);
+    }
+  }
+
+  private static void awaitAcknowledged(NatsBus bus) throws Exception {
+    JetStreamManagement management = bus.connection().jetStreamManagement();
+    await().atMost(AWHILE).until(() -> {
+      var info = management.getConsumerInfo("NOTES", "indexer");
+      return info.getNumAckPending() == 0 && info.getNumPending() == 0;
+    });
+  }
+
+  @Test
+  void goesOnWhereItWas_whenTheDurableIsDeleted(NatsServer server) throws Exception {
+    Map<Long, Integer> handled = new ConcurrentHashMap<>();
+    AtomicInteger failures = new AtomicInteger();
+    try (Logs logs = new Logs();
+        NatsBus bus = Servers.bus(server).connect()) {
+      JetStreamManagement management = bus.connection().jetStreamManagement();
+      publish(bus, 1, 3); // before the consumer, which begins with what is new
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .redeliveryDelay(Duration.ofSeconds(20), Duration.ofSeconds(20))
+          .start(event -> {
+            long version = event.version().orElseThrow();
+            if (version == 8 && failures.incrementAndGet() == 1) {
+              throw new IllegalStateException("not yet");
+            }
+            handled.merge(version, 1, Integer::sum);
+          });
+      publish(bus, 4, 10);
+      await().atMost(AWHILE).until(() -> handled.size() == 6 && failures.get() == 1);
+      management.deleteConsumer("NOTES", "indexer");
+      publish(bus, 11, 20);
+      consumer.reattach(); // as it does every ten seconds
+
+      await().atMost(AWHILE).until(() -> handled.size() == 17);
+      awaitAcknowledged(bus);
+      assertThat(handled).doesNotContainKeys(1L, 2L, 3L);
+      assertThat(handled.values()).containsOnly(1);
+      assertThat(logs.count("WARN durable was deleted; created again where this process was"))
+          .isEqualTo(1);
+    }
+  }
+
+  @Test
+  void beginsWithTheFirst_whenTheStreamIsMadeAnew(NatsServer server) throws Exception {
+    Map<Long, Integer> handled = new ConcurrentHashMap<>();
+    CountDownLatch release = new CountDownLatch(1);
+    try (Logs logs = new Logs();
+        NatsBus bus = Servers.bus(server).connect()) {
+      JetStreamManagement management = bus.connection().jetStreamManagement();
+      StreamConfiguration stream = management.getStreamInfo("NOTES").getConfiguration();
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+          .start(event -> {
+            long version = event.version().orElseThrow();
+            if (version == 5) {
+              release.await();
+            }
+            if (handled.merge(version, 1, Integer::sum) == 1 && version == 15) {
+              // The old event of the same sequence ends here, and acknowledges no other.
+              release.countDown();
+              await().atMost(AWHILE).until(() -> handled.containsKey(5L));
+              throw new IllegalStateException("not yet");
+            }
+          });
+      publish(bus, 1, 5);
+      await().atMost(AWHILE).until(() -> handled.size() == 4 && consumer.held() == 1);
+      management.deleteStream("NOTES");
+      management.addStream(stream);
+      publish(bus, 11, 16);
+      consumer.reattach();
+
+      await().atMost(AWHILE).until(() -> handled.size() == 11 && handled.get(15L) == 2);
+      awaitAcknowledged(bus);
+      assertThat(logs.count("WARN stream was created anew; durable created again"))
+          .isEqualTo(1);
+    }
+  }
+
+  @Test
+  void isMadeAgain_whenTheServerComesBackWithoutItsData() throws Exception {
+    Map<Long, Integer> handled = new ConcurrentHashMap<>();
+    try (ConfiguredNats server = new ConfiguredNats(temp, "");
+        Logs logs = new Logs();
+        NatsBus bus = NatsBus.builder("nats://" + server.address()).stream("NOTES")
+            .subjectPrefix("notes.changes")
+            .configureStream(stream -> stream.maxAge(Duration.ofDays(3)))
+            .configure(options ->
+                options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)))
+            .connect();
+        ReliablePublisher reliable = bus.reliable(temp.resolve("letters"))
+            .attempts(1)
+            .attemptTimeout(Duration.ofMillis(200))
+            .replayInterval(Duration.ofMillis(200))
+            .open()) {
+      bus.consumer(ALL, "indexer").maxDeliveries(1).start(event -> {
+        if (event.version().orElseThrow() == 13) {
+          throw new IllegalStateException("poison");
+        }
+        handled.merge(event.version().orElseThrow(), 1, Integer::sum);
+      });
+      publish(bus, 1, 10);
+      await().atMost(AWHILE).until(() -> handled.size() == 10);
+      server.stop();
+      delete(temp.resolve("store"));
+      assertThat(reliable.publish(change(11))).isEqualTo(Outcome.DEAD_LETTERED);
+      server.start("");
+
+      await().atMost(AWHILE).until(() -> handled.containsKey(11L));
+      publish(bus, 12, 20);
+      await().atMost(AWHILE).until(() -> handled.size() == 19);
+      awaitAcknowledged(bus);
+      JetStreamManagement management = bus.connection().jetStreamManagement();
+      assertThat(management.getStreamInfo("NOTES").getConfiguration().getMaxAge())
+          .isEqualTo(Duration.ofDays(3));
+      assertThat(management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount())
+          .isEqualTo(1);
+      assertThat(handled.values()).containsOnly(1);
+      // The stream, and that of dead letters.
+      assertThat(logs.count("WARN stream was lost by the server; created again, empty"))
+          .isEqualTo(2);
+      assertThat(logs.count("WARN stream was created anew; durable created again"))
+          .isEqualTo(1);
+    }
+  }
+
+  private static void delete(Path directory) throws IOException {
+    try (Stream<Path> files = Files.walk(directory)) {
+      for (Path each : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(each);
+      }
+    }
+  }
+
+  @Test
+  void goesOn_whenTheLeaderOfAClusterIsGone() throws Exception {
+    int[] ports = {ConfiguredNats.freePort(), ConfiguredNats.freePort(), ConfiguredNats.freePort()};
+    int[] routes = {ConfiguredNats.freePort(), ConfiguredNats.freePort(), ConfiguredNats.freePort()
+    };
+    List<ConfiguredNats> servers = new ArrayList<>();
+    Map<Long, Integer> handled = new ConcurrentHashMap<>();
+    try {
+      for (int i = 0; i < 3; i++) {
+        Path own = Files.createDirectory(temp.resolve("server" + i));
+        servers.add(new ConfiguredNats(
+            own, ports[i], """
+            server_name: n%d
+            cluster { name: c, listen: "127.0.0.1:%d", routes: [ "nats://127.0.0.1:%d",
+              "nats://127.0.0.1:%d", "nats://127.0.0.1:%d" ] }
+            """.formatted(i, routes[i], routes[0], routes[1], routes[2])));
+      }
+      String urls = "nats://127.0.0.1:%d,nats://127.0.0.1:%d,nats://127.0.0.1:%d"
+          .formatted(ports[0], ports[1], ports[2]);
+      try (NatsBus bus = NatsBus.builder(urls).stream("NOTES")
+              .subjectPrefix("notes.changes")
+              .configureStream(stream -> stream.replicas(3))
+              .publishTimeout(Duration.ofSeconds(20))
+              .configure(options -> options
+                  .reconnectWait(Duration.ofMillis(50))
+                  .reconnectJitter(Duration.ofMillis(10)))
+              .connect();
+          EventConsumer consumer = bus.consumer(ALL, "indexer")
+              .configure(durable -> durable.numReplicas(3))
+              .start(event -> handled.merge(event.version().orElseThrow(), 1, Integer::sum))) {
+        publish(bus, 1, 50);
+        await().atMost(AWHILE).until(() -> handled.size() == 50);
+        String leader = bus.connection()
+            .jetStreamManagement()
+            .getStreamInfo("NOTES")
+            .getClusterInfo()
+            .getLeader();
+        servers.get(Integer.parseInt(leader.substring(1))).signal("KILL");
+
+        publish(bus, 51, 100);
+        await().atMost(AWHILE).until(() -> handled.size() == 100);
+        assertThat(bus.connection().getStatus()).isEqualTo(Status.CONNECTED);
+      }
+    } finally {
+      for (ConfiguredNats each : servers) {
+        each.stop();
+      }
+    }
+  }
+
+  @Test
+  void listensUnderTheInboxPrefix_andDoesNotStartWhereItMayNotListen() throws Exception {
+    String users = "authorization { users: [ {user: bob, password: pw, permissions: {"
+        + " subscribe: [\"bobs.inbox.>\"] } } ] }";
+    try (ConfiguredNats server = new ConfiguredNats(temp, users);
+        NatsBus bus = NatsBus.builder("nats://bob:pw@" + server.address()).stream("NOTES")
+            .subjectPrefix("notes.changes")
+            .configure(options -> options.inboxPrefix("bobs.inbox"))
+            .connect()) {
+      CountDownLatch handled = new CountDownLatch(1);
+      bus.consume(ALL, "indexer", event -> handled.countDown());
+      publish(bus, 1, 1);
+      assertThat(handled.await(AWHILE.toSeconds(), TimeUnit.SECONDS)).isTrue();
+
+      // Made by a peer with another prefix.
+      bus.connection()
+          .jetStreamManagement()
+          .addOrUpdateConsumer(
+              "NOTES",
+              ConsumerConfiguration.builder()
+                  .durable("other")
+                  .deliverSubject("_INBOX.other")
+                  .deliverGroup("other")
+                  .filterSubject(ALL)
+                  .ackPolicy(AckPolicy.Explicit)
+                  .build());
+      for (int i = 0; i < 2; i++) {
+        assertThatThrownBy(() -> bus.consume(ALL, "other", event -> {}))
+            .isInstanceOf(NatsBusException.class)
+            .hasMessageStartingWith(
+                "queue_subscribe: Permissions Violation for Subscription to \"_INBOX.other\"");
+      }
+      server.reload(users.replace("bobs.inbox.>\"", "bobs.inbox.>\", \"_INBOX.>\""));
+      CountDownLatch allowed = new CountDownLatch(1);
+      bus.consume(ALL, "other", event -> allowed.countDown());
+      assertThat(allowed.await(AWHILE.toSeconds(), TimeUnit.SECONDS)).isTrue();
+    }
+  }
+}
