@@ -12,21 +12,17 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>{@code governance-check} reads the call from standard input. It ends with status 0 (or the one that {@code
  * --allow-exit-code} names) and prints nothing when the service allows the call; whatever else happens, it ends with status
- * 2 and a reason on standard error. {@code install} writes the entry of a coding agent that calls it, {@code doctor} finds what
- * keeps it from being asked.
+ * 2 and a reason on standard error.
  */
 public final class AgentHook {
   private AgentHook() {}
 
   /**
-   * Runs one command and ends the process.
+   * Checks one call and ends the process.
    *
    * @param args the command and its options
    */
   public static void main(String[] args) {
-    if (args.length > 0 && !args[0].equals("governance-check") && Maintenance.run(args)) {
-      return;
-    }
     HookProcess process = null;
     Stdin stdin = null;
     try {

@@ -40,7 +40,7 @@ class LauncherProcessTest {
   }
 
   static List<Setup> setups() throws IOException {
-    List<Path> homes = ColdStart.javaHomes();
+    List<Path> homes = Distribution.javaHomes();
     return List.of(
         new Setup(Shell.DASH, homes.get(0)), new Setup(Shell.BASH, homes.get(homes.size() - 1)));
   }
@@ -376,11 +376,11 @@ class LauncherProcessTest {
   @Tag("soak")
   void makesAnotherCache_whenTheJavaIsAnotherOne() throws Exception {
     hook.cacheFolder();
-    for (Path home : ColdStart.javaHomes()) {
+    for (Path home : Distribution.javaHomes()) {
       hook.configure("java=" + home + "/bin/java\n");
       check().assertAllowed();
     }
-    assertThat(caches()).hasSameSizeAs(ColdStart.javaHomes());
+    assertThat(caches()).hasSameSizeAs(Distribution.javaHomes());
     check().assertAllowed();
   }
 

@@ -561,7 +561,7 @@ class LauncherTest {
       Launched.Result result = started.end();
       assertThat(result.status()).isEqualTo(7);
       assertThat(result.out())
-          .endsWith(" dev.evalops.hook.AgentHook install --java " + java + " --cache "
+          .endsWith(" dev.evalops.hook.install.Maintenance install --java " + java + " --cache "
               + hook.lib().toRealPath().resolve("cache/test-17.0.1+1.jsa") + " --host claude\n");
     }
   }
