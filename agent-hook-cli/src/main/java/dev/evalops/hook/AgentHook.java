@@ -43,6 +43,7 @@ public final class AgentHook {
       process.usage(Command.USAGE, stdin);
       return;
     }
+    process.denyWith(command.denyStatus());
     Path program = Path.of(System.getProperty("java.class.path", ""));
     Verdict verdict =
         governanceCheck(System.getenv(), command.managedFile(program), stdin, process);
@@ -70,7 +71,9 @@ public final class AgentHook {
       if (settings == null || problem != null) {
         return Verdict.deny(problem == null ? "" : problem.reason());
       }
-      return GovernanceCheck.of(settings, ToolUse.parse(stdin.bytes(), stdin.length()));
+      ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
+      process.judges(toolUse);
+      return GovernanceCheck.of(settings, toolUse);
     } catch (Denial e) {
       stdin.drain();
       return Verdict.deny(problem == null ? e.reason() : problem.reason());

@@ -60,6 +60,11 @@ public final class Probe {
     return Optional.ofNullable(settings.tls().certificate());
   }
 
+  /** The folder of the log of decisions. */
+  public Optional<Path> decisionLog() {
+    return Optional.ofNullable(settings.decisionLog());
+  }
+
   /**
    * Reads the certificates, which comes before the questions.
    *

@@ -124,8 +124,23 @@ class LauncherProcessTest {
 
     Launched.Result result = check();
 
-    result.assertDenied("evalops-agent-hook: denied");
+    result.assertDenied();
+    assertThat(result.err()).isEqualTo("evalops-agent-hook: denied: policy\n");
     assertThat(result.out()).isNotEmpty();
+  }
+
+  @Test
+  void asksAboutTheShellCommandOfASkill_asAboutBash() throws Exception {
+    String event =
+        Files.readString(Path.of("src/test/resources/payloads/15-claude-skill-shell.json"));
+    try (Launched started = hook.start(environment, "governance-check")) {
+      started.write(event).end().assertAllowed();
+    }
+    governance.decide("ACTION_DECISION_DENY");
+    try (Launched started = hook.start(environment, "governance-check")) {
+      started.write(event).end().assertDenied("denied: policy");
+    }
+    assertThat(governance.requests()).isEqualTo(2);
   }
 
   @Test

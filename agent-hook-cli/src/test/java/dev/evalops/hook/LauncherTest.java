@@ -61,6 +61,16 @@ class LauncherTest {
   }
 
   @Test
+  void addsNothing_whenTheHookHasSaidWhy() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; echo 'the reason' >&2; exit 44");
+
+    Launched.Result result = hook.check();
+
+    result.assertDenied();
+    assertThat(result.err()).isEqualTo("the reason\n");
+  }
+
+  @Test
   void denies_whenTheHookDeniesWithoutAWord() throws Exception {
     hook.fakeJava("17.0.1", "cat >/dev/null; exit 2");
 
