@@ -12,21 +12,17 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>{@code governance-check} reads the call from standard input. It ends with status 0 (or the one that {@code
  * --allow-exit-code} names) and prints nothing when the service allows the call; whatever else happens, it ends with status
- * 2 and a reason on standard error. {@code install} writes the entry of a coding agent that calls it, {@code doctor} finds what
- * keeps it from being asked.
+ * 2 and a reason on standard error.
  */
 public final class AgentHook {
   private AgentHook() {}
 
   /**
-   * Runs one command and ends the process.
+   * Checks one call and ends the process.
    *
    * @param args the command and its options
    */
   public static void main(String[] args) {
-    if (args.length > 0 && !args[0].equals("governance-check") && Maintenance.run(args)) {
-      return;
-    }
     HookProcess process = null;
     Stdin stdin = null;
     try {
@@ -47,6 +43,7 @@ public final class AgentHook {
       process.usage(Command.USAGE, stdin);
       return;
     }
+    process.denyWith(command.denyStatus());
     Path program = Path.of(System.getProperty("java.class.path", ""));
     Verdict verdict =
         governanceCheck(System.getenv(), command.managedFile(program), stdin, process);
@@ -74,7 +71,9 @@ public final class AgentHook {
       if (settings == null || problem != null) {
         return Verdict.deny(problem == null ? "" : problem.reason());
       }
-      return GovernanceCheck.of(settings, ToolUse.parse(stdin.bytes(), stdin.length()));
+      ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
+      process.judges(toolUse);
+      return GovernanceCheck.of(settings, toolUse);
     } catch (Denial e) {
       stdin.drain();
       return Verdict.deny(problem == null ? e.reason() : problem.reason());

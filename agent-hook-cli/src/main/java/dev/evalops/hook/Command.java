@@ -8,11 +8,12 @@ import org.jspecify.annotations.Nullable;
  * {@code governance-check} and its options.
  *
  * @param allowStatus the exit status for "yes"
+ * @param denyStatus the exit status for a "no" whose reason has been written
  * @param config the managed file that the installation names; null for the one at the usual place
  */
-record Command(int allowStatus, @Nullable Path config) {
+record Command(int allowStatus, int denyStatus, @Nullable Path config) {
   static final String USAGE =
-      "usage: evalops-agent-hook governance-check [--allow-exit-code <4-125>] [--config <file>]";
+      "usage: evalops-agent-hook governance-check [--allow-exit-code <4-125>] [--deny-exit-code <4-125>] [--config <file>]";
 
   private static final int LOWEST_STATUS =
       4; // those below come from Java itself, or mean something to a host
@@ -23,15 +24,15 @@ record Command(int allowStatus, @Nullable Path config) {
     if (args.length % 2 == 0 || !args[0].equals("governance-check")) {
       return null;
     }
-    int status = 0;
+    int allow = 0;
+    int deny = 0;
     Path config = null;
     for (int i = 1; i < args.length; i += 2) {
       String value = args[i + 1];
-      if (args[i].equals("--allow-exit-code") && status == 0) {
-        status = status(value);
-        if (status == 0) {
-          return null;
-        }
+      if (args[i].equals("--allow-exit-code") && allow == 0 && status(value) != 0) {
+        allow = status(value);
+      } else if (args[i].equals("--deny-exit-code") && deny == 0 && status(value) != 0) {
+        deny = status(value);
       } else if (args[i].equals("--config") && config == null && !value.isEmpty()) {
         try {
           config = Path.of(value);
@@ -42,7 +43,10 @@ record Command(int allowStatus, @Nullable Path config) {
         return null;
       }
     }
-    return new Command(status, config);
+    if (allow == deny && allow != 0) {
+      return null;
+    }
+    return new Command(allow, deny == 0 ? HookProcess.DENY : deny, config);
   }
 
   private static int status(String text) {

@@ -76,7 +76,11 @@ final class GovernanceCheck {
     }
     StringBuilder action = action(agentId, toolUse);
     Map<?, ?> evaluation = evaluate(action);
-    return switch (Enums.name(evaluation.get("decision"), DECISIONS)) {
+    String decision = Enums.name(evaluation.get("decision"), DECISIONS);
+    if (toolUse.isCanary() && !decision.equals("ACTION_DECISION_DENY")) {
+      throw Denial.decided("the doctor's canary is never allowed");
+    }
+    return switch (decision) {
       case "ACTION_DECISION_ALLOW" -> Verdict.ALLOW;
       case "ACTION_DECISION_DENY" -> throw Denial.decided(denied(evaluation));
       case "ACTION_DECISION_REQUIRE_APPROVAL" -> {
@@ -93,8 +97,8 @@ final class GovernanceCheck {
   }
 
   private static String denied(Map<?, ?> evaluation) throws Denial {
-    String reasons = String.join("; ", strings(evaluation, "reasons"));
-    return GoText.trim(reasons).isEmpty() ? "governance denied this action" : reasons;
+    List<String> reasons = reasons(evaluation);
+    return reasons.isEmpty() ? "governance denied this action" : String.join("; ", reasons);
   }
 
   private Map<?, ?> evaluate(StringBuilder action) throws Denial {
@@ -127,9 +131,8 @@ final class GovernanceCheck {
 
   private StringBuilder approvalRequest(StringBuilder action, ToolUse toolUse, Map<?, ?> evaluation)
       throws Denial {
-    String surface = settings.surface() == null ? toolUse.surface() : settings.surface();
     StringBuilder json = new StringBuilder(action).append(",\"surface\":");
-    Json.quote(surface == null ? "codex" : surface, json);
+    Json.quote(settings.surface() == null ? toolUse.surface() : settings.surface(), json);
     Object risk = Json.get(evaluation, "riskLevel");
     if (risk instanceof Json.Numeral number) {
       json.append(",\"riskLevel\":").append(number.text());
@@ -138,7 +141,7 @@ final class GovernanceCheck {
       Json.quote(name, json);
     }
     StringBuilder context = new StringBuilder("{\"governance_reasons\":");
-    list(strings(evaluation, "reasons"), context);
+    list(reasons(evaluation), context);
     context.append(",\"hook_event\":").append(toolUse.event()).append(",\"matched_rules\":");
     list(strings(evaluation, "matchedRules"), context);
     context.append(",\"tool_name\":");
@@ -160,6 +163,16 @@ final class GovernanceCheck {
       before = ',';
     }
     json.append(']');
+  }
+
+  private static List<String> reasons(Map<?, ?> evaluation) throws Denial {
+    List<String> reasons = new ArrayList<>();
+    for (String reason : strings(evaluation, "reasons")) {
+      if (!GoText.trim(reason).isEmpty()) {
+        reasons.add(reason);
+      }
+    }
+    return reasons;
   }
 
   private static List<String> strings(Map<?, ?> evaluation, String name) throws Denial {

@@ -6,6 +6,7 @@ import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.nio.file.Path;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
@@ -31,7 +32,9 @@ final class HookProcess {
   private final OutputStream stderr = new FileOutputStream(FileDescriptor.err);
   private final AtomicBoolean ending = new AtomicBoolean();
   private final Deadline deadline = new Deadline();
+  private volatile int denyStatus = DENY;
   private volatile @Nullable String secret;
+  private volatile @Nullable DecisionLog log;
 
   /** From here on no exit status but ours reaches the host, and only our line its standard output. */
   void guard() {
@@ -61,12 +64,30 @@ final class HookProcess {
   /** What the operator says of the whole call. */
   void use(Settings settings) {
     secret = settings.token();
+    Path folder = settings.decisionLog();
+    if (folder != null) {
+      log = new DecisionLog(folder);
+    }
     deadline.shorten(settings.deadline());
+  }
+
+  /** By this status a launcher knows that the reason is written, and adds none. */
+  void denyWith(int status) {
+    denyStatus = status;
+  }
+
+  /** What the decision is about. */
+  void judges(ToolUse toolUse) {
+    DecisionLog decisions = log;
+    if (decisions != null) {
+      decisions.about(toolUse);
+    }
   }
 
   /** The tool runs. */
   void allow(int status) {
     if (ending.compareAndSet(false, true)) {
+      log("allow", "");
       Runtime.getRuntime().halt(status);
     }
     awaitOtherEnd();
@@ -76,7 +97,7 @@ final class HookProcess {
   void deny(String reason) {
     if (ending.compareAndSet(false, true)) {
       write(reason);
-      Runtime.getRuntime().halt(DENY);
+      Runtime.getRuntime().halt(denyStatus);
     }
     awaitOtherEnd();
   }
@@ -109,17 +130,20 @@ final class HookProcess {
   /** As {@link #deny}, but ends also when the host does not read what we write. */
   private void denyFromAside(String reason) {
     if (ending.compareAndSet(false, true)) {
+      int status = DENY;
       try {
-        runBriefly(new Thread("last words") {
+        Thread lastWords = new Thread("last words") {
           @Override
           public void run() {
             write(reason);
           }
-        });
+        };
+        runBriefly(lastWords);
+        status = lastWords.isAlive() ? DENY : denyStatus;
       } catch (OutOfMemoryError e) {
         write(stderr, NO_MEMORY_TEXT);
       } finally {
-        Runtime.getRuntime().halt(DENY);
+        Runtime.getRuntime().halt(status);
       }
     }
     awaitOtherEnd();
@@ -150,9 +174,17 @@ final class HookProcess {
       byte[] line = Reason.hostLine(shown).getBytes(UTF_8);
       write(stderr, text);
       write(stdout, line);
+      log("deny", shown);
     } catch (OutOfMemoryError e) {
       write(stderr, NO_MEMORY_TEXT);
       write(stdout, NO_MEMORY_LINE);
+    }
+  }
+
+  private void log(String decision, String reason) {
+    DecisionLog decisions = log;
+    if (decisions != null) {
+      decisions.append(decision, reason);
     }
   }
 

@@ -1,5 +1,7 @@
 package dev.evalops.hook;
 
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -11,6 +13,7 @@ import org.jspecify.annotations.Nullable;
  * What the operator says: the managed file, and where that is silent the environment.
  *
  * @param token secret
+ * @param decisionLog the folder of the log of decisions; null for none
  * @param deadline for the whole call, from the start of the process on
  */
 record Settings(
@@ -25,7 +28,8 @@ record Settings(
     Duration governanceTimeout,
     Duration approvalsTimeout,
     Tls tls,
-    Duration deadline) {
+    Duration deadline,
+    @Nullable Path decisionLog) {
   static final String GOVERNANCE_URL = "EVALOPS_GOVERNANCE_URL";
   static final String APPROVALS_URL = "EVALOPS_APPROVALS_URL";
   static final String WORKSPACE_ID = "EVALOPS_WORKSPACE_ID";
@@ -44,8 +48,11 @@ record Settings(
   static final String HOOK_DEADLINE = "EVALOPS_HOOK_DEADLINE";
   static final String ALLOW_INSECURE_HTTP = "EVALOPS_ALLOW_INSECURE_HTTP";
 
-  /** In the managed file only. */
   static final String IGNORE_ENVIRONMENT = "EVALOPS_IGNORE_ENVIRONMENT";
+  static final String DECISION_LOG = "EVALOPS_DECISION_LOG";
+
+  /** In the managed file only: a repository could say anything in the environment, and make us write anywhere. */
+  private static final List<String> MANAGED_ONLY = List.of(IGNORE_ENVIRONMENT, DECISION_LOG);
 
   /** Stands for what Java could not decode, so that it is no longer what the operator wrote. */
   private static final char UNREADABLE = '\ufffd';
@@ -75,7 +82,8 @@ record Settings(
       SERVER_NAME,
       HOOK_DEADLINE,
       ALLOW_INSECURE_HTTP,
-      IGNORE_ENVIRONMENT);
+      IGNORE_ENVIRONMENT,
+      DECISION_LOG);
 
   /** The hosts let the tool run after ten minutes, and the launcher ends us ten seconds before that. */
   static final Duration MAX_DEADLINE = Duration.ofSeconds(570);
@@ -117,7 +125,7 @@ record Settings(
       String value = managed.get(key);
       if (value == null
           && !ignoreEnvironment
-          && !key.equals(IGNORE_ENVIRONMENT)
+          && !MANAGED_ONLY.contains(key)
           && !(TRUST.contains(key) && setsOneOf(managed, TRUST))
           && !(SURFACES.contains(key) && setsOneOf(managed, SURFACES))) {
         value = environment.get(key);
@@ -181,6 +189,7 @@ record Settings(
       Duration approvalsTimeout = duration(APPROVALS_TIMEOUT, Duration.ofSeconds(5));
       Duration deadline = duration(HOOK_DEADLINE, MAX_DEADLINE);
       String token = token();
+      Path folder = folder(DECISION_LOG);
       if (governance == null || workspaceId == null || !problems.isEmpty()) {
         return null;
       }
@@ -201,7 +210,22 @@ record Settings(
               values.get(CERT_FILE),
               values.get(KEY_FILE),
               values.get(SERVER_NAME)),
-          deadline);
+          deadline,
+          folder);
+    }
+
+    private @Nullable Path folder(String key) {
+      String value = values.get(key);
+      if (value != null && !value.startsWith("/")) {
+        problems.add(key + " must be an absolute path");
+        return null;
+      }
+      try {
+        return value == null ? null : Path.of(value);
+      } catch (InvalidPathException e) {
+        problems.add(key + " is no path");
+        return null;
+      }
     }
 
     private @Nullable ServiceUrl url(String key, boolean insecure) {

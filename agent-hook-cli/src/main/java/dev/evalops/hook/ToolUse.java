@@ -1,15 +1,21 @@
 package dev.evalops.hook;
 
+import static java.nio.charset.StandardCharsets.US_ASCII;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /** One tool call that a host asks about. What is sent to the service are the very bytes that were judged. */
 final class ToolUse {
-  private static final String EVENT = "PreToolUse";
+  /** A tool call, and a shell command within the text of a skill; to a policy both are the same. */
+  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand");
+
+  /** What the doctor lets a host call. It is no program, so that nothing happens where no hook stops it. */
+  private static final byte[] CANARY = "{\"command\":\"evalops-doctor-canary\"}".getBytes(US_ASCII);
 
   private final byte[] text;
   private final int length;
@@ -17,7 +23,7 @@ final class ToolUse {
   private final int inputBegin;
   private final int inputEnd;
   private final @Nullable String agentId;
-  private final @Nullable String surface;
+  private final String surface;
 
   private ToolUse(
       byte[] text,
@@ -26,7 +32,7 @@ final class ToolUse {
       int inputBegin,
       int inputEnd,
       @Nullable String agentId,
-      @Nullable String surface) {
+      String surface) {
     this.text = text;
     this.length = length;
     this.toolName = toolName;
@@ -62,9 +68,13 @@ final class ToolUse {
   }
 
   /** What the event says of the host; the operator's word counts for more. */
-  @Nullable
   String surface() {
     return surface;
+  }
+
+  /** Whether this is the doctor's question if a "no" reaches the host. */
+  boolean isCanary() {
+    return Arrays.equals(text, inputBegin, inputEnd, CANARY, 0, CANARY.length);
   }
 
   /** The tool's input, or the whole event if it has none. */
@@ -84,6 +94,8 @@ final class ToolUse {
     private final Map<String, Object> known = new HashMap<>();
     private int inputBegin;
     private int inputEnd;
+    private boolean fromCodex;
+    private boolean fromAHost;
 
     @Override
     public void member(String name, Json value) throws Json.MalformedException {
@@ -105,14 +117,22 @@ final class ToolUse {
             "surface",
             "context",
             "metadata" -> known.put(name, value.read());
+        case "turn_id", "model" -> {
+          fromCodex = true;
+          value.skip();
+        }
+        case "transcript_path", "permission_mode", "prompt_id" -> {
+          fromAHost = true;
+          value.skip();
+        }
         default -> value.skip();
       }
     }
 
     ToolUse toolUse(byte[] text, int length) throws Denial {
       Object event = known.get("hook_event_name");
-      if (event != null && !event.equals(EVENT)) {
-        throw Denial.failClosed("hook_event_name is not " + EVENT);
+      if (event != null && !EVENTS.contains(event)) {
+        throw Denial.failClosed("hook_event_name is not " + EVENTS.get(0));
       }
       if ("other".equals(known.get("tool_input"))) {
         throw Denial.failClosed("tool_input is not an object");
@@ -124,7 +144,13 @@ final class ToolUse {
           inputBegin,
           inputEnd,
           first("agent_id", "session_id"),
-          first("surface"));
+          surface());
+    }
+
+    /** What the event says, or the host that it comes from: the turn and the model are sent by Codex alone. */
+    private String surface() throws Denial {
+      String named = first("surface");
+      return named != null ? named : fromAHost && !fromCodex ? "claude" : "codex";
     }
 
     /** A rule for "Bash" does not fit "Bash ", so such a name is not asked about at all. */

@@ -136,6 +136,68 @@ class AgentHookProcessTest {
     assertThat(service.requests).hasSize(1);
   }
 
+  @Test
+  void tellsItsLauncherThatTheReasonIsWritten() throws Exception {
+    service.evaluate("{\"evaluation\":{\"decision\":2,\"reasons\":[\"no\"]}}");
+    Result result = hook()
+        .arguments("governance-check", "--allow-exit-code", "42", "--deny-exit-code", "44")
+        .run();
+    assertThat(result.status()).isEqualTo(44);
+    assertThat(result.stderr()).isEqualTo("evalops-agent-hook: denied: no\n");
+    // What it does not understand is no word of ours.
+    assertThat(
+            hook().arguments("governance-check", "--deny-exit-code", "x").run().status())
+        .isEqualTo(2);
+  }
+
+  @Test
+  void logsDecisions_withoutTheToolsInput_inTwoFilesAtMost() throws Exception {
+    Path folder = Files.createDirectory(dir.resolve("log"));
+    Path file = Files.writeString(
+        dir.resolve("hook.properties"),
+        "EVALOPS_GOVERNANCE_URL=" + service.url()
+            + "\nEVALOPS_AGENT_TOKEN=tok-123\nEVALOPS_DECISION_LOG=" + folder + "\n");
+    Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-r--r--"));
+    HookJar hook = hook().arguments("governance-check", "--config", file.toString());
+
+    hook.run().assertAllowed(0);
+    service.evaluate("{\"evaluation\":{\"decision\":2,\"reasons\":[\"no tok-123\"]}}");
+    hook.run().assertDenied("denied: no [secret]");
+
+    Path log = folder.resolve("agent-hook-" + System.getProperty("user.name") + ".jsonl");
+    assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(log)))
+        .isEqualTo("rw-------");
+    assertThat(Files.readAllLines(log))
+        .satisfiesExactly(
+            line -> assertThat(line)
+                .matches(
+                    "\\{\"time\":\"2[^\"]+Z\",\"decision\":\"allow\",\"tool\":\"Bash\",\"agent\":\"s-1\"}"),
+            line -> assertThat(line)
+                .endsWith("\"decision\":\"deny\",\"tool\":\"Bash\",\"agent\":\"s-1\","
+                    + "\"reason\":\"evalops-agent-hook: denied: no [secret]\"}"));
+
+    Files.writeString(log, "x".repeat((int) DecisionLog.LIMIT));
+    hook.run().assertDenied("denied: no [secret]");
+    assertThat(Files.readAllLines(log)).hasSize(1);
+    assertThat(Files.size(folder.resolve(log.getFileName() + ".1"))).isEqualTo(DecisionLog.LIMIT);
+
+    // A log that cannot be written, or leads elsewhere, changes nothing.
+    Path other = Files.writeString(dir.resolve("other"), "");
+    Files.delete(log);
+    Files.createSymbolicLink(log, other);
+    hook.run().assertDenied("denied: no [secret]");
+    assertThat(other).isEmptyFile();
+    Files.writeString(file, Files.readString(file).replace(folder.toString(), "/dev/null/none"));
+    service.evaluate(TestService.ALLOW);
+    hook.run().assertAllowed(0);
+  }
+
+  @Test
+  void takesTheFolderOfTheLogFromTheManagedFileAlone() throws Exception {
+    hook().with("EVALOPS_DECISION_LOG", dir.toString()).run().assertAllowed(0);
+    assertThat(dir).isEmptyDirectory();
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {

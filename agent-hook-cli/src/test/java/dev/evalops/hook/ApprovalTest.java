@@ -104,8 +104,28 @@ class ApprovalTest {
     assertThat(lookup.get("approvalRequestId").asString()).isEqualTo("req-1");
   }
 
+  @Test
+  void tellsApproversNoBlankReason() {
+    service.on(Approval.GET, APPROVED);
+    service.evaluate(
+        "{\"evaluation\":{\"decision\":3,\"reasons\":[\"\",\"prod\",\" \\t\",\"\\u00a0\",\"freeze\"]}}");
+    call().verdict();
+    JsonNode body = service.requests(Approval.REQUEST).get(0).body();
+    assertThat(Vectors.JSON.readTree(body.get("contextJson").asString()).get("governance_reasons"))
+        .isEqualTo(Vectors.JSON.readTree("[\"prod\",\"freeze\"]"));
+  }
+
   @ParameterizedTest
-  @CsvSource({"'', codex", "'\"surface\":\"cli\",', cli", "'\"metadata\":{\"surface\":\"m\"},', m"})
+  @CsvSource({
+    "'', codex",
+    "'\"surface\":\"cli\",', cli",
+    "'\"metadata\":{\"surface\":\"m\"},', m",
+    "'\"transcript_path\":\"/t\",', claude",
+    "'\"permission_mode\":\"plan\",', claude",
+    "'\"transcript_path\":null,\"turn_id\":\"t\",', codex",
+    "'\"model\":\"gpt\",\"permission_mode\":\"plan\",', codex",
+    "'\"transcript_path\":\"/t\",\"surface\":\"cli\",', cli"
+  })
   void namesTheSurface(String member, String surface) {
     service.on(Approval.GET, APPROVED);
     service.evaluate("{\"evaluation\":{\"decision\":3,\"riskLevel\":4}}");

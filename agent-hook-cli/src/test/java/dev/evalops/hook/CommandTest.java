@@ -14,10 +14,12 @@ class CommandTest {
 
   @Test
   void readsTheOptionsInAnyOrder() {
-    assertThat(parse("governance-check")).isEqualTo(new Command(0, null));
+    assertThat(parse("governance-check")).isEqualTo(new Command(0, 2, null));
     assertThat(parse("governance-check --allow-exit-code 42 --config /etc/x"))
-        .isEqualTo(new Command(42, Path.of("/etc/x")))
+        .isEqualTo(new Command(42, 2, Path.of("/etc/x")))
         .isEqualTo(parse("governance-check --config /etc/x --allow-exit-code 42"));
+    assertThat(parse("governance-check --deny-exit-code 44 --allow-exit-code 42"))
+        .isEqualTo(new Command(42, 44, null));
   }
 
   @ParameterizedTest
@@ -33,6 +35,9 @@ class CommandTest {
         "governance-check --allow-exit-code 126",
         "governance-check --allow-exit-code x",
         "governance-check --allow-exit-code 42 --allow-exit-code 42",
+        "governance-check --allow-exit-code 42 --deny-exit-code 42",
+        "governance-check --deny-exit-code 0",
+        "governance-check --deny-exit-code 44 --deny-exit-code 44",
         "governance-check --config",
         "governance-check --config ",
         "governance-check --config a\0b",

@@ -8,6 +8,7 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Instant;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -15,11 +16,11 @@ import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 
 /** An installed hook for one test: a copy of the launcher under a certain shell, and a jar. */
-record Distribution(Path home) {
+public record Distribution(Path home) {
   private static final Path LAUNCHER = Path.of("src/main/sh/evalops-agent-hook");
 
   /** The shells that /bin/sh can be. */
-  enum Shell {
+  public enum Shell {
     DASH("dash"),
     BASH("bash");
 
@@ -44,7 +45,7 @@ record Distribution(Path home) {
     }
   }
 
-  static Distribution create(Path work, Shell shell) throws IOException {
+  public static Distribution create(Path work, Shell shell) throws IOException {
     Distribution distribution = new Distribution(work.resolve("evalops"));
     Files.createDirectories(distribution.lib());
     Files.createDirectories(distribution.launcher().getParent());
@@ -67,7 +68,7 @@ record Distribution(Path home) {
   }
 
   /** A copy of what the build has made. */
-  static Distribution copy(Path built, Path home) throws IOException {
+  public static Distribution copy(Path built, Path home) throws IOException {
     try (Stream<Path> files = Files.walk(built)) {
       for (Path file : files.toList()) {
         Files.copy(
@@ -79,8 +80,20 @@ record Distribution(Path home) {
     return new Distribution(home);
   }
 
+  /** Every Java of this machine that the hook runs on, the oldest first. */
+  public static List<Path> javaHomes() throws IOException {
+    try (Stream<Path> homes = Files.list(Path.of("/usr/lib/jvm"))) {
+      return homes
+          .filter(
+              home -> Files.isExecutable(home.resolve("bin/java")) && !Files.isSymbolicLink(home))
+          .filter(home -> major(home) >= 17)
+          .sorted(Comparator.comparingInt(Distribution::major))
+          .toList();
+    }
+  }
+
   /** The version of a Java, 0 if it does not say. */
-  static int major(Path javaHome) {
+  public static int major(Path javaHome) {
     try {
       Properties release = new Properties();
       try (InputStream in = Files.newInputStream(javaHome.resolve("release"))) {
@@ -93,29 +106,29 @@ record Distribution(Path home) {
     }
   }
 
-  static void mode(String mode, Path... files) throws IOException {
+  public static void mode(String mode, Path... files) throws IOException {
     for (Path file : files) {
       Files.setPosixFilePermissions(file, PosixFilePermissions.fromString(mode));
     }
   }
 
-  Path launcher() {
+  public Path launcher() {
     return home.resolve("bin/evalops-agent-hook");
   }
 
-  Path lib() {
+  public Path lib() {
     return home.resolve("lib");
   }
 
-  Path jar() {
+  public Path jar() {
     return lib().resolve("evalops-agent-hook.jar");
   }
 
-  Path conf() {
+  public Path conf() {
     return lib().resolve("launcher.conf");
   }
 
-  void edit(UnaryOperator<String> change) throws IOException {
+  public void edit(UnaryOperator<String> change) throws IOException {
     String before = Files.readString(launcher());
     String after = change.apply(before);
     if (after.equals(before)) {
@@ -124,19 +137,19 @@ record Distribution(Path home) {
     Files.writeString(launcher(), after);
   }
 
-  void configure(String conf) throws IOException {
+  public void configure(String conf) throws IOException {
     Files.writeString(conf(), conf);
     mode("rw-r--r--", conf());
   }
 
   /** Fixes a Java that is a shell script. */
-  Path fakeJava(String version, String script) throws IOException {
+  public Path fakeJava(String version, String script) throws IOException {
     Path java = fakeJava(home.resolveSibling("java-" + version), version, script);
     configure("java=" + java + "\n");
     return java;
   }
 
-  static Path fakeJava(Path javaHome, String version, String script) throws IOException {
+  public static Path fakeJava(Path javaHome, String version, String script) throws IOException {
     Path java = Files.createDirectories(javaHome.resolve("bin")).resolve("java");
     Files.writeString(java, "#!/bin/sh\n" + script + "\n");
     mode("rwxr-xr-x", java);
@@ -147,19 +160,19 @@ record Distribution(Path home) {
     return java;
   }
 
-  Path cacheFolder() throws IOException {
+  public Path cacheFolder() throws IOException {
     Path folder = Files.createDirectories(lib().resolve("cache"));
     mode("rwxr-xr-x", folder);
     return folder;
   }
 
-  Path cache(String name) throws IOException {
+  public Path cache(String name) throws IOException {
     Path cache = Files.writeString(cacheFolder().resolve(name), "cache");
     mode("rw-r--r--", cache);
     return cache;
   }
 
-  Launched start(Map<String, String> environment, String... arguments) throws IOException {
+  public Launched start(Map<String, String> environment, String... arguments) throws IOException {
     String[] command = new String[arguments.length + 1];
     command[0] = launcher().toString();
     System.arraycopy(arguments, 0, command, 1, arguments.length);
@@ -167,7 +180,7 @@ record Distribution(Path home) {
   }
 
   /** As {@link #start}, but signals reach it also when a build in the background ignores them and hands that down. */
-  Launched startForSignals(Map<String, String> environment) throws IOException {
+  public Launched startForSignals(Map<String, String> environment) throws IOException {
     return Launched.start(
         home,
         environment,
@@ -179,13 +192,13 @@ record Distribution(Path home) {
   }
 
   /** Asks about one event. */
-  Launched.Result check(Map<String, String> environment) throws Exception {
+  public Launched.Result check(Map<String, String> environment) throws Exception {
     try (Launched hook = start(environment, "governance-check")) {
       return hook.write(Launched.EVENT).end();
     }
   }
 
-  Launched.Result check() throws Exception {
+  public Launched.Result check() throws Exception {
     return check(Map.of());
   }
 }

@@ -65,7 +65,7 @@ class FailClosedProcessTest {
 
   /** The oldest, as the bare jar runs on that of the build. */
   private static Path java() throws IOException {
-    return ColdStart.javaHomes().get(0).resolve("bin/java");
+    return Distribution.javaHomes().get(0).resolve("bin/java");
   }
 
   private interface Fault {

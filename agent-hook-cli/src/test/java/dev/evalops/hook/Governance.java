@@ -11,7 +11,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** A governance service that decides as it is told. */
-final class Governance implements AutoCloseable {
+public final class Governance implements AutoCloseable {
   private final HttpServer server;
   private final ExecutorService threads = Executors.newCachedThreadPool();
   private final AtomicInteger requests = new AtomicInteger();
@@ -23,7 +23,7 @@ final class Governance implements AutoCloseable {
     this.server = server;
   }
 
-  static Governance start() throws IOException {
+  public static Governance start() throws IOException {
     HttpServer server =
         HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
     Governance governance = new Governance(server);
@@ -50,20 +50,20 @@ final class Governance implements AutoCloseable {
     return governance;
   }
 
-  String url() {
+  public String url() {
     return "http://127.0.0.1:" + server.getAddress().getPort();
   }
 
-  int requests() {
+  public int requests() {
     return requests.get();
   }
 
-  void decide(String newDecision) {
+  public void decide(String newDecision) {
     decision = newDecision;
   }
 
   /** Answers no request any more. */
-  void hold() {
+  public void hold() {
     holds = true;
   }
 

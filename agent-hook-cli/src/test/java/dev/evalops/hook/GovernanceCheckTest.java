@@ -54,6 +54,28 @@ class GovernanceCheckTest {
     assertThat(call().verdict()).isSameAs(Verdict.ALLOW);
   }
 
+  @ParameterizedTest
+  @ValueSource(ints = {1, 3})
+  void neverAllowsTheDoctorsCanary(int decision) {
+    service.evaluate("{\"evaluation\":{\"decision\":" + decision + "}}");
+    String event =
+        "{\"session_id\":\"s\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"evalops-doctor-canary\"}}";
+    Call call = call().with("EVALOPS_APPROVALS_URL", service.url());
+    assertThat(call.event(event).reason())
+        .isEqualTo("denied: the doctor's canary is never allowed");
+    assertThat(service.requests).hasSize(1);
+  }
+
+  @Test
+  void allowsWhatOnlyMentionsTheCanary() {
+    service.evaluate(TestService.ALLOW);
+    assertThat(call()
+            .event(
+                "{\"session_id\":\"s\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"grep evalops-doctor-canary\"}}")
+            .verdict())
+        .isSameAs(Verdict.ALLOW);
+  }
+
   @Test
   void asksInConnectsJson() {
     service.evaluate(TestService.ALLOW);
@@ -120,6 +142,7 @@ class GovernanceCheckTest {
         "{\"evaluation\":{\"decision\":2}} | denied: governance denied this action",
         "{\"evaluation\":{\"decision\":2,\"reasons\":[\" \"]}} | denied: governance denied this"
             + " action",
+        "{\"evaluation\":{\"decision\":2,\"reasons\":[\"a\",\" \",\"\",\"b\"]}} | denied: a; b",
         "{\"evaluation\":{\"decision\":2,\"reasons\":[1]}} | blocked (fail closed): governance"
             + " check failed: reasons has no texts",
         "{\"evaluation\":{\"decision\":\"ACTION_DECISION_REQUIRE_APPROVAL\"}} | blocked (fail"

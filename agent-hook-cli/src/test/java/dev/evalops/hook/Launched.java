@@ -13,8 +13,8 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 
 /** A hook that was started as a host starts it: with pipes, which are read until nobody holds them any more. */
-final class Launched implements AutoCloseable {
-  static final String EVENT =
+public final class Launched implements AutoCloseable {
+  public static final String EVENT =
       "{\"session_id\":\"s\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"ls\"}}";
   private static final String DENY_LINE =
       "\\{\"hookSpecificOutput\":\\{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"[^\\n]+\"}}\\n";
@@ -47,31 +47,31 @@ final class Launched implements AutoCloseable {
     }
   }
 
-  Process process() {
+  public Process process() {
     return process;
   }
 
-  Launched write(String text) throws IOException {
+  public Launched write(String text) throws IOException {
     process.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
     process.getOutputStream().flush();
     return this;
   }
 
-  void signal(String name) throws Exception {
+  public void signal(String name) throws Exception {
     new ProcessBuilder("kill", "-" + name, String.valueOf(process.pid()))
         .start()
         .waitFor();
   }
 
   /** As a host does that has sent the event. */
-  Result end() throws Exception {
+  public Result end() throws Exception {
     try (OutputStream in = process.getOutputStream()) {
       in.flush();
     }
     return result();
   }
 
-  Result result() throws Exception {
+  public Result result() throws Exception {
     if (!process.waitFor(SECONDS, TimeUnit.SECONDS)) {
       throw new AssertionError("the hook does not end");
     }
@@ -88,19 +88,19 @@ final class Launched implements AutoCloseable {
   }
 
   /** What a host sees. */
-  record Result(int status, String out, String err) {
-    void assertAllowed() {
+  public record Result(int status, String out, String err) {
+    public void assertAllowed() {
       assertThat(this).isEqualTo(new Result(0, "", err));
     }
 
-    Result assertDenied() {
+    public Result assertDenied() {
       assertThat(status).as("status; %s", err).isEqualTo(2);
       assertThat(err).isNotBlank();
       assertThat(out).matches("|" + DENY_LINE);
       return this;
     }
 
-    void assertDenied(String reason) {
+    public void assertDenied(String reason) {
       assertDenied();
       assertThat(err).contains(reason);
     }

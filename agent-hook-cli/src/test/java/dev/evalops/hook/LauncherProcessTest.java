@@ -40,7 +40,7 @@ class LauncherProcessTest {
   }
 
   static List<Setup> setups() throws IOException {
-    List<Path> homes = ColdStart.javaHomes();
+    List<Path> homes = Distribution.javaHomes();
     return List.of(
         new Setup(Shell.DASH, homes.get(0)), new Setup(Shell.BASH, homes.get(homes.size() - 1)));
   }
@@ -124,8 +124,23 @@ class LauncherProcessTest {
 
     Launched.Result result = check();
 
-    result.assertDenied("evalops-agent-hook: denied");
+    result.assertDenied();
+    assertThat(result.err()).isEqualTo("evalops-agent-hook: denied: policy\n");
     assertThat(result.out()).isNotEmpty();
+  }
+
+  @Test
+  void asksAboutTheShellCommandOfASkill_asAboutBash() throws Exception {
+    String event =
+        Files.readString(Path.of("src/test/resources/payloads/15-claude-skill-shell.json"));
+    try (Launched started = hook.start(environment, "governance-check")) {
+      started.write(event).end().assertAllowed();
+    }
+    governance.decide("ACTION_DECISION_DENY");
+    try (Launched started = hook.start(environment, "governance-check")) {
+      started.write(event).end().assertDenied("denied: policy");
+    }
+    assertThat(governance.requests()).isEqualTo(2);
   }
 
   @Test
@@ -376,11 +391,11 @@ class LauncherProcessTest {
   @Tag("soak")
   void makesAnotherCache_whenTheJavaIsAnotherOne() throws Exception {
     hook.cacheFolder();
-    for (Path home : ColdStart.javaHomes()) {
+    for (Path home : Distribution.javaHomes()) {
       hook.configure("java=" + home + "/bin/java\n");
       check().assertAllowed();
     }
-    assertThat(caches()).hasSameSizeAs(ColdStart.javaHomes());
+    assertThat(caches()).hasSameSizeAs(Distribution.javaHomes());
     check().assertAllowed();
   }
 

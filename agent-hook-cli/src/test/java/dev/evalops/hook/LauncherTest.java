@@ -61,6 +61,16 @@ class LauncherTest {
   }
 
   @Test
+  void addsNothing_whenTheHookHasSaidWhy() throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; echo 'the reason' >&2; exit 44");
+
+    Launched.Result result = hook.check();
+
+    result.assertDenied();
+    assertThat(result.err()).isEqualTo("the reason\n");
+  }
+
+  @Test
   void denies_whenTheHookDeniesWithoutAWord() throws Exception {
     hook.fakeJava("17.0.1", "cat >/dev/null; exit 2");
 
@@ -561,7 +571,7 @@ class LauncherTest {
       Launched.Result result = started.end();
       assertThat(result.status()).isEqualTo(7);
       assertThat(result.out())
-          .endsWith(" dev.evalops.hook.AgentHook install --java " + java + " --cache "
+          .endsWith(" dev.evalops.hook.install.Maintenance install --java " + java + " --cache "
               + hook.lib().toRealPath().resolve("cache/test-17.0.1+1.jsa") + " --host claude\n");
     }
   }

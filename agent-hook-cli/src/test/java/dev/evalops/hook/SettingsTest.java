@@ -250,6 +250,7 @@ class SettingsTest {
         "garbage",
         "\ufeffEVALOPS_WORKSPACE_ID=a",
         "EVALOPS_IGNORE_ENVIRONMENT=yes",
+        "EVALOPS_DECISION_LOG=relative",
         "{\"a\":1}"
       })
   void refusesABrokenFile(String text) {

@@ -46,13 +46,16 @@ class ToolUseTest {
     "08-codex-bash.json, Bash, 01a20743-f8b6-7202-9398-83c74e4caaec",
     "09-codex-apply-patch.json, apply_patch, 01a20743-f8b6-7202-9398-83c74e4caaec",
     "10-codex-mcp.json, mcp__tracker__create_issue, 01a20743-f8b6-7202-9398-83c74e4caaec",
-    "14-claude-unknown-fields.json, Bash, 7d1c2f60-1b7e-4c55-9a44-0f2b6c1f9d10"
+    "14-claude-unknown-fields.json, Bash, 7d1c2f60-1b7e-4c55-9a44-0f2b6c1f9d10",
+    "15-claude-skill-shell.json, Bash, 7d1c2f60-1b7e-4c55-9a44-0f2b6c1f9d10"
   })
   void readsTheEventsOfBothHosts(String payload, String toolName, String agentId) throws Denial {
     byte[] event = Vectors.payload(payload);
     ToolUse toolUse = ToolUse.parse(event, event.length);
     assertThat(toolUse.toolName()).isEqualTo(toolName);
     assertThat(toolUse.agentId()).isEqualTo(agentId);
+    assertThat(toolUse.surface()).isEqualTo(payload.contains("claude") ? "claude" : "codex");
+    assertThat(toolUse.isCanary()).isFalse();
     assertThat(Vectors.JSON.readTree(toolUse.action()))
         .isEqualTo(Vectors.JSON.readTree(event).get("tool_input"));
     assertThat(toolUse.event()).isEqualTo(new String(event, UTF_8));
@@ -109,7 +112,15 @@ class ToolUseTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"\"PostToolUse\"", "\"\"", "\"pretooluse\"", "null", "1"})
+  @ValueSource(
+      strings = {
+        "\"PostToolUse\"",
+        "\"PreSkillShellCommand \"",
+        "\"\"",
+        "\"pretooluse\"",
+        "null",
+        "1"
+      })
   void refusesAnyOtherEvent(String name) {
     assertThatThrownBy(() -> parse("{\"tool_name\":\"Bash\",\"hook_event_name\":" + name + "}"))
         .hasMessageContaining("hook_event_name");

@@ -182,7 +182,11 @@ final class ModuleTable {
           .adapter("cloudevents", "io.cloudevents.")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
-      row("agent-hook-cli").release(17).needs("runtime-identity", "runtime-mtls"));
+      row("agent-hook-cli")
+          .release(17)
+          .needs("runtime-identity", "runtime-mtls")
+          // No adapter: what sets the check up, apart from it.
+          .adapter("install", "dev.evalops.hook."));
 
   private ModuleTable() {}
 

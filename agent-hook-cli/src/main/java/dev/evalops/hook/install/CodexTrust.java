@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -7,6 +7,7 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.OutputStream;
 import java.lang.ProcessBuilder.Redirect;
+import java.math.BigDecimal;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -14,6 +15,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What Codex itself says of its hooks. It runs one of a user only once that is trusted, and again after each change of it;
@@ -25,7 +27,7 @@ final class CodexTrust {
   private static final Set<String> TRUSTED = Set.of("trusted", "managed");
   private static final String REVIEW = ": review it in Codex with /hooks";
 
-  private static final String ID = "2";
+  private static final int ID = 2;
   private static final String QUESTIONS =
       "{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientInfo\":{\"name\":\"evalops-agent-hook\",\"version\":\"1\"}}}\n"
           + "{\"method\":\"initialized\"}\n"
@@ -88,8 +90,8 @@ final class CodexTrust {
       in.flush(); // it ends at the end of its input, with or without an answer
       for (String line = out.readLine(); line != null; line = out.readLine()) {
         if (parsed(line) instanceof Map<?, ?> message
-            && message.get("id") instanceof Json.Numeral id
-            && id.text().equals(ID)) {
+            && message.get("id") instanceof BigDecimal id
+            && id.compareTo(BigDecimal.valueOf(ID)) == 0) {
           if (message.get("result") instanceof Map<?, ?> result) {
             return result;
           }
@@ -104,11 +106,11 @@ final class CodexTrust {
     throw new IOException("Codex does not say whether it trusts the hook" + REVIEW);
   }
 
-  private static Object parsed(String line) {
+  private static @Nullable Object parsed(String line) {
     try {
-      return Json.parse(line.getBytes(UTF_8));
-    } catch (Json.MalformedException e) {
-      return Json.NULL;
+      return JsonDocument.parse(line).plain();
+    } catch (NotUnderstoodException e) {
+      return null;
     }
   }
 
@@ -124,16 +126,15 @@ final class CodexTrust {
     process.destroyForcibly();
   }
 
-  private static Object value(Object object, String name) {
-    Object value = object instanceof Map<?, ?> map ? map.get(name) : null;
-    return value == null ? Json.NULL : value;
+  private static @Nullable Object value(@Nullable Object object, String name) {
+    return object instanceof Map<?, ?> map ? map.get(name) : null;
   }
 
-  private static List<?> list(Object object, String name) {
+  private static List<?> list(@Nullable Object object, String name) {
     return value(object, name) instanceof List<?> list ? list : List.of();
   }
 
-  private static String text(Object object, String name) {
+  private static String text(@Nullable Object object, String name) {
     return value(object, name) instanceof String text ? text : "";
   }
 }

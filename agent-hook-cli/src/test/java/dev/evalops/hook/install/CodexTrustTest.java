@@ -1,8 +1,9 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.hook.Distribution;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -1,7 +1,7 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
-import dev.evalops.hook.TomlDocument.Kind;
-import dev.evalops.hook.TomlDocument.Statement;
+import dev.evalops.hook.install.TomlDocument.Kind;
+import dev.evalops.hook.install.TomlDocument.Statement;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;

@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import java.io.IOException;
 import java.nio.file.DirectoryStream;
@@ -71,9 +71,8 @@ record StartupCache(Path file, Path java, List<String> options) {
       try (Training service = Training.start(work)) {
         int status = java(
             isAot() ? "-XX:AOTCacheOutput=" + made : "-XX:ArchiveClassesAtExit=" + made,
-            work.resolve(Training.EVENT_FILE),
-            Training.class.getName(),
-            service.work().toString());
+            service.event(),
+            service.arguments());
         if (status != Training.ALLOWED || !Files.exists(made)) {
           throw new IOException("the JVM that should make it ended with status " + status);
         }
@@ -95,7 +94,7 @@ record StartupCache(Path file, Path java, List<String> options) {
             isAot() ? "-XX:AOTCache=" + file : "-XX:SharedArchiveFile=" + file,
             NOTHING,
             isAot() ? "-XX:AOTMode=on" : "-Xshare:on",
-            Training.class.getName())
+            Training.PROGRAM)
         == 0;
   }
 

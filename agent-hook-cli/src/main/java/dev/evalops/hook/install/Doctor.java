@@ -1,6 +1,6 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.hook.Probe;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
@@ -11,13 +11,11 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.EnumSet;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import javax.net.ssl.SSLSocketFactory;
 import org.jspecify.annotations.Nullable;
 
 /** Finds what keeps the hook from being asked, or from answering: one line for each finding, with what to do. */
@@ -25,6 +23,7 @@ final class Doctor {
   static final String USAGE = "usage: evalops-agent-hook doctor";
   static final String CANARY = "evalops-doctor-canary";
 
+  private static final String FAIL_CLOSED = "blocked (fail closed): ";
   private static final Pattern VERSION = Pattern.compile("[0-9]+(\\.[0-9]+)+");
   private static final long PROGRAM_SECONDS = 30;
   private static final int DAYS = 7;
@@ -243,45 +242,40 @@ final class Doctor {
   }
 
   private void configuration() throws IOException {
-    Optional<String> named = installation.configured("config");
-    ManagedFile file = named.isPresent()
-        ? ManagedFile.named(Path.of(named.get()), installation.jar())
-        : ManagedFile.usual();
-    if (!Files.exists(file.path())) {
-      note("the configuration: there is no " + file.path()
+    Optional<Path> named = installation.configured("config").map(Path::of);
+    Path file = named.orElse(Probe.MANAGED_FILE);
+    if (!Files.exists(file)) {
+      note("the configuration: there is no " + file
           + ", so that the environment alone configures the hook, and a repository can change it");
     }
-    Settings settings;
+    Probe probe;
     try {
-      settings = Settings.load(places.environment(), file);
-    } catch (Denial e) {
-      bad("the configuration: " + e.reason());
+      probe = Probe.load(places.environment(), named, installation.jar());
+    } catch (IllegalArgumentException e) {
+      bad("the configuration: " + e.getMessage());
       return;
     }
-    good("the configuration: workspace " + settings.workspaceId() + ", governance at "
-        + settings.governance().authority());
-    Mtls tls;
+    good("the configuration: workspace " + probe.workspaceId() + ", governance at "
+        + probe.governance());
     try {
-      tls = GovernanceCheck.mtls(settings);
-    } catch (Denial e) {
-      bad("the certificates: " + e.reason());
+      certificates(probe.certificate(), probe.readCertificates());
+    } catch (IllegalArgumentException e) {
+      bad("the certificates: " + e.getMessage());
       return;
     }
-    certificates(settings, tls);
-    if (governance(settings, tls)) {
+    if (governance(probe)) {
       canary();
     }
-    approvals(settings, tls);
+    approvals(probe);
   }
 
-  private void certificates(Settings settings, @Nullable Mtls tls) {
-    Optional<Instant> end = tls == null ? Optional.empty() : tls.notAfter();
-    if (end.isEmpty()) {
+  private void certificates(Optional<String> file, Optional<Instant> end) {
+    if (file.isEmpty() || end.isEmpty()) {
       note("the certificates: no client certificate is configured");
       return;
     }
     long days = Duration.between(Instant.now(), end.get()).toDays();
-    String certificate = "the certificate " + settings.tls().certificate();
+    String certificate = "the certificate " + file.get();
     if (days < DAYS) {
       bad(certificate + " ends in " + days + " days: get a new one");
     } else {
@@ -289,65 +283,33 @@ final class Doctor {
     }
   }
 
-  private static Service service(ServiceUrl url, Settings settings, @Nullable Mtls tls) {
-    SSLSocketFactory sockets =
-        url.tls() && tls != null ? tls.sslContext().getSocketFactory() : null;
-    return new Service(url, sockets, settings.token());
-  }
-
-  /** Asks about the canary, without an approval that somebody would have to look at. */
-  private boolean governance(Settings settings, @Nullable Mtls tls) {
-    StringBuilder question = new StringBuilder("{\"workspaceId\":");
-    Json.quote(settings.workspaceId(), question);
-    question.append(",\"agentId\":");
-    Json.quote(settings.agentId() == null ? "doctor" : settings.agentId(), question);
-    question.append(",\"actionType\":\"" + CANARY + "\",\"actionPayload\":\"e30=\"}");
-    Object decision;
+  private boolean governance(Probe probe) {
+    boolean denied;
     try {
-      Map<?, ?> answer = service(settings.governance(), settings, tls)
-          .call(GovernanceCheck.EVALUATE, question, settings.governanceTimeout());
-      decision = answer.get("evaluation") instanceof Map<?, ?> evaluation
-          ? evaluation.get("decision")
-          : null;
-    } catch (HttpExchange.FailedException e) {
-      bad("the governance service at " + settings.governance().authority() + ": " + e.getMessage());
+      denied = probe.isDenied(CANARY);
+    } catch (IOException e) {
+      bad("the governance service at " + probe.governance() + ": " + e.getMessage());
       return false;
     }
     good("the governance service answers");
-    if (Enums.name(decision, GovernanceCheck.DECISIONS).equals("ACTION_DECISION_DENY")) {
-      return true;
+    if (!denied) {
+      bad("the policy does not deny the tool " + CANARY
+          + ": add a rule that does, so that a denied call can be seen");
     }
-    bad("the policy does not deny the tool " + CANARY
-        + ": add a rule that does, so that a denied call can be seen");
-    return false;
+    return denied;
   }
 
-  private void approvals(Settings settings, @Nullable Mtls tls) {
-    ServiceUrl url = settings.approvals();
-    if (url == null) {
+  private void approvals(Probe probe) {
+    if (probe.approvals().isEmpty()) {
       note("the approval service: none is configured, what wants an approval is denied");
       return;
     }
-    StringBuilder question =
-        new StringBuilder("{\"approvalRequestId\":\"" + CANARY + "\",\"workspaceId\":");
-    Json.quote(settings.workspaceId(), question);
     try {
-      service(url, settings, tls)
-          .call(
-              "/approvals.v1.ApprovalService/GetApproval",
-              question.append('}'),
-              settings.approvalsTimeout());
-    } catch (HttpExchange.FailedException e) {
-      // It does not know the canary; that it says so is enough.
-      String message = String.valueOf(e.getMessage());
-      if (!message.startsWith("HTTP status ")
-          || message.endsWith(" 401")
-          || message.endsWith(" 403")) {
-        bad("the approval service at " + url.authority() + ": " + message);
-        return;
-      }
+      probe.askApprovals(CANARY);
+      good("the approval service answers");
+    } catch (IOException e) {
+      bad("the approval service at " + probe.approvals().get() + ": " + e.getMessage());
     }
-    good("the approval service answers");
   }
 
   /** One call from end to end, as a host makes it. */
@@ -355,9 +317,7 @@ final class Doctor {
     String event = "{\"session_id\":\"doctor\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\""
         + CANARY + "\",\"tool_input\":{}}";
     Said said = run(List.of(installation.launcher().toString(), "governance-check"), event);
-    if (said.status() == 2
-        && !said.output().isBlank()
-        && !said.output().contains(Denial.FAIL_CLOSED)) {
+    if (said.status() == 2 && !said.output().isBlank() && !said.output().contains(FAIL_CLOSED)) {
       good("a call of " + CANARY + " is denied");
     } else {
       bad("a call of " + CANARY + " ended with status " + said.status() + ": "

@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 /** A file of a host that is not what we know: it stays as it is. */
 final class NotUnderstoodException extends Exception {

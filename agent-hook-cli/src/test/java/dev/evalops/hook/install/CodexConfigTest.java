@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;

@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import java.util.ArrayList;
 import java.util.HashSet;

@@ -1,6 +1,6 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
-import dev.evalops.hook.JsonDocument.Value;
+import dev.evalops.hook.install.JsonDocument.Value;
 import java.math.BigDecimal;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;

@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import java.io.BufferedInputStream;
 import java.io.IOException;
@@ -29,10 +29,13 @@ import javax.net.ssl.TrustManagerFactory;
  * mTLS. The service runs in the process that makes the cache, with certificates that live for as long.
  */
 final class Training implements AutoCloseable {
+  /** What is trained; without arguments it does nothing, which shows that a JVM can start. */
+  static final String PROGRAM = "dev.evalops.hook.Rehearsal";
+
   /** The status of a process that was trained. */
   static final int ALLOWED = 42;
 
-  static final String EVENT_FILE = "event.json";
+  private static final String EVENT_FILE = "event.json";
   private static final String HTTP_FILE = "http.properties";
   private static final String MTLS_FILE = "mtls.properties";
   private static final String EVENT =
@@ -56,41 +59,10 @@ final class Training implements AutoCloseable {
   private Training(Path work) {
     this.work = work;
     for (Map<String, String> environment : List.of(http, mtls)) {
-      environment.put(Settings.WORKSPACE_ID, "training");
-      environment.put(Settings.AGENT_ID, "training");
-      environment.put(Settings.AGENT_TOKEN, "training");
+      environment.put("EVALOPS_WORKSPACE_ID", "training");
+      environment.put("EVALOPS_AGENT_ID", "training");
+      environment.put("EVALOPS_AGENT_TOKEN", "training");
     }
-  }
-
-  /**
-   * Is trained.
-   *
-   * @param args the folder of the service; without it nothing happens, which shows that a JVM can start
-   */
-  public static void main(String[] args) throws Exception {
-    if (args.length == 0) {
-      return;
-    }
-    Path work = Path.of(args[0]);
-    byte[] event = Files.readAllBytes(work.resolve(EVENT_FILE));
-    Path program = Path.of(System.getProperty("java.class.path"));
-    TlsWarmUp warmUp = new TlsWarmUp();
-    warmUp.start();
-    warmUp.join();
-    Settings settings =
-        Settings.load(Map.of(), ManagedFile.named(work.resolve(MTLS_FILE), program));
-    Verdict verdict = GovernanceCheck.of(settings, ToolUse.parse(event, event.length));
-    if (verdict != Verdict.ALLOW) {
-      throw new IllegalStateException(verdict.reason());
-    }
-    Reason.hostLine(Reason.of("a reason", settings.token()));
-    AgentHook.main(new String[] {
-      "governance-check",
-      "--allow-exit-code",
-      String.valueOf(ALLOWED),
-      "--config",
-      work.resolve(HTTP_FILE).toString()
-    });
   }
 
   /**
@@ -102,17 +74,17 @@ final class Training implements AutoCloseable {
     Training training = new Training(work);
     try {
       ServerSocket plain = training.serve(new ServerSocket(0, 0, InetAddress.getLoopbackAddress()));
-      training.http.put(Settings.GOVERNANCE_URL, "http://127.0.0.1:" + plain.getLocalPort());
+      training.http.put("EVALOPS_GOVERNANCE_URL", "http://127.0.0.1:" + plain.getLocalPort());
 
       SSLServerSocket secure = (SSLServerSocket) certificates(work)
           .getServerSocketFactory()
           .createServerSocket(0, 0, InetAddress.getLoopbackAddress());
       secure.setNeedClientAuth(true);
       training.serve(secure);
-      training.mtls.put(Settings.GOVERNANCE_URL, "https://127.0.0.1:" + secure.getLocalPort());
-      training.mtls.put(Settings.CA_FILE, work.resolve(CA_FILE).toString());
-      training.mtls.put(Settings.CERT_FILE, work.resolve(CERT_FILE).toString());
-      training.mtls.put(Settings.KEY_FILE, work.resolve(KEY_FILE).toString());
+      training.mtls.put("EVALOPS_GOVERNANCE_URL", "https://127.0.0.1:" + secure.getLocalPort());
+      training.mtls.put("EVALOPS_CA_FILE", work.resolve(CA_FILE).toString());
+      training.mtls.put("EVALOPS_CERT_FILE", work.resolve(CERT_FILE).toString());
+      training.mtls.put("EVALOPS_KEY_FILE", work.resolve(KEY_FILE).toString());
       Files.writeString(work.resolve(HTTP_FILE), properties(training.http));
       Files.writeString(work.resolve(MTLS_FILE), properties(training.mtls));
       Files.writeString(work.resolve(EVENT_FILE), EVENT);
@@ -130,9 +102,20 @@ final class Training implements AutoCloseable {
     return properties.toString();
   }
 
-  /** For {@link #main}. */
-  Path work() {
-    return work;
+  /** The standard input of the trained process. */
+  Path event() {
+    return work.resolve(EVENT_FILE);
+  }
+
+  /** The class of the trained process, and its arguments. */
+  String[] arguments() {
+    return new String[] {
+      PROGRAM,
+      event().toString(),
+      work.resolve(MTLS_FILE).toString(),
+      work.resolve(HTTP_FILE).toString(),
+      String.valueOf(ALLOWED)
+    };
   }
 
   /** That of a hook which asks this service. */

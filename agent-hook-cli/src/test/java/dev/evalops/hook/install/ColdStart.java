@@ -1,5 +1,7 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
+import dev.evalops.hook.Distribution;
+import dev.evalops.hook.Launched;
 import java.io.File;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -42,24 +44,13 @@ final class ColdStart {
     Path work = Files.createTempDirectory("cold-start");
     try (Training service = Training.start(work)) {
       System.out.printf("%d rounds, medians in ms, smallest to largest in brackets%n", rounds);
-      for (Path javaHome : javaHomes()) {
+      for (Path javaHome : Distribution.javaHomes()) {
         measure(work, service, javaHome, rounds);
       }
     } finally {
       try (Stream<Path> files = Files.walk(work)) {
         files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
       }
-    }
-  }
-
-  static List<Path> javaHomes() throws IOException {
-    try (Stream<Path> homes = Files.list(Path.of("/usr/lib/jvm"))) {
-      return homes
-          .filter(
-              home -> Files.isExecutable(home.resolve("bin/java")) && !Files.isSymbolicLink(home))
-          .filter(home -> Distribution.major(home) >= 17)
-          .sorted(Comparator.comparingInt(Distribution::major))
-          .toList();
     }
   }
 

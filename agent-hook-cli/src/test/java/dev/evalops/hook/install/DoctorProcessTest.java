@@ -1,7 +1,10 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.evalops.hook.Distribution;
+import dev.evalops.hook.Governance;
+import dev.evalops.hook.Launched;
 import java.io.IOException;
 import java.net.ServerSocket;
 import java.nio.file.Files;

@@ -1,8 +1,9 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Distribution.Shell;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;

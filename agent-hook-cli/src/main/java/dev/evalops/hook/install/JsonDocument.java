@@ -1,4 +1,4 @@
-package dev.evalops.hook;
+package dev.evalops.hook.install;
 
 import java.math.BigDecimal;
 import java.util.ArrayList;

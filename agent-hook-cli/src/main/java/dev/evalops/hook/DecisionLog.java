@@ -1,0 +1,88 @@
+package dev.evalops.hook;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.OpenOption;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Instant;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The decisions on this machine, one line of JSON each, in a file of the user in a folder of the operator's. It holds nothing of a tool's
+ * input, and at most two files of {@link #LIMIT} bytes. No decision depends on it.
+ */
+final class DecisionLog {
+  static final long LIMIT = 1 << 20;
+
+  private static final int MAX_NAME = 200;
+
+  private final Path file;
+  private volatile @Nullable ToolUse toolUse;
+
+  DecisionLog(Path folder) {
+    String user = System.getProperty("user.name", "").replaceAll("[^A-Za-z0-9_.-]", "_");
+    file = folder.resolve("agent-hook-" + user + ".jsonl");
+  }
+
+  /** What the next decision is about. */
+  void about(ToolUse use) {
+    toolUse = use;
+  }
+
+  /** Adds a decision. */
+  void append(String decision, String reason) {
+    StringBuilder line = new StringBuilder("{\"time\":\"").append(Instant.now());
+    line.append("\",\"decision\":\"").append(decision).append('"');
+    ToolUse use = toolUse;
+    if (use != null) {
+      line.append(",\"tool\":");
+      Json.quote(cut(use.toolName()), line);
+      String agent = use.agentId();
+      if (agent != null) {
+        line.append(",\"agent\":");
+        Json.quote(cut(agent), line);
+      }
+    }
+    if (!reason.isEmpty()) {
+      line.append(",\"reason\":");
+      Json.quote(reason, line);
+    }
+    ByteBuffer bytes = UTF_8.encode(line.append("}\n").toString());
+    try {
+      if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)
+          && Files.size(file) + bytes.remaining() > LIMIT) {
+        Files.move(
+            file,
+            file.resolveSibling(file.getFileName() + ".1"),
+            StandardCopyOption.REPLACE_EXISTING);
+      }
+      // Not through a link that another user has put there.
+      Set<OpenOption> options = Set.of(
+          StandardOpenOption.CREATE,
+          StandardOpenOption.WRITE,
+          StandardOpenOption.APPEND,
+          LinkOption.NOFOLLOW_LINKS);
+      try (FileChannel channel = FileChannel.open(
+          file,
+          options,
+          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")))) {
+        channel.write(bytes);
+      }
+    } catch (IOException | RuntimeException e) {
+      // The doctor says when it cannot be written.
+    }
+  }
+
+  private static String cut(String name) {
+    return name.length() <= MAX_NAME ? name : name.substring(0, MAX_NAME);
+  }
+}

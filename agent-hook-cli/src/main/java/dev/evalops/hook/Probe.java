@@ -1,0 +1,139 @@
+package dev.evalops.hook;
+
+import dev.evalops.hook.HttpExchange.FailedException;
+import dev.evalops.runtime.mtls.Mtls;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.util.Map;
+import java.util.Optional;
+import javax.net.ssl.SSLSocketFactory;
+import org.jspecify.annotations.Nullable;
+
+/** The check's configuration and its services, for a doctor that looks whether they work. It allows nothing. */
+public final class Probe {
+  /** The managed file of a machine, unless the installation names another. */
+  public static final Path MANAGED_FILE = ManagedFile.DEFAULT;
+
+  private final Settings settings;
+  private @Nullable Mtls mtls;
+
+  private Probe(Settings settings) {
+    this.settings = settings;
+  }
+
+  /**
+   * Reads the configuration as a call does.
+   *
+   * @param environment of the call
+   * @param file the managed file that the installation names
+   * @param program the jar, whose owner may own that file
+   * @throws IllegalArgumentException if calls are denied because of it, with their reason
+   */
+  public static Probe load(Map<String, String> environment, Optional<Path> file, Path program) {
+    ManagedFile managed =
+        file.map(named -> ManagedFile.named(named, program)).orElseGet(ManagedFile::usual);
+    try {
+      return new Probe(Settings.load(environment, managed));
+    } catch (Denial e) {
+      throw new IllegalArgumentException(e.reason(), e);
+    }
+  }
+
+  /** The workspace that asks. */
+  public String workspaceId() {
+    return settings.workspaceId();
+  }
+
+  /** Host and port of the governance service. */
+  public String governance() {
+    return settings.governance().authority();
+  }
+
+  /** Host and port of the approval service. */
+  public Optional<String> approvals() {
+    return Optional.ofNullable(settings.approvals()).map(ServiceUrl::authority);
+  }
+
+  /** The file of the client certificate. */
+  public Optional<String> certificate() {
+    return Optional.ofNullable(settings.tls().certificate());
+  }
+
+  /** The folder of the log of decisions. */
+  public Optional<Path> decisionLog() {
+    return Optional.ofNullable(settings.decisionLog());
+  }
+
+  /**
+   * Reads the certificates, which comes before the questions.
+   *
+   * @return when the client certificate ends
+   * @throws IllegalArgumentException if calls are denied because of them, with their reason
+   */
+  public Optional<Instant> readCertificates() {
+    try {
+      mtls = GovernanceCheck.mtls(settings);
+    } catch (Denial e) {
+      throw new IllegalArgumentException(e.reason(), e);
+    }
+    return mtls == null ? Optional.empty() : mtls.notAfter();
+  }
+
+  /**
+   * Asks whether a tool may run. An approval that the policy wants is not requested, for somebody would have to look at it.
+   *
+   * @return whether the answer is a "no" of the policy
+   * @throws IOException if there is no answer
+   */
+  public boolean isDenied(String tool) throws IOException {
+    StringBuilder question = new StringBuilder("{\"workspaceId\":");
+    Json.quote(settings.workspaceId(), question);
+    question.append(",\"agentId\":");
+    Json.quote(settings.agentId() == null ? "doctor" : settings.agentId(), question);
+    question.append(",\"actionType\":");
+    Json.quote(tool, question);
+    question.append(",\"actionPayload\":\"e30=\"}");
+    try {
+      Map<?, ?> answer = service(settings.governance())
+          .call(GovernanceCheck.EVALUATE, question, settings.governanceTimeout());
+      return Json.get(answer, "evaluation") instanceof Map<?, ?> evaluation
+          && Enums.name(evaluation.get("decision"), GovernanceCheck.DECISIONS)
+              .equals("ACTION_DECISION_DENY");
+    } catch (FailedException e) {
+      throw new IOException(e.getMessage(), e);
+    }
+  }
+
+  /**
+   * Asks for an approval that is not there.
+   *
+   * @throws IOException if the service cannot be reached, or does not know us
+   */
+  public void askApprovals(String id) throws IOException {
+    ServiceUrl url = settings.approvals();
+    if (url == null) {
+      return;
+    }
+    StringBuilder question = new StringBuilder("{\"approvalRequestId\":");
+    Json.quote(id, question);
+    question.append(",\"workspaceId\":");
+    Json.quote(settings.workspaceId(), question);
+    try {
+      service(url).call(Approval.GET, question.append('}'), settings.approvalsTimeout());
+    } catch (FailedException e) {
+      // That it says in its own words that there is no such approval is enough.
+      String message = String.valueOf(e.getMessage());
+      if (!message.startsWith("HTTP status ")
+          || message.endsWith(" 401")
+          || message.endsWith(" 403")) {
+        throw new IOException(message, e);
+      }
+    }
+  }
+
+  private Service service(ServiceUrl url) {
+    SSLSocketFactory tls = url.tls() && mtls != null ? mtls.sslContext().getSocketFactory() : null;
+    return new Service(url, tls, settings.token());
+  }
+}

@@ -1,0 +1,36 @@
+package dev.evalops.hook;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+
+/** The run of which a start-up cache is made: two calls as a host makes them, one over mTLS and one over http. */
+final class Rehearsal {
+  private Rehearsal() {}
+
+  /**
+   * Makes the calls, which are allowed.
+   *
+   * @param args the event, the configuration of the call over mTLS, that of the call over http and the status that it ends
+   *     with; without arguments nothing happens, which shows that a JVM can start
+   */
+  public static void main(String[] args) throws Denial, IOException, InterruptedException {
+    if (args.length == 0) {
+      return;
+    }
+    byte[] event = Files.readAllBytes(Path.of(args[0]));
+    Path program = Path.of(System.getProperty("java.class.path"));
+    TlsWarmUp warmUp = new TlsWarmUp();
+    warmUp.start();
+    warmUp.join();
+    Settings settings = Settings.load(Map.of(), ManagedFile.named(Path.of(args[1]), program));
+    Verdict verdict = GovernanceCheck.of(settings, ToolUse.parse(event, event.length));
+    if (verdict != Verdict.ALLOW) {
+      throw new IllegalStateException(verdict.reason());
+    }
+    Reason.hostLine(Reason.of("a reason", settings.token()));
+    AgentHook.main(
+        new String[] {"governance-check", "--allow-exit-code", args[3], "--config", args[2]});
+  }
+}
