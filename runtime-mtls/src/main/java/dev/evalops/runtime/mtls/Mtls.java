@@ -339,10 +339,7 @@ public final class Mtls implements AutoCloseable {
      * @return this
      */
     public B reloadEvery(Duration interval) {
-      if (interval.isNegative()) {
-        throw new IllegalArgumentException("reloadEvery must not be negative, but is " + interval);
-      }
-      reloadEvery = interval;
+      reloadEvery = requireNonNull(interval, "interval");
       return self();
     }
 
@@ -366,6 +363,9 @@ public final class Mtls implements AutoCloseable {
      */
     public Mtls build() {
       List<String> problems = new ArrayList<>();
+      if (reloadEvery.isNegative()) {
+        problems.add("reloadEvery must be zero or more: " + reloadEvery);
+      }
       check(problems);
       try {
         // What is there is read although something is missing, to report all in one.

@@ -235,8 +235,8 @@ class MtlsConfigurationTest {
   @Test
   void refusesSettingsThatMakeNoSense() {
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> client().reloadEvery(Duration.ofSeconds(-1)))
-        .withMessageContaining("reloadEvery");
+        .isThrownBy(() -> Mtls.client().reloadEvery(Duration.ofSeconds(-1)).build())
+        .withMessageStartingWith("reloadEvery must be zero or more: PT-1S; tls_ca_file_required");
     assertThatIllegalArgumentException()
         .isThrownBy(() -> server().requireClients(ca).wantClients(ca))
         .withMessageContaining("exclude each other");

@@ -14,8 +14,13 @@ import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.RedisServer;
 import dev.evalops.runtime.testutil.TestHttp;
 import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisURI;
 import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.resource.SocketAddressResolver;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse.BodyHandlers;
@@ -29,6 +34,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
@@ -117,6 +123,34 @@ class RedisOutageTest {
   @Tag("soak")
   void keepsTheLimitsWithoutRedis_whenItSwallowsEverythingUnderLoadForLong() throws Exception {
     outage("black hole", Duration.ofSeconds(20), () -> signal("STOP"), () -> signal("CONT"));
+  }
+
+  @Test
+  void followsAFailover_whenTheOldMasterLivesOnAsAReplica() {
+    AtomicInteger port = new AtomicInteger(server.port());
+    SocketAddressResolver dns = new SocketAddressResolver() {
+      @Override
+      public SocketAddress resolve(RedisURI uri) {
+        return new InetSocketAddress(InetAddress.getLoopbackAddress(), port.get());
+      }
+    };
+    try (RedisServer promoted = RedisServer.start();
+        Redis there = Redis.open(promoted.url());
+        Redis following = Redis.builder("redis://cache.example")
+            .configureResources(resources -> resources.socketAddressResolver(dns))
+            .open()) {
+      RateLimiter limiter = RateLimiter.builder()
+          .redis(following.connection())
+          .onRedisChange(changes::add)
+          .build();
+      limiter.decide("key");
+      redis.connection().sync().replicaof("127.0.0.1", promoted.port());
+      port.set(promoted.port());
+      await().atMost(PATIENT).until(() -> {
+        limiter.decide("key");
+        return there.connection().sync().dbsize() == 1;
+      });
+    }
   }
 
   private void outage(String name, Duration length, Fault begins, Fault ends) throws Exception {
