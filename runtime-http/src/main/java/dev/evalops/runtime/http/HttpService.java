@@ -371,7 +371,8 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Adds filters for every request, also for those that no path matches. They know {@link RequestContext#route()}.
+     * Adds filters for every request, also for those that no path matches or that the service {@linkplain RequestContext#refusal()
+     * refuses}. They know {@link RequestContext#route()}.
      *
      * @param filters outermost first
      * @return this builder
