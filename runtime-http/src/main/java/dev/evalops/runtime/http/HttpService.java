@@ -218,6 +218,9 @@ public final class HttpService implements AutoCloseable {
       });
     } catch (RejectedExecutionException e) {
       tasks.decrementAndGet();
+      if (!limits.draining()) {
+        limits.refused(); // All threads and places to wait for one are taken: there is no answer.
+      }
       throw e;
     }
   }
