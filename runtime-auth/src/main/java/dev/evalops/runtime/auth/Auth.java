@@ -258,7 +258,7 @@ public final class Auth {
    * The token in an {@code Authorization} header.
    *
    * @param authorizationHeader the value of the header, or null if there is none
-   * @return what follows the scheme {@code Bearer}, in any case, and a space; empty if there is nothing, or another scheme
+   * @return what follows the scheme {@code Bearer}, in any case, and a blank; empty if there is nothing, or another scheme
    */
   public static Optional<String> bearerToken(@Nullable String authorizationHeader) {
     return Optional.ofNullable(token(authorizationHeader));
@@ -337,6 +337,10 @@ public final class Auth {
     @Override
     public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
       RequestContext context = RequestContext.of(exchange);
+      if (context.refusal().isPresent()) {
+        chain.doFilter(exchange);
+        return;
+      }
       Caller caller = authenticate(exchange);
       Actor actor = caller.actor();
       context.put(CALLER, caller);

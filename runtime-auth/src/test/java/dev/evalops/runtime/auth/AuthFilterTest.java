@@ -54,6 +54,25 @@ class AuthFilterTest {
   private final HttpClient client = HttpClient.newHttpClient();
   private HttpService service;
 
+  @Test
+  void asksNobody_aboutWhatTheServiceRefuses() throws Exception {
+    Auth careful = Auth.builder()
+        .tokens((token, scopes) -> {
+          throw new AssertionError("nothing to verify");
+        })
+        .build();
+    try (HttpService guarded = HttpService.builder(0)
+        .filters(careful.require())
+        .handle("/any", HttpResponses::noContent)
+        .start()) {
+      HttpRequest request = HttpRequest.newBuilder(guarded.uri().resolve("/any/a%2Fb"))
+          .header("Authorization", "Bearer " + TOKEN)
+          .build();
+      assertThat(client.send(request, HttpResponse.BodyHandlers.ofString()).statusCode())
+          .isEqualTo(400);
+    }
+  }
+
   @BeforeEach
   void start() throws IOException {
     HttpService.Handler who = exchange -> HttpResponses.json(

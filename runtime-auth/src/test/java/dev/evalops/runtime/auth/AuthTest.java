@@ -65,7 +65,17 @@ class AuthTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"", "Basic YTpi", "Bearer", "Bearer \t\u00a0", "BearerX y", "token"})
+  @ValueSource(
+      strings = {
+        "",
+        "Basic YTpi",
+        "Bearer",
+        "Bearer \t\u00a0",
+        "Bearer\tx",
+        "Bearer\u00a0x",
+        "BearerX y",
+        "token"
+      })
   void asksForAToken_whenThereIsNone(String header) {
     Auth auth = verifying((token, scopes) -> {
       throw new AssertionError("nothing to verify");

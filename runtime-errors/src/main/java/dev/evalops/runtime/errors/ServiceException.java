@@ -49,7 +49,7 @@ public final class ServiceException extends RuntimeException {
    *
    * @param code what went wrong
    * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   * @param message what the client reads; if blank, the code's default message
+   * @param message what the client reads, without white space at its ends; if blank, the code's default message
    */
   public ServiceException(ErrorCode code, String op, String message) {
     super(text(code, op, message));
@@ -63,7 +63,7 @@ public final class ServiceException extends RuntimeException {
    *
    * @param code what went wrong
    * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   * @param message what the client reads; if blank, the code's default message
+   * @param message what the client reads, without white space at its ends; if blank, the code's default message
    * @param cause why; for the log, not for the client
    */
   public ServiceException(ErrorCode code, String op, String message, Throwable cause) {
@@ -79,7 +79,25 @@ public final class ServiceException extends RuntimeException {
 
   private static String clientMessage(ErrorCode code, String message) {
     Objects.requireNonNull(code, "code");
-    return Objects.requireNonNull(message, "message").isBlank() ? code.defaultMessage() : message;
+    String trimmed = trim(Objects.requireNonNull(message, "message"));
+    return trimmed.isEmpty() ? code.defaultMessage() : trimmed;
+  }
+
+  private static String trim(String text) {
+    int start = 0;
+    int end = text.length();
+    while (start < end && isSpace(text.charAt(start))) {
+      start++;
+    }
+    while (end > start && isSpace(text.charAt(end - 1))) {
+      end--;
+    }
+    return text.substring(start, end);
+  }
+
+  /** White space as Unicode has it, which is neither what {@link String#strip} nor what {@code trim} takes away. */
+  private static boolean isSpace(char c) {
+    return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 
   /**

@@ -10,6 +10,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.sql.SQLException;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -109,5 +110,22 @@ class ErrorResponseTest {
     String start = "{\"error\":{\"code\":\"invalid_input\",\"message\":\"";
     assertThat(all).startsWith(start).endsWith("\"}}\n");
     return all.substring(start.length(), all.length() - "\"}}\n".length());
+  }
+
+  @Test
+  void trimsMessagesAsEverythingElse() {
+    for (String message : List.of(" taken\n", "\u00a0taken\u0085", "\u2003taken\t", "taken")) {
+      ServiceException failure = new ServiceException(ErrorCode.CONFLICT, "x", message);
+      assertThat(ErrorResponse.of(failure).message()).isEqualTo("taken");
+      assertThat(failure).hasMessage("x: taken");
+    }
+    for (String message : List.of("", " ", "\u00a0\u0085\u3000")) {
+      assertThat(ErrorResponse.of(new ServiceException(ErrorCode.CONFLICT, "x", message)))
+          .isEqualTo(ErrorResponse.of(ErrorCode.CONFLICT));
+    }
+    // No white space elsewhere.
+    assertThat(ErrorResponse.of(new ServiceException(ErrorCode.CONFLICT, "x", "\u001c"))
+            .message())
+        .isEqualTo("\u001c");
   }
 }

@@ -213,8 +213,7 @@ final class GuardedExchange extends HttpExchange {
     if (length >= 0) {
       bodyOutput.send(OutputStream::flush);
     } else if (closedHere()) {
-      clientGone = new ClosedChannelException();
-      throw clientGone;
+      throw gone(new ClosedChannelException());
     }
   }
 
@@ -225,11 +224,23 @@ final class GuardedExchange extends HttpExchange {
 
   /** Ends the response: the client has it when this returns. */
   void end() throws IOException {
-    if (hasUnread()) {
-      limits.lingering().run(this::finish);
-    } else {
-      finish();
+    try {
+      if (hasUnread()) {
+        limits.lingering().run(this::finish);
+      } else {
+        finish();
+      }
+    } catch (IndexOutOfBoundsException e) {
+      if (bodyInput.broken) {
+        throw gone(new IOException("request body is malformed", e));
+      }
+      throw e;
     }
+  }
+
+  private IOException gone(IOException failure) {
+    clientGone = failure;
+    return failure;
   }
 
   private void finish() throws IOException {
@@ -400,6 +411,7 @@ final class GuardedExchange extends HttpExchange {
   private final class BodyInput extends InputStream {
     private long count;
     private boolean atEnd;
+    private boolean broken;
     private boolean closed;
     private byte[] ahead = {};
     private int aheadEnd;
@@ -467,7 +479,9 @@ final class GuardedExchange extends HttpExchange {
         // One byte more than is left, to see that there is one.
         int most = bodyLimit - count < len ? (int) (bodyLimit - count) + 1 : len;
         n = body.read(b, off, most);
-      } catch (IOException e) {
+      } catch (IOException
+          | IndexOutOfBoundsException e) { // the latter from a chunk size beyond an int
+        broken = true;
         raw.getResponseHeaders().set("Connection", "close");
         throw new ServiceException(
             RequestRules.INVALID_BODY, "http.body", RequestRules.INVALID_BODY.defaultMessage(), e);
@@ -522,8 +536,7 @@ final class GuardedExchange extends HttpExchange {
       try {
         raw.sendResponseHeaders(status, rawLength);
       } catch (IOException e) {
-        clientGone = e;
-        throw e;
+        throw gone(e);
       }
     }
 
@@ -594,8 +607,7 @@ final class GuardedExchange extends HttpExchange {
       try {
         sending.to(to);
       } catch (IOException e) {
-        clientGone = e;
-        throw e;
+        throw gone(e);
       }
     }
 

@@ -43,7 +43,7 @@ public final class HttpFilters {
   /**
    * One handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
    * answered in the one JSON error shape, a response is ended when the handler has returned, request bodies are limited to
-   * 1 MiB (see {@link #maxBody}), malformed requests are refused, and {@link RequestContext#of} works. A handler of {@link
+   * 1 MiB (see {@link #maxBody}), malformed requests are refused behind the filters, and {@link RequestContext#of} works. A handler of {@link
    * HttpService} has all this already; there a chain only adds filters.
    *
    * @param handler the handler

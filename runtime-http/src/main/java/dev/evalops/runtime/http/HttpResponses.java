@@ -9,6 +9,9 @@ import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.core.ObjectReadContext;
+import tools.jackson.core.StreamReadConstraints;
+import tools.jackson.core.json.JsonFactory;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
@@ -18,6 +21,15 @@ import tools.jackson.databind.json.JsonMapper;
  */
 public final class HttpResponses {
   private static final JsonMapper MAPPER = JsonMapper.shared();
+  // For what was just written, however long.
+  private static final JsonFactory UNLIMITED = JsonFactory.builder()
+      .streamReadConstraints(StreamReadConstraints.builder()
+          .maxNumberLength(Integer.MAX_VALUE)
+          .maxStringLength(Integer.MAX_VALUE)
+          .maxNameLength(Integer.MAX_VALUE)
+          .maxNestingDepth(Integer.MAX_VALUE)
+          .build())
+      .build();
 
   private HttpResponses() {}
 
@@ -77,7 +89,7 @@ public final class HttpResponses {
   }
 
   private static @Nullable String version(byte[] json) {
-    try (JsonParser parser = MAPPER.createParser(json)) {
+    try (JsonParser parser = UNLIMITED.createParser(ObjectReadContext.empty(), json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
         return null;
       }

@@ -218,6 +218,9 @@ public final class HttpService implements AutoCloseable {
       });
     } catch (RejectedExecutionException e) {
       tasks.decrementAndGet();
+      if (!limits.draining()) {
+        limits.refused(); // All threads and places to wait for one are taken: there is no answer.
+      }
       throw e;
     }
   }
@@ -371,7 +374,8 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Adds filters for every request, also for those that no path matches. They know {@link RequestContext#route()}.
+     * Adds filters for every request, also for those that no path matches or that the service {@linkplain RequestContext#refusal()
+     * refuses}. They know {@link RequestContext#route()}.
      *
      * @param filters outermost first
      * @return this builder

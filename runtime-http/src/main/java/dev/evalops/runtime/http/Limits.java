@@ -61,12 +61,17 @@ final class Limits {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
+    refused();
+    return false;
+  }
+
+  /** Counts and logs a refusal. */
+  void refused() {
     refused.incrementAndGet();
     if (reporting.compareAndSet(false, true)) {
       reportRefused();
       Thread.ofVirtual().name("http-refused").start(this::reportUntilQuiet);
     }
-    return false;
   }
 
   /** The first refusal is logged at once, those after it in one line each {@link #REPORT_EVERY}. */

@@ -14,6 +14,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class BodyLimitTest {
   private final AtomicBoolean handled = new AtomicBoolean();
@@ -154,14 +156,22 @@ class BodyLimitTest {
     }
   }
 
-  @Test
-  void answersInvalidBody_whenTheChunksAreMalformed() throws IOException {
-    try (RawClient client = new RawClient(service)) {
-      RawClient.Response response = client
-          .send("POST /json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n")
-          .read();
-      assertThat(response.status()).isEqualTo(400);
-      assertThat(response.body()).contains("\"invalid_body\"", "unable to read request body");
+  @ParameterizedTest
+  @ValueSource(strings = {"zz", "ffffffff", "-1", "80000000", "fffffffffffffff"})
+  void answersInvalidBody_whenTheChunksAreMalformed(String size) throws IOException {
+    try (CapturedLog log = new CapturedLog(Guard.class)) {
+      for (String path : new String[] {"/json", "/deaf"}) {
+        try (RawClient client = new RawClient(service)) {
+          RawClient.Response response = client
+              .send("POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  + size + "\r\n{}\r\n")
+              .read();
+          assertThat(response.status()).isEqualTo(400);
+          assertThat(response.header("Connection")).contains("close");
+          assertThat(response.body()).contains("\"invalid_body\"", "unable to read request body");
+        }
+      }
+      assertThat(log.messages()).noneMatch(line -> line.startsWith("ERROR"));
     }
   }
 

@@ -19,6 +19,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 class HttpResponsesTest {
   record Note(String title, BigDecimal price, Instant at, long version) {}
 
+  record Lengthy(BigInteger n, String text, long version) {}
+
   static Stream<Arguments> payloads() {
     Note note = new Note("a", new BigDecimal("1.00"), Instant.EPOCH, 7);
     return Stream.of(
@@ -31,6 +33,11 @@ class HttpResponsesTest {
             Map.of("version", BigInteger.TWO.pow(63)),
             "\"9223372036854775808\"",
             "{\"version\":9223372036854775808}\n"),
+        Arguments.of(
+            new Lengthy(new BigInteger("9".repeat(2000)), "x".repeat(200), 7),
+            "\"7\"",
+            "{\"n\":" + "9".repeat(2000) + ",\"text\":\"" + "x".repeat(200)
+                + "\",\"version\":7}\n"),
         Arguments.of(Map.of("version", "7"), null, "{\"version\":\"7\"}\n"),
         Arguments.of(Map.of("version", 7.5), null, "{\"version\":7.5}\n"),
         Arguments.of(Map.of("note", Map.of("version", 7)), null, "{\"note\":{\"version\":7}}\n"),

@@ -47,6 +47,7 @@ public final class ServiceMetrics {
   private static final int MOST_ROUTES = 1000;
   private static final String UNKNOWN = "unknown";
   private static final String OTHER = "other";
+  private static final int CUT = -1; // RequestContext.status() of a response that was cut short
   private static final BoundedLabel METHOD = BoundedLabel.of(
       "method", "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE");
   private static final Duration[] BUCKETS =
@@ -70,7 +71,8 @@ public final class ServiceMetrics {
    * The metrics of a service.
    *
    * @param service its name: in lower case and with {@code _} for all but letters and digits it is what the names begin with; {@code
-   *     service} if nothing is left, {@code service_} before a digit
+   *     service} if nothing is left, {@code service_} before a digit. After a digit at the beginning comes a {@code _} here, and none
+   *     in the metrics of the rate limiter: {@code 9lives} is {@code service_9_lives_…} and {@code service_9lives_…}
    * @param registry where they are kept; never closed
    * @return the metrics
    */
@@ -104,7 +106,8 @@ public final class ServiceMetrics {
 
   /**
    * A filter that logs each request as {@link HttpFilters#requestLog} does, with its {@link WideEvent}, and counts and times it; the
-   * status of a request that got no answer is {@code other}. One for a service, after {@link HttpFilters#requestId()}.
+   * status of one whose answer was cut short or could not be sent is {@code cut}. One for a service, after {@link
+   * HttpFilters#requestId()}.
    *
    * @param logger where to log
    * @return the filter
@@ -160,14 +163,22 @@ public final class ServiceMetrics {
   }
 
   private static int bounded(int status) {
-    return status >= 100 && status <= 599 ? status : 0;
+    return status == CUT || (status >= 100 && status <= 599) ? status : 0;
+  }
+
+  private static String label(int status) {
+    return switch (status) {
+      case CUT -> "cut";
+      case 0 -> OTHER;
+      default -> Integer.toString(status);
+    };
   }
 
   private Request register(Series series) {
     Tags tags = Tags.of(
         METHOD.tag(series.method),
         Tag.of("route", series.route),
-        Tag.of("status", series.status == 0 ? OTHER : Integer.toString(series.status)));
+        Tag.of("status", label(series.status)));
     return new Request(
         Counter.builder(prefix + ".http.requests")
             .description("Requests that were answered")

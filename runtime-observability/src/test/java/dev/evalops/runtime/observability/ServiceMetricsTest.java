@@ -1,6 +1,7 @@
 package dev.evalops.runtime.observability;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
@@ -19,6 +20,7 @@ import io.lettuce.core.RedisFuture;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.InetAddress;
@@ -65,6 +67,10 @@ class ServiceMetricsTest {
           if (context.path().endsWith("broken")) {
             throw new IllegalStateException("broken");
           }
+          if (context.path().endsWith("half")) {
+            exchange.sendResponseHeaders(200, 5);
+            return;
+          }
           if (context.path().endsWith("gone")) {
             throw new ServiceException(ErrorCode.NOT_FOUND, "test");
           }
@@ -108,10 +114,15 @@ class ServiceMetricsTest {
       assertThat(call(http, "PUT", "/v1/notes/gone")).isEqualTo(404);
       assertThat(call(http, "GET", "/v1/notes/broken")).isEqualTo(500);
       assertThat(call(http, "GET", "/nowhere")).isEqualTo(404);
+      assertThat(call(http, "GET", "/v1//notes")).isEqualTo(400);
+      assertThatThrownBy(() -> call(http, "POST", "/v1/notes/half"))
+          .isInstanceOf(IOException.class);
     }
 
     assertThat(series("notes_http_requests_total"))
         .containsExactlyInAnyOrder(
+            "notes_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"400\"} 1.0",
+            "notes_http_requests_total{method=\"POST\",route=\"/v1/notes/{id}\",status=\"cut\"} 1.0",
             "notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"204\"} 2.0",
             "notes_http_requests_total{method=\"PUT\",route=\"/v1/notes/{id}\",status=\"404\"} 1.0",
             "notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"500\"} 1.0",
@@ -165,11 +176,11 @@ class ServiceMetricsTest {
     assertThat(series("notes_http_requests_total")).hasSize(1000 - 1 + 1 + 2);
     assertThat(series("notes_http_requests_total"))
         .contains(
-            "notes_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"other\"} "
+            "notes_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"cut\"} "
                 + (double) requests,
             "notes_http_requests_total{method=\"GET\",route=\"unknown\",status=\"other\"} "
                 + (double) requests)
-        .allMatch(line -> line.contains("status=\"other\""));
+        .allMatch(line -> line.contains("status=\"other\"") || line.contains("status=\"cut\""));
   }
 
   @Test
@@ -197,7 +208,7 @@ class ServiceMetricsTest {
     assertThat(log.lines()).hasSize(1);
     assertThat(series("notes_http_requests_total"))
         .containsExactly(
-            "notes_http_requests_total{method=\"GET\",route=\"/long\",status=\"200\"} 1.0");
+            "notes_http_requests_total{method=\"GET\",route=\"/long\",status=\"cut\"} 1.0");
   }
 
   @Test

@@ -216,6 +216,10 @@ public final class RateLimiter implements AutoCloseable {
     @Override
     public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
       RequestContext context = RequestContext.of(exchange);
+      if (context.refusal().isPresent()) {
+        chain.doFilter(exchange); // Costs neither a token nor a call to Redis.
+        return;
+      }
       String route = context.route();
       Policy asked = policy.scope(route);
       if (exemptPaths.contains(context.path())) {
@@ -593,7 +597,9 @@ public final class RateLimiter implements AutoCloseable {
      * Counts decisions in {@code <service>_rate_limit_hits_total} with the labels {@code route} (for direct decisions the scope) and {@code action} ({@code
      * allowed}, {@code limited} or {@code exempt}), and those made in memory for want of Redis in {@code <service>_rate_limit_fallbacks_total}.
      *
-     * @param service the name of the service, not blank; also that of {@link #service} unless another is given there
+     * @param service the name of the service, not blank; also that of {@link #service} unless another is given there. A digit at its
+     *     beginning gets {@code service_} before it and nothing behind it, unlike in {@code ServiceMetrics}: {@code 9lives} is {@code
+     *     service_9lives_…} here and {@code service_9_lives_…} there
      * @param registry where to
      * @return this
      */

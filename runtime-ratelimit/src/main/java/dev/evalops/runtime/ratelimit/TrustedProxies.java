@@ -27,8 +27,7 @@ import org.jspecify.annotations.Nullable;
  */
 public final class TrustedProxies {
   private static final TrustedProxies NONE = new TrustedProxies(List.of());
-  private static final Pattern IPV4_WITH_PORT =
-      Pattern.compile("(\\d{1,3}(?:\\.\\d{1,3}){3}):\\d{1,5}");
+  private static final Pattern WITH_PORT = Pattern.compile("([0-9a-fA-F:.]{1,45}):\\d{1,5}");
   private static final Pattern IPV6_IN_BRACKETS = Pattern.compile("\\[([^\\]]+)\\](?::\\d{1,5})?");
   private static final Pattern IPV4 = Pattern.compile(
       "(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})");
@@ -121,7 +120,7 @@ public final class TrustedProxies {
       for (int i = entries.length - 1; i >= 0; i--) {
         String entry = entries[i].strip();
         if (!entry.isEmpty()) {
-          InetAddress hop = parse(withoutPort(entry));
+          InetAddress hop = parseEntry(entry);
           client = hop == null ? entry : group(hop);
           if (hop == null || !isTrusted(hop)) {
             return client;
@@ -132,7 +131,7 @@ public final class TrustedProxies {
     for (int line = realIp.size() - 1; line >= 0 && client == null; line--) {
       String entry = realIp.get(line).strip();
       if (!entry.isEmpty()) {
-        InetAddress real = parse(withoutPort(entry));
+        InetAddress real = parseEntry(entry);
         client = real == null ? entry : group(real);
       }
     }
@@ -168,13 +167,17 @@ public final class TrustedProxies {
     return network.append(":/64").toString();
   }
 
-  private static String withoutPort(String entry) {
+  /** Null if the text is no address, with a port or without. */
+  private static @Nullable InetAddress parseEntry(String entry) {
     Matcher brackets = IPV6_IN_BRACKETS.matcher(entry);
     if (brackets.matches()) {
-      return brackets.group(1);
+      return parse(brackets.group(1));
     }
-    Matcher port = IPV4_WITH_PORT.matcher(entry);
-    return port.matches() ? port.group(1) : entry;
+    InetAddress whole = parse(entry);
+    Matcher port = WITH_PORT.matcher(entry);
+    // Where an IPv6 address without brackets may be read with or without a port, its network is the
+    // same.
+    return whole == null && port.matches() ? parse(port.group(1)) : whole;
   }
 
   /** Null if the text is no address. */

@@ -65,6 +65,16 @@ class LimitFilterTest {
   }
 
   @Test
+  void takesNoToken_forWhatTheServiceRefuses() throws Exception {
+    serve(once().build());
+
+    assertThat(status("/v1//notes")).isEqualTo(400);
+    assertThat(status("/v1//notes")).isEqualTo(400);
+    assertThat(status("/v1/notes")).isEqualTo(204);
+    assertThat(status("/v1//notes")).isEqualTo(400);
+  }
+
+  @Test
   void refusesInTheOneErrorShape_withRetryAfter() throws Exception {
     serve(once().build());
 

@@ -21,13 +21,13 @@ record SamplerSetting(String sampler, double ratio) {
    * @throws IllegalArgumentException naming the variable
    */
   static SamplerSetting parse(String sampler, String argument) {
-    String name = sampler.strip().toLowerCase(Locale.ROOT).replace('-', '_');
+    String name = Text.trim(sampler).toLowerCase(Locale.ROOT).replace('-', '_');
     if (name.isEmpty()) {
       return new SamplerSetting(DEFAULT, 1);
     }
     int colon = name.indexOf(':');
     if (colon >= 0) {
-      String before = name.substring(0, colon).strip();
+      String before = Text.trim(name.substring(0, colon));
       if (WITH_RATIO.contains(before)) {
         // From the original: - has become _ in the name.
         String ratio = sampler.substring(sampler.indexOf(':') + 1);
@@ -37,8 +37,8 @@ record SamplerSetting(String sampler, double ratio) {
       return new SamplerSetting(name, 1);
     } else if (WITH_RATIO.contains(name)) {
       return new SamplerSetting(
-          name, argument.isBlank() ? 1 : ratio("OTEL_TRACES_SAMPLER_ARG", argument));
-    } else if (NUMBER.matcher(sampler.strip()).matches()) {
+          name, Text.trim(argument).isEmpty() ? 1 : ratio("OTEL_TRACES_SAMPLER_ARG", argument));
+    } else if (NUMBER.matcher(Text.trim(sampler)).matches()) {
       return new SamplerSetting(DEFAULT, ratio("OTEL_TRACES_SAMPLER", sampler));
     }
     throw new IllegalArgumentException("OTEL_TRACES_SAMPLER must be a ratio, one of " + WITHOUT
@@ -46,8 +46,8 @@ record SamplerSetting(String sampler, double ratio) {
   }
 
   private static double ratio(String variable, String text) {
-    if (NUMBER.matcher(text.strip()).matches()) {
-      double ratio = Double.parseDouble(text.strip());
+    if (NUMBER.matcher(Text.trim(text)).matches()) {
+      double ratio = Double.parseDouble(Text.trim(text));
       if (ratio >= 0 && ratio <= 1) {
         return ratio;
       }

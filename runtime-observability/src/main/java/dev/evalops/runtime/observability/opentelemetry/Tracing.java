@@ -140,7 +140,7 @@ public final class Tracing implements AutoCloseable {
         "otel.logs.exporter", "none"));
     environment.forEach((name, value) -> {
       if (name.startsWith("OTEL_") && !value.isBlank()) {
-        properties.put(name.toLowerCase(Locale.ROOT).replace('_', '.'), value.strip());
+        properties.put(name.toLowerCase(Locale.ROOT).replace('_', '.'), Text.trim(value));
       }
     });
     properties.put("otel.metrics.exporter", "none");
@@ -170,7 +170,8 @@ public final class Tracing implements AutoCloseable {
     properties.put("otel.resource.attributes", attributes);
     boolean named = SERVICE_NAME.matcher(attributes).find();
     if (value(environment, "OTEL_SERVICE_NAME").isEmpty() && !named) {
-      properties.put("otel.service.name", service.isBlank() ? "service" : service.strip());
+      properties.put(
+          "otel.service.name", Text.trim(service).isEmpty() ? "service" : Text.trim(service));
     }
     return properties;
   }
@@ -257,7 +258,7 @@ public final class Tracing implements AutoCloseable {
   }
 
   private static String value(Map<String, String> environment, String name) {
-    return environment.getOrDefault(name, "").strip();
+    return Text.trim(environment.getOrDefault(name, ""));
   }
 
   /**

@@ -217,6 +217,19 @@ class TracingTest {
     }
   }
 
+  @Test
+  void trimsSamplersAsEverythingElse() {
+    assertThat(SamplerSetting.parse("\u00a0always_off\u0085", ""))
+        .isEqualTo(new SamplerSetting("always_off", 1));
+    assertThat(SamplerSetting.parse("\u2003traceidratio\u00a0:\u00a00.5\u00a0", ""))
+        .isEqualTo(new SamplerSetting("traceidratio", 0.5));
+    assertThat(SamplerSetting.parse("traceidratio", "\u00a00.5"))
+        .isEqualTo(new SamplerSetting("traceidratio", 0.5));
+    assertThat(SamplerSetting.parse("\u00a0", "").ratio()).isEqualTo(1);
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> SamplerSetting.parse("\u001calways_off", "")); // no white space
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {"1d", "0.5f", "0x1p-3", "5.", "-1", "NaN", "10%", "1/10", "traceidratio:0.5d"})
