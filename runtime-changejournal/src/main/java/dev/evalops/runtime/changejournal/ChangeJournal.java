@@ -82,12 +82,13 @@ public final class ChangeJournal {
    * @param resourceId its id; blank when it has none, and then stored as NULL
    * @param operation what is done to it, such as {@code create}; stored as it is
    * @param payload what it becomes, or null: a protobuf {@code Message} is stored as the JSON of a {@code google.protobuf.Any} with the names of
-   *     the {@code .proto} file, anything else as Jackson writes it (a {@code JsonNode} as it is; a text becomes a JSON text). An integer field
+   *     the {@code .proto} file (as a {@code TypedMessage} of the package {@code proto} if it holds an {@code Any} of a type that its file does not
+   *     import), anything else as Jackson writes it (a {@code JsonNode} as it is; a text becomes a JSON text). An integer field
    *     {@code version} of it is the version of the change, zero too, as in the {@code ETag} of an answer; without one it is 1
    * @param metadata what else the audit entry says, such as the source; empty for none, which is stored as JSON {@code null}
    * @return the sequence number of the change
    * @throws IllegalArgumentException before anything is sent: if the connection is in auto-commit mode, if type and operation are both blank, if an
-   *     id begins or ends with white space, if a text cannot be stored, or if metadata or payload cannot be written as JSON ({@code
+   *     id begins or ends with white space, if a text cannot be stored, or if metadata or payload cannot be written as JSON or have NUL or half a surrogate pair in a text or key ({@code
    *     marshal_audit_metadata: ...}, {@code marshal_change_payload: ...})
    * @throws SQLException if the rows cannot be written, with the SQL state of the cause; none of them is. The message begins with {@code
    *     insert_audit_entry: }, {@code insert_change_journal: } or, where the server does not say which, both

@@ -2,7 +2,8 @@ package dev.evalops.runtime.changejournal;
 
 import com.google.protobuf.Message;
 import dev.evalops.runtime.changejournal.proto.ChangeProtos;
-import java.nio.charset.StandardCharsets;
+import dev.evalops.runtime.changejournal.proto.TypedMessage;
+import java.util.HexFormat;
 import java.util.Map;
 import java.util.OptionalLong;
 import org.jspecify.annotations.Nullable;
@@ -22,17 +23,20 @@ record Payload(String json, OptionalLong version) {
   private static final boolean PROTOBUF = isPresent("com.google.protobuf.Message");
 
   static Payload of(@Nullable Object payload) {
-    if (PROTOBUF && payload instanceof Message message) {
+    if (PROTOBUF && (payload instanceof Message || payload instanceof TypedMessage)) {
       if (!isPresent("com.google.protobuf.util.JsonFormat")) {
         throw new IllegalStateException(
             "marshal_change_payload: a protobuf payload needs protobuf-java-util on the class path");
       }
-      return new Payload(ChangeProtos.payloadJson(message), ChangeProtos.payloadVersion(message));
+      return payload instanceof TypedMessage typed
+          ? ofProto(
+              typed.message(), ChangeProtos.payloadJson(typed.message(), typed.types()))
+          : ofProto((Message) payload, ChangeProtos.payloadJson((Message) payload));
     }
     try {
-      byte[] json = MAPPER.writeValueAsBytes(payload);
-      return new Payload(text("marshal_change_payload", json), version(json));
-    } catch (JacksonException e) {
+      String json = text("marshal_change_payload", payload);
+      return new Payload(json, version(json));
+    } catch (JacksonException | NumberFormatException e) {
       throw new IllegalArgumentException("marshal_change_payload: " + e.getMessage(), e);
     }
   }
@@ -42,21 +46,53 @@ record Payload(String json, OptionalLong version) {
       return "null";
     }
     try {
-      return text("marshal_audit_metadata", MAPPER.writeValueAsBytes(metadata));
-    } catch (JacksonException e) {
+      return text("marshal_audit_metadata", metadata);
+    } catch (JacksonException | NumberFormatException e) {
       throw new IllegalArgumentException("marshal_audit_metadata: " + e.getMessage(), e);
     }
   }
 
-  private static String text(String failure, byte[] json) {
-    String text = new String(json, StandardCharsets.UTF_8);
+  private static Payload ofProto(Message message, String json) {
+    requireStorable("marshal_change_payload", json);
+    return new Payload(json, ChangeProtos.payloadVersion(message));
+  }
+
+  /** The JSON of a value. Not by way of bytes, where half a surrogate pair may become something else. */
+  private static String text(String failure, @Nullable Object value) {
+    String text = MAPPER.writeValueAsString(value);
+    requireStorable(failure, text);
     if (text.contains("NaN") || text.contains("Infinity")) {
-      requireNumbers(failure, json);
+      requireNumbers(failure, text);
     }
     return text;
   }
 
-  private static void requireNumbers(String failure, byte[] json) {
+  private static void requireStorable(String failure, String json) {
+    if (!Text.isStorable(json) || !escapesAreStorable(json)) {
+      throw new IllegalArgumentException(
+          failure + ": a text or key must not contain NUL or half a surrogate pair");
+    }
+  }
+
+  /** Whether no escape is NUL or half a surrogate pair: Postgres refuses them in binary JSON. */
+  private static boolean escapesAreStorable(String json) {
+    boolean afterHigh = false;
+    int from = 0;
+    for (int at = json.indexOf('\\'); at >= 0; at = json.indexOf('\\', from)) {
+      boolean unicode = json.startsWith("u", at + 1) && at + 6 <= json.length();
+      int c = unicode ? HexFormat.fromHexDigits(json, at + 2, at + 6) : ' ';
+      if (c == 0
+          || afterHigh != Character.isLowSurrogate((char) c)
+          || (afterHigh && at != from)) {
+        return false;
+      }
+      afterHigh = Character.isHighSurrogate((char) c);
+      from = at + (unicode ? 6 : 2);
+    }
+    return !afterHigh;
+  }
+
+  private static void requireNumbers(String failure, String json) {
     try (JsonParser parser =
         MAPPER.reader().with(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS).createParser(json)) {
       for (JsonToken token = parser.nextToken(); token != null; token = parser.nextToken()) {
@@ -68,7 +104,7 @@ record Payload(String json, OptionalLong version) {
     }
   }
 
-  private static OptionalLong version(byte[] json) {
+  private static OptionalLong version(String json) {
     try (JsonParser parser = MAPPER.createParser(json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
         return OptionalLong.empty();

@@ -11,10 +11,14 @@ final class Text {
   /** The text itself, when Postgres can store it: the driver turns half a surrogate pair into a question mark. */
   static String storable(String name, String text) {
     Objects.requireNonNull(text, name);
-    if (text.indexOf('\0') >= 0 || !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+    if (!isStorable(text)) {
       throw new IllegalArgumentException(name + " must not contain NUL or half a surrogate pair");
     }
     return text;
+  }
+
+  static boolean isStorable(String text) {
+    return text.indexOf('\0') < 0 && StandardCharsets.UTF_8.newEncoder().canEncode(text);
   }
 
   /** The id; empty when it is blank. */

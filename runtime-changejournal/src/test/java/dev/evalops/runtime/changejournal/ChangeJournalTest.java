@@ -3,6 +3,7 @@ package dev.evalops.runtime.changejournal;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.annotation.JsonRawValue;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import java.sql.Connection;
@@ -13,6 +14,7 @@ import java.time.Instant;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
@@ -24,6 +26,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.JsonNodeFactory;
+import tools.jackson.databind.node.StringNode;
 
 @ExtendWith(TestPostgres.class)
 @Schema("dev/evalops/runtime/changejournal/changejournal.sql")
@@ -286,6 +290,72 @@ class ChangeJournalTest {
       tx.commit();
     }
     assertThat(Rows.count(db, "change_journal")).isEqualTo(1);
+  }
+
+  /** JSON that an application has made itself. */
+  record Raw(@JsonRawValue String json) {}
+
+  static Stream<Object> unstorable() {
+    return Stream.of("a\0b", "\ud800", "\udc00", "\udc00\udc00", "\ud800x", "x\udfff\ud800")
+        .flatMap(text -> Stream.<Object>concat(
+            Stream.of(
+                text,
+                List.of(List.of(text)),
+                Map.of("key", text),
+                Map.of(text, 1),
+                Map.of("deep", Map.of(text, Map.of())),
+                StringNode.valueOf(text),
+                JsonNodeFactory.instance.objectNode().put(text, true)),
+            text.chars()
+                .mapToObj(c -> "\\u%04x".formatted(c))
+                .collect(Collectors.collectingAndThen(
+                    Collectors.joining(),
+                    escaped -> Stream.of(
+                        new Raw("\"" + escaped + "\""),
+                        new Raw("{\"" + escaped + "\":1}"),
+                        new Raw("[\"\\\\" + escaped + "\"]"))))));
+  }
+
+  @Test
+  void refusesNulAndHalfSurrogatePairs_inPayloadAndMetadata(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      for (Object value : unstorable().toList()) {
+        for (Write write : List.<Write>of(
+            each -> ChangeJournal.write(each, Tx.ACTOR, "note", "1", "update", value, NONE),
+            each -> ChangeJournal.write(
+                each, Tx.ACTOR, "note", "1", "update", null, Map.of("value", value)),
+            each -> ChangeJournal.write(
+                each, Tx.ACTOR, "note", "1", "update", value, NONE, "some.action"))) {
+          assertThatThrownBy(() -> write.on(tx))
+              .isInstanceOf(IllegalArgumentException.class)
+              .hasMessageStartingWith("marshal_");
+        }
+      }
+      // Nothing was sent: the transaction goes on.
+      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+    }
+  }
+
+  @Test
+  void storesEveryOtherCharacter(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      for (String text : List.of(
+          "\ud83d\ude00", "\u0001", "\uffff", "\ufffd", "?", "\\u0000", "\\ud800", "\"\\\\", "\u2028")) {
+        ChangeJournal.write(
+            tx,
+            Tx.ACTOR,
+            "note",
+            "1",
+            "update",
+            Map.of("a" + text, text),
+            Map.of("raw", new Raw("\"\\ud83d\\ude00\\\\u0000\"")));
+        assertThat(JsonMapper.shared()
+                .readTree(Rows.column(
+                        tx, "SELECT payload FROM change_journal ORDER BY seq DESC LIMIT 1")
+                    .getFirst()))
+            .isEqualTo(JsonMapper.shared().valueToTree(Map.of("a" + text, text)));
+      }
+    }
   }
 
   @Test

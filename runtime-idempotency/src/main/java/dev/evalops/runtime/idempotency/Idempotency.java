@@ -7,6 +7,7 @@ import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.RequestContext;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -240,6 +241,16 @@ public final class Idempotency {
    *     idempotency_failed}
    */
   public IdempotencyStore.Decision begin(String scope, @Nullable String key, String requestHash) {
+    return begin(scope, key, requestHash, requestHash);
+  }
+
+  /**
+   * As the public one.
+   *
+   * @param formerHash the hash by which an earlier version may have begun the same request
+   */
+  IdempotencyStore.Decision begin(
+      String scope, @Nullable String key, String requestHash, String formerHash) {
     String checked = checkedKey(key);
     if (scope.getBytes(StandardCharsets.UTF_8).length > MOST_SCOPE_BYTES) {
       throw new ServiceException(
@@ -247,7 +258,11 @@ public final class Idempotency {
     }
     sweeper.sweepIfDue();
     try {
-      return store.begin(new IdempotencyStore.Attempt(scope, checked, requestHash, lease, ttl));
+      IdempotencyStore.Decision decision =
+          store.begin(new IdempotencyStore.Attempt(scope, checked, requestHash, lease, ttl));
+      return decision instanceof IdempotencyStore.Conflict && !formerHash.equals(requestHash)
+          ? store.begin(new IdempotencyStore.Attempt(scope, checked, formerHash, lease, ttl))
+          : decision;
     } catch (SQLException | RuntimeException e) {
       throw new ServiceException(Execution.code(e, FAILED), "idempotency.begin", e);
     }
@@ -350,7 +365,9 @@ public final class Idempotency {
   }
 
   /**
-   * Tells requests apart that come with the same key.
+   * Returns what tells requests apart that come with the same key. It has no boundary between query and body ({@code ?a=1:x} with the
+   * body {@code y} reads like {@code ?a=1} with {@code x:y}); where a request has a query, {@link #filter} with {@link Scope#ACTOR}
+   * keeps another hash, which has, and still finds what was kept by this one.
    *
    * @param method the method
    * @param path the decoded path
@@ -361,10 +378,28 @@ public final class Idempotency {
   public static String requestHash(
       String method, String path, @Nullable String rawQuery, byte[] body) {
     String query = rawQuery == null || rawQuery.isEmpty() ? "" : "?" + rawQuery;
+    MessageDigest sha256 = sha256();
+    sha256.update((method + ":" + path + query + ":").getBytes(StandardCharsets.UTF_8));
+    return HexFormat.of().formatHex(sha256.digest(body));
+  }
+
+  /**
+   * Tells requests with a query apart, also where the query and the body would read the same one behind the other: the length of each
+   * part stands before it. Its first byte is one that the other form does not begin with.
+   */
+  static String boundedHash(String method, String path, String rawQuery, byte[] body) {
+    MessageDigest sha256 = sha256();
+    for (String part : new String[] {method, path, rawQuery}) {
+      byte[] bytes = part.getBytes(StandardCharsets.UTF_8);
+      sha256.update(ByteBuffer.allocate(Integer.BYTES).putInt(bytes.length).flip());
+      sha256.update(bytes);
+    }
+    return HexFormat.of().formatHex(sha256.digest(body));
+  }
+
+  private static MessageDigest sha256() {
     try {
-      MessageDigest sha256 = MessageDigest.getInstance("SHA-256");
-      sha256.update((method + ":" + path + query + ":").getBytes(StandardCharsets.UTF_8));
-      return HexFormat.of().formatHex(sha256.digest(body));
+      return MessageDigest.getInstance("SHA-256");
     } catch (NoSuchAlgorithmException e) {
       throw new IllegalStateException(e); // every JDK has it
     }

@@ -47,9 +47,14 @@ final class IdempotencyFilter extends Filter {
     Actor actor = Auth.findActor(exchange)
         .orElseThrow(() -> new ServiceException(Idempotency.SCOPE_FAILED, "idempotency.scope"));
     byte[] body = body(exchange);
-    String hash = Idempotency.requestHash(
-        method, context.path(), exchange.getRequestURI().getRawQuery(), body);
-    switch (idempotency.begin(scope.of(actor, method, context.path()), key, hash)) {
+    String path = context.path();
+    String query = exchange.getRequestURI().getRawQuery();
+    String former = Idempotency.requestHash(method, path, query, body);
+    // Rows that are shared with the services in Go keep the form that these read.
+    String hash = query == null || query.isEmpty() || scope == Idempotency.Scope.ORGANIZATION
+        ? former
+        : Idempotency.boundedHash(method, path, query, body);
+    switch (idempotency.begin(scope.of(actor, method, path), key, hash, former)) {
       case IdempotencyStore.Started started -> run(exchange, chain, body, started.claim());
       case IdempotencyStore.Replay replay -> replay(exchange, replay.response());
       case IdempotencyStore.Conflict conflict ->

@@ -13,7 +13,9 @@ import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.time.Duration;
 import java.util.Map;
+import java.util.Queue;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
@@ -28,6 +30,10 @@ final class EffectProcess implements AutoCloseable {
 
   private final Process process;
   private final BlockingQueue<String> lines = new LinkedBlockingQueue<>();
+
+  /** What else it has printed, such as its log. */
+  private final Queue<String> others = new ConcurrentLinkedQueue<>();
+
   private final int port;
 
   private EffectProcess(Process process) throws InterruptedException {
@@ -36,7 +42,7 @@ final class EffectProcess implements AutoCloseable {
     String first = lines.poll(60, TimeUnit.SECONDS);
     if (first == null || !first.startsWith("port ")) {
       process.destroyForcibly();
-      throw new IllegalStateException("the service did not start: " + first + " " + lines);
+      throw new IllegalStateException("the service did not start: " + first + " " + others);
     }
     port = Integer.parseInt(first.substring(5));
   }
@@ -74,7 +80,9 @@ final class EffectProcess implements AutoCloseable {
 
   private void read() {
     try (BufferedReader output = process.inputReader()) {
-      output.lines().forEach(lines::add);
+      output
+          .lines()
+          .forEach(line -> (line.matches("(port|at) .*") ? lines : others).add(line));
     } catch (IOException | java.io.UncheckedIOException e) {
       lines.add("gone: " + e);
     }
@@ -89,7 +97,7 @@ final class EffectProcess implements AutoCloseable {
     String line = lines.poll(60, TimeUnit.SECONDS);
     if (!("at " + point).equals(line)) {
       throw new IllegalStateException(
-          "expected to be at " + point + " but it said: " + line + lines);
+          "expected to be at " + point + " but it said: " + line + " " + others);
     }
     process.destroyForcibly().waitFor();
   }

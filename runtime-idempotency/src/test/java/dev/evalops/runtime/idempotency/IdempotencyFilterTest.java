@@ -167,6 +167,67 @@ class IdempotencyFilterTest {
     assertThat(runs).hasValue(0);
   }
 
+  private List<String> hashes() throws Exception {
+    return query(db, "SELECT request_hash FROM api_idempotency_keys");
+  }
+
+  @Test
+  void theQueryEndsWhereTheBodyBegins() throws Exception {
+    start(answering(200, "ok"));
+    post(service, "/v1/x?a=1:x", "k", "y");
+
+    assertError(post(service, "/v1/x?a=1", "k", "x:y"), 409, "idempotency_conflict");
+    assertThat(isReplay(post(service, "/v1/x?a=1:x", "k", "y"))).isTrue();
+    assertThat(runs).hasValue(1);
+  }
+
+  @Test
+  void theHashStaysTheOldOne_withoutAQuery_andInTheScopeOfTheServicesInGo() throws Exception {
+    start(answering(200, "ok"));
+    post(service, "/v1/x", "k", "y");
+    assertThat(hashes())
+        .containsExactly(Idempotency.requestHash("POST", "/v1/x", null, new byte[] {'y'}));
+    service.close();
+    execute(db, "DELETE FROM api_idempotency_keys");
+
+    start(
+        Idempotency.builder(db).scope(Idempotency.Scope.ORGANIZATION).build(),
+        answering(200, "ok"));
+    post(service, "/v1/x?a=1", "k", "y");
+    assertThat(hashes())
+        .containsExactly(Idempotency.requestHash("POST", "/v1/x", "a=1", new byte[] {'y'}));
+  }
+
+  @Test
+  void findsWhatAnEarlierVersionHasKept() throws Exception {
+    start(answering(200, "ok"));
+    String old = Idempotency.requestHash("POST", "/v1/x", "a=1", new byte[] {'y'});
+    post(service, "/v1/x?a=1", "k", "y");
+    assertThat(hashes()).doesNotContain(old).hasSize(1);
+    execute(db, "UPDATE api_idempotency_keys SET request_hash = '" + old + "'");
+
+    assertThat(isReplay(post(service, "/v1/x?a=1", "k", "y"))).isTrue();
+    assertError(post(service, "/v1/x?a=2", "k", "y"), 409, "idempotency_conflict");
+
+    execute(db, "UPDATE api_idempotency_keys SET response_code = NULL, completed_at = NULL");
+    assertError(post(service, "/v1/x?a=1", "k", "y"), 409, "idempotency_in_progress");
+    assertThat(runs).hasValue(1);
+    execute(db, "UPDATE api_idempotency_keys SET created_at = created_at - interval '1 hour'");
+    assertThat(isReplay(post(service, "/v1/x?a=1", "k", "y"))).isFalse();
+    assertThat(isReplay(post(service, "/v1/x?a=1", "k", "y"))).isTrue();
+    assertThat(runs).hasValue(2);
+  }
+
+  @Test
+  void quotesArePartOfTheKey() throws Exception {
+    start(answering(200, "ok"));
+    post(service, "/v1/x", "abc", "a");
+
+    assertThat(isReplay(post(service, "/v1/x", "\"abc\"", "a"))).isFalse();
+    assertThat(isReplay(post(service, "/v1/x", "\"abc\"", "a"))).isTrue();
+    assertThat(runs).hasValue(2);
+  }
+
   @Test
   void refusesTheKeyOfADifferentRequest() throws Exception {
     start(answering(200, "ok"));

@@ -14,7 +14,9 @@ import com.google.protobuf.util.JsonFormat;
 import com.google.protobuf.util.Timestamps;
 import dev.evalops.runtime.changejournal.Change;
 import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
 import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
@@ -91,25 +93,59 @@ public final class ChangeProtos {
   }
 
   /**
-   * The JSON of a message as the journal stores it: that of a {@code google.protobuf.Any} of it, with the names of the {@code .proto}
-   * file, {@code @type} first. The white space in it means nothing.
+   * Returns the JSON of a message as the journal stores it: that of a {@code google.protobuf.Any} of it, with the names of the {@code
+   * .proto} file, {@code @type} first. The white space in it means nothing.
    *
    * @param message the message
    * @return the JSON
    * @throws IllegalArgumentException {@code marshal_change_payload: ...} if it holds an {@code Any} of a type that its own file does
-   *     not import, or a value that has no JSON, such as a time beyond the year 9999
+   *     not import (see {@link #payloadJson(Message, TypeRegistry)}), a value that has no JSON, such as a time beyond the year 9999,
+   *     or half a surrogate pair
    */
   public static String payloadJson(Message message) {
+    return payloadJson(
+        message, TypeRegistry.newBuilder().add(message.getDescriptorForType()).build());
+  }
+
+  /**
+   * Returns the JSON of a message as {@link #payloadJson(Message)} does, with the types of what its {@code Any} fields hold. The
+   * payload of a change is then a {@link TypedMessage}.
+   *
+   * @param message the message
+   * @param types its own type, and those of the messages in its {@code Any} fields
+   * @return the JSON
+   * @throws IllegalArgumentException {@code marshal_change_payload: ...} if a type is missing, if it holds a value that has no JSON, or
+   *     half a surrogate pair
+   */
+  public static String payloadJson(Message message, TypeRegistry types) {
+    requireWholeCharacters(message);
     try {
       return JsonFormat.printer()
-          .usingTypeRegistry(
-              TypeRegistry.newBuilder().add(message.getDescriptorForType()).build())
+          .usingTypeRegistry(types)
           .preservingProtoFieldNames()
           .omittingInsignificantWhitespace()
           .print(Any.pack(message));
     } catch (InvalidProtocolBufferException | IllegalArgumentException e) {
-      throw new IllegalArgumentException("marshal_change_payload: " + e.getMessage(), e);
+      String hint = String.valueOf(e.getMessage()).startsWith("Cannot find type for url")
+          ? "; give the types of Any fields with a TypedMessage"
+          : "";
+      throw new IllegalArgumentException("marshal_change_payload: " + e.getMessage() + hint, e);
     }
+  }
+
+  /** Half a surrogate pair would become a question mark on the wire, without a word. */
+  private static void requireWholeCharacters(Message message) {
+    message.getAllFields().forEach((field, value) -> {
+      for (Object each : value instanceof List<?> list ? list : List.of(value)) {
+        if (each instanceof Message inner) {
+          requireWholeCharacters(inner);
+        } else if (each instanceof String text
+            && !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+          throw new IllegalArgumentException("marshal_change_payload: " + field.getFullName()
+              + " must not contain half a surrogate pair");
+        }
+      }
+    });
   }
 
   /**

@@ -9,6 +9,7 @@ import com.google.protobuf.Duration;
 import com.google.protobuf.Message;
 import com.google.protobuf.Struct;
 import com.google.protobuf.Timestamp;
+import com.google.protobuf.TypeRegistry;
 import com.google.protobuf.Value;
 import dev.evalops.runtime.changejournal.Change;
 import dev.evalops.runtime.changejournal.ChangeActor;
@@ -261,6 +262,74 @@ class ChangeProtosTest {
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("marshal_change_payload: ")
         .hasMessageContaining("other.v1.Type");
+  }
+
+  @Test
+  void writesAnAnyOfAnotherFile_withItsTypes(
+      @Schema("dev/evalops/runtime/changejournal/changejournal.sql") DataSource db)
+      throws SQLException {
+    NoteMessage note = NoteMessage.newBuilder()
+        .setVersion(7)
+        .setAttachment(Any.pack(EventsV1.Change.newBuilder().setSeq(3).build()))
+        .build();
+    TypeRegistry types = TypeRegistry.newBuilder()
+        .add(List.of(NoteMessage.getDescriptor(), EventsV1.Change.getDescriptor()))
+        .build();
+    assertThatThrownBy(() -> ChangeProtos.payloadJson(note))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("events.v1.Change")
+        .hasMessageEndingWith("; give the types of Any fields with a TypedMessage");
+    try (Connection tx = db.getConnection()) {
+      tx.setAutoCommit(false);
+      ChangeJournal.write(
+          tx,
+          new ChangeActor("user", "u-1", "org-1"),
+          "note",
+          "n-1",
+          "create",
+          new TypedMessage(note, types),
+          Map.of());
+      try (Statement statement = tx.createStatement();
+          ResultSet row =
+              statement.executeQuery("SELECT aggregate_version, payload FROM change_journal")) {
+        assertThat(row.next()).isTrue();
+        assertThat(row.getLong(1)).isEqualTo(7);
+        assertThat(JSON.readTree(row.getString(2)))
+            .isEqualTo(JSON.readTree(
+                "{\"@type\":\"type.googleapis.com/notes.v1.NoteMessage\",\"version\":\"7\",\"attachment\":"
+                    + "{\"@type\":\"type.googleapis.com/events.v1.Change\",\"seq\":\"3\"}}"));
+      }
+    }
+  }
+
+  @Test
+  void refusesNulAndHalfSurrogatePairs_beforeAnythingIsSent(
+      @Schema("dev/evalops/runtime/changejournal/changejournal.sql") DataSource db)
+      throws SQLException {
+    try (Connection tx = db.getConnection()) {
+      tx.setAutoCommit(false);
+      ChangeActor actor = new ChangeActor("user", "u-1", "org-1");
+      for (String text : List.of("a\0b", "\ud800", "\udc00\udc00")) {
+        Value value = Value.newBuilder().setStringValue(text).build();
+        for (Message message : List.of(
+            NoteMessage.newBuilder().setBodyText(text).build(),
+            value,
+            Struct.newBuilder().putFields("a", value).build(),
+            Struct.newBuilder()
+                .putFields(text, Value.getDefaultInstance().toBuilder().setNumberValue(1).build())
+                .build(),
+            NoteMessage.newBuilder()
+                .setAttachment(Any.newBuilder().setTypeUrl("x/" + text))
+                .build())) {
+          assertThatThrownBy(() ->
+                  ChangeJournal.write(tx, actor, "note", "n-1", "create", message, Map.of()))
+              .isInstanceOf(IllegalArgumentException.class)
+              .hasMessageStartingWith("marshal_change_payload: ");
+        }
+      }
+      NoteMessage good = NoteMessage.newBuilder().setBodyText("\ud83d\ude00\u0001\uffff").build();
+      ChangeJournal.write(tx, actor, "note", "n-1", "create", good, Map.of());
+    }
   }
 
   @Test
