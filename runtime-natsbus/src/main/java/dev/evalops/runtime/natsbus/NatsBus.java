@@ -103,7 +103,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * Starts to describe a bus.
    *
-   * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with commas between them
+   * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with commas between them;
+   *     in user and password {@code /} is written as {@code %2F}, and so on
    * @return a builder with the defaults
    */
   public static Builder builder(String url) {
@@ -360,6 +361,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
 
     private final String url;
+    private List<String> servers = List.of();
     private String stream = "";
     private String subjectPrefix = "";
     private WireFormat wireFormat = WireFormat.JSON;
@@ -507,6 +509,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       List<String> problems = new ArrayList<>();
       if (url.isBlank()) {
         problems.add("nats_url_required");
+      } else {
+        servers = NatsUrl.servers(url, problems);
       }
       if (stream.isBlank()) {
         problems.add("stream_name_required");
@@ -564,7 +568,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       ConnectionLog listener = new ConnectionLog();
       try {
         Options.Builder options = Options.builder()
-            .servers(url.strip().split("\\s*,\\s*"))
+            .servers(servers.toArray(String[]::new))
             .maxReconnects(-1)
             .reconnectWait(RECONNECT_WAIT)
             .reconnectJitter(Duration.ofMillis(500))
