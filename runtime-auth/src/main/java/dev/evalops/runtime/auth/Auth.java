@@ -169,23 +169,22 @@ public final class Auth {
   private Caller decide(@Nullable String header, Set<String> required) {
     String token = token(header);
     if (token == null) {
-      throw new ServiceException(MISSING, "auth.bearer");
+      throw ServiceException.of(MISSING).op("auth.bearer");
     }
     VerifiedToken verified = verify(token, required);
     if (!hasAllScopes(verified.scopes(), required)) {
       Set<String> missing = new TreeSet<>(required);
       missing.removeAll(verified.scopes());
-      throw new ServiceException(
-          MISSING_SCOPES,
-          "auth.scopes",
-          MISSING_SCOPES.defaultMessage() + ": " + String.join(" ", missing));
+      throw ServiceException.of(
+              MISSING_SCOPES, MISSING_SCOPES.defaultMessage() + ": " + String.join(" ", missing))
+          .op("auth.scopes");
     }
     return new Caller(verified.actor(), Principal.of(verified));
   }
 
   private VerifiedToken verify(String token, Set<String> required) {
     if (!isPrintable(token)) {
-      throw new ServiceException(INVALID, "auth.bearer");
+      throw ServiceException.of(INVALID).op("auth.bearer");
     }
     boolean isKey = token.startsWith(API_KEY_PREFIX);
     String op = isKey ? "auth.api_key" : "auth.token";
@@ -200,7 +199,7 @@ public final class Auth {
       }
       throw refusal(op, token, e);
     }
-    return verified.orElseThrow(() -> new ServiceException(INVALID, op));
+    return verified.orElseThrow(() -> ServiceException.of(INVALID).op(op));
   }
 
   private static VerifiedToken verified(ApiKey key) {
@@ -217,7 +216,7 @@ public final class Auth {
         : status == 401 ? INVALID : ErrorCode.UNAVAILABLE;
     boolean forClient = !tells && (status == 401 || status == 403);
     String message = forClient ? ErrorResponse.of(failure).message() : code.defaultMessage();
-    return new ServiceException(code, op, message, cause);
+    return ServiceException.of(code, message, cause).op(op);
   }
 
   private boolean isForbidden(Exception failure) {
@@ -351,8 +350,8 @@ public final class Auth {
     private Caller authenticate(HttpExchange exchange) {
       List<String> headers = exchange.getRequestHeaders().getOrDefault("Authorization", List.of());
       if (headers.size() > 1) {
-        throw new ServiceException(
-            ErrorCode.INVALID_INPUT, "auth.bearer", "Authorization must be sent once");
+        throw ServiceException.of(ErrorCode.INVALID_INPUT, "Authorization must be sent once")
+            .op("auth.bearer");
       }
       try {
         return decide(headers.isEmpty() ? null : headers.getFirst(), required);

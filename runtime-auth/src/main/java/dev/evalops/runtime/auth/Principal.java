@@ -122,8 +122,8 @@ public record Principal(
 
   private static void requireEqual(String name, String value, @Nullable String other) {
     if (other != null && !other.isEmpty() && !other.equals(value)) {
-      throw new ServiceException(
-          Auth.FORBIDDEN, "auth.principal (attribute " + name + ")", "conflicting_attributes");
+      throw ServiceException.of(Auth.FORBIDDEN, "conflicting_attributes")
+          .op("auth.principal (attribute " + name + ")");
     }
   }
 
@@ -161,8 +161,8 @@ public record Principal(
 
   private static void require(String what, String field, @Nullable String requested, String own) {
     if (requested == null || Text.isBlank(requested)) {
-      throw new ServiceException(
-          ErrorCode.INVALID_INPUT, "auth.require_" + what, field + " is required");
+      throw ServiceException.of(ErrorCode.INVALID_INPUT, field + " is required")
+          .op("auth.require_" + what);
     }
     if (!requested.equals(own)) {
       throw refused("require_" + what, what + " " + requested + " not authorized");
@@ -213,6 +213,6 @@ public record Principal(
   }
 
   private static ServiceException refused(String op, String message) {
-    return new ServiceException(ErrorCode.FORBIDDEN, "auth." + op, message);
+    return ServiceException.of(ErrorCode.FORBIDDEN, message).op("auth." + op);
   }
 }

@@ -38,7 +38,8 @@ class AuthFilterTest {
           Optional.of(VerifiedToken.of(new Actor("user", "ann", "org-1"), Set.of("notes:read")));
         case "outage" -> throw new IOException(OUTAGE);
         case "s3cr3t-echo" -> throw new IOException("cannot verify " + token);
-        case "odd" -> throw new ServiceException(ErrorCode.FORBIDDEN, "jwt", "suspended");
+        case "odd" ->
+          throw ServiceException.of(ErrorCode.FORBIDDEN, "suspended").op("jwt");
         case "clash" ->
           Optional.of(VerifiedToken.of(
               new Actor("user", "ann", "org-1", Map.of("workspace", "a", "workspace_id", "b")),

@@ -193,12 +193,12 @@ class AuthTest {
         new SQLTransientConnectionException(secret),
         new IllegalStateException(secret),
         new NullPointerException(secret),
-        new ServiceException(ErrorCode.UNAVAILABLE, "identity", secret),
-        new ServiceException(ErrorCode.INTERNAL_ERROR, "identity", secret),
-        new ServiceException(ErrorCode.RATE_LIMITED, "identity", secret),
+        ServiceException.of(ErrorCode.UNAVAILABLE, secret).op("identity"),
+        ServiceException.of(ErrorCode.INTERNAL_ERROR, secret).op("identity"),
+        ServiceException.of(ErrorCode.RATE_LIMITED, secret).op("identity"),
         // Somebody else's 401: the service's own credentials, for example.
         new IllegalStateException(
-            secret, new ServiceException(ErrorCode.UNAUTHORIZED, "identity", secret)));
+            secret, ServiceException.of(ErrorCode.UNAUTHORIZED, secret).op("identity")));
   }
 
   @ParameterizedTest
@@ -256,7 +256,7 @@ class AuthTest {
   void aServiceExceptionOf401Or403IsAnswered_withItsOwnMessage() {
     ServiceException expired = refusal(
         verifying((token, scopes) -> {
-          throw new ServiceException(ErrorCode.UNAUTHORIZED, "jwt", "token expired");
+          throw ServiceException.of(ErrorCode.UNAUTHORIZED, "token expired").op("jwt");
         }),
         "Bearer " + TOKEN);
     assertThat(body(expired)).isEqualTo(error(401, "authorization_failed", "token expired"));
@@ -264,7 +264,8 @@ class AuthTest {
 
     ServiceException suspended = refusal(
         verifying((token, scopes) -> {
-          throw new ServiceException(ErrorCode.FORBIDDEN, "jwt", "organization suspended");
+          throw ServiceException.of(ErrorCode.FORBIDDEN, "organization suspended")
+              .op("jwt");
         }),
         "Bearer " + TOKEN);
     assertThat(body(suspended))
@@ -284,7 +285,7 @@ class AuthTest {
         .build();
     assertThat(body(refusal(auth, "Bearer " + TOKEN)))
         .isEqualTo(error(403, "authorization_failed", "forbidden"));
-    failure[0] = new ServiceException(ErrorCode.FORBIDDEN, "jwt");
+    failure[0] = ServiceException.of(ErrorCode.FORBIDDEN).op("jwt");
     assertThat(refusal(auth, "Bearer " + TOKEN).code().httpStatus()).isEqualTo(403);
     failure[0] = new IOException();
     assertThat(refusal(auth, "Bearer " + TOKEN).code().httpStatus()).isEqualTo(503);
@@ -296,7 +297,7 @@ class AuthTest {
   void aRuleForForbiddenMayTurn401Into403() {
     Auth auth = Auth.builder()
         .tokens((token, scopes) -> {
-          throw new ServiceException(ErrorCode.UNAUTHORIZED, "jwt", "token revoked");
+          throw ServiceException.of(ErrorCode.UNAUTHORIZED, "token revoked").op("jwt");
         })
         .forbiddenWhen(e -> true)
         .build();
@@ -369,7 +370,8 @@ class AuthTest {
           throw failure;
         },
         (token, scopes) -> {
-          throw new ServiceException(ErrorCode.UNAUTHORIZED, "jwt", "not known: " + token);
+          throw ServiceException.of(ErrorCode.UNAUTHORIZED, "not known: " + token)
+              .op("jwt");
         },
         // The JDK's own: invalid header value: "Bearer ...".
         (token, scopes) -> {

@@ -1,86 +1,34 @@
 package dev.evalops.runtime.errors;
 
 import java.util.Objects;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A failure that has an {@link ErrorCode}. The client reads the code and the message given here, or else the code's
- * default message; it never reads the text of a cause, which may hold hosts, users and queries. {@link #getMessage()} is
- * {@code op: message}.
+ * default message; it never reads the text of a cause, which may hold hosts, users and queries.
  *
  * <pre>{@code
- * throw new ServiceException(NOT_FOUND, "note.read", "no such note");
+ * throw ServiceException.of(NOT_FOUND, "no such note").op("note.read");
  * }</pre>
  */
 public final class ServiceException extends RuntimeException {
-  private static final long serialVersionUID = 1L;
+  private static final long serialVersionUID = 2L;
 
   /** What went wrong. */
   private final ErrorCode code;
 
-  /** What was being done. */
-  private final String op;
-
   /** What the client reads. */
   private final String clientMessage;
 
-  /**
-   * A failure with the code's default message.
-   *
-   * @param code what went wrong
-   * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   */
-  public ServiceException(ErrorCode code, String op) {
-    this(code, op, code.defaultMessage());
-  }
+  /** What was being done. */
+  private @Nullable String op;
 
-  /**
-   * A failure with the code's default message and a cause.
-   *
-   * @param code what went wrong
-   * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   * @param cause why; for the log, not for the client
-   */
-  public ServiceException(ErrorCode code, String op, Throwable cause) {
-    this(code, op, code.defaultMessage(), cause);
-  }
-
-  /**
-   * A failure with a message of its own.
-   *
-   * @param code what went wrong
-   * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   * @param message what the client reads, without white space at its ends; if blank, the code's default message
-   */
-  public ServiceException(ErrorCode code, String op, String message) {
-    super(text(code, op, message));
-    this.code = code;
-    this.op = op;
-    this.clientMessage = clientMessage(code, message);
-  }
-
-  /**
-   * A failure with a message of its own and a cause.
-   *
-   * @param code what went wrong
-   * @param op what was being done, for example {@code note.read}; for the log, not for the client
-   * @param message what the client reads, without white space at its ends; if blank, the code's default message
-   * @param cause why; for the log, not for the client
-   */
-  public ServiceException(ErrorCode code, String op, String message, Throwable cause) {
-    super(text(code, op, message), cause);
-    this.code = code;
-    this.op = op;
-    this.clientMessage = clientMessage(code, message);
-  }
-
-  private static String text(ErrorCode code, String op, String message) {
-    return Objects.requireNonNull(op, "op") + ": " + clientMessage(code, message);
-  }
-
-  private static String clientMessage(ErrorCode code, String message) {
-    Objects.requireNonNull(code, "code");
+  private ServiceException(ErrorCode code, String message, @Nullable Throwable cause) {
+    super(message, cause);
+    this.code = Objects.requireNonNull(code, "code");
     String trimmed = trim(Objects.requireNonNull(message, "message"));
-    return trimmed.isEmpty() ? code.defaultMessage() : trimmed;
+    this.clientMessage = trimmed.isEmpty() ? code.defaultMessage() : trimmed;
   }
 
   private static String trim(String text) {
@@ -101,7 +49,71 @@ public final class ServiceException extends RuntimeException {
   }
 
   /**
-   * What went wrong.
+   * Returns a failure with the code's default message.
+   *
+   * @param code what went wrong
+   * @return the failure, to be thrown
+   */
+  public static ServiceException of(ErrorCode code) {
+    return new ServiceException(code, code.defaultMessage(), null);
+  }
+
+  /**
+   * Returns a failure with a message of its own.
+   *
+   * @param code what went wrong
+   * @param message what the client reads, without white space at its ends; if blank, the code's default message
+   * @return the failure, to be thrown
+   */
+  public static ServiceException of(ErrorCode code, String message) {
+    return new ServiceException(code, message, null);
+  }
+
+  /**
+   * Returns a failure with the code's default message and a cause.
+   *
+   * @param code what went wrong
+   * @param cause why; for the log, not for the client
+   * @return the failure, to be thrown
+   */
+  public static ServiceException of(ErrorCode code, Throwable cause) {
+    return new ServiceException(code, code.defaultMessage(), cause);
+  }
+
+  /**
+   * Returns a failure with a message of its own and a cause.
+   *
+   * @param code what went wrong
+   * @param message what the client reads, without white space at its ends; if blank, the code's default message
+   * @param cause why; for the log, not for the client
+   * @return the failure, to be thrown
+   */
+  public static ServiceException of(ErrorCode code, String message, Throwable cause) {
+    return new ServiceException(code, message, cause);
+  }
+
+  /**
+   * Sets what was being done. It is for the log, not for the client.
+   *
+   * @param op for example {@code note.read}
+   * @return this
+   */
+  public ServiceException op(String op) {
+    this.op = Objects.requireNonNull(op, "op");
+    return this;
+  }
+
+  /**
+   * Returns what was being done.
+   *
+   * @return for example {@code note.read}; empty if it was not said
+   */
+  public Optional<String> op() {
+    return Optional.ofNullable(op);
+  }
+
+  /**
+   * Returns what went wrong.
    *
    * @return the code
    */
@@ -110,12 +122,13 @@ public final class ServiceException extends RuntimeException {
   }
 
   /**
-   * What was being done.
+   * Returns the text for the log.
    *
-   * @return for example {@code note.read}
+   * @return what the client reads, after {@code <op>: } if the operation was said
    */
-  public String op() {
-    return op;
+  @Override
+  public String getMessage() {
+    return op == null ? clientMessage : op + ": " + clientMessage;
   }
 
   String clientMessage() {

@@ -124,8 +124,8 @@ class ErrorCodeTest {
 
   @Test
   void findsTheFirstCodeInTheChainOfCauses() {
-    ServiceException inner = new ServiceException(ErrorCode.NOT_FOUND, "note.read");
-    ServiceException outer = new ServiceException(ErrorCode.UNAVAILABLE, "note.list", inner);
+    ServiceException inner = ServiceException.of(ErrorCode.NOT_FOUND).op("note.read");
+    ServiceException outer = ServiceException.of(ErrorCode.UNAVAILABLE, inner).op("note.list");
     assertThat(ErrorCode.codeOf(inner)).contains(ErrorCode.NOT_FOUND);
     assertThat(ErrorCode.codeOf(new IOException(new RuntimeException(outer))))
         .contains(ErrorCode.UNAVAILABLE);
@@ -145,14 +145,14 @@ class ErrorCodeTest {
   void exceptionReadsAsOpAndMessage() {
     SQLException cause = new SQLException("password authentication failed for user app at db-7");
     ServiceException explicit =
-        new ServiceException(ErrorCode.UNAVAILABLE, "note.read", "try later", cause);
+        ServiceException.of(ErrorCode.UNAVAILABLE, "try later", cause).op("note.read");
     assertThat(explicit).hasMessage("note.read: try later").hasCause(cause);
-    assertThat(explicit.op()).isEqualTo("note.read");
+    assertThat(explicit.op()).hasValue("note.read");
     assertThat(explicit.code()).isEqualTo(ErrorCode.UNAVAILABLE);
-    assertThat(new ServiceException(ErrorCode.UNAVAILABLE, "note.read", cause))
+    assertThat(ServiceException.of(ErrorCode.UNAVAILABLE, cause).op("note.read"))
         .hasMessage("note.read: service unavailable")
         .hasCause(cause);
-    assertThat(new ServiceException(ErrorCode.NOT_FOUND, "note.read", " "))
+    assertThat(ServiceException.of(ErrorCode.NOT_FOUND, " ").op("note.read"))
         .hasMessage("note.read: resource not found")
         .hasNoCause();
   }
@@ -160,7 +160,7 @@ class ErrorCodeTest {
   @Test
   void refusesNullsByName() {
     assertThatExceptionOfType(NullPointerException.class)
-        .isThrownBy(() -> new ServiceException(ErrorCode.NOT_FOUND, null, "message"))
+        .isThrownBy(() -> ServiceException.of(ErrorCode.NOT_FOUND, "message").op(null))
         .withMessage("op");
     assertThatExceptionOfType(NullPointerException.class)
         .isThrownBy(() -> ErrorCode.of(null, 400, ConnectCode.INTERNAL, "message"))
@@ -171,7 +171,7 @@ class ErrorCodeTest {
   void exceptionSurvivesSerialization() throws Exception {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     try (ObjectOutputStream out = new ObjectOutputStream(bytes)) {
-      out.writeObject(new ServiceException(ErrorCode.CONFLICT, "note.write", "name is taken"));
+      out.writeObject(ServiceException.of(ErrorCode.CONFLICT, "name is taken").op("note.write"));
     }
     try (ObjectInputStream in =
         new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray()))) {

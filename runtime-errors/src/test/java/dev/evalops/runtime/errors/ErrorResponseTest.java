@@ -21,7 +21,7 @@ class ErrorResponseTest {
   @Test
   void writesTheOneShape() {
     ErrorResponse response = ErrorResponse.of(
-        new ServiceException(ErrorCode.VERSION_CONFLICT, "note.write", "read it again"));
+        ServiceException.of(ErrorCode.VERSION_CONFLICT, "read it again").op("note.write"));
     assertThat(response.status()).isEqualTo(412);
     assertThat(response.toJson())
         .isEqualTo("{\"error\":{\"code\":\"version_conflict\",\"message\":\"read it again\"}}\n");
@@ -33,7 +33,8 @@ class ErrorResponseTest {
   void neverShowsTheTextOfACause() {
     SQLException driver =
         new SQLException("FATAL: no pg_hba.conf entry for host 10.0.0.7, user app");
-    assertThat(ErrorResponse.of(new ServiceException(ErrorCode.UNAVAILABLE, "note.read", driver)))
+    assertThat(
+            ErrorResponse.of(ServiceException.of(ErrorCode.UNAVAILABLE, driver).op("note.read")))
         .isEqualTo(new ErrorResponse(ErrorCode.UNAVAILABLE, "service unavailable"));
     assertThat(ErrorResponse.of(driver))
         .isEqualTo(new ErrorResponse(ErrorCode.INTERNAL_ERROR, "internal error"));
@@ -51,7 +52,8 @@ class ErrorResponseTest {
 
   @Test
   void showsTheMessageOfTheFirstCodeInTheChain() {
-    ServiceException inner = new ServiceException(ErrorCode.NOT_FOUND, "note.read", "no such note");
+    ServiceException inner =
+        ServiceException.of(ErrorCode.NOT_FOUND, "no such note").op("note.read");
     assertThat(ErrorResponse.of(new IllegalStateException("wrapped", inner)))
         .isEqualTo(new ErrorResponse(ErrorCode.NOT_FOUND, "no such note"));
   }
@@ -115,17 +117,20 @@ class ErrorResponseTest {
   @Test
   void trimsMessagesAsEverythingElse() {
     for (String message : List.of(" taken\n", "\u00a0taken\u0085", "\u2003taken\t", "taken")) {
-      ServiceException failure = new ServiceException(ErrorCode.CONFLICT, "x", message);
+      ServiceException failure =
+          ServiceException.of(ErrorCode.CONFLICT, message).op("x");
       assertThat(ErrorResponse.of(failure).message()).isEqualTo("taken");
       assertThat(failure).hasMessage("x: taken");
     }
     for (String message : List.of("", " ", "\u00a0\u0085\u3000")) {
-      assertThat(ErrorResponse.of(new ServiceException(ErrorCode.CONFLICT, "x", message)))
+      assertThat(
+              ErrorResponse.of(ServiceException.of(ErrorCode.CONFLICT, message).op("x")))
           .isEqualTo(ErrorResponse.of(ErrorCode.CONFLICT));
     }
     // No white space elsewhere.
-    assertThat(ErrorResponse.of(new ServiceException(ErrorCode.CONFLICT, "x", "\u001c"))
-            .message())
+    assertThat(
+            ErrorResponse.of(ServiceException.of(ErrorCode.CONFLICT, "\u001c").op("x"))
+                .message())
         .isEqualTo("\u001c");
   }
 }

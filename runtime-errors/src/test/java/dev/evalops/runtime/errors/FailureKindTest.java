@@ -302,10 +302,10 @@ class FailureKindTest {
   @Test
   void anErrorCodeSaysItself() {
     SQLException away = new SQLException("x", "08006");
-    assertThat(FailureKind.of(new ServiceException(ErrorCode.CONFLICT, "note.write", away)))
+    assertThat(FailureKind.of(ServiceException.of(ErrorCode.CONFLICT, away).op("note.write")))
         .isEqualTo(INTERNAL);
     assertThat(FailureKind.of(
-            new ExecutionException(new ServiceException(ErrorCode.UNAVAILABLE, "note.read"))))
+            new ExecutionException(ServiceException.of(ErrorCode.UNAVAILABLE).op("note.read"))))
         .isEqualTo(UNAVAILABLE);
   }
 

@@ -98,7 +98,7 @@ final class GuardedExchange extends HttpExchange {
   private void take(Duration patience) {
     if (!limits.enter(patience)) {
       raw.getResponseHeaders().set("Retry-After", "1");
-      throw new ServiceException(Limits.FULL, "http.in_flight");
+      throw ServiceException.of(Limits.FULL).op("http.in_flight");
     }
     holdsPlace = true;
   }
@@ -428,7 +428,7 @@ final class GuardedExchange extends HttpExchange {
         }
         int more = readFromClient(body, n, body.length - n);
         if (more < 0 && announced) {
-          throw new ServiceException(RequestRules.INVALID_BODY, "http.body");
+          throw ServiceException.of(RequestRules.INVALID_BODY).op("http.body");
         }
         if (more < 0) {
           break;
@@ -483,8 +483,9 @@ final class GuardedExchange extends HttpExchange {
           | IndexOutOfBoundsException e) { // the latter from a chunk size beyond an int
         broken = true;
         raw.getResponseHeaders().set("Connection", "close");
-        throw new ServiceException(
-            RequestRules.INVALID_BODY, "http.body", RequestRules.INVALID_BODY.defaultMessage(), e);
+        throw ServiceException.of(
+                RequestRules.INVALID_BODY, RequestRules.INVALID_BODY.defaultMessage(), e)
+            .op("http.body");
       }
       if (held) {
         take(REENTER);

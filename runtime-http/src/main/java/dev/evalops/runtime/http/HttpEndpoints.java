@@ -76,15 +76,15 @@ public final class HttpEndpoints {
     return (Vital) exchange -> {
       HttpRequests.requireMethod(exchange, "GET");
       if (RequestContext.of(exchange).draining()) {
-        throw new ServiceException(NOT_READY, "http.ready");
+        throw ServiceException.of(NOT_READY).op("http.ready");
       }
       try {
         ping.ping();
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
-        throw new ServiceException(NOT_READY, "http.ready", e);
+        throw ServiceException.of(NOT_READY, e).op("http.ready");
       } catch (Throwable e) {
-        throw new ServiceException(NOT_READY, "http.ready", e);
+        throw ServiceException.of(NOT_READY, e).op("http.ready");
       }
       HttpResponses.json(exchange, 200, Map.of("status", "ready"));
     };

@@ -167,7 +167,7 @@ public final class HttpFilters {
         refused = refusedContentType(exchange, method, moreTypes);
       }
       if (refused.isPresent()) {
-        throw new ServiceException(refused.get(), "http.browser_guards");
+        throw ServiceException.of(refused.get()).op("http.browser_guards");
       }
       chain.doFilter(exchange);
     });

@@ -106,7 +106,7 @@ public final class HttpRequests {
         && encodings.stream()
             .anyMatch(e -> !e.isBlank() && !e.trim().equalsIgnoreCase("identity"))) {
       exchange.getResponseHeaders().set("Accept-Encoding", "identity");
-      throw new ServiceException(UNSUPPORTED_ENCODING, "http.json");
+      throw ServiceException.of(UNSUPPORTED_ENCODING).op("http.json");
     }
     return json(exchange.getRequestBody().readAllBytes(), type, mapper);
   }
@@ -173,8 +173,8 @@ public final class HttpRequests {
 
   private static ServiceException invalidJson(String message, @Nullable Throwable cause) {
     return cause == null
-        ? new ServiceException(ErrorCode.INVALID_JSON, "http.json", message)
-        : new ServiceException(ErrorCode.INVALID_JSON, "http.json", message, cause);
+        ? ServiceException.of(ErrorCode.INVALID_JSON, message).op("http.json")
+        : ServiceException.of(ErrorCode.INVALID_JSON, message, cause).op("http.json");
   }
 
   /**
@@ -235,7 +235,7 @@ public final class HttpRequests {
   public static long requireIfMatch(@Nullable String header) {
     String tag = header == null ? "" : header.trim();
     if (tag.isEmpty()) {
-      throw new ServiceException(MISSING_IF_MATCH, "http.if_match");
+      throw ServiceException.of(MISSING_IF_MATCH).op("http.if_match");
     }
     if (tag.startsWith("W/\"")) {
       tag = tag.substring(2);
@@ -250,7 +250,7 @@ public final class HttpRequests {
     } catch (NumberFormatException e) {
       // Too large.
     }
-    throw new ServiceException(INVALID_IF_MATCH, "http.if_match");
+    throw ServiceException.of(INVALID_IF_MATCH).op("http.if_match");
   }
 
   /**
@@ -315,14 +315,14 @@ public final class HttpRequests {
   private static ServiceException invalid(String name, String what) {
     String message = name + " must be " + what;
     String code = ("invalid_" + name).replaceAll("[^A-Za-z0-9_.-]", "_");
-    return new ServiceException(
-        ErrorCode.of(
-            code.substring(0, Math.min(code.length(), 64)),
-            400,
-            ConnectCode.INVALID_ARGUMENT,
-            message),
-        "http.request",
-        message);
+    return ServiceException.of(
+            ErrorCode.of(
+                code.substring(0, Math.min(code.length(), 64)),
+                400,
+                ConnectCode.INVALID_ARGUMENT,
+                message),
+            message)
+        .op("http.request");
   }
 
   /**
@@ -345,6 +345,6 @@ public final class HttpRequests {
             methods.stream()
                 .map(m -> m.equals("GET") && !methods.contains("HEAD") ? "GET, HEAD" : m)
                 .collect(Collectors.joining(", ")));
-    throw new ServiceException(METHOD_NOT_ALLOWED, "http.method");
+    throw ServiceException.of(METHOD_NOT_ALLOWED).op("http.method");
   }
 }

@@ -141,7 +141,7 @@ public final class HttpService implements AutoCloseable {
     this.unmatched = new Route(
         RequestContext.UNMATCHED,
         new Guard(builder.filters, exchange -> {
-          throw new ServiceException(ErrorCode.NOT_FOUND, "http.route");
+          throw ServiceException.of(ErrorCode.NOT_FOUND).op("http.route");
         }),
         false);
     this.drain = builder.drain;

@@ -194,7 +194,7 @@ public final class RequestRules {
    */
   public static void requireBodyWithin(long limit, long declared) {
     if (declared > limit) {
-      throw new ServiceException(BODY_TOO_LARGE, "http.body");
+      throw ServiceException.of(BODY_TOO_LARGE).op("http.body");
     }
   }
 
@@ -350,7 +350,7 @@ public final class RequestRules {
   }
 
   static ServiceException invalid(String message) {
-    return new ServiceException(ErrorCode.INVALID_INPUT, "http.request", message);
+    return ServiceException.of(ErrorCode.INVALID_INPUT, message).op("http.request");
   }
 
   /** The number of a Content-Length header, or -1 if there is none or it is no plain number. */

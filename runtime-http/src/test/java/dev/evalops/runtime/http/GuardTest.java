@@ -124,8 +124,8 @@ class GuardTest {
   @Test
   void answersServiceExceptionWithItsCode_andDoesNotLogClientErrors() throws Exception {
     try (HttpService service = serve(exchange -> {
-      throw new ServiceException(
-          ErrorCode.NOT_FOUND, "note.read", "no such note", new SQLException("hunter2"));
+      throw ServiceException.of(ErrorCode.NOT_FOUND, "no such note", new SQLException("hunter2"))
+          .op("note.read");
     })) {
       RawClient.Response response = get(service);
       assertThat(response.status()).isEqualTo(404);
@@ -166,7 +166,7 @@ class GuardTest {
   void logsServiceExceptionFrom500Up() throws Exception {
     try (HttpService service = serve(exchange -> {
       exchange.getResponseHeaders().set("Retry-After", "7");
-      throw new ServiceException(ErrorCode.UNAVAILABLE, "db");
+      throw ServiceException.of(ErrorCode.UNAVAILABLE).op("db");
     })) {
       RawClient.Response response = get(service);
       assertThat(response.status()).isEqualTo(503);
@@ -178,7 +178,7 @@ class GuardTest {
   @Test
   void namesIfMatch_whenAVersionConflictHasNoMessage() throws Exception {
     try (HttpService service = serve(exchange -> {
-          throw new ServiceException(ErrorCode.VERSION_CONFLICT, "note.update");
+          throw ServiceException.of(ErrorCode.VERSION_CONFLICT).op("note.update");
         });
         RawClient client = new RawClient(service)) {
       assertThat(client.get("/x").body()).contains("request conflicts with current state");
@@ -223,7 +223,7 @@ class GuardTest {
       dropped.forEach(name -> exchange.getResponseHeaders().set(name, "x"));
       kept.forEach(name -> exchange.getResponseHeaders().set(name, "x"));
       exchange.getResponseHeaders().set("Content-Type", "text/csv");
-      throw new ServiceException(ErrorCode.CONFLICT, "x");
+      throw ServiceException.of(ErrorCode.CONFLICT).op("x");
     })) {
       RawClient.Response response = get(service);
       assertThat(response.header("Content-Type")).contains("application/json");

@@ -63,7 +63,7 @@ class HttpFiltersTest {
               HttpResponses.json(exchange, 200, "ok");
             })
             .handle("/conflict", exchange -> {
-              throw new ServiceException(ErrorCode.CONFLICT, "x");
+              throw ServiceException.of(ErrorCode.CONFLICT).op("x");
             })
             .handle("/half", exchange -> {
               exchange.sendResponseHeaders(200, 5);

@@ -34,7 +34,7 @@ class HttpRequestsTest {
   record Note(String title, int size, List<Note> notes, Color color) {
     Note {
       if (size == 77) {
-        throw new ServiceException(QUOTA, "note");
+        throw ServiceException.of(QUOTA).op("note");
       }
       if (size == 78) {
         throw new IllegalArgumentException("secret detail");

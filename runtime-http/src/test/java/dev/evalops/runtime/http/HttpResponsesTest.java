@@ -68,7 +68,7 @@ class HttpResponsesTest {
             .handle(
                 "/x",
                 exchange -> HttpResponses.error(
-                    exchange, new ServiceException(ErrorCode.CONFLICT, "x", "taken")))
+                    exchange, ServiceException.of(ErrorCode.CONFLICT, "taken").op("x")))
             .handle(
                 "/empty", exchange -> HttpResponses.bytes(exchange, 200, "text/plain", new byte[0]))
             .start();

@@ -442,7 +442,7 @@ class HttpServiceTest {
     };
     assertThatThrownBy(() -> handler.handle(null)).isSameAs(failure);
     HttpService.Handler coded = exchange -> {
-      throw new ServiceException(dev.evalops.runtime.errors.ErrorCode.NOT_FOUND, "x");
+      throw ServiceException.of(dev.evalops.runtime.errors.ErrorCode.NOT_FOUND).op("x");
     };
     assertThatThrownBy(() -> coded.handle(null)).isInstanceOf(ServiceException.class);
   }

@@ -141,7 +141,7 @@ class TlsTest {
             "/refused",
             (HttpService.Handler) exchange -> exchange.sendResponseHeaders(204, -1),
             GuardTest.filter((exchange, chain) -> {
-              throw new ServiceException(ErrorCode.FORBIDDEN, "x");
+              throw ServiceException.of(ErrorCode.FORBIDDEN).op("x");
             }))
         .start();
   }

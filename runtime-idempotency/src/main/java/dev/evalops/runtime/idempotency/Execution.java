@@ -89,7 +89,7 @@ final class Execution {
       // Before the store is asked: whatever it says, this attempt cannot be undone any more.
       ended = true;
       if (!idempotency.finish(claim, response)) {
-        throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.finish");
+        throw ServiceException.of(Idempotency.IN_PROGRESS).op("idempotency.finish");
       }
     }
   }
@@ -109,8 +109,7 @@ final class Execution {
           .addKeyValue("scope", claim.scope())
           .setCause(e)
           .log("failed to persist idempotent response");
-      throw new ServiceException(
-          code(e, Idempotency.FAILED), "idempotency.commit", e);
+      throw ServiceException.of(code(e, Idempotency.FAILED), e).op("idempotency.commit");
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();
@@ -118,7 +117,7 @@ final class Execution {
     }
     if (!kept) {
       Idempotency.overtaken(claim);
-      throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.commit");
+      throw ServiceException.of(Idempotency.IN_PROGRESS).op("idempotency.commit");
     }
   }
 
@@ -141,8 +140,9 @@ final class Execution {
               .addKeyValue("route", route)
               .addKeyValue("at", caller(each.getStackTrace()))
               .setCause(each)
-              .log("handler found the connection pool exhausted while holding the connection of its transaction;"
-                  + " use that of Idempotency.transaction for every statement");
+              .log(
+                  "handler found the connection pool exhausted while holding the connection of its transaction;"
+                      + " use that of Idempotency.transaction for every statement");
         }
       }
     }

@@ -253,8 +253,8 @@ public final class Idempotency {
       String scope, @Nullable String key, String requestHash, String formerHash) {
     String checked = checkedKey(key);
     if (scope.getBytes(StandardCharsets.UTF_8).length > MOST_SCOPE_BYTES) {
-      throw new ServiceException(
-          INVALID_KEY, "idempotency.begin", "the path is too long for an Idempotency-Key");
+      throw ServiceException.of(INVALID_KEY, "the path is too long for an Idempotency-Key")
+          .op("idempotency.begin");
     }
     sweeper.sweepIfDue();
     try {
@@ -264,7 +264,7 @@ public final class Idempotency {
           ? store.begin(new IdempotencyStore.Attempt(scope, checked, formerHash, lease, ttl))
           : decision;
     } catch (SQLException | RuntimeException e) {
-      throw new ServiceException(Execution.code(e, FAILED), "idempotency.begin", e);
+      throw ServiceException.of(Execution.code(e, FAILED), e).op("idempotency.begin");
     }
   }
 
@@ -272,14 +272,14 @@ public final class Idempotency {
   static String checkedKey(@Nullable String key) {
     String trimmed = key == null ? "" : key.strip();
     if (trimmed.isEmpty()) {
-      throw new ServiceException(MISSING_KEY, "idempotency.key");
+      throw ServiceException.of(MISSING_KEY).op("idempotency.key");
     }
     boolean valid = trimmed.length() <= MOST_KEY_CHARACTERS;
     for (int i = 0; valid && i < trimmed.length(); i++) {
       valid = trimmed.charAt(i) >= ' ' && trimmed.charAt(i) <= '~';
     }
     if (!valid) {
-      throw new ServiceException(INVALID_KEY, "idempotency.key");
+      throw ServiceException.of(INVALID_KEY).op("idempotency.key");
     }
     return trimmed;
   }

@@ -45,7 +45,7 @@ final class IdempotencyFilter extends Filter {
     }
     String key = key(exchange.getRequestHeaders());
     Actor actor = Auth.findActor(exchange)
-        .orElseThrow(() -> new ServiceException(Idempotency.SCOPE_FAILED, "idempotency.scope"));
+        .orElseThrow(() -> ServiceException.of(Idempotency.SCOPE_FAILED).op("idempotency.scope"));
     byte[] body = body(exchange);
     String path = context.path();
     String query = exchange.getRequestURI().getRawQuery();
@@ -58,17 +58,17 @@ final class IdempotencyFilter extends Filter {
       case IdempotencyStore.Started started -> run(exchange, chain, body, started.claim());
       case IdempotencyStore.Replay replay -> replay(exchange, replay.response());
       case IdempotencyStore.Conflict conflict ->
-        throw new ServiceException(Idempotency.CONFLICT, "idempotency.begin");
+        throw ServiceException.of(Idempotency.CONFLICT).op("idempotency.begin");
       case IdempotencyStore.InProgress inProgress ->
-        throw new ServiceException(Idempotency.IN_PROGRESS, "idempotency.begin");
+        throw ServiceException.of(Idempotency.IN_PROGRESS).op("idempotency.begin");
     }
   }
 
   private static String key(Headers headers) {
     List<String> values = headers.get("Idempotency-Key");
     if (values != null && values.size() > 1) {
-      throw new ServiceException(
-          Idempotency.INVALID_KEY, "idempotency.key", "Idempotency-Key must be sent once");
+      throw ServiceException.of(Idempotency.INVALID_KEY, "Idempotency-Key must be sent once")
+          .op("idempotency.key");
     }
     return Idempotency.checkedKey(values == null ? null : values.getFirst());
   }

@@ -182,9 +182,7 @@ final class TransactionConnection implements InvocationHandler {
     return args != null
             && args.length > 0
             && args[0] instanceof String text
-            && (name.startsWith("execute")
-                || name.startsWith("prepare")
-                || name.equals("addBatch"))
+            && (name.startsWith("execute") || name.startsWith("prepare") || name.equals("addBatch"))
         ? text
         : "";
   }

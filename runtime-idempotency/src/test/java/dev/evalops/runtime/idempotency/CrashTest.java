@@ -40,8 +40,7 @@ class CrashTest {
       "after finish", 1);
 
   /** Of the handler that catches the failure of its second statement. */
-  private static final List<String> CAUGHT =
-List.of("failed effect", "before commit");
+  private static final List<String> CAUGHT = List.of("failed effect", "before commit");
 
   private static final List<String> POINTS = List.of(
       "failed effect",

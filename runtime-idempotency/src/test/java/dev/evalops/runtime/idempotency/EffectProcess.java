@@ -80,9 +80,7 @@ final class EffectProcess implements AutoCloseable {
 
   private void read() {
     try (BufferedReader output = process.inputReader()) {
-      output
-          .lines()
-          .forEach(line -> (line.matches("(port|at) .*") ? lines : others).add(line));
+      output.lines().forEach(line -> (line.matches("(port|at) .*") ? lines : others).add(line));
     } catch (IOException | java.io.UncheckedIOException e) {
       lines.add("gone: " + e);
     }

@@ -101,14 +101,13 @@ class HandledFailureTest {
   }
 
   private static void fails(Connection transaction, String state, String sql) {
-    assertThat(catchThrowableOfType(SQLException.class, () -> run(transaction, sql)).getSQLState())
+    assertThat(catchThrowableOfType(SQLException.class, () -> run(transaction, sql))
+            .getSQLState())
         .isEqualTo(state);
   }
 
   @ParameterizedTest
-  @CsvSource(
-      quoteCharacter = '`',
-      textBlock = """
+  @CsvSource(quoteCharacter = '`', textBlock = """
           23505, 409, INSERT INTO numbers VALUES (0)
           22012, 201, SELECT 1 / 0
           42P01, 404, SELECT 1 FROM nowhere
@@ -281,9 +280,7 @@ class HandledFailureTest {
   }
 
   @ParameterizedTest
-  @CsvSource(
-      quoteCharacter = '`',
-      textBlock = """
+  @CsvSource(quoteCharacter = '`', textBlock = """
           503, DO $$ BEGIN RAISE serialization_failure; END $$
           503, DO $$ BEGIN RAISE deadlock_detected; END $$
           503, SET LOCAL statement_timeout = 1; SELECT pg_sleep(30)
@@ -372,7 +369,8 @@ class HandledFailureTest {
       TreeSet<Integer> expected = new TreeSet<>();
       Deque<TreeSet<Integer>> states = new ArrayDeque<>();
       Deque<Savepoint> savepoints = new ArrayDeque<>();
-      TransactionConnection guard = new TransactionConnection(PostgresStore.open(db).transaction());
+      TransactionConnection guard =
+          new TransactionConnection(PostgresStore.open(db).transaction());
       Connection transaction = guard.forHandler();
       StringBuilder steps = new StringBuilder("seed " + seed + ":");
       for (int step = 1; step <= 12; step++) {

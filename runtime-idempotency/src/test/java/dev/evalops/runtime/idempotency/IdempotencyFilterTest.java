@@ -484,7 +484,7 @@ class IdempotencyFilterTest {
   void freesTheKey_whenTheHandlerFailsInAnyWay() throws Exception {
     List<Consumer<HttpExchange>> failures = List.of(
         exchange -> {
-          throw new ServiceException(ErrorCode.NOT_FOUND, "test");
+          throw ServiceException.of(ErrorCode.NOT_FOUND).op("test");
         },
         exchange -> {
           throw new IllegalStateException("secret of the driver");

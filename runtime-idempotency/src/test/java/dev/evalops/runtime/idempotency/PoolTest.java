@@ -91,8 +91,8 @@ class PoolTest {
       assertThat(answers).extracting(HttpResponse::statusCode).contains(503);
       await()
           .atMost(Duration.ofSeconds(20))
-          .untilAsserted(() -> assertThat(query(
-                  db, "SELECT scope FROM api_idempotency_keys WHERE response_code IS NULL"))
+          .untilAsserted(() -> assertThat(
+                  query(db, "SELECT scope FROM api_idempotency_keys WHERE response_code IS NULL"))
               .isEmpty());
       assertThat(log.events())
           .filteredOn(event -> event.getMessage().startsWith("handler found"))

@@ -131,7 +131,7 @@ class TransactionTest {
   void rollsBackAndFreesTheKey_whenTheHandlerThrows() throws Exception {
     start(exchange -> {
       if (runs.get() == 1) {
-        throw new ServiceException(ErrorCode.CONFLICT, "test");
+        throw ServiceException.of(ErrorCode.CONFLICT).op("test");
       }
       HttpResponses.noContent(exchange);
     });

@@ -72,7 +72,7 @@ class ServiceMetricsTest {
             return;
           }
           if (context.path().endsWith("gone")) {
-            throw new ServiceException(ErrorCode.NOT_FOUND, "test");
+            throw ServiceException.of(ErrorCode.NOT_FOUND).op("test");
           }
           exchange.sendResponseHeaders(204, -1);
         })

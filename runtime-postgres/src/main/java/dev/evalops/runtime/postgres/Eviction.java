@@ -15,7 +15,8 @@ final class Eviction implements SQLExceptionOverride {
     boolean gone = state != null
         && (state.startsWith("57P")
             || switch (state) {
-              case "25006", "25P03", "25P04" -> true; // read-only; idle, or a transaction, for too long
+              case "25006", "25P03", "25P04" ->
+                true; // read-only; idle, or a transaction, for too long
               default -> false;
             });
     return gone ? Override.MUST_EVICT : Override.CONTINUE_EVICT;

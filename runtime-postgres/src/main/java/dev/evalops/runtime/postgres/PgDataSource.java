@@ -198,7 +198,9 @@ final class PgDataSource implements DataSource {
   /** The URL for one host; the kind of server stands in it, where {@link Connection#getMetaData} shows it. */
   private String urlOf(String host, String targetServerType) {
     String one = url.startsWith(BEFORE_HOSTS)
-        ? BEFORE_HOSTS + host + url.substring(BEFORE_HOSTS.length() + authority().length())
+        ? BEFORE_HOSTS
+            + host
+            + url.substring(BEFORE_HOSTS.length() + authority().length())
         : url;
     if (targetServerType.equals("any") && !one.contains("targetServerType=")) {
       return one;
@@ -262,8 +264,8 @@ final class PgDataSource implements DataSource {
     if (server != driver.getBackendPID()) {
       driver.setPrepareThreshold(0);
       if (!poolerSeen.getAndSet(true)) {
-        LOG.atInfo()
-            .log("postgres: connected through a pooler, statements are not prepared on the server");
+        LOG.atInfo().log(
+            "postgres: connected through a pooler, statements are not prepared on the server");
       }
     }
   }

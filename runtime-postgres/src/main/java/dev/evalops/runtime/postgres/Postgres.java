@@ -3,8 +3,8 @@ package dev.evalops.runtime.postgres;
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import com.zaxxer.hikari.util.Credentials;
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
-import dev.evalops.runtime.startup.StartupException;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.sql.SQLTimeoutException;
@@ -200,7 +200,9 @@ public final class Postgres {
       if (config.getExceptionOverride() == null && config.getExceptionOverrideClassName() == null) {
         config.setExceptionOverride(new Eviction());
       }
-      if (driver.wantsPrimary() && !config.isReadOnly() && config.getConnectionTestQuery() == null) {
+      if (driver.wantsPrimary()
+          && !config.isReadOnly()
+          && config.getConnectionTestQuery() == null) {
         config.setConnectionTestQuery(IS_PRIMARY);
         config.setIsolateInternalQueries(true);
       }

@@ -187,8 +187,8 @@ class HostsTest {
         }
       }
     }
-    assertThatThrownBy(() ->
-            open(url("?target_session_attrs=read-write", b.port())).close())
+    assertThatThrownBy(
+            () -> open(url("?target_session_attrs=read-write", b.port())).close())
         .hasMessageContaining("primary");
     try (HikariDataSource pool =
         open(url("?target_session_attrs=prefer-standby", freePort(), a.port()))) {
@@ -316,7 +316,8 @@ class HostsTest {
         sockets.add(socket);
         try {
           socket.connect(
-              new InetSocketAddress(InetAddress.getLoopbackAddress(), listener.getLocalPort()), 100);
+              new InetSocketAddress(InetAddress.getLoopbackAddress(), listener.getLocalPort()),
+              100);
         } catch (SocketTimeoutException full) {
           return;
         }

@@ -32,9 +32,7 @@ final class PgBouncer implements AutoCloseable {
       port = socket.getLocalPort();
     }
     Path users = Files.writeString(directory.resolve("users.txt"), "\"test\" \"test\"\n");
-    Path ini = Files.writeString(
-        directory.resolve("pgbouncer.ini"),
-        """
+    Path ini = Files.writeString(directory.resolve("pgbouncer.ini"), """
         [databases]
         postgres = host=127.0.0.1 port=%d
         [pgbouncer]
@@ -47,8 +45,8 @@ final class PgBouncer implements AutoCloseable {
         default_pool_size = 8
         max_client_conn = 200
         %s
-        """
-            .formatted(serverPort, port, users, String.join("\n", settings)));
+        """.formatted(
+            serverPort, port, users, String.join("\n", settings)));
     boolean root = "root".equals(System.getProperty("user.name"));
     List<String> command = Stream.of(
             Stream.of(binary()),

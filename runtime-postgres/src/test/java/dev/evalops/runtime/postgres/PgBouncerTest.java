@@ -9,11 +9,11 @@ import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.auth.VerifiedToken;
 import dev.evalops.runtime.changejournal.ChangeActor;
 import dev.evalops.runtime.changejournal.ChangeJournal;
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.startup.Retry;
-import dev.evalops.runtime.startup.StartupException;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.InputStream;
 import java.net.InetAddress;
@@ -73,8 +73,7 @@ class PgBouncerTest {
   }
 
   private static String resource(String name) throws Exception {
-    try (InputStream in =
-        Idempotency.class.getResourceAsStream("/dev/evalops/runtime/" + name)) {
+    try (InputStream in = Idempotency.class.getResourceAsStream("/dev/evalops/runtime/" + name)) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
   }
@@ -112,8 +111,8 @@ class PgBouncerTest {
             .timeout(Duration.ofSeconds(60))
             .POST(HttpRequest.BodyPublishers.ofString("{}"))
             .build();
-        sent.add(clients.submit(() ->
-            client.send(request, HttpResponse.BodyHandlers.discarding()).statusCode()));
+        sent.add(clients.submit(
+            () -> client.send(request, HttpResponse.BodyHandlers.discarding()).statusCode()));
       }
       List<Integer> statuses = new ArrayList<>();
       for (Future<Integer> each : sent) {
@@ -132,8 +131,8 @@ class PgBouncerTest {
       }) {
         assertThat(number(db, rows)).as(rows).isEqualTo(count / 2);
       }
-      assertThat(number(
-              db, "SELECT count(*) FROM api_idempotency_keys WHERE response_code IS NULL"))
+      assertThat(
+              number(db, "SELECT count(*) FROM api_idempotency_keys WHERE response_code IS NULL"))
           .isZero();
     }
   }

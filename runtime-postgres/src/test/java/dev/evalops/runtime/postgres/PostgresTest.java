@@ -6,8 +6,8 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
-import dev.evalops.runtime.startup.StartupException;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.PostgresServer.TestSchema;
 import dev.evalops.runtime.testutil.TestPostgres;

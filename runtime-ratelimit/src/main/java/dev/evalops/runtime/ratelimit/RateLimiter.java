@@ -239,7 +239,7 @@ public final class RateLimiter implements AutoCloseable {
         exchange
             .getResponseHeaders()
             .set("Retry-After", Long.toString(decision.retryAfterSeconds()));
-        throw new ServiceException(ErrorCode.RATE_LIMITED, "http.rate_limit");
+        throw ServiceException.of(ErrorCode.RATE_LIMITED).op("http.rate_limit");
       }
       chain.doFilter(exchange);
     }

@@ -1,7 +1,7 @@
 package dev.evalops.runtime.redis;
 
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
-import dev.evalops.runtime.startup.StartupException;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisConnectionException;

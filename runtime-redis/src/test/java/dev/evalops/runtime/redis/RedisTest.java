@@ -4,8 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
-import dev.evalops.runtime.startup.StartupException;
 import dev.evalops.runtime.testutil.RedisServer;
 import io.lettuce.core.RedisCommandTimeoutException;
 import io.lettuce.core.RedisException;

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.startup;
 
 import dev.evalops.runtime.errors.FailureKind;
+import dev.evalops.runtime.errors.StartupException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;

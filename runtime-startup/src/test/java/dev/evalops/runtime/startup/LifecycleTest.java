@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.runtime.errors.StartupException;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;

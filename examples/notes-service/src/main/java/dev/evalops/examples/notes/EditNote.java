@@ -15,10 +15,9 @@ record EditNote(@Nullable String title, @Nullable String body) {
         || title.isBlank()
         || title.length() > MAX_TITLE
         || title.indexOf('\0') >= 0) {
-      throw new ServiceException(
-          INVALID_INPUT,
-          "note.write",
-          "title must have 1 to " + MAX_TITLE + " characters, none of them NUL");
+      throw ServiceException.of(
+              INVALID_INPUT, "title must have 1 to " + MAX_TITLE + " characters, none of them NUL")
+          .op("note.write");
     }
     return title.strip();
   }
@@ -26,7 +25,8 @@ record EditNote(@Nullable String title, @Nullable String body) {
   /** The body; empty when the client left it out. */
   String bodyOrEmpty() {
     if (body != null && body.indexOf('\0') >= 0) {
-      throw new ServiceException(INVALID_INPUT, "note.write", "body must not hold NUL characters");
+      throw ServiceException.of(INVALID_INPUT, "body must not hold NUL characters")
+          .op("note.write");
     }
     return body == null ? "" : body;
   }

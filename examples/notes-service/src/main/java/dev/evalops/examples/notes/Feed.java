@@ -69,11 +69,11 @@ final class Feed implements HttpService.Handler {
     HttpRequests.requireMethod(exchange, "GET");
     String organization = Auth.actor(exchange).organizationId();
     if (!isOnFor.test(organization)) {
-      throw new ServiceException(NOT_FOUND, "feed.read");
+      throw ServiceException.of(NOT_FOUND).op("feed.read");
     }
     long limit = HttpRequests.longQuery(exchange, "limit", 20);
     if (limit < 1 || limit > 100) {
-      throw new ServiceException(INVALID_INPUT, "feed.read", "limit must be from 1 to 100");
+      throw ServiceException.of(INVALID_INPUT, "limit must be from 1 to 100").op("feed.read");
     }
     HttpResponses.json(exchange, 200, Map.of("changes", newest(organization, limit)));
   }

@@ -63,7 +63,7 @@ final class NoteStore {
       }
     }
     read(tx, actor.organizationId(), id);
-    throw new ServiceException(VERSION_CONFLICT, "note.update");
+    throw ServiceException.of(VERSION_CONFLICT).op("note.update");
   }
 
   private static Saved journaled(Connection tx, Actor actor, String operation, Note note)
@@ -88,7 +88,7 @@ final class NoteStore {
       select.setString(1, organization);
       select.setObject(2, id);
       return note(select)
-          .orElseThrow(() -> new ServiceException(NOT_FOUND, "note.read", "no such note"));
+          .orElseThrow(() -> ServiceException.of(NOT_FOUND, "no such note").op("note.read"));
     }
   }
 

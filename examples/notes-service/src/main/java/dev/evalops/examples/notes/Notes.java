@@ -48,7 +48,7 @@ final class Notes implements HttpService.Handler {
     }
     String id = rest.substring(1);
     if (id.isEmpty() || id.contains("/")) {
-      throw new ServiceException(NOT_FOUND, "note.route");
+      throw ServiceException.of(NOT_FOUND).op("note.route");
     }
     context.route(PATH + "/{id}");
     HttpRequests.requireMethod(exchange, "GET", "PUT");
@@ -105,7 +105,7 @@ final class Notes implements HttpService.Handler {
   private void list(HttpExchange exchange) throws IOException, SQLException {
     long limit = HttpRequests.longQuery(exchange, "limit", 20);
     if (limit < 1 || limit > 100) {
-      throw new ServiceException(INVALID_INPUT, "note.list", "limit must be from 1 to 100");
+      throw ServiceException.of(INVALID_INPUT, "limit must be from 1 to 100").op("note.list");
     }
     List<Note> notes = store.list(Auth.actor(exchange).organizationId(), (int) limit);
     HttpResponses.json(exchange, 200, Map.of("notes", notes));

@@ -79,7 +79,7 @@ final class IdentityServer implements AutoCloseable {
         .orElse("");
     Map<String, Object> known = tokens.get(authorization.replaceFirst("^Bearer ", ""));
     if (known == null) {
-      throw new ServiceException(ErrorCode.UNAUTHORIZED, "identity.introspect");
+      throw ServiceException.of(ErrorCode.UNAUTHORIZED).op("identity.introspect");
     }
     HttpResponses.json(exchange, 200, known);
   }

@@ -47,7 +47,8 @@ public final class IdentityTokens {
       return switch (e.reason()) {
         case INVALID_TOKEN -> Optional.empty();
         case INACTIVE_TOKEN ->
-          throw new ServiceException(ErrorCode.UNAUTHORIZED, OP, e.reason().code(), e);
+          throw ServiceException.of(ErrorCode.UNAUTHORIZED, e.reason().code(), e)
+              .op(OP);
         default -> throw e;
       };
     }
@@ -55,10 +56,10 @@ public final class IdentityTokens {
 
   private static VerifiedToken verified(Introspection found) {
     if (found.subject().isBlank() || found.organizationId().isBlank()) {
-      throw new ServiceException(
-          ErrorCode.FORBIDDEN,
-          OP,
-          found.subject().isBlank() ? "missing_subject" : "missing_organization");
+      throw ServiceException.of(
+              ErrorCode.FORBIDDEN,
+              found.subject().isBlank() ? "missing_subject" : "missing_organization")
+          .op(OP);
     }
     Actor actor =
         new Actor(type(found), found.subject(), found.organizationId(), attributes(found));

@@ -62,10 +62,11 @@ class HttpTelemetryTest {
           HttpResponses.json(exchange, 200, Span.current().getSpanContext().getTraceId());
         })
         .handle("/conflict", exchange -> {
-          throw new ServiceException(ErrorCode.CONFLICT, "x");
+          throw ServiceException.of(ErrorCode.CONFLICT).op("x");
         })
         .handle("/down", exchange -> {
-          throw new ServiceException(ErrorCode.UNAVAILABLE, "x", new SQLException("hunter2"));
+          throw ServiceException.of(ErrorCode.UNAVAILABLE, new SQLException("hunter2"))
+              .op("x");
         })
         .handle("/half", (HttpService.Handler) exchange -> {
           exchange.sendResponseHeaders(200, 5);

@@ -1,4 +1,4 @@
-package dev.evalops.runtime.startup;
+package dev.evalops.runtime.errors;
 
 /**
  * A dependency did not come up, and waiting longer is no use. The message says what failed; the cause is the last failure.
