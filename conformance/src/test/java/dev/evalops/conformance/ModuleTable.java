@@ -167,7 +167,7 @@ final class ModuleTable {
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
       row("runtime-natsbus")
-          .needs(JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
+          .needs("runtime-startup", JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
           .optional(
               "com.google.code.findbugs:jsr305",
               "io.cloudevents:cloudevents-core",
@@ -180,6 +180,7 @@ final class ModuleTable {
               "io.opentelemetry.context.Context",
               "io.micrometer.core.instrument.MeterRegistry")
           .adapter("cloudevents", "io.cloudevents.")
+          .brings("runtime-startup", "runtime-errors")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
       row("agent-hook-cli")

@@ -100,7 +100,13 @@ public enum FailureKind {
       "10023", // insufficient storage
       "10028", // insufficient memory
       "10047", // insufficient storage of the account
-      "10077"); // the stream is full
+      "10077", // the stream is full
+      "10109", // the stream is sealed
+      "10118", // the stream is offline
+      "10120", // the account has no limits, which is none of JetStream
+      "10158", // the same message id is being stored
+      "10167", // too many requests
+      "10194"); // the stream is offline, with a reason
 
   private static final Set<String> JETSTREAM_REFUSAL = Set.of("10039", "10076"); // not enabled
 

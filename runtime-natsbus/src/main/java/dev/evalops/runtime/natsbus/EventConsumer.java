@@ -58,6 +58,9 @@ import org.slf4j.LoggerFactory;
  * the stream. An event that is delivered again comes after others that were published later, and the processes that share a durable do
  * not wait for each other: where the order matters, look at {@link Event#version()}.
  *
+ * <p>A durable that somebody deletes, or that the server has lost, is made again within seconds, from behind the last event that is known
+ * to be acknowledged; where its stream is a new one, from the first event.
+ *
  * <p>Thread-safe.
  */
 public final class EventConsumer implements AutoCloseable {
@@ -293,13 +296,17 @@ public final class EventConsumer implements AutoCloseable {
     lock.lock();
     try {
       durableCreated = info.getCreationTime();
-      loseOlderThan(stream);
+      if (position != null
+          && !position.isOf(stream.getCreateTime(), stream.getStreamState().getLastSequence())) {
+        loseOlderThan(stream);
+      }
       position = new StreamPosition(stream.getCreateTime(), floor);
     } finally {
       lock.unlock();
     }
   }
 
+  /** What is in hand of a stream that is gone is not acknowledged: it would be another event that is. */
   private void loseOlderThan(StreamInfo stream) {
     lock.lock();
     try {
@@ -718,6 +725,7 @@ public final class EventConsumer implements AutoCloseable {
   /** Tells the server that messages are in hand, and looks whether it still knows the durable. */
   private void keep() {
     Duration pause = CHECK_EVERY; // until the next look
+    Duration retry = RETRY_CHECK;
     long checked = System.nanoTime();
     boolean told = false;
     while (!closed.get()) {
@@ -729,9 +737,11 @@ public final class EventConsumer implements AutoCloseable {
         if ((now || System.nanoTime() - checked >= pause.toNanos())
             && connection.getStatus() == Connection.Status.CONNECTED) {
           checked = System.nanoTime();
-          pause = RETRY_CHECK;
+          pause = retry;
+          retry = shorter(retry.multipliedBy(2), CHECK_EVERY);
           reattach();
           pause = CHECK_EVERY;
+          retry = RETRY_CHECK;
           told = false;
         }
       } catch (InterruptedException closing) {
@@ -1142,12 +1152,12 @@ public final class EventConsumer implements AutoCloseable {
 
     /**
      * Starts the consumer. The durable is made if it is not there; one that is there is used as it is, if it is a queue subscription
-     * for this subject and queue.
+     * for this subject and queue. It delivers to a subject under the inbox prefix of the client's options.
      *
      * @param handler sees each event
      * @return the running consumer; the caller closes it, or the bus does
      * @throws IllegalArgumentException if parameters are wrong; the message names all of them
-     * @throws NatsBusException if the server refuses ({@code queue_subscribe: ...}) or does not answer
+     * @throws NatsBusException if the server refuses the durable or the subscription ({@code queue_subscribe: ...}) or does not answer
      */
     public EventConsumer start(Handler handler) {
       check(handler);

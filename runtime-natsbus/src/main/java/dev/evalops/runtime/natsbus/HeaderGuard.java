@@ -9,6 +9,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -29,6 +30,7 @@ import org.jspecify.annotations.Nullable;
 final class HeaderGuard {
   private static final String RAW = "malformed-headers";
   private static final String REASON = "malformed-headers-reason";
+  private static final Pattern BLANKS = Pattern.compile("[ \t]+");
   private static final int MAX_LINE = 1 << 20;
 
   private enum State {
@@ -100,7 +102,7 @@ final class HeaderGuard {
   private record Control(String begin, boolean isOfStream, int headers, int total) {
     /** Null if it is none. */
     static @Nullable Control parse(String line) {
-      String[] words = line.strip().split("[ \t]+", -1);
+      String[] words = BLANKS.split(line.strip(), -1);
       boolean hasHeaders = words[0].length() == 4;
       int numbers = hasHeaders ? 2 : 1;
       int first = words.length - numbers;

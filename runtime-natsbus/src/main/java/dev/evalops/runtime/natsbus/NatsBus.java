@@ -47,7 +47,7 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is made if it is not there; one that is
- * there is compared, and never changed. A lost connection comes back by itself, however long it takes, and whatever the server says
+ * there is compared, and never changed; one that a server has lost is made again when the connection comes back. A lost connection comes back by itself, however long it takes, and whatever the server says
  * meanwhile, a refused login included: {@link #connection} stays the same. What is published meanwhile waits for it within the bound of
  * a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
  *

@@ -42,7 +42,7 @@ import org.slf4j.LoggerFactory;
  *
  * <p>After five failures in a row nothing is tried for 30 s, and changes go to disk at once. What is on disk is sent from 30 s to 30
  * s, the oldest first and 10 at a time, one batch after the other as long as NATS takes them; what no stream takes keeps back the rest
- * of its aggregate alone. A record that cannot be read, or that NATS has refused three times, is set aside in {@code quarantine}.
+ * of its aggregate alone. A stream or account that is full is an outage like another. A record that cannot be read, or that NATS has refused three times, is set aside in {@code quarantine}.
  *
  * <p>Processes may share a directory: one of them sends. The order within an aggregate is that of the calls in one process.
  *

@@ -1,5 +1,6 @@
 package dev.evalops.runtime.natsbus;
 
+import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.natsbus.NatsBusException.Reason;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
@@ -38,14 +39,6 @@ final class Sender {
   private static final int UNAVAILABLE = 10_008;
 
   private static final int STORE_FAILED = 10_077;
-
-  /**
-   * Refusals of the server's "bad request" kind that do not judge the message, but the state of the account or stream, so that it may be
-   * taken later: account limits, maximum of a stream, sealed stream, no limits for the account, an id that is in process, too many
-   * requests. Those of other kinds (503, 500) never judge it.
-   */
-  private static final Set<Integer> TEMPORARY =
-      Set.of(10_002, 10_109, 10_113, 10_120, 10_122, 10_158, 10_167);
 
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
@@ -236,10 +229,8 @@ final class Sender {
   }
 
   private static Reason reason(JetStreamApiException refused) {
-    boolean judgesTheMessage = refused.getErrorCode() >= 400
-        && refused.getErrorCode() < 500
-        && !TEMPORARY.contains(refused.getApiErrorCode());
-    if (judgesTheMessage) {
+    // Those of the server's own kinds (500, 503) never judge the message.
+    if (refused.getErrorCode() < 500 && FailureKind.of(refused) == FailureKind.INTERNAL) {
       return Reason.REFUSED;
     }
     // Such as "maximum messages per subject exceeded", while other subjects are taken.

@@ -23,6 +23,7 @@ final class StreamKeeper implements AutoCloseable {
   private final Runnable checked;
   private final Semaphore reconnects = new Semaphore(0);
   private final Thread thread;
+  private volatile boolean closed;
 
   /**
    * Starts it.
@@ -42,7 +43,7 @@ final class StreamKeeper implements AutoCloseable {
 
   private void run() {
     try {
-      while (true) {
+      while (!closed) {
         reconnects.acquire();
         restore();
       }
@@ -54,7 +55,7 @@ final class StreamKeeper implements AutoCloseable {
   private void restore() throws InterruptedException {
     Duration pause = FIRST_RETRY;
     boolean told = false;
-    while (true) {
+    while (!closed) {
       reconnects.drainPermits();
       try {
         Streams.restore(connection.jetStreamManagement(), wanted);
@@ -78,6 +79,7 @@ final class StreamKeeper implements AutoCloseable {
 
   @Override
   public void close() {
+    closed = true;
     thread.interrupt();
   }
 }

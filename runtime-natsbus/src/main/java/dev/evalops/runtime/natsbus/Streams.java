@@ -55,7 +55,7 @@ final class Streams {
       LOG.atWarn()
           .addKeyValue("stream", wanted.getName())
           .addKeyValue("subjects", wanted.getSubjects())
-          .log("stream was lost by the server; created again, empty");
+          .log("stream was gone; created again, empty");
     }
   }
 

@@ -166,8 +166,7 @@ class LostDataTest {
           .isEqualTo(1);
       assertThat(handled.values()).containsOnly(1);
       // The stream, and that of dead letters.
-      assertThat(logs.count("WARN stream was lost by the server; created again, empty"))
-          .isEqualTo(2);
+      assertThat(logs.count("WARN stream was gone; created again, empty")).isEqualTo(2);
       assertThat(logs.count("WARN stream was created anew; durable created again"))
           .isEqualTo(1);
     }

@@ -93,9 +93,11 @@ class PoisonTest {
   }
 
   private static void run(NatsServer server, int good, int ofEachKind) throws Exception {
+    // Newer servers take a status line away, and deliver the rest.
     List<byte[]> poisons = poisons()
+        .filter(each -> !each.get()[0].toString().contains("status"))
         .map(each -> (byte[]) each.get()[1])
-        .limit(good > 1000 ? 10 : 15)
+        .limit(good > 1000 ? 10 : 14)
         .toList();
     Map<Long, Integer> handled = new ConcurrentHashMap<>();
     try (NatsBus bus = Servers.bus(server).connect();
@@ -153,7 +155,7 @@ class PoisonTest {
     try (NatsBus bus = Servers.bus(server).connect();
         RawNats raw = new RawNats(server.url())) {
       bus.consume("notes.changes.>", "indexer", event -> {});
-      raw.publish(SUBJECT, "NATS/1.0 100 Idle Heartbeat\r\n\r\n".getBytes(UTF_8), BODY);
+      raw.publish(SUBJECT, "NATS/1.0 100 Idle Heartbeat\r\n\r\n".getBytes(UTF_8), new byte[1]);
       raw.publish(SUBJECT, block("a: " + "é".repeat(32_000) + "\r\n\r\n"), BODY);
       raw.publish(
           SUBJECT, block("a: " + "b".repeat(65_500) + "\r\n\r\n"), "no event".getBytes(UTF_8));
@@ -165,7 +167,8 @@ class PoisonTest {
           .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 3);
       List<MessageInfo> dead = Servers.stored(bus.connection(), "NOTES_DEAD");
       dead.sort((a, b) -> sequence(a).compareTo(sequence(b)));
-      assertThat(dead.get(0).getHeaders().getFirst("dead-letter-reason")).contains("status");
+      assertThat(dead.get(0).getHeaders().getFirst("dead-letter-reason"))
+          .startsWith("malformed event: ");
       assertThat(dead.get(1).getHeaders().getFirst("dead-letter-headers-omitted"))
           .isNotBlank();
       assertThat(dead.get(1).getData()).isEqualTo(BODY);
