@@ -75,7 +75,7 @@ public class IdempotencyBenchmark {
             Objects.requireNonNull(Idempotency.class.getResourceAsStream("idempotency.sql"))) {
       statement.execute(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
     }
-    idempotency = Idempotency.postgres(db);
+    idempotency = Idempotency.of(db);
     finish(idempotency.begin(SCOPE, "replayed", HASH));
   }
 

@@ -53,7 +53,7 @@ public class RateLimitBenchmark {
   @Param({"1", "10000"})
   public int keys;
 
-  private final RateLimiter limiter = RateLimiter.of(PER_SECOND, BURST);
+  private final RateLimiter limiter = RateLimiter.open(PER_SECOND, BURST);
   private final RateLimiter.Policy scoped = limiter.policy().scope("/v1/notes");
   private final ConcurrentHashMap<String, Bucket> bucket4j = new ConcurrentHashMap<>();
   private final ConcurrentHashMap<String, io.github.resilience4j.ratelimiter.RateLimiter>

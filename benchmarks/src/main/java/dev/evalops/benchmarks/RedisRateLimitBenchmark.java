@@ -66,9 +66,9 @@ public class RedisRateLimitBenchmark {
       .perSecond(PER_SECOND)
       .burst(BURST)
       .redis(redis.connection())
-      .redisBudget(Duration.ofSeconds(10))
+      .redisTimeout(Duration.ofSeconds(10))
       .onRedisChange(change -> fellBack.set(true))
-      .build();
+      .open();
   private final ProxyManager<String> bucket4j = Bucket4jLettuce.casBasedBuilder(
           bytesClient.connect(RedisCodec.of(StringCodec.UTF8, ByteArrayCodec.INSTANCE)))
       .expirationAfterWrite(

@@ -2,10 +2,12 @@ package dev.evalops.runtime.auth;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
 import com.fasterxml.jackson.annotation.JsonProperty;
+import com.sun.net.httpserver.HttpExchange;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 
 /**
  * Who did it, for audit rows and ownership. Jackson writes {@code type}, {@code id}, {@code organization_id} and, if there are
@@ -44,6 +46,27 @@ public record Actor(
    */
   public Actor(String type, String id, String organizationId) {
     this(type, id, organizationId, Map.of());
+  }
+
+  /**
+   * Returns who calls.
+   *
+   * @param exchange the exchange of a request that {@link Auth#require} has let pass
+   * @return the actor
+   * @throws IllegalStateException if no filter of {@link Auth#require} is in front of the handler
+   */
+  public static Actor of(HttpExchange exchange) {
+    return find(exchange).orElseThrow(Auth::nobody);
+  }
+
+  /**
+   * Returns who calls, if that is known: for filters and handlers that also serve routes without auth.
+   *
+   * @param exchange an exchange of {@code HttpService} or {@code HttpFilters.chain}
+   * @return the actor, or empty if no filter of {@link Auth#require} has let the request pass (yet)
+   */
+  public static Optional<Actor> find(HttpExchange exchange) {
+    return Auth.caller(exchange).map(Auth.Caller::actor);
   }
 
   static void requireNames(String... namesAndValues) {

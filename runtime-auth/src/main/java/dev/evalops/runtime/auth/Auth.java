@@ -30,8 +30,8 @@ import org.jspecify.annotations.Nullable;
  * Auth auth = Auth.builder().tokens(IdentityTokens.of(identity)).apiKeys(keys).build();
  * service.handle("/v1/notes", notes, auth.require("notes:write"));
  *
- * Actor actor = Auth.actor(exchange);                 // in the handler
- * Auth.principal(exchange).requireHuman();
+ * Actor actor = Actor.of(exchange);                   // in the handler
+ * Principal.of(exchange).requireHuman();
  * }</pre>
  *
  * <p>A token that begins with {@code pk_} is an API key. Failures are answered with {@code missing_authorization} (401), {@code
@@ -41,16 +41,20 @@ import org.jspecify.annotations.Nullable;
  * <p>Thread-safe.
  */
 public final class Auth {
-  private static final ErrorCode MISSING = ErrorCode.of(
+  /** There is no bearer token: 401. */
+  public static final ErrorCode MISSING_AUTHORIZATION = ErrorCode.of(
       "missing_authorization",
       401,
       ConnectCode.UNAUTHENTICATED,
       "Authorization bearer token is required");
-  private static final ErrorCode INVALID =
+  /** The token or API key is not good: 401. */
+  public static final ErrorCode INVALID_TOKEN =
       ErrorCode.of("authorization_failed", 401, ConnectCode.UNAUTHENTICATED, "invalid_token");
-  private static final ErrorCode MISSING_SCOPES = ErrorCode.of(
+  /** The token or API key has not all scopes that the route needs: 403. */
+  public static final ErrorCode MISSING_SCOPES = ErrorCode.of(
       "authorization_failed", 403, ConnectCode.PERMISSION_DENIED, "missing_required_scopes");
-  static final ErrorCode FORBIDDEN =
+  /** The caller is known and may not do this: 403. */
+  public static final ErrorCode FORBIDDEN =
       ErrorCode.of("authorization_failed", 403, ConnectCode.PERMISSION_DENIED, "forbidden");
 
   private static final String API_KEY = "api_key";
@@ -87,7 +91,7 @@ public final class Auth {
   }
 
   /**
-   * Takes tokens, and no API keys.
+   * Returns an auth that takes tokens, and no API keys.
    *
    * @param verifier tells good tokens from bad ones
    * @return the auth
@@ -97,7 +101,7 @@ public final class Auth {
   }
 
   /**
-   * Starts to describe what is taken.
+   * Returns a builder.
    *
    * @return a builder that needs a verifier of tokens, a validator of API keys, or both
    */
@@ -106,7 +110,7 @@ public final class Auth {
   }
 
   /**
-   * Lets callers pass that have all of these scopes, and keeps who they are for {@link #actor} and {@link #principal}, and as
+   * Lets callers pass that have all of these scopes, and keeps who they are for {@link Actor#of} and {@link Principal#of}, and as
    * {@link HttpExchange#getPrincipal()} (name: actor id; realm: organization). When two such filters see a request, both check it
    * and the inner one says who calls.
    *
@@ -119,7 +123,7 @@ public final class Auth {
   }
 
   /**
-   * What the filter decides, for use without an {@code HttpExchange}.
+   * Decides as the filter does, for use without an {@code HttpExchange}.
    *
    * @param authorizationHeader the value of {@code Authorization}, or null if there is none
    * @param scopes the scopes that the request needs; may be empty
@@ -132,7 +136,7 @@ public final class Auth {
   }
 
   /**
-   * The {@code WWW-Authenticate} header of the response to a request that may not pass.
+   * Returns the {@code WWW-Authenticate} header of the response to a request that may not pass.
    *
    * @param refusal what {@link #authenticate} has thrown
    * @param scopes the scopes that it was given
@@ -144,10 +148,10 @@ public final class Auth {
   }
 
   private static @Nullable String challengeOf(ErrorCode code, Set<String> required) {
-    if (code.equals(MISSING)) {
+    if (code.equals(MISSING_AUTHORIZATION)) {
       return "Bearer";
     }
-    if (code.equals(INVALID)) {
+    if (code.equals(INVALID_TOKEN)) {
       return "Bearer error=\"invalid_token\"";
     }
     return code.equals(MISSING_SCOPES)
@@ -169,7 +173,7 @@ public final class Auth {
   private Caller decide(@Nullable String header, Set<String> required) {
     String token = token(header);
     if (token == null) {
-      throw ServiceException.of(MISSING).op("auth.bearer");
+      throw ServiceException.of(MISSING_AUTHORIZATION).op("auth.bearer");
     }
     VerifiedToken verified = verify(token, required);
     if (!hasAllScopes(verified.scopes(), required)) {
@@ -184,7 +188,7 @@ public final class Auth {
 
   private VerifiedToken verify(String token, Set<String> required) {
     if (!isPrintable(token)) {
-      throw ServiceException.of(INVALID).op("auth.bearer");
+      throw ServiceException.of(INVALID_TOKEN).op("auth.bearer");
     }
     boolean isKey = token.startsWith(API_KEY_PREFIX);
     String op = isKey ? "auth.api_key" : "auth.token";
@@ -199,7 +203,7 @@ public final class Auth {
       }
       throw refusal(op, token, e);
     }
-    return verified.orElseThrow(() -> ServiceException.of(INVALID).op(op));
+    return verified.orElseThrow(() -> ServiceException.of(INVALID_TOKEN).op(op));
   }
 
   private static VerifiedToken verified(ApiKey key) {
@@ -213,7 +217,7 @@ public final class Auth {
     int status = failure instanceof ServiceException known ? known.code().httpStatus() : 0;
     ErrorCode code = status == 403 || isForbidden(failure)
         ? FORBIDDEN
-        : status == 401 ? INVALID : ErrorCode.UNAVAILABLE;
+        : status == 401 ? INVALID_TOKEN : ErrorCode.UNAVAILABLE;
     boolean forClient = !tells && (status == 401 || status == 403);
     String message = forClient ? ErrorResponse.of(failure).message() : code.defaultMessage();
     return ServiceException.of(code, message, cause).op(op);
@@ -254,7 +258,7 @@ public final class Auth {
   }
 
   /**
-   * The token in an {@code Authorization} header.
+   * Returns the token in an {@code Authorization} header.
    *
    * @param authorizationHeader the value of the header, or null if there is none
    * @return what follows the scheme {@code Bearer}, in any case, and a blank; empty if there is nothing, or another scheme
@@ -287,43 +291,13 @@ public final class Auth {
     return true;
   }
 
-  /**
-   * Who calls, for audit rows and ownership.
-   *
-   * @param exchange the exchange of a request that {@link #require} has let pass
-   * @return the actor
-   * @throws IllegalStateException if no filter of {@link #require} is in front of the handler
-   */
-  public static Actor actor(HttpExchange exchange) {
-    return caller(exchange).actor();
+  static Optional<Caller> caller(HttpExchange exchange) {
+    return RequestContext.of(exchange).get(CALLER);
   }
 
-  /**
-   * Who calls, if that is known: for filters and handlers that also serve routes without auth.
-   *
-   * @param exchange an exchange of {@code HttpService} or {@code HttpFilters.chain}
-   * @return the actor, or empty if no filter of {@link #require} has let the request pass (yet)
-   */
-  public static Optional<Actor> findActor(HttpExchange exchange) {
-    return RequestContext.of(exchange).get(CALLER).map(Caller::actor);
-  }
-
-  /**
-   * Who calls, for decisions about access.
-   *
-   * @param exchange the exchange of a request that {@link #require} has let pass
-   * @return the principal
-   * @throws IllegalStateException if no filter of {@link #require} is in front of the handler
-   */
-  public static Principal principal(HttpExchange exchange) {
-    return caller(exchange).principal();
-  }
-
-  private static Caller caller(HttpExchange exchange) {
-    return RequestContext.of(exchange)
-        .get(CALLER)
-        .orElseThrow(() -> new IllegalStateException(
-            "nobody is authenticated: put auth.require(...) in front of the handler"));
+  static IllegalStateException nobody() {
+    return new IllegalStateException(
+        "nobody is authenticated: put auth.require(...) in front of the handler");
   }
 
   private final class AuthFilter extends Filter {

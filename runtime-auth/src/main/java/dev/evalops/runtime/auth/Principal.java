@@ -2,12 +2,14 @@ package dev.evalops.runtime.auth;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
 import com.fasterxml.jackson.annotation.JsonProperty;
+import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
@@ -75,6 +77,27 @@ public record Principal(
     scopes = Set.copyOf(Objects.requireNonNull(scopes, "scopes"));
     Objects.requireNonNull(agentId, "agentId");
     Actor.requireNotBlank("organizationId", organizationId, "subject", subject);
+  }
+
+  /**
+   * Returns who calls.
+   *
+   * @param exchange the exchange of a request that {@link Auth#require} has let pass
+   * @return the principal
+   * @throws IllegalStateException if no filter of {@link Auth#require} is in front of the handler
+   */
+  public static Principal of(HttpExchange exchange) {
+    return find(exchange).orElseThrow(Auth::nobody);
+  }
+
+  /**
+   * Returns who calls, if that is known: for filters and handlers that also serve routes without auth.
+   *
+   * @param exchange an exchange of {@code HttpService} or {@code HttpFilters.chain}
+   * @return the principal, or empty if no filter of {@link Auth#require} has let the request pass (yet)
+   */
+  public static Optional<Principal> find(HttpExchange exchange) {
+    return Auth.caller(exchange).map(Auth.Caller::principal);
   }
 
   static Principal of(VerifiedToken token) {

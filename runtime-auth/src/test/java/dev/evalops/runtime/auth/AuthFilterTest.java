@@ -80,9 +80,9 @@ class AuthFilterTest {
         exchange,
         200,
         List.of(
-            Auth.actor(exchange).id(),
-            Auth.findActor(exchange).orElseThrow().organizationId(),
-            Auth.principal(exchange).tokenType(),
+            Actor.of(exchange).id(),
+            Actor.find(exchange).orElseThrow().organizationId(),
+            Principal.of(exchange).tokenType(),
             exchange.getPrincipal().getUsername(),
             exchange.getPrincipal().getRealm()));
     service = HttpService.builder(0)
@@ -93,13 +93,13 @@ class AuthFilterTest {
         .handle(
             "/human",
             (HttpService.Handler) exchange -> {
-              Auth.principal(exchange).requireHuman();
+              Principal.of(exchange).requireHuman();
               who.handle(exchange);
             },
             auth.require())
         .handle("/nested", who, auth.require(), auth.require("notes:write"))
         .handle("/open", (HttpService.Handler) exchange ->
-            HttpResponses.json(exchange, 200, Auth.findActor(exchange).isPresent()))
+            HttpResponses.json(exchange, 200, Actor.find(exchange).isPresent()))
         .handle("/forgotten", who)
         .start();
   }
@@ -234,7 +234,7 @@ class AuthFilterTest {
     HttpServer server =
         HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
     HttpHandler handler = exchange -> {
-      exchange.getResponseHeaders().set("X-Actor", Auth.actor(exchange).id());
+      exchange.getResponseHeaders().set("X-Actor", Actor.of(exchange).id());
       exchange.sendResponseHeaders(204, -1);
     };
     server.createContext("/", HttpFilters.chain(handler, auth.require("notes:read")));

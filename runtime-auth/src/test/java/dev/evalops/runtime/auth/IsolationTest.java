@@ -92,14 +92,14 @@ class IsolationTest {
   }
 
   private static String caller(HttpExchange exchange) {
-    Optional<Actor> actor = Auth.findActor(exchange);
+    Optional<Actor> actor = Actor.find(exchange);
     if (actor.isEmpty()) {
       return "nobody";
     }
-    Principal principal = Auth.principal(exchange);
+    Principal principal = Principal.of(exchange);
     return String.join(
         " ",
-        Auth.actor(exchange).id(),
+        Actor.of(exchange).id(),
         principal.organizationId(),
         principal.workspaceId(),
         Boolean.toString(principal.hasScope("scope-" + actor.get().id())),

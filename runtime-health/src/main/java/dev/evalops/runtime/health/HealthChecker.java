@@ -58,13 +58,13 @@ public final class HealthChecker {
   private @Nullable Run lastRun;
 
   private HealthChecker(Builder builder) {
-    timeout = builder.timeout;
+    timeout = builder.checkTimeout;
     cacheFor = builder.cacheFor;
     nanoTime = builder.nanoTime;
   }
 
   /**
-   * A checker without checks, with a timeout of 2 seconds, that keeps a report for 5 seconds.
+   * Returns a checker without checks, with a timeout of 2 seconds, that keeps a report for 5 seconds.
    *
    * @return the checker
    */
@@ -73,9 +73,9 @@ public final class HealthChecker {
   }
 
   /**
-   * For other times than those of {@link #create()}.
+   * Returns a builder, to set other times than those of {@link #create()}.
    *
-   * @return a new builder
+   * @return a builder
    */
   public static Builder builder() {
     return new Builder();
@@ -224,43 +224,33 @@ public final class HealthChecker {
 
   /** Builds a {@link HealthChecker}. Not thread-safe. */
   public static final class Builder {
-    private static final Duration LONGEST = Duration.ofDays(1);
+    private static final Duration MAX = Duration.ofDays(1);
 
-    private Duration timeout = Duration.ofSeconds(2);
+    private Duration checkTimeout = Duration.ofSeconds(2);
     private Duration cacheFor = Duration.ofSeconds(5);
     private LongSupplier nanoTime = System::nanoTime;
 
     private Builder() {}
 
     /**
-     * How long a check may take, and with it a report.
+     * Sets how long a check may take, and with it a report (2 s).
      *
-     * @param timeout more than zero, at most a day; 2 seconds unless set. To be shorter than that of the probe which
-     *     calls the service
-     * @return this builder
-     * @throws IllegalArgumentException if out of range
+     * @param checkTimeout more than zero, at most a day. To be shorter than that of the probe which calls the service
+     * @return this
      */
-    public Builder timeout(Duration timeout) {
-      if (timeout.isNegative() || timeout.isZero() || timeout.compareTo(LONGEST) > 0) {
-        throw new IllegalArgumentException(
-            "timeout must be more than zero and at most a day, not " + timeout);
-      }
-      this.timeout = timeout;
+    public Builder checkTimeout(Duration checkTimeout) {
+      this.checkTimeout = Objects.requireNonNull(checkTimeout, "checkTimeout");
       return this;
     }
 
     /**
-     * How long a report is kept.
+     * Sets how long a report is kept (5 s).
      *
-     * @param cacheFor zero to a day; 5 seconds unless set. With zero only concurrent callers share a report
-     * @return this builder
-     * @throws IllegalArgumentException if out of range
+     * @param cacheFor zero to a day; with zero only concurrent callers share a report
+     * @return this
      */
     public Builder cacheFor(Duration cacheFor) {
-      if (cacheFor.isNegative() || cacheFor.compareTo(LONGEST) > 0) {
-        throw new IllegalArgumentException("cacheFor must be zero to a day, not " + cacheFor);
-      }
-      this.cacheFor = cacheFor;
+      this.cacheFor = Objects.requireNonNull(cacheFor, "cacheFor");
       return this;
     }
 
@@ -270,11 +260,22 @@ public final class HealthChecker {
     }
 
     /**
-     * Builds the checker; no thread starts before the first report.
+     * Checks the settings and builds; no thread starts before the first report.
      *
      * @return a checker without checks
+     * @throws IllegalArgumentException if a setting is out of its range; names each of them
      */
     public HealthChecker build() {
+      List<String> problems = new ArrayList<>();
+      if (!checkTimeout.isPositive() || checkTimeout.compareTo(MAX) > 0) {
+        problems.add("checkTimeout must be more than zero and at most a day: " + checkTimeout);
+      }
+      if (cacheFor.isNegative() || cacheFor.compareTo(MAX) > 0) {
+        problems.add("cacheFor must be from zero to a day: " + cacheFor);
+      }
+      if (!problems.isEmpty()) {
+        throw new IllegalArgumentException(String.join("; ", problems));
+      }
       return new HealthChecker(this);
     }
   }

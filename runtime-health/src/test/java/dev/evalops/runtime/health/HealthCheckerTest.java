@@ -40,7 +40,7 @@ class HealthCheckerTest {
 
   private final AtomicLong clock = new AtomicLong();
   private final HealthChecker health = HealthChecker.builder()
-      .timeout(Duration.ofSeconds(30))
+      .checkTimeout(Duration.ofSeconds(30))
       .nanoTime(clock::get)
       .build();
   private final ExecutorService callers = Executors.newCachedThreadPool();
@@ -194,7 +194,7 @@ class HealthCheckerTest {
 
   @Test
   void interruptsACheck_whenItsTimeIsUp() throws Exception {
-    HealthChecker shortly = HealthChecker.builder().timeout(SHORT).build();
+    HealthChecker shortly = HealthChecker.builder().checkTimeout(SHORT).build();
     CountDownLatch interrupted = new CountDownLatch(1);
     shortly.add("slow", () -> {
       try {
@@ -212,7 +212,7 @@ class HealthCheckerTest {
   @Test
   void startsNoSecondExecution_whileOneIgnoresItsInterrupt() throws Exception {
     HealthChecker shortly = HealthChecker.builder()
-        .timeout(SHORT)
+        .checkTimeout(SHORT)
         .cacheFor(Duration.ZERO)
         .nanoTime(() -> System.nanoTime() + clock.get())
         .build();
@@ -404,15 +404,15 @@ class HealthCheckerTest {
   @ParameterizedTest
   @ValueSource(strings = {"PT0S", "PT-1S", "PT24H0.000000001S", "PT2562047788015H"})
   void refusesATimeoutThatMakesNoSense(Duration timeout) {
-    assertThatThrownBy(() -> HealthChecker.builder().timeout(timeout))
+    assertThatThrownBy(() -> HealthChecker.builder().checkTimeout(timeout).build())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContaining("timeout must be");
+        .hasMessageStartingWith("checkTimeout must be");
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"PT-1S", "PT24H0.000000001S", "PT2562047788015H"})
   void refusesACacheTimeThatMakesNoSense(Duration cacheFor) {
-    assertThatThrownBy(() -> HealthChecker.builder().cacheFor(cacheFor))
+    assertThatThrownBy(() -> HealthChecker.builder().cacheFor(cacheFor).build())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContaining("cacheFor must be");
   }
@@ -460,7 +460,7 @@ class HealthCheckerTest {
 
   @Test
   void logsWhereACheckHangs() throws Exception {
-    HealthChecker shortly = HealthChecker.builder().timeout(SHORT).build();
+    HealthChecker shortly = HealthChecker.builder().checkTimeout(SHORT).build();
     CountDownLatch never = new CountDownLatch(1);
     shortly.add("hung", () -> awaitUninterruptibly(never));
 

@@ -276,7 +276,7 @@ class HealthChecksTest {
   private static void assertTimesOutAndEnds(HealthCheck check) throws InterruptedException {
     AtomicReference<Thread> thread = new AtomicReference<>();
     HealthChecker health = HealthChecker.builder()
-        .timeout(Duration.ofMillis(200))
+        .checkTimeout(Duration.ofMillis(200))
         .build()
         .add("hung", () -> {
           thread.set(Thread.currentThread());

@@ -48,7 +48,7 @@ class PostgresHealthTest {
 
   private HealthChecker checker(Duration timeout) {
     return HealthChecker.builder()
-        .timeout(timeout)
+        .checkTimeout(timeout)
         .cacheFor(Duration.ZERO)
         .build()
         .add("postgres", HealthChecks.postgres(pool));

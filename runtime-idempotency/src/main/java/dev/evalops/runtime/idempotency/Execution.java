@@ -36,7 +36,7 @@ final class Execution {
 
   Connection transaction() throws SQLException {
     if (!(idempotency.store() instanceof PostgresStore store)) {
-      throw new IllegalStateException("a transaction needs Idempotency.postgres(db) or"
+      throw new IllegalStateException("a transaction needs Idempotency.of(db) or"
           + " Idempotency.builder(db); this is a store of one's own");
     }
     if (ended) {

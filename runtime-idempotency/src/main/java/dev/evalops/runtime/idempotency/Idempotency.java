@@ -6,6 +6,7 @@ import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.http.RequestContext;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -14,7 +15,9 @@ import java.security.NoSuchAlgorithmException;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HexFormat;
+import java.util.List;
 import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -28,7 +31,7 @@ import org.slf4j.LoggerFactory;
  * Lets a client repeat a request that changes something: with the same {@code Idempotency-Key} it has one effect and one answer.
  *
  * <pre>{@code
- * Idempotency idempotency = Idempotency.postgres(db);
+ * Idempotency idempotency = Idempotency.of(db);
  * service.handle("/v1/notes", notes, auth.require("notes:write"), idempotency.filter());
  *
  * // In the handler, when the database holds all that changes: key, note and answer commit together, or not at all.
@@ -47,43 +50,50 @@ import org.slf4j.LoggerFactory;
 public final class Idempotency {
   private static final Logger LOG = LoggerFactory.getLogger(Idempotency.class);
 
-  static final ErrorCode MISSING_KEY = ErrorCode.of(
+  /** The request has no key: 400. */
+  public static final ErrorCode MISSING_KEY = ErrorCode.of(
       "missing_idempotency_key",
       400,
       ConnectCode.INVALID_ARGUMENT,
       "Idempotency-Key header is required");
-  static final ErrorCode INVALID_KEY = ErrorCode.of(
+  /** The key is too long, or has other characters than printable ASCII: 400. */
+  public static final ErrorCode INVALID_KEY = ErrorCode.of(
       "invalid_idempotency_key",
       400,
       ConnectCode.INVALID_ARGUMENT,
       "Idempotency-Key must have at most 255 characters, all of them printable ASCII");
-  static final ErrorCode SCOPE_FAILED = ErrorCode.of(
+  /** Nobody is authenticated, so that the key belongs to no one: 500. */
+  public static final ErrorCode SCOPE_FAILED = ErrorCode.of(
       "idempotency_scope_failed", 500, ConnectCode.INTERNAL, "idempotency_scope_unavailable");
-  static final ErrorCode CONFLICT = new ErrorCode(
+  /** The key was used for another request: 409. */
+  public static final ErrorCode CONFLICT = new ErrorCode(
       "idempotency_conflict",
       409,
       ConnectCode.ALREADY_EXISTS,
       "Idempotency key already exists for a different request",
       ErrorCode.Retry.NEVER);
-  static final ErrorCode IN_PROGRESS = new ErrorCode(
+  /** The same request is still in progress: 409. */
+  public static final ErrorCode IN_PROGRESS = new ErrorCode(
       "idempotency_in_progress",
       409,
       ConnectCode.ABORTED,
       "A matching request is still in progress",
       ErrorCode.Retry.SAME_CALL);
-  static final ErrorCode FAILED = ErrorCode.of(
+  /** The key could not be checked: 500. */
+  public static final ErrorCode FAILED = ErrorCode.of(
       "idempotency_failed", 500, ConnectCode.INTERNAL, "unable to check the Idempotency-Key");
 
-  static final ErrorCode RESPONSE_TOO_LARGE = ErrorCode.of(
+  /** The answer was too large to be kept: 409. */
+  public static final ErrorCode RESPONSE_TOO_LARGE = ErrorCode.of(
       "idempotency_response_too_large",
       409,
       ConnectCode.ABORTED,
       "The response to this request was too large to be kept; read the resource instead");
 
-  private static final int MOST_KEY_CHARACTERS = 255;
+  private static final int MAX_KEY_CHARACTERS = 255;
 
   /** With the key this is what an index of Postgres can hold. */
-  private static final int MOST_SCOPE_BYTES = 2000;
+  private static final int MAX_SCOPE_BYTES = 2000;
 
   /** Whose keys are kept apart. */
   public enum Scope {
@@ -135,32 +145,32 @@ public final class Idempotency {
   private Idempotency(Builder builder, IdempotencyStore store) {
     this.store = store;
     this.sweeper = new Sweeper(store, builder.sweepInterval);
-    this.lateReleases = new LateReleases(store, builder.lease);
-    this.lease = builder.lease;
-    this.ttl = builder.ttl;
+    this.lateReleases = new LateReleases(store, builder.leaseFor);
+    this.lease = builder.leaseFor;
+    this.ttl = builder.keepFor;
     this.scope = builder.scope;
-    this.maxBody = builder.maxBody;
-    this.maxResponse = builder.maxResponse;
+    this.maxBody = (int) builder.maxBody;
+    this.maxResponse = (int) builder.maxResponse;
   }
 
   /**
-   * Keeps keys in the table {@code api_idempotency_keys} of the search path, with the defaults of {@link Builder}. {@code
+   * Returns an idempotency that keeps keys in the table {@code api_idempotency_keys} of the search path, with the defaults of {@link Builder}. {@code
    * /dev/evalops/runtime/idempotency/idempotency.sql} on the class path makes it.
    *
    * @param db the database; each call takes one connection for one statement, each transaction one until the handler returns
    * @return the idempotency
-   * @throws IllegalStateException if the table cannot be read, is missing, or lacks a column or the unique key on {@code (scope,
+   * @throws StartupException if the table cannot be read, is missing, or lacks a column or the unique key on {@code (scope,
    *     idempotency_key)}; the message names everything that is wrong with it
    */
-  public static Idempotency postgres(DataSource db) {
+  public static Idempotency of(DataSource db) {
     return builder(db).build();
   }
 
   /**
-   * For other settings than those of {@link #postgres}.
+   * Returns a builder, to set other than the defaults.
    *
    * @param db the database
-   * @return a new builder
+   * @return a builder
    */
   public static Builder builder(DataSource db) {
     Objects.requireNonNull(db, "db");
@@ -168,10 +178,10 @@ public final class Idempotency {
   }
 
   /**
-   * For a store of one's own; {@link #transaction} does not work with it.
+   * Returns a builder for a store of one's own; {@link #transaction} does not work with it.
    *
    * @param store the store
-   * @return a new builder
+   * @return a builder
    */
   public static Builder builder(IdempotencyStore store) {
     Objects.requireNonNull(store, "store");
@@ -252,7 +262,7 @@ public final class Idempotency {
   IdempotencyStore.Decision begin(
       String scope, @Nullable String key, String requestHash, String formerHash) {
     String checked = checkedKey(key);
-    if (scope.getBytes(StandardCharsets.UTF_8).length > MOST_SCOPE_BYTES) {
+    if (scope.getBytes(StandardCharsets.UTF_8).length > MAX_SCOPE_BYTES) {
       throw ServiceException.of(INVALID_KEY, "the path is too long for an Idempotency-Key")
           .op("idempotency.begin");
     }
@@ -274,7 +284,7 @@ public final class Idempotency {
     if (trimmed.isEmpty()) {
       throw ServiceException.of(MISSING_KEY).op("idempotency.key");
     }
-    boolean valid = trimmed.length() <= MOST_KEY_CHARACTERS;
+    boolean valid = trimmed.length() <= MAX_KEY_CHARACTERS;
     for (int i = 0; valid && i < trimmed.length(); i++) {
       valid = trimmed.charAt(i) >= ' ' && trimmed.charAt(i) <= '~';
     }
@@ -412,41 +422,41 @@ public final class Idempotency {
   /** Builds an {@link Idempotency}. Not thread-safe. */
   public static final class Builder {
     private final Opening opening;
-    private Duration lease = Duration.ofSeconds(60);
-    private Duration ttl = Duration.ofHours(24);
+    private Duration leaseFor = Duration.ofSeconds(60);
+    private Duration keepFor = Duration.ofHours(24);
     private Duration sweepInterval = Duration.ofMinutes(5);
     private Scope scope = Scope.ACTOR;
-    private int maxBody = 1 << 20;
-    private int maxResponse = 1 << 20;
+    private long maxBody = 1 << 20;
+    private long maxResponse = 1 << 20;
 
     private Builder(Opening opening) {
       this.opening = opening;
     }
 
     /**
-     * How long a request may take before the same request with the same key may take over, since its process is taken for dead.
+     * Sets how long a request may take before the same request with the same key may take over, since its process is taken for dead (60 s).
      *
-     * @param lease a millisecond or more; 60 seconds unless set. To be longer than the slowest request
-     * @return this builder
+     * @param leaseFor a millisecond or more; to be longer than the slowest request
+     * @return this
      */
-    public Builder lease(Duration lease) {
-      this.lease = Objects.requireNonNull(lease, "lease");
+    public Builder leaseFor(Duration leaseFor) {
+      this.leaseFor = Objects.requireNonNull(leaseFor, "leaseFor");
       return this;
     }
 
     /**
-     * How long a key and its answer are kept, from the beginning of the request.
+     * Sets how long a key and its answer are kept, from the beginning of the request (24 hours).
      *
-     * @param ttl the lease or more; 24 hours unless set
-     * @return this builder
+     * @param keepFor the lease or more, up to 100 years
+     * @return this
      */
-    public Builder ttl(Duration ttl) {
-      this.ttl = Objects.requireNonNull(ttl, "ttl");
+    public Builder keepFor(Duration keepFor) {
+      this.keepFor = Objects.requireNonNull(keepFor, "keepFor");
       return this;
     }
 
     /**
-     * Whose keys are kept apart.
+     * Sets whose keys are kept apart.
      *
      * @param scope {@link Scope#ACTOR} unless set
      * @return this builder
@@ -457,24 +467,24 @@ public final class Idempotency {
     }
 
     /**
-     * The largest request body, which is held in memory; a larger one is 413 {@code body_too_large}. The limit of the route counts
+     * Sets the largest request body, which is held in memory; a larger one is 413 {@code body_too_large}. The limit of the route counts
      * too.
      *
-     * @param bytes 0 to 1 GiB; 1 MiB unless set
+     * @param bytes 0 to 1 GiB; 1 MiB unless set; zero allows none
      * @return this builder
      */
-    public Builder maxBody(int bytes) {
+    public Builder maxBody(long bytes) {
       this.maxBody = bytes;
       return this;
     }
 
     /**
-     * The largest response body that is kept; until it is, it is held in memory.
+     * Sets the largest response body that is kept; until it is, it is held in memory.
      *
-     * @param bytes 0 to 1 GiB; 1 MiB unless set
+     * @param bytes 0 to 1 GiB; 1 MiB unless set; zero allows none
      * @return this builder
      */
-    public Builder maxResponse(int bytes) {
+    public Builder maxResponse(long bytes) {
       this.maxResponse = bytes;
       return this;
     }
@@ -489,36 +499,32 @@ public final class Idempotency {
      *
      * @return the idempotency
      * @throws IllegalArgumentException if a setting is out of range; the message names each of them
-     * @throws IllegalStateException if the table cannot be read or used; the message names everything that is wrong with it
+     * @throws StartupException if the table cannot be read or used; the message names everything that is wrong with it
      */
     public Idempotency build() {
-      StringBuilder problems = new StringBuilder();
-      if (lease.compareTo(Duration.ofMillis(1)) < 0) {
-        problems.append("; lease must be a millisecond or more, not ").append(lease);
+      List<String> problems = new ArrayList<>();
+      if (leaseFor.compareTo(Duration.ofMillis(1)) < 0) {
+        problems.add("leaseFor must be a millisecond or more: " + leaseFor);
       }
-      if (ttl.compareTo(lease) < 0 || ttl.compareTo(Duration.ofDays(36_500)) > 0) {
-        problems.append("; ttl must be from the lease to 100 years, not ").append(ttl);
+      if (keepFor.compareTo(leaseFor) < 0 || keepFor.compareTo(Duration.ofDays(36_500)) > 0) {
+        problems.add("keepFor must be from the lease to 100 years: " + keepFor);
       }
       checkBytes("maxBody", maxBody, problems);
       checkBytes("maxResponse", maxResponse, problems);
       if (!problems.isEmpty()) {
-        throw new IllegalArgumentException(problems.substring(2));
+        throw new IllegalArgumentException(String.join("; ", problems));
       }
       try {
         return new Idempotency(this, opening.open());
       } catch (SQLException e) {
-        throw new IllegalStateException(
+        throw new StartupException(
             "the table " + PostgresStore.TABLE + " cannot be checked: " + e.getMessage(), e);
       }
     }
 
-    private static void checkBytes(String name, int bytes, StringBuilder problems) {
+    private static void checkBytes(String name, long bytes, List<String> problems) {
       if (bytes < 0 || bytes > 1 << 30) {
-        problems
-            .append("; ")
-            .append(name)
-            .append(" must be from 0 to 1 GiB, not ")
-            .append(bytes);
+        problems.add(name + " must be from 0 to 1 GiB: " + bytes);
       }
     }
   }

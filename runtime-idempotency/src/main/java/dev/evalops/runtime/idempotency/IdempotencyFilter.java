@@ -5,7 +5,6 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.auth.Actor;
-import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.RequestContext;
 import dev.evalops.runtime.http.RequestRules;
@@ -44,7 +43,7 @@ final class IdempotencyFilter extends Filter {
       return;
     }
     String key = key(exchange.getRequestHeaders());
-    Actor actor = Auth.findActor(exchange)
+    Actor actor = Actor.find(exchange)
         .orElseThrow(() -> ServiceException.of(Idempotency.SCOPE_FAILED).op("idempotency.scope"));
     byte[] body = body(exchange);
     String path = context.path();

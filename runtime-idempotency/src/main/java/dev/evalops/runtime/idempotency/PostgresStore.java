@@ -1,5 +1,6 @@
 package dev.evalops.runtime.idempotency;
 
+import dev.evalops.runtime.errors.StartupException;
 import java.sql.Array;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -128,14 +129,14 @@ final class PostgresStore implements IdempotencyStore {
   /**
    * Checks the table.
    *
-   * @throws IllegalStateException if it is missing or cannot be used; names everything that is wrong with it
+   * @throws StartupException if it is missing or cannot be used; names everything that is wrong with it
    */
   static PostgresStore open(DataSource db) throws SQLException {
     try (Connection connection = autoCommitting(db);
         PreparedStatement select = connection.prepareStatement(INSPECT);
         ResultSet rows = select.executeQuery()) {
       if (!rows.next()) {
-        throw new IllegalStateException("the table " + TABLE + " is not in the search path; make it"
+        throw new StartupException("the table " + TABLE + " is not in the search path; make it"
             + " with /dev/evalops/runtime/idempotency/idempotency.sql of runtime-idempotency");
       }
       String table = rows.getString(3);
@@ -160,7 +161,7 @@ final class PostgresStore implements IdempotencyStore {
             + " one key could both run");
       }
       if (!problems.isEmpty()) {
-        throw new IllegalStateException(
+        throw new StartupException(
             "the table " + table + " cannot be used: " + String.join("; ", problems));
       }
       return new PostgresStore(db, table, types.containsKey("response_headers"));

@@ -45,7 +45,7 @@ class ConcurrencyTest {
   }
 
   private static void inOneProcess(HikariDataSource db, int rounds) throws Exception {
-    try (HttpService service = Services.serve(Idempotency.postgres(db), Services.effects(db))) {
+    try (HttpService service = Services.serve(Idempotency.of(db), Services.effects(db))) {
       for (int round = 0; round < rounds; round++) {
         race(db, "one-" + round, round % 2 == 0 ? "/v1/plain" : "/v1/tx", service.port());
       }

@@ -71,7 +71,7 @@ class CrashTest {
   private static void run(HikariDataSource db, int rounds) throws Exception {
     Map<String, Integer> effects = new TreeMap<>();
     try (HttpService other =
-            Services.serve(Idempotency.builder(db).lease(LEASE).build(), Services.effects(db));
+            Services.serve(Idempotency.builder(db).leaseFor(LEASE).build(), Services.effects(db));
         ExecutorService pool = Executors.newFixedThreadPool(2)) {
       List<Future<?>> running = new ArrayList<>();
       List<Round> all = rounds(rounds);

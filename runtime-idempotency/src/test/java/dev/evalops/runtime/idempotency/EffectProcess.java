@@ -113,7 +113,7 @@ final class EffectProcess implements AutoCloseable {
       pool.setPassword(System.getenv("JDBC_PASSWORD"));
       DataSource db = stopping(pool, args[1], out);
       Idempotency idempotency = Idempotency.builder(db)
-          .lease(Duration.ofMillis(Long.parseLong(args[0])))
+          .leaseFor(Duration.ofMillis(Long.parseLong(args[0])))
           .build();
       try (HttpService service = Services.serve(idempotency, Services.effects(db))) {
         out.println("port " + service.port());

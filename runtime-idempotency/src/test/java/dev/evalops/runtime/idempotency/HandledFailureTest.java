@@ -63,7 +63,7 @@ class HandledFailureTest {
 
   /** Does the work, whose result is the status of the answer. */
   private HttpResponse<String> answerOf(Work work) throws Exception {
-    service = Services.serve(Idempotency.postgres(db), exchange -> {
+    service = Services.serve(Idempotency.of(db), exchange -> {
       int status = work.in(Idempotency.transaction(exchange));
       HttpResponses.json(exchange, status, Map.of("answer", status));
     });

@@ -17,7 +17,7 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
 import com.zaxxer.hikari.HikariDataSource;
-import dev.evalops.runtime.auth.Auth;
+import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpResponses;
@@ -71,7 +71,7 @@ class IdempotencyFilterTest {
   }
 
   private void start(HttpService.Handler handler) {
-    start(Idempotency.postgres(db), handler);
+    start(Idempotency.of(db), handler);
   }
 
   private void start(Idempotency idempotency, HttpService.Handler handler) {
@@ -372,7 +372,7 @@ class IdempotencyFilterTest {
   void answersWithAServerError_whenNobodyIsAuthenticated() throws Exception {
     service = HttpService.builder(0)
         .host("localhost")
-        .handle("/v1", answering(200, "ok"), Idempotency.postgres(db).filter())
+        .handle("/v1", answering(200, "ok"), Idempotency.of(db).filter())
         .start();
 
     assertJson(
@@ -385,7 +385,7 @@ class IdempotencyFilterTest {
   @Test
   void neverReplaysOneUsersAnswerToAnother() throws Exception {
     start(exchange ->
-        HttpResponses.json(exchange, 200, Map.of("for", Auth.actor(exchange).id())));
+        HttpResponses.json(exchange, 200, Map.of("for", Actor.of(exchange).id())));
 
     Set<String> bodies = new HashSet<>();
     for (String who :
@@ -657,7 +657,7 @@ class IdempotencyFilterTest {
               exchange.getResponseBody().write("zipped".getBytes(StandardCharsets.UTF_8));
             },
             Services.auth().require(),
-            Idempotency.postgres(db).filter(),
+            Idempotency.of(db).filter(),
             compressing)
         .start();
 
@@ -674,7 +674,7 @@ class IdempotencyFilterTest {
 
   @Test
   void countsOnce_whenMountedTwice() throws Exception {
-    Idempotency idempotency = Idempotency.postgres(db);
+    Idempotency idempotency = Idempotency.of(db);
     service = HttpService.builder(0)
         .host("localhost")
         .handle(
@@ -704,7 +704,7 @@ class IdempotencyFilterTest {
   @Test
   void dropsTheAnswerOfALateFirst_andNeverOverwritesTheSecond() throws Exception {
     Idempotency idempotency =
-        Idempotency.builder(db).lease(Duration.ofMillis(200)).build();
+        Idempotency.builder(db).leaseFor(Duration.ofMillis(200)).build();
     CountDownLatch running = new CountDownLatch(1);
     CountDownLatch late = new CountDownLatch(1);
     start(idempotency, exchange -> {

@@ -63,7 +63,7 @@ class IdempotencyTest {
 
   @Test
   void isUnavailable_whenThePoolIsClosed(HikariDataSource db) {
-    Idempotency idempotency = Idempotency.postgres(db);
+    Idempotency idempotency = Idempotency.of(db);
     db.close();
 
     assertThatThrownBy(() -> idempotency.begin("s", "k", "h"))
@@ -74,7 +74,7 @@ class IdempotencyTest {
 
   @Test
   void decidesWithoutAnyTransport(HikariDataSource db) {
-    Idempotency idempotency = Idempotency.postgres(db);
+    Idempotency idempotency = Idempotency.of(db);
     StoredResponse response = new StoredResponse(200, "", Map.of(), new byte[] {1});
 
     IdempotencyStore.Claim claim =
@@ -104,18 +104,18 @@ class IdempotencyTest {
   @Test
   void namesEveryWrongSetting(HikariDataSource db) {
     assertThatThrownBy(() -> Idempotency.builder(db)
-            .lease(Duration.ZERO)
-            .ttl(Duration.ofDays(-1))
+            .leaseFor(Duration.ZERO)
+            .keepFor(Duration.ofDays(-1))
             .maxBody(-1)
             .maxResponse(Integer.MAX_VALUE)
             .build())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContainingAll("lease must", "ttl must", "maxBody must", "maxResponse must");
+        .hasMessageContainingAll("leaseFor must", "keepFor must", "maxBody must", "maxResponse must");
     assertThatThrownBy(() -> Idempotency.builder(db)
-            .lease(Duration.ofMinutes(2))
-            .ttl(Duration.ofMinutes(1))
+            .leaseFor(Duration.ofMinutes(2))
+            .keepFor(Duration.ofMinutes(1))
             .build())
-        .hasMessage("ttl must be from the lease to 100 years, not PT1M");
+        .hasMessage("keepFor must be from the lease to 100 years: PT1M");
   }
 
   @Test

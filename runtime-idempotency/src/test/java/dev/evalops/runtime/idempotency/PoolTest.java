@@ -55,7 +55,7 @@ class PoolTest {
   @Test
   void allSucceed_withTheConnectionOfTheTransactionAlone(HikariDataSource db) throws Exception {
     try (HikariDataSource pool = pool(db, 20_000);
-        HttpService service = Services.serve(Idempotency.postgres(pool), exchange -> {
+        HttpService service = Services.serve(Idempotency.of(pool), exchange -> {
           Services.effect(Idempotency.transaction(exchange), exchange, UUID.randomUUID());
           HttpResponses.json(exchange, 201, Map.of());
         })) {
@@ -70,7 +70,7 @@ class PoolTest {
     CountDownLatch allHeld = new CountDownLatch(5);
     try (CapturedLog log = new CapturedLog(Idempotency.class);
         HikariDataSource pool = pool(db, 500);
-        HttpService service = Services.serve(Idempotency.postgres(pool), exchange -> {
+        HttpService service = Services.serve(Idempotency.of(pool), exchange -> {
           Services.effect(Idempotency.transaction(exchange), exchange, UUID.randomUUID());
           if (second.get()) {
             allHeld.countDown();

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.idempotency.IdempotencyStore.Attempt;
 import dev.evalops.runtime.idempotency.IdempotencyStore.Claim;
 import dev.evalops.runtime.idempotency.IdempotencyStore.Conflict;
@@ -78,8 +79,8 @@ class PostgresStoreTest {
     @Test
     @Schema({})
     void refusesADatabaseWithoutTheTable_andSaysWhereItIs(HikariDataSource db) {
-      assertThatThrownBy(() -> Idempotency.postgres(db))
-          .isInstanceOf(IllegalStateException.class)
+      assertThatThrownBy(() -> Idempotency.of(db))
+          .isInstanceOf(StartupException.class)
           .hasMessageContaining("api_idempotency_keys is not in the search path")
           .hasMessageContaining("/dev/evalops/runtime/idempotency/idempotency.sql");
       assertThat(Idempotency.class.getResource("/dev/evalops/runtime/idempotency/idempotency.sql"))
@@ -104,8 +105,8 @@ class PostgresStoreTest {
           db,
           "ALTER TABLE api_idempotency_keys DROP CONSTRAINT api_idempotency_keys_pkey; " + other);
 
-      assertThatThrownBy(() -> Idempotency.postgres(db))
-          .isInstanceOf(IllegalStateException.class)
+      assertThatThrownBy(() -> Idempotency.of(db))
+          .isInstanceOf(StartupException.class)
           .hasMessageContaining("no unique key on (scope, idempotency_key)");
     }
 
@@ -117,7 +118,7 @@ class PostgresStoreTest {
               + " DROP COLUMN completed_at, ALTER COLUMN created_at TYPE timestamp,"
               + " ALTER COLUMN response_headers TYPE text");
 
-      assertThatThrownBy(() -> Idempotency.postgres(db))
+      assertThatThrownBy(() -> Idempotency.of(db))
           .hasMessageContaining("no column completed_at")
           .hasMessageContaining("created_at must be of type timestamp with time zone")
           .hasMessageContaining("response_headers must be of type jsonb")
@@ -128,15 +129,15 @@ class PostgresStoreTest {
     void refusesTimesThatCannotTellAttemptsApart(HikariDataSource db) throws SQLException {
       execute(db, "ALTER TABLE api_idempotency_keys ALTER COLUMN created_at TYPE timestamptz(0)");
 
-      assertThatThrownBy(() -> Idempotency.postgres(db)).hasMessageContaining("created_at");
+      assertThatThrownBy(() -> Idempotency.of(db)).hasMessageContaining("created_at");
     }
 
     @Test
     void saysThatTheDatabaseCannotBeAsked(HikariDataSource db) {
       db.close();
 
-      assertThatThrownBy(() -> Idempotency.postgres(db))
-          .isInstanceOf(IllegalStateException.class)
+      assertThatThrownBy(() -> Idempotency.of(db))
+          .isInstanceOf(StartupException.class)
           .hasMessageContaining("cannot be checked")
           .hasCauseInstanceOf(SQLException.class);
     }
@@ -148,7 +149,7 @@ class PostgresStoreTest {
               "/dev/evalops/runtime/idempotency/idempotency.sql"
             })
             HikariDataSource db) {
-      assertThat(Idempotency.postgres(db)).isNotNull();
+      assertThat(Idempotency.of(db)).isNotNull();
     }
   }
 

@@ -130,7 +130,7 @@ class SweepTest {
             + " response_body, created_at, expires_at)"
             + " SELECT 's', 'old' || g, 'h', 200, '{}', now() - interval '2 days',"
             + " now() - interval '1 day' FROM generate_series(1, " + expired + ") g");
-    Idempotency idempotency = Idempotency.postgres(db);
+    Idempotency idempotency = Idempotency.of(db);
     StoredResponse response = new StoredResponse(200, "", Map.of(), new byte[10]);
     long start = System.nanoTime();
     long slowest = 0;

@@ -71,7 +71,7 @@ class TransactionTest {
   }
 
   private void start(HttpService.Handler then) {
-    start(Idempotency.postgres(db), then);
+    start(Idempotency.of(db), then);
   }
 
   private void answerOk() {
@@ -211,7 +211,7 @@ class TransactionTest {
   void theLateFirstCannotCommit_whenAnotherHasTakenOver() throws Exception {
     CountDownLatch running = new CountDownLatch(1);
     CountDownLatch late = new CountDownLatch(1);
-    start(Idempotency.builder(db).lease(Duration.ofMillis(200)).build(), exchange -> {
+    start(Idempotency.builder(db).leaseFor(Duration.ofMillis(200)).build(), exchange -> {
       int run = runs.get();
       if (run == 1) {
         running.countDown();
@@ -373,7 +373,7 @@ class TransactionTest {
       single.setDataSourceProperties(db.getDataSourceProperties());
       single.setMaximumPoolSize(1);
       single.setConnectionTimeout(10_000);
-      start(Idempotency.postgres(single), exchange -> {
+      start(Idempotency.of(single), exchange -> {
         if (runs.get() == 1) {
           throw new IllegalStateException("test");
         }

@@ -158,7 +158,7 @@ class PgBouncerTest {
               HttpResponses.json(exchange, 201, Map.of("key", key));
             },
             auth.require(),
-            Idempotency.postgres(db).filter())
+            Idempotency.of(db).filter())
         .start();
   }
 

@@ -33,7 +33,7 @@ import org.slf4j.event.Level;
  * Token buckets, one per scope and key: in memory, or in Redis and shared by all processes of a service.
  *
  * <pre>{@code
- * RateLimiter limiter = RateLimiter.builder().perSecond(100).burst(200).redis(redis.connection()).metrics("notes", registry).build();
+ * RateLimiter limiter = RateLimiter.builder().perSecond(100).burst(200).redis(redis.connection()).metrics("notes", registry).open();
  *
  * HttpService.builder(8080).filters(limiter.filter())       // per client address and route
  *
@@ -87,8 +87,8 @@ public final class RateLimiter implements AutoCloseable {
    * @return the limiter
    * @throws IllegalArgumentException if {@link Policy} does not allow the numbers
    */
-  public static RateLimiter of(double perSecond, int burst) {
-    return builder().perSecond(perSecond).burst(burst).build();
+  public static RateLimiter open(double perSecond, int burst) {
+    return builder().perSecond(perSecond).burst(burst).open();
   }
 
   /**
@@ -433,7 +433,7 @@ public final class RateLimiter implements AutoCloseable {
 
   /** Describes a limiter. Not thread-safe. */
   public static final class Builder {
-    private static final Duration LONGEST_BUDGET = Duration.ofMinutes(1);
+    private static final Duration MAX_TIMEOUT = Duration.ofMinutes(1);
 
     private double perSecond = 100;
     private int burst = 200;
@@ -447,7 +447,7 @@ public final class RateLimiter implements AutoCloseable {
     // Nothing of Lettuce or Micrometer with an annotation: compilers that do not find them fail at
     // that.
     private @Nullable Function<Optional<String>, RedisBuckets> redis;
-    private Duration redisBudget = Duration.ofMillis(50);
+    private Duration redisTimeout = Duration.ofMillis(50);
     private Consumer<? super RedisChange> onRedisChange = Builder::log;
     private @Nullable String service;
     private HitCounter.@Nullable Target metrics;
@@ -555,18 +555,18 @@ public final class RateLimiter implements AutoCloseable {
      */
     public Builder redis(StatefulRedisConnection<String, String> connection) {
       Objects.requireNonNull(connection, "redis");
-      this.redis = name -> new RedisBuckets(connection, name, redisBudget, onRedisChange);
+      this.redis = name -> new RedisBuckets(connection, name, redisTimeout, onRedisChange);
       return this;
     }
 
     /**
      * Limits the time that a decision waits for Redis (50 ms); after that it is made in memory.
      *
-     * @param budget more than zero, at most a minute
+     * @param timeout more than zero, at most a minute
      * @return this
      */
-    public Builder redisBudget(Duration budget) {
-      this.redisBudget = Objects.requireNonNull(budget, "redisBudget");
+    public Builder redisTimeout(Duration timeout) {
+      this.redisTimeout = Objects.requireNonNull(timeout, "redisTimeout");
       return this;
     }
 
@@ -620,13 +620,13 @@ public final class RateLimiter implements AutoCloseable {
      * @return the limiter
      * @throws IllegalArgumentException if some parameters are wrong; the message names each of them
      */
-    public RateLimiter build() {
+    public RateLimiter open() {
       List<String> problems = Policy.problems(perSecond, burst);
       if (maxKeys < 1) {
         problems.add("maxKeys must be 1 or more, not " + maxKeys);
       }
-      if (!redisBudget.isPositive() || redisBudget.compareTo(LONGEST_BUDGET) > 0) {
-        problems.add("redisBudget must be more than zero and at most a minute, not " + redisBudget);
+      if (!redisTimeout.isPositive() || redisTimeout.compareTo(MAX_TIMEOUT) > 0) {
+        problems.add("redisTimeout must be more than zero and at most a minute: " + redisTimeout);
       }
       for (String path : new TreeSet<>(exemptPaths)) {
         if (!path.startsWith("/")) {

@@ -66,7 +66,7 @@ class LimitFilterTest {
 
   @Test
   void takesNoToken_forWhatTheServiceRefuses() throws Exception {
-    serve(once().build());
+    serve(once().open());
 
     assertThat(status("/v1//notes")).isEqualTo(400);
     assertThat(status("/v1//notes")).isEqualTo(400);
@@ -76,7 +76,7 @@ class LimitFilterTest {
 
   @Test
   void refusesInTheOneErrorShape_withRetryAfter() throws Exception {
-    serve(once().build());
+    serve(once().open());
 
     assertThat(status("/v1/notes")).isEqualTo(204);
     HttpResponse<String> refused = get("/v1/notes");
@@ -92,7 +92,7 @@ class LimitFilterTest {
 
   @Test
   void retriesAfterASecondAtLeast() throws Exception {
-    serve(RateLimiter.of(20, 1));
+    serve(RateLimiter.open(20, 1));
     HttpResponse<String> refused = null;
     for (int i = 0; i < 1000 && (refused == null || refused.statusCode() != 429); i++) {
       refused = get("/v1/notes");
@@ -104,7 +104,7 @@ class LimitFilterTest {
 
   @Test
   void limitsByRoute_andNeverByThePathOfTheRequest() throws Exception {
-    serve(once().metrics("notes", registry).build());
+    serve(once().metrics("notes", registry).open());
 
     assertThat(status("/v1/notes/1")).isEqualTo(204);
     assertThat(status("/v1/notes/2")).isEqualTo(429);
@@ -119,7 +119,7 @@ class LimitFilterTest {
 
   @Test
   void letsProbesThrough() throws Exception {
-    serve(once().metrics("notes", registry).build());
+    serve(once().metrics("notes", registry).open());
 
     for (int i = 0; i < 5; i++) {
       assertThat(status("/healthz")).isEqualTo(200);
@@ -134,7 +134,7 @@ class LimitFilterTest {
 
   @Test
   void exemptsWholePathsAlone() throws Exception {
-    serve(once().exemptPaths("/v1/notes").build());
+    serve(once().exemptPaths("/v1/notes").open());
 
     for (int i = 0; i < 3; i++) {
       assertThat(status("/v1/notes")).isEqualTo(204);
@@ -147,7 +147,7 @@ class LimitFilterTest {
 
   @Test
   void aSpoofedAddressChangesNothing_whenThePeerIsNotTrusted() throws Exception {
-    serve(once().build());
+    serve(once().open());
 
     assertThat(status("/v1/notes")).isEqualTo(204);
     for (int i = 0; i < 20; i++) {
@@ -159,7 +159,7 @@ class LimitFilterTest {
 
   @Test
   void aTrustedProxyTellsTheClient_andTheClientCannot() throws Exception {
-    serve(once().trustedProxies(TrustedProxies.of("127.0.0.1", "10.0.0.0/8")).build());
+    serve(once().trustedProxies(TrustedProxies.of("127.0.0.1", "10.0.0.0/8")).open());
 
     assertThat(status("/v1/notes", "X-Forwarded-For", "203.0.113.1")).isEqualTo(204);
     assertThat(status("/v1/notes", "X-Forwarded-For", "203.0.113.2, 10.0.0.1")).isEqualTo(204);
@@ -173,7 +173,7 @@ class LimitFilterTest {
   @Test
   void limitsWhomItIsTold() throws Exception {
     serve(
-        once().key(exchange -> exchange.getRequestHeaders().getFirst("Tenant")).build());
+        once().key(exchange -> exchange.getRequestHeaders().getFirst("Tenant")).open());
 
     assertThat(status("/v1/notes", "Tenant", "a")).isEqualTo(204);
     assertThat(status("/v1/notes", "Tenant", "b")).isEqualTo(204);
@@ -189,7 +189,7 @@ class LimitFilterTest {
           case "search" -> policy.scope("search").limit(0.01, 2);
           default -> policy;
         })
-        .build());
+        .open());
 
     assertThat(status("/v1/notes")).isEqualTo(204);
     assertThat(status("/v1/notes")).isEqualTo(429);
@@ -202,7 +202,7 @@ class LimitFilterTest {
 
   @Test
   void tellsClientsWhereTheyStand_whenAskedTo() throws Exception {
-    serve(RateLimiter.builder().perSecond(0.01).burst(2).rateLimitHeaders().build());
+    serve(RateLimiter.builder().perSecond(0.01).burst(2).rateLimitHeaders().open());
 
     HttpResponse<String> allowed = get("/v1/notes");
     get("/v1/notes");
@@ -220,7 +220,7 @@ class LimitFilterTest {
 
   @Test
   void limitsOneHandler_whenItIsAFilterOfThat() throws Exception {
-    RateLimiter limiter = once().build();
+    RateLimiter limiter = once().open();
     http = HttpService.builder(0)
         .host("127.0.0.1")
         .handle("/v1/notes", OK, limiter.filter())
@@ -235,6 +235,6 @@ class LimitFilterTest {
 
   @Test
   void saysWhatItIs() {
-    assertThat(RateLimiter.of(1, 1).filter().description()).isEqualTo("rate limit");
+    assertThat(RateLimiter.open(1, 1).filter().description()).isEqualTo("rate limit");
   }
 }

@@ -44,7 +44,7 @@ class OptionalLibrariesTest {
           .exemptPaths("/healthz")
           .trustedProxies(TrustedProxies.of("10.0.0.0/8"))
           .rateLimitHeaders()
-          .build()) {
+          .open()) {
         boolean first = limiter.decide("a").allowed();
         boolean second = limiter.decide("a").allowed();
         return first + " " + second + " " + limiter.filter().description();
@@ -86,7 +86,7 @@ class OptionalLibrariesTest {
         import dev.evalops.runtime.ratelimit.RateLimiter;
         final class Consumer {
           static final RateLimiter LIMITER =
-              RateLimiter.builder().perSecond(100).burst(200).service("notes").build();
+              RateLimiter.builder().perSecond(100).burst(200).service("notes").open();
           static boolean ask() {
             return LIMITER.decide("a").allowed();
           }

@@ -22,7 +22,7 @@ class RateLimiterTest {
   void allowsABurstAndThenTheRate() {
     AtomicLong nanos = new AtomicLong(-5);
     RateLimiter limiter =
-        RateLimiter.builder().perSecond(10).burst(2).nanoTime(nanos::get).build();
+        RateLimiter.builder().perSecond(10).burst(2).nanoTime(nanos::get).open();
 
     assertThat(limiter.decide("tenant-7").allowed()).isTrue();
     Decision last = limiter.decide("tenant-7");
@@ -44,13 +44,13 @@ class RateLimiterTest {
 
   @Test
   void hasTheDefaultsOfTheContract() {
-    assertThat(RateLimiter.builder().build().policy())
+    assertThat(RateLimiter.builder().open().policy())
         .isEqualTo(new Policy(100, 200, "global", false));
   }
 
   @Test
   void keepsKeysAndScopesApart() {
-    RateLimiter limiter = RateLimiter.of(0.001, 1);
+    RateLimiter limiter = RateLimiter.open(0.001, 1);
     Policy uploads = limiter.policy().scope("uploads");
 
     assertThat(limiter.decide("a").allowed()).isTrue();
@@ -65,7 +65,7 @@ class RateLimiterTest {
 
   @Test
   void everybodyWithoutAKeySharesOneBucket() {
-    RateLimiter limiter = RateLimiter.of(0.001, 2);
+    RateLimiter limiter = RateLimiter.open(0.001, 2);
 
     assertThat(limiter.decide("").allowed()).isTrue();
     assertThat(limiter.decide(" ").allowed()).isTrue();
@@ -74,7 +74,7 @@ class RateLimiterTest {
 
   @Test
   void holdsLongKeysApart_withoutKeepingThem() {
-    RateLimiter limiter = RateLimiter.of(0.001, 1);
+    RateLimiter limiter = RateLimiter.open(0.001, 1);
     String key = "k".repeat(10_000);
 
     assertThat(limiter.decide(key + "1").allowed()).isTrue();
@@ -84,7 +84,7 @@ class RateLimiterTest {
 
   @Test
   void boundsItsKeys() {
-    RateLimiter limiter = RateLimiter.builder().maxKeys(100).build();
+    RateLimiter limiter = RateLimiter.builder().maxKeys(100).open();
     for (int i = 0; i < 10_000; i++) {
       limiter.decide("key-" + i, limiter.policy().scope("/v1/users/" + i));
     }
@@ -94,7 +94,7 @@ class RateLimiterTest {
 
   @Test
   void anExemptPolicyTakesNothing() {
-    RateLimiter limiter = RateLimiter.of(0.001, 1);
+    RateLimiter limiter = RateLimiter.open(0.001, 1);
 
     for (int i = 0; i < 3; i++) {
       assertThat(limiter.decide("a", limiter.policy().exempted())).isEqualTo(new Decision(1, 0, 0));
@@ -109,37 +109,37 @@ class RateLimiterTest {
             .perSecond(0)
             .burst(0)
             .maxKeys(0)
-            .redisBudget(Duration.ZERO)
+            .redisTimeout(Duration.ZERO)
             .exemptPaths("healthz")
             .service(" ")
             .metrics("", registry)
-            .build())
+            .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
             "perSecond must be more than 0 and at most 1000000, not 0.0; burst must be 1 or more,"
-                + " not 0; maxKeys must be 1 or more, not 0; redisBudget must be more than zero"
+                + " not 0; maxKeys must be 1 or more, not 0; redisTimeout must be more than zero"
                 + " and at most a minute, not PT0S; exemptPaths must begin with /, not"
                 + " \"healthz\"; service must not be blank; metrics: service must not be blank");
   }
 
   @Test
   void refusesARateThatMakesNoSense() {
-    assertThatThrownBy(() -> RateLimiter.of(Double.NaN, 1)).hasMessageContaining("perSecond");
-    assertThatThrownBy(() -> RateLimiter.of(-1, 1)).hasMessageContaining("perSecond");
-    assertThatThrownBy(() -> RateLimiter.of(Double.POSITIVE_INFINITY, 1))
+    assertThatThrownBy(() -> RateLimiter.open(Double.NaN, 1)).hasMessageContaining("perSecond");
+    assertThatThrownBy(() -> RateLimiter.open(-1, 1)).hasMessageContaining("perSecond");
+    assertThatThrownBy(() -> RateLimiter.open(Double.POSITIVE_INFINITY, 1))
         .hasMessageContaining("perSecond");
-    assertThatThrownBy(() -> RateLimiter.of(1e-9, 1)).hasMessageContaining("365 days");
-    assertThatThrownBy(() -> RateLimiter.of(1, 1).policy().scope(" "))
+    assertThatThrownBy(() -> RateLimiter.open(1e-9, 1)).hasMessageContaining("365 days");
+    assertThatThrownBy(() -> RateLimiter.open(1, 1).policy().scope(" "))
         .hasMessageContaining("scope");
-    assertThatThrownBy(() -> RateLimiter.of(1, 1).policy().limit(0, 1))
+    assertThatThrownBy(() -> RateLimiter.open(1, 1).policy().limit(0, 1))
         .hasMessageContaining("perSecond");
   }
 
   @Test
   void countsToTheLastToken_atTheBoundsOfWhatIsAllowed() {
-    assertThat(RateLimiter.of(1e6, Integer.MAX_VALUE).decide("a").remaining())
+    assertThat(RateLimiter.open(1e6, Integer.MAX_VALUE).decide("a").remaining())
         .isEqualTo(Integer.MAX_VALUE - 1);
-    RateLimiter slowest = RateLimiter.of(1 / 31_536_000.0, 1);
+    RateLimiter slowest = RateLimiter.open(1 / 31_536_000.0, 1);
     assertThat(slowest.decide("a").allowed()).isTrue();
     assertThat(slowest.decide("a").retryAfter())
         .isBetween(Duration.ofDays(364), Duration.ofDays(365));
@@ -171,7 +171,7 @@ class RateLimiterTest {
         .perSecond(0.001)
         .burst(1)
         .metrics("3-notes", registry)
-        .build();
+        .open();
     limiter.decide("a");
     limiter.decide("a");
     limiter.decide("a");
@@ -187,7 +187,7 @@ class RateLimiterTest {
   @Test
   void boundsTheLabels_whateverScopesAreUsed() {
     SimpleMeterRegistry registry = new SimpleMeterRegistry();
-    RateLimiter limiter = RateLimiter.builder().metrics("notes", registry).build();
+    RateLimiter limiter = RateLimiter.builder().metrics("notes", registry).open();
     for (int i = 0; i < 3000; i++) {
       limiter.decide("a", limiter.policy().scope("/v1/users/" + i));
     }
@@ -208,8 +208,8 @@ class RateLimiterTest {
   @Test
   void twoLimitersOfAServiceShareTheCounters() {
     SimpleMeterRegistry registry = new SimpleMeterRegistry();
-    RateLimiter.builder().metrics("notes", registry).build().decide("a");
-    RateLimiter.builder().metrics("notes", registry).build().decide("a");
+    RateLimiter.builder().metrics("notes", registry).open().decide("a");
+    RateLimiter.builder().metrics("notes", registry).open().decide("a");
 
     assertThat(registry
             .find("notes_rate_limit_hits_total")
@@ -224,7 +224,7 @@ class RateLimiterTest {
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
     Gauge.builder("notes_rate_limit_hits_total", () -> 1).tag("other", "x").register(registry);
 
-    assertThatThrownBy(() -> RateLimiter.builder().metrics("notes", registry).build())
+    assertThatThrownBy(() -> RateLimiter.builder().metrics("notes", registry).open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
             "metrics: the registry has another meter of the name notes_rate_limit_hits_total,"
@@ -233,14 +233,14 @@ class RateLimiterTest {
 
   @Test
   void touchesNoGlobalRegistry() {
-    RateLimiter.builder().metrics("notes", new SimpleMeterRegistry()).build().decide("a");
+    RateLimiter.builder().metrics("notes", new SimpleMeterRegistry()).open().decide("a");
 
     assertThat(Metrics.globalRegistry.getMeters()).isEmpty();
   }
 
   @Test
   void decidesOnAfterClose_andClosesTwice() {
-    RateLimiter limiter = RateLimiter.of(1, 1);
+    RateLimiter limiter = RateLimiter.open(1, 1);
     limiter.close();
     limiter.close();
 

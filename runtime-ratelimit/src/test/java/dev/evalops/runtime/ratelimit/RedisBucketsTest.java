@@ -52,7 +52,7 @@ class RedisBucketsTest {
         .perSecond(perSecond)
         .burst(burst)
         .redis(redis.connection())
-        .redisBudget(PATIENT)
+        .redisTimeout(PATIENT)
         .onRedisChange(change -> {
           throw new AssertionError(change.toString());
         });
@@ -79,12 +79,12 @@ class RedisBucketsTest {
 
   @Test
   void namesKeysByTheService() {
-    limiter(1, 1).build().decide("10.0.0.1");
-    limiter(1, 1).metrics("LLM-Gateway", new SimpleMeterRegistry()).build().decide("10.0.0.1");
+    limiter(1, 1).open().decide("10.0.0.1");
+    limiter(1, 1).metrics("LLM-Gateway", new SimpleMeterRegistry()).open().decide("10.0.0.1");
     limiter(1, 1)
         .service("gate")
         .metrics("ignored", new SimpleMeterRegistry())
-        .build()
+        .open()
         .decide("10.0.0.1");
 
     assertThat(commands.keys("*"))
@@ -96,8 +96,8 @@ class RedisBucketsTest {
 
   @Test
   void twoLimitersShareABucket() {
-    RateLimiter one = limiter(0.001, 3).build();
-    RateLimiter other = limiter(0.001, 3).build();
+    RateLimiter one = limiter(0.001, 3).open();
+    RateLimiter other = limiter(0.001, 3).open();
 
     assertThat(one.decide("a").remaining()).isEqualTo(2);
     assertThat(other.decide("a").remaining()).isEqualTo(1);
@@ -112,7 +112,7 @@ class RedisBucketsTest {
 
   @Test
   void refills() {
-    RateLimiter limiter = limiter(1, 1).build();
+    RateLimiter limiter = limiter(1, 1).open();
     limiter.decide("a");
     Decision refused = limiter.decide("a");
 
@@ -122,7 +122,7 @@ class RedisBucketsTest {
 
   @Test
   void allowsNoMoreThanTheBurst_whenManyThreadsAskAtOnce() throws Exception {
-    RateLimiter limiter = limiter(0.0001, 50).build();
+    RateLimiter limiter = limiter(0.0001, 50).open();
     CyclicBarrier start = new CyclicBarrier(4);
     int allowed = 0;
     try (ExecutorService executor = Executors.newFixedThreadPool(4)) {
@@ -146,7 +146,7 @@ class RedisBucketsTest {
 
   @Test
   void asksOncePerDecision() {
-    RateLimiter limiter = limiter(100, 200).build();
+    RateLimiter limiter = limiter(100, 200).open();
     limiter.decide("a"); // loads the script
     commands.configResetstat();
     for (int i = 0; i < 100; i++) {
@@ -160,7 +160,7 @@ class RedisBucketsTest {
 
   @Test
   void loadsTheScriptAgain_whenRedisHasForgottenIt() {
-    RateLimiter limiter = limiter(0.001, 3).build();
+    RateLimiter limiter = limiter(0.001, 3).open();
     limiter.decide("a");
     commands.scriptFlush();
 
@@ -170,7 +170,7 @@ class RedisBucketsTest {
 
   @Test
   void storesWhatThePeersRead() {
-    limiter(0.5, 10).build().decide("a");
+    limiter(0.5, 10).open().decide("a");
     String key = key("shared", "global", "a");
 
     assertThat(commands.hget(key, "tokens")).isEqualTo("9");
@@ -181,7 +181,7 @@ class RedisBucketsTest {
 
   @Test
   void keepsABucketForFiveMinutes_andUntilItIsFull() {
-    RateLimiter limiter = limiter(100, 200).build();
+    RateLimiter limiter = limiter(100, 200).open();
     limiter.decide("a");
     limiter.decide("slow", limiter.policy().limit(10 / 3600.0, 10));
 
@@ -191,7 +191,7 @@ class RedisBucketsTest {
 
   @Test
   void changingThePolicyKeepsTheDepletion() {
-    RateLimiter limiter = limiter(0.001, 2).build();
+    RateLimiter limiter = limiter(0.001, 2).open();
     limiter.decide("a");
     limiter.decide("a");
 
@@ -202,7 +202,7 @@ class RedisBucketsTest {
 
   @Test
   void aBucketThatShrinksIsCappedAtItsNewSize() {
-    RateLimiter limiter = limiter(0.001, 10).build();
+    RateLimiter limiter = limiter(0.001, 10).open();
     limiter.decide("a");
 
     assertThat(limiter.decide("a", limiter.policy().limit(0.001, 2)).remaining())
@@ -211,7 +211,7 @@ class RedisBucketsTest {
 
   @Test
   void theOldRateCountsForTheTimeBeforeAChange() {
-    RateLimiter limiter = limiter(0.001, 10).build();
+    RateLimiter limiter = limiter(0.001, 10).open();
     String key = key("shared", "global", "a");
     limiter.decide("a");
     long anHourAgo = serverMillis() - 3_600_000;
@@ -228,8 +228,8 @@ class RedisBucketsTest {
     long start = System.nanoTime();
     RateLimiter ahead = limiter(0.01, 2)
         .nanoTime(() -> System.nanoTime() + TimeUnit.HOURS.toNanos(1))
-        .build();
-    RateLimiter right = limiter(0.01, 2).build();
+        .open();
+    RateLimiter right = limiter(0.01, 2).open();
 
     assertThat(ahead.decide("a").remaining()).isEqualTo(1);
     assertThat(right.decide("a").remaining()).isZero();
@@ -242,7 +242,7 @@ class RedisBucketsTest {
 
   @Test
   void aPeerWhoseClockIsAnHourAheadDoesNotStarveUs() {
-    RateLimiter limiter = limiter(20, 1).build();
+    RateLimiter limiter = limiter(20, 1).open();
     String key = key("shared", "global", "a");
     new OldPeer(commands).take(key, serverMillis() + 3_600_000, "20", 1);
 
@@ -252,7 +252,7 @@ class RedisBucketsTest {
 
   @Test
   void sharesBucketsWithPeersThatRunTheOlderScript() {
-    RateLimiter limiter = limiter(0.001, 4).build();
+    RateLimiter limiter = limiter(0.001, 4).open();
     OldPeer peer = new OldPeer(commands);
     String key = key("shared", "global", "a");
 
@@ -351,7 +351,7 @@ class RedisBucketsTest {
 
   @Test
   void asksRedisNoMore_afterClose() {
-    RateLimiter limiter = limiter(1, 1).build();
+    RateLimiter limiter = limiter(1, 1).open();
     limiter.close();
     limiter.close();
     limiter.decide("a");
@@ -362,7 +362,7 @@ class RedisBucketsTest {
 
   @Test
   void decidesLocally_whenInterrupted_andKeepsTheInterrupt() {
-    RateLimiter limiter = limiter(1, 5).build();
+    RateLimiter limiter = limiter(1, 5).open();
     commands.clientPause(500); // an answer that is there already counts
     Thread.currentThread().interrupt();
 
@@ -375,7 +375,7 @@ class RedisBucketsTest {
 
   @Test
   void oneBadKeyDoesNotCostTheOthersRedis() {
-    RateLimiter limiter = limiter(0.001, 5).build();
+    RateLimiter limiter = limiter(0.001, 5).open();
     commands.set(key("shared", "global", "bad"), "no hash");
 
     for (int i = 0; i < 20; i++) {
@@ -389,7 +389,7 @@ class RedisBucketsTest {
 
   @Test
   void keysThatAreNoAscii_areTheSameAsThePeers() {
-    RateLimiter limiter = limiter(1, 1).service("café").build();
+    RateLimiter limiter = limiter(1, 1).service("café").open();
     limiter.decide("ユーザー", new Policy(1, 1, "日本", false));
 
     assertThat(commands.keys("*"))

@@ -142,7 +142,7 @@ class RedisOutageTest {
       RateLimiter limiter = RateLimiter.builder()
           .redis(following.connection())
           .onRedisChange(changes::add)
-          .build();
+          .open();
       limiter.decide("key");
       redis.connection().sync().replicaof("127.0.0.1", promoted.port());
       port.set(promoted.port());
@@ -154,7 +154,7 @@ class RedisOutageTest {
   }
 
   private void outage(String name, Duration length, Fault begins, Fault ends) throws Exception {
-    RateLimiter limiter = limiter().build();
+    RateLimiter limiter = limiter().open();
     Load load = new Load(limiter);
     try {
       await().atMost(PATIENT).until(() -> load.decisions.sum() > 200);
@@ -271,11 +271,11 @@ class RedisOutageTest {
 
   @Test
   void clientsSeeNoError_whenRedisIsKilled() throws Exception {
-    RateLimiter limiter = limiter().perSecond(0.5).build();
+    RateLimiter limiter = limiter().perSecond(0.5).open();
     HttpHandler handler =
         HttpFilters.chain(exchange -> exchange.sendResponseHeaders(204, -1), limiter.filter());
     Map<Integer, Integer> answers = new TreeMap<>();
-    try (TestHttp http = TestHttp.serve(handler);
+    try (TestHttp http = TestHttp.start(handler);
         HttpClient client = HttpClient.newHttpClient()) {
       for (int i = 0; i < 300; i++) {
         if (i == 100) {
@@ -296,7 +296,7 @@ class RedisOutageTest {
 
   @Test
   void anOutageIsToldOnce_andCostsOneScriptASecond() throws Exception {
-    RateLimiter limiter = limiter().build();
+    RateLimiter limiter = limiter().open();
     limiter.decide("a");
     signal("STOP");
     await().atMost(PATIENT).until(() -> {
@@ -331,7 +331,7 @@ class RedisOutageTest {
 
   @Test
   void comesBack_whenRedisHasLostItsScripts() {
-    RateLimiter limiter = limiter().build();
+    RateLimiter limiter = limiter().open();
     limiter.decide("a");
     server.kill();
     await().atMost(PATIENT).until(() -> {
@@ -351,7 +351,7 @@ class RedisOutageTest {
   void neitherWaitsNorQueues_onAConnectionThatKeepsCommandsWhileDisconnected() {
     RedisClient client = RedisClient.create(server.url());
     try (StatefulRedisConnection<String, String> queueing = client.connect()) {
-      RateLimiter limiter = limiter().redis(queueing).build();
+      RateLimiter limiter = limiter().redis(queueing).open();
       limiter.decide("a");
       server.kill();
       for (int i = 0; i < 10_000; i++) {
@@ -372,7 +372,7 @@ class RedisOutageTest {
 
   @Test
   void isUsedAgain_afterAShortHiccup_withoutTellingAnybody() throws Exception {
-    RateLimiter limiter = limiter().build();
+    RateLimiter limiter = limiter().open();
     limiter.decide("a");
     signal("STOP");
     limiter.decide("a");
@@ -398,7 +398,7 @@ class RedisOutageTest {
             changes.add(change);
             throw new IllegalStateException("listener");
           })
-          .build();
+          .open();
       server.kill();
       await().atMost(PATIENT).until(() -> {
         limiter.decide("a");
@@ -422,7 +422,7 @@ class RedisOutageTest {
     logger.addAppender(log);
     logger.setAdditive(false);
     try {
-      RateLimiter limiter = RateLimiter.builder().redis(redis.connection()).build();
+      RateLimiter limiter = RateLimiter.builder().redis(redis.connection()).open();
       server.kill();
       await().atMost(PATIENT).until(() -> {
         limiter.decide("a");
@@ -444,7 +444,7 @@ class RedisOutageTest {
         .open();
     server.kill();
     try {
-      RateLimiter limiter = limiter().redis(own.connection()).build();
+      RateLimiter limiter = limiter().redis(own.connection()).open();
       int allowed = 0;
       for (int i = 0; i < BURST; i++) {
         allowed += limiter.decide("a").allowed() ? 1 : 0;

@@ -124,10 +124,10 @@ class SharedLimitTest {
             .perSecond(PER_SECOND)
             .burst(BURST)
             .redis(redis.connection())
-            .redisBudget(Duration.ofSeconds(30))
+            .redisTimeout(Duration.ofSeconds(30))
             .onRedisChange(change -> away.set(true))
             .nanoTime(() -> System.nanoTime() + ahead)
-            .build();
+            .open();
         limiter.decide("warm-up");
         System.out.println("ready");
         new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)).readLine();

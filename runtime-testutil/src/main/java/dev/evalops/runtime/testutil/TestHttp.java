@@ -27,7 +27,7 @@ import tools.jackson.databind.json.JsonMapper;
  * token, assertions on JSON answers.
  *
  * <pre>{@code
- * try (TestHttp http = TestHttp.serve(handler)) {
+ * try (TestHttp http = TestHttp.start(handler)) {
  *   HttpResponse<String> response = client.send(
  *       TestHttp.request(http.uri("/v1/notes/7"), "org-1", "notes:read").build(), BodyHandlers.ofString());
  *   TestHttp.assertError(response, 404, "not_found");
@@ -56,7 +56,7 @@ public final class TestHttp implements AutoCloseable {
    * @param handler called on a thread of its own for each request
    * @return the running server
    */
-  public static TestHttp serve(HttpHandler handler) {
+  public static TestHttp start(HttpHandler handler) {
     try {
       HttpServer server =
           HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);

@@ -23,7 +23,7 @@ class TestHttpTest {
 
   @Test
   void servesTheHandler_andClosesTwice() throws Exception {
-    TestHttp http = TestHttp.serve(answer(200, "application/json", "{\"id\":\"7\",\"version\":2}"));
+    TestHttp http = TestHttp.start(answer(200, "application/json", "{\"id\":\"7\",\"version\":2}"));
     HttpResponse<String> response = send(HttpRequest.newBuilder(http.uri("/v1/notes/7?full=true")));
     TestHttp.assertJson(response, 200, "{ \"version\": 2, \"id\": \"7\" }");
     assertThat(TestHttp.readJson(response, 200, Note.class)).isEqualTo(new Note("7", 2));
@@ -113,7 +113,7 @@ class TestHttpTest {
 
   private static HttpResponse<String> response(int status, String type, String body)
       throws Exception {
-    try (TestHttp http = TestHttp.serve(answer(status, type, body))) {
+    try (TestHttp http = TestHttp.start(answer(status, type, body))) {
       return send(HttpRequest.newBuilder(http.uri()));
     }
   }

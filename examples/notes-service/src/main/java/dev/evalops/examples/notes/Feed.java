@@ -6,7 +6,7 @@ import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 import com.google.protobuf.Timestamp;
 import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.examples.notes.events.NoteChanged;
-import dev.evalops.runtime.auth.Auth;
+import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
@@ -67,7 +67,7 @@ final class Feed implements HttpService.Handler {
   @Override
   public void serve(HttpExchange exchange) throws IOException, SQLException {
     HttpRequests.requireMethod(exchange, "GET");
-    String organization = Auth.actor(exchange).organizationId();
+    String organization = Actor.of(exchange).organizationId();
     if (!isOnFor.test(organization)) {
       throw ServiceException.of(NOT_FOUND).op("feed.read");
     }

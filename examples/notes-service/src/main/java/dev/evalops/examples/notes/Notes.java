@@ -4,7 +4,8 @@ import static dev.evalops.runtime.errors.ErrorCode.INVALID_INPUT;
 import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 
 import com.sun.net.httpserver.HttpExchange;
-import dev.evalops.runtime.auth.Auth;
+import dev.evalops.runtime.auth.Actor;
+import dev.evalops.runtime.auth.Principal;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
@@ -60,11 +61,11 @@ final class Notes implements HttpService.Handler {
   }
 
   private void create(HttpExchange exchange) throws IOException, SQLException {
-    Auth.principal(exchange).requireScope("notes:write");
+    Principal.of(exchange).requireScope("notes:write");
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
     Saved saved = store.create(
         Idempotency.transaction(exchange),
-        Auth.actor(exchange),
+        Actor.of(exchange),
         edit.checkedTitle(),
         edit.bodyOrEmpty());
     whenCommitted(exchange, saved.note());
@@ -73,13 +74,13 @@ final class Notes implements HttpService.Handler {
   }
 
   private void update(HttpExchange exchange, String rawId) throws IOException, SQLException {
-    Auth.principal(exchange).requireScope("notes:write");
+    Principal.of(exchange).requireScope("notes:write");
     UUID id = HttpRequests.uuid(rawId, "note_id");
     long version = HttpRequests.requireIfMatch(exchange);
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
     Saved saved = store.update(
         Idempotency.transaction(exchange),
-        Auth.actor(exchange),
+        Actor.of(exchange),
         id,
         version,
         edit.checkedTitle(),
@@ -89,7 +90,7 @@ final class Notes implements HttpService.Handler {
   }
 
   private void read(HttpExchange exchange, String rawId) throws IOException, SQLException {
-    read(exchange, Auth.actor(exchange).organizationId(), HttpRequests.uuid(rawId, "note_id"));
+    read(exchange, Actor.of(exchange).organizationId(), HttpRequests.uuid(rawId, "note_id"));
   }
 
   void read(HttpExchange exchange, String organization, UUID id) throws IOException, SQLException {
@@ -107,14 +108,14 @@ final class Notes implements HttpService.Handler {
     if (limit < 1 || limit > 100) {
       throw ServiceException.of(INVALID_INPUT, "limit must be from 1 to 100").op("note.list");
     }
-    List<Note> notes = store.list(Auth.actor(exchange).organizationId(), (int) limit);
+    List<Note> notes = store.list(Actor.of(exchange).organizationId(), (int) limit);
     HttpResponses.json(exchange, 200, Map.of("notes", notes));
   }
 
   /** Once the answer is out, for only then is the note committed. */
   private void whenCommitted(HttpExchange exchange, Note note) {
     RequestContext context = RequestContext.of(exchange);
-    String organization = Auth.actor(exchange).organizationId();
+    String organization = Actor.of(exchange).organizationId();
     context.onComplete(Context.current().wrap(() -> {
       if (context.status() >= 200 && context.status() <= 299) {
         outbox.wake();

@@ -50,7 +50,7 @@ public final class NotesService {
   public static void main(String[] args) throws InterruptedException {
     try (Lifecycle life = Lifecycle.untilTerminated()) {
       Settings settings = Settings.from(System.getenv());
-      Tracing tracing = life.add("tracing", Tracing.fromEnvironment("notes"));
+      Tracing tracing = life.add("tracing", Tracing.open("notes"));
       HttpService http = start(life, settings, tracing.openTelemetry());
       log.atInfo().addKeyValue("port", http.port()).log("notes is up");
       life.await();
@@ -108,9 +108,9 @@ public final class NotesService {
             .burst(settings.rateBurst())
             .redis(redis.connection())
             .metrics("notes", registry)
-            .build());
+            .open());
     Idempotency idempotency =
-        Idempotency.builder(db).lease(settings.idempotencyLease()).build();
+        Idempotency.builder(db).leaseFor(settings.idempotencyLease()).build();
     HealthChecker health = HealthChecker.create()
         .add("postgres", HealthChecks.postgres(db))
         .add("redis", RedisHealth.of(redis.connection()))

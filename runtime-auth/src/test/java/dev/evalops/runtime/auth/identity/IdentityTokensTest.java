@@ -64,7 +64,7 @@ class IdentityTokensTest {
         .handle(
             "/who",
             (HttpService.Handler) exchange -> HttpResponses.json(
-                exchange, 200, List.of(Auth.actor(exchange), Auth.principal(exchange))),
+                exchange, 200, List.of(Actor.of(exchange), Principal.of(exchange))),
             auth.require("notes:read"))
         .start();
   }

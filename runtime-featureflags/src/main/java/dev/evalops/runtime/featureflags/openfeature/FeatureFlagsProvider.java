@@ -21,7 +21,7 @@ import org.jspecify.annotations.Nullable;
  * Feature flags as an OpenFeature provider. The targeting key is the subject of a rollout.
  *
  * <pre>{@code
- * OpenFeatureAPI.getInstance().setProviderAndWait(new FeatureFlagsProvider(flags));
+ * OpenFeatureAPI.getInstance().setProviderAndWait(FeatureFlagsProvider.of(flags));
  * }</pre>
  *
  * <p>Flags are boolean: a flag that is off is {@code false} ({@code DISABLED}), one without a partial rollout {@code true} ({@code
@@ -38,11 +38,16 @@ public final class FeatureFlagsProvider extends EventProvider {
   private volatile boolean stopped;
 
   /**
-   * A provider of these flags.
+   * Returns a provider.
    *
-   * @param flags the flags
+   * @param flags where the values come from; stays the caller's, who closes it
+   * @return the provider
    */
-  public FeatureFlagsProvider(FeatureFlags flags) {
+  public static FeatureFlagsProvider of(FeatureFlags flags) {
+    return new FeatureFlagsProvider(flags);
+  }
+
+  private FeatureFlagsProvider(FeatureFlags flags) {
     this.flags = requireNonNull(flags, "flags");
   }
 

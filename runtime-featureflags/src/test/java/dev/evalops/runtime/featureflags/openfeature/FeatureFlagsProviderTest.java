@@ -43,7 +43,7 @@ class FeatureFlagsProviderTest {
                   {"key":"some","enabled":true,"rollout_percent":50}]}
         """);
     flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
-    OpenFeatureAPI.getInstance().setProviderAndWait(new FeatureFlagsProvider(flags));
+    OpenFeatureAPI.getInstance().setProviderAndWait(FeatureFlagsProvider.of(flags));
     client = OpenFeatureAPI.getInstance().getClient();
   }
 
@@ -118,7 +118,7 @@ class FeatureFlagsProviderTest {
     Semaphore toldOfProblem = new Semaphore(0);
     flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
     flags.onReload(reload -> toldOfProblem.release(reload.problem().isPresent() ? 1 : 0));
-    api.setProviderAndWait("watched", new FeatureFlagsProvider(flags));
+    api.setProviderAndWait("watched", FeatureFlagsProvider.of(flags));
     Client watched = api.getClient("watched");
     for (int i = 0; i < 100; i++) {
       SlowProvider slow = new SlowProvider(); // while it starts, OpenFeature hands on no event
@@ -156,7 +156,7 @@ class FeatureFlagsProviderTest {
   void aProviderMayReloadTheFlagsWhileItStarts() throws Exception {
     OpenFeatureAPI api = OpenFeatureAPI.getInstance();
     flags = FeatureFlags.builder(file).reloadEvery(Duration.ZERO).open();
-    api.setProviderAndWait("watched", new FeatureFlagsProvider(flags));
+    api.setProviderAndWait("watched", FeatureFlagsProvider.of(flags));
     Files.writeString(file, "{");
     api.setProviderAndWait("reloading", new NoOpProvider() {
       @Override
@@ -173,7 +173,7 @@ class FeatureFlagsProviderTest {
     String good = Files.readString(file);
     Files.writeString(file, "{");
     flags.reload();
-    OpenFeatureAPI.getInstance().setProviderAndWait("late", new FeatureFlagsProvider(flags));
+    OpenFeatureAPI.getInstance().setProviderAndWait("late", FeatureFlagsProvider.of(flags));
     Client late = OpenFeatureAPI.getInstance().getClient("late");
     await().atMost(SOON).until(() -> late.getProviderState() == ProviderState.STALE);
     assertThat(late.getBooleanValue("on", false)).isTrue();
@@ -185,7 +185,7 @@ class FeatureFlagsProviderTest {
 
   @Test
   void twoProvidersOfTheSameFlagsAreToldEach_untilOneIsShutDown() throws Exception {
-    OpenFeatureAPI.getInstance().setProviderAndWait("second", new FeatureFlagsProvider(flags));
+    OpenFeatureAPI.getInstance().setProviderAndWait("second", FeatureFlagsProvider.of(flags));
     Client second = OpenFeatureAPI.getInstance().getClient("second");
     List<String> told = new CopyOnWriteArrayList<>();
     client.onProviderConfigurationChanged(details -> told.add("first"));
@@ -195,7 +195,7 @@ class FeatureFlagsProviderTest {
     await().atMost(SOON).until(() -> told.containsAll(List.of("first", "second")));
     assertThat(told).hasSize(2);
 
-    OpenFeatureAPI.getInstance().setProviderAndWait("second", new FeatureFlagsProvider(flags));
+    OpenFeatureAPI.getInstance().setProviderAndWait("second", FeatureFlagsProvider.of(flags));
     Files.writeString(file, "{\"flags\":[{\"key\":\"on\",\"enabled\":true}]}");
     flags.reload();
     await().atMost(SOON).until(() -> told.size() == 4);

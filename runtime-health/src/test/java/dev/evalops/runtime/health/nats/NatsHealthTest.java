@@ -121,7 +121,7 @@ class NatsHealthTest {
   @Test
   void isTimedOut_whenTheServerHangs_andRecoversWithIt() throws Exception {
     HealthChecker health = HealthChecker.builder()
-        .timeout(Duration.ofMillis(300))
+        .checkTimeout(Duration.ofMillis(300))
         .cacheFor(Duration.ZERO)
         .build()
         .add("nats", check);

@@ -43,7 +43,7 @@ class RedisHealthTest {
 
   private HealthChecker checker(Duration timeout) {
     return HealthChecker.builder()
-        .timeout(timeout)
+        .checkTimeout(timeout)
         .cacheFor(Duration.ZERO)
         .build()
         .add("redis", RedisHealth.of(connection));

@@ -31,7 +31,7 @@ import org.slf4j.LoggerFactory;
  * href="https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/">list</a>.
  *
  * <pre>{@code
- * Tracing tracing = life.add("tracing", Tracing.fromEnvironment("notes"));
+ * Tracing tracing = life.add("tracing", Tracing.open("notes"));
  * builder.filters(HttpTelemetry.filter(tracing.openTelemetry()), ...);
  * }</pre>
  *
@@ -74,7 +74,7 @@ public final class Tracing implements AutoCloseable {
    * @return the tracing; the caller closes it
    * @throws IllegalArgumentException {@code startup tracing: ...} naming the variables that are wrong
    */
-  public static Tracing fromEnvironment(String service) {
+  public static Tracing open(String service) {
     return from(System.getenv(), service);
   }
 
