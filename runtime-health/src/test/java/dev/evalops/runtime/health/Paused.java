@@ -1,6 +1,9 @@
 package dev.evalops.runtime.health;
 
+import static org.awaitility.Awaitility.await;
+
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.stream.Stream;
 
@@ -14,6 +17,18 @@ public final class Paused implements AutoCloseable {
       throw new IllegalStateException("no such process");
     }
     signal("STOP");
+    // A thread on another processor may still answer when kill has returned.
+    for (ProcessHandle process : processes) {
+      await().until(() -> !process.isAlive() || state(process).startsWith("T"));
+    }
+  }
+
+  private static String state(ProcessHandle process) throws IOException, InterruptedException {
+    Process ps =
+        new ProcessBuilder("ps", "-o", "state=", "-p", Long.toString(process.pid())).start();
+    String state = new String(ps.getInputStream().readAllBytes(), StandardCharsets.US_ASCII);
+    ps.waitFor();
+    return state.strip();
   }
 
   /** Pauses a process and those that it started. */
