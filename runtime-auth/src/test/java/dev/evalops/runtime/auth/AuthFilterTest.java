@@ -98,8 +98,8 @@ class AuthFilterTest {
             },
             auth.require())
         .handle("/nested", who, auth.require(), auth.require("notes:write"))
-        .handle("/open", (HttpService.Handler) exchange ->
-            HttpResponses.json(exchange, 200, Actor.find(exchange).isPresent()))
+        .handle("/open", (HttpService.Handler)
+            exchange -> HttpResponses.json(exchange, 200, Actor.find(exchange).isPresent()))
         .handle("/forgotten", who)
         .start();
   }

@@ -110,7 +110,8 @@ class IdempotencyTest {
             .maxResponse(Integer.MAX_VALUE)
             .build())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContainingAll("leaseFor must", "keepFor must", "maxBody must", "maxResponse must");
+        .hasMessageContainingAll(
+            "leaseFor must", "keepFor must", "maxBody must", "maxResponse must");
     assertThatThrownBy(() -> Idempotency.builder(db)
             .leaseFor(Duration.ofMinutes(2))
             .keepFor(Duration.ofMinutes(1))
