@@ -38,7 +38,8 @@ final class IdempotencyFilter extends Filter {
   public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
     RequestContext context = RequestContext.of(exchange);
     String method = exchange.getRequestMethod();
-    if (SAFE_METHODS.contains(method) || context.get(Execution.KEY).isPresent()) {
+    boolean refused = context.refusal().isPresent(); // whatever happens here, that is the answer
+    if (refused || SAFE_METHODS.contains(method) || context.get(Execution.KEY).isPresent()) {
       chain.doFilter(exchange);
       return;
     }

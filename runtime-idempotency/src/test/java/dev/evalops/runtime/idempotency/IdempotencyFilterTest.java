@@ -673,6 +673,20 @@ class IdempotencyFilterTest {
   }
 
   @Test
+  void takesNoKeyForARequestThatTheServiceRefuses() throws Exception {
+    service = HttpService.builder(0)
+        .host("localhost")
+        .filters(Services.auth().require(), Idempotency.of(db).filter())
+        .handle("/v1", answering(200, "ok"))
+        .start();
+
+    assertThat(post(service, "/v1//x", "k", "a").statusCode()).isEqualTo(400);
+    assertThat(rows()).isEmpty();
+    assertThat(post(service, "/v1/x", "k", "a").statusCode()).isEqualTo(200);
+    assertThat(rows()).hasSize(1);
+  }
+
+  @Test
   void countsOnce_whenMountedTwice() throws Exception {
     Idempotency idempotency = Idempotency.of(db);
     service = HttpService.builder(0)
