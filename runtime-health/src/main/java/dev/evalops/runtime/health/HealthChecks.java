@@ -29,7 +29,8 @@ public final class HealthChecks {
   private static final int VALIDATION_SECONDS = 5;
 
   /** What the URL of a connection says, also that of runtime-postgres. */
-  private static final Pattern PRIMARY = Pattern.compile("[?&]targetServerType=(primary|master)\\b");
+  private static final Pattern PRIMARY =
+      Pattern.compile("[?&]targetServerType=(primary|master)\\b");
 
   private HealthChecks() {}
 

@@ -228,7 +228,7 @@ public final class Idempotency {
    * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
    *     savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link SQLException}
    * @throws SQLException if there is no connection
-   * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #postgres}, or if
+   * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #of(DataSource)}, or if
    *     the response has outgrown {@link Builder#maxResponse}
    */
   public static Connection transaction(HttpExchange exchange) throws SQLException {

@@ -5,7 +5,7 @@ import java.time.Duration;
 import java.util.Objects;
 
 /**
- * Where keys and answers are kept. {@link Idempotency#postgres} brings one; another runs its tests through {@code
+ * Where keys and answers are kept. {@link Idempotency#of(javax.sql.DataSource)} brings one; another runs its tests through {@code
  * dev.evalops.runtime.idempotency.junit.IdempotencyStoreContract}.
  *
  * <p>Each method is atomic, also towards other processes, and goes by one clock: that of the store. Methods are called by many
