@@ -102,6 +102,7 @@ final class Execution {
       kept = ((PostgresStore) idempotency.store()).complete(connection, claim, response);
       if (kept) {
         connection.commit();
+        transaction.committed();
       }
     } catch (SQLException e) {
       LOG.atError()

@@ -226,7 +226,8 @@ public final class Idempotency {
    *
    * @param exchange the exchange of a request that {@link #filter} has let pass
    * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
-   *     savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link SQLException}
+   *     savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link SQLException}; but
+   *     {@code unwrap(Executor.class)} gives an executor of what is to run once this has committed, such as waking a relay
    * @throws SQLException if there is no connection
    * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #of(DataSource)}, or if
    *     the response has outgrown {@link Builder#maxResponse}

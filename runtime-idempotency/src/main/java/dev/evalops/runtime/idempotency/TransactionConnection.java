@@ -15,6 +15,9 @@ import java.sql.Statement;
 import java.sql.Wrapper;
 import java.util.List;
 import java.util.Set;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -86,6 +89,9 @@ final class TransactionConnection implements InvocationHandler {
   /** The failure with which more than the failed statement was rolled back. */
   private @Nullable Throwable lost;
 
+  /** What waits for the commit. */
+  private final Queue<Runnable> afterCommit = new ConcurrentLinkedQueue<>();
+
   private volatile boolean ended;
 
   TransactionConnection(Connection connection) {
@@ -114,6 +120,17 @@ final class TransactionConnection implements InvocationHandler {
       throw new SQLException("the handler has ended the transaction of its request by itself");
     }
     return connection;
+  }
+
+  /** Runs what waits for the commit. */
+  void committed() {
+    for (Runnable task = afterCommit.poll(); task != null; task = afterCommit.poll()) {
+      try {
+        task.run();
+      } catch (RuntimeException e) { // the answer goes out all the same
+        LOG.atWarn().setCause(e).log("task after the commit failed");
+      }
+    }
   }
 
   /** What is done with the connection before it is given back. */
@@ -206,8 +223,12 @@ final class TransactionConnection implements InvocationHandler {
     }
     if (args != null && method.getDeclaringClass() == Wrapper.class) {
       Class<?> wanted = (Class<?>) args[0];
+      boolean executor = wanted.equals(Executor.class) && target.equals(connection);
       if (method.getName().equals("isWrapperFor")) {
-        return wanted.isInstance(proxy);
+        return executor || wanted.isInstance(proxy);
+      }
+      if (executor) {
+        return (Executor) afterCommit::add;
       }
       if (wanted.isInstance(proxy)) {
         return proxy;

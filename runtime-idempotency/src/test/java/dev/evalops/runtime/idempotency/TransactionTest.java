@@ -29,6 +29,8 @@ import java.sql.Savepoint;
 import java.sql.Statement;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.Executor;
 import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
@@ -102,6 +104,31 @@ class TransactionTest {
             "SELECT count(DISTINCT t.xmin) FROM (SELECT xmin::text FROM effects"
                 + " UNION ALL SELECT xmin::text FROM api_idempotency_keys) t"))
         .containsExactly("1");
+  }
+
+  @Test
+  void runsWhatWaitsForTheCommit_andNothingOfARollback() throws Exception {
+    List<Integer> seen = new CopyOnWriteArrayList<>();
+    start(exchange -> {
+      Connection tx = Idempotency.transaction(exchange);
+      assertThat(tx.isWrapperFor(Executor.class)).isTrue();
+      tx.unwrap(Executor.class).execute(() -> {
+        try {
+          seen.add(effects());
+        } catch (SQLException e) {
+          throw new IllegalStateException(e);
+        }
+      });
+      tx.unwrap(Executor.class).execute(() -> {
+        throw new IllegalStateException("a bug of the task");
+      });
+      HttpResponses.json(exchange, runs.get() == 1 ? 503 : 200, Map.of());
+    });
+
+    assertThat(post(service, "/v1/x", "k", "a").statusCode()).isEqualTo(503);
+    assertThat(seen).isEmpty();
+    assertThat(post(service, "/v1/x", "k", "a").statusCode()).isEqualTo(200);
+    assertThat(seen).containsExactly(1);
   }
 
   @Test
