@@ -162,9 +162,9 @@ final class Guard implements HttpHandler {
         }
       } else if (code == null && FailureKind.of(failure) == FailureKind.INTERNAL) {
         log(Level.ERROR, "http panic recovered", guarded, failure);
-      } else if (HttpEndpoints.NOT_READY.equals(code)) {
-        log(Level.DEBUG, "http service is not ready", guarded, failure);
-      } else if (begun || code == null || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
+      } else if (begun
+          || code == null
+          || (code.httpStatus() >= 500 && !code.equals(HttpErrors.OVERLOADED))) {
         log(Level.ERROR, "http request failed", guarded, failure);
       }
     } catch (Throwable ignored) {

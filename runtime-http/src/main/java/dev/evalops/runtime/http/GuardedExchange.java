@@ -98,7 +98,7 @@ final class GuardedExchange extends HttpExchange {
   private void take(Duration patience) {
     if (!limits.enter(patience)) {
       raw.getResponseHeaders().set("Retry-After", "1");
-      throw ServiceException.of(Limits.FULL).op("http.in_flight");
+      throw ServiceException.of(HttpErrors.OVERLOADED).op("http.in_flight");
     }
     holdsPlace = true;
   }
@@ -428,7 +428,7 @@ final class GuardedExchange extends HttpExchange {
         }
         int more = readFromClient(body, n, body.length - n);
         if (more < 0 && announced) {
-          throw ServiceException.of(RequestRules.INVALID_BODY).op("http.body");
+          throw ServiceException.of(HttpErrors.INVALID_BODY).op("http.body");
         }
         if (more < 0) {
           break;
@@ -484,7 +484,7 @@ final class GuardedExchange extends HttpExchange {
         broken = true;
         raw.getResponseHeaders().set("Connection", "close");
         throw ServiceException.of(
-                RequestRules.INVALID_BODY, RequestRules.INVALID_BODY.defaultMessage(), e)
+                HttpErrors.INVALID_BODY, HttpErrors.INVALID_BODY.defaultMessage(), e)
             .op("http.body");
       }
       if (held) {

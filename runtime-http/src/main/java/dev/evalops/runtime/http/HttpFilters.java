@@ -79,7 +79,7 @@ public final class HttpFilters {
    */
   public static Filter maxBody(long bytes) {
     if (bytes < 0) {
-      throw new IllegalArgumentException("bytes must not be negative");
+      throw new IllegalArgumentException("bytes must be 0 or more: " + bytes);
     }
     return new Named("body limit", (exchange, chain) -> {
       RequestContext.of(exchange).bodyLimit(bytes);
@@ -181,7 +181,7 @@ public final class HttpFilters {
     Optional<ErrorCode> refused = RequestRules.refusedContentType(
         method, headers.getFirst("Content-Type"), hasBody, moreTypes);
     boolean empty = chunked
-        && refused.filter(RequestRules.MISSING_TYPE::equals).isPresent()
+        && refused.filter(HttpErrors.MISSING_CONTENT_TYPE::equals).isPresent()
         && exchange.getRequestBody().read() < 0;
     return empty ? Optional.empty() : refused;
   }

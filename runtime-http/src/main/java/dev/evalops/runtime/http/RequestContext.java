@@ -64,6 +64,7 @@ public final class RequestContext {
   private final Deque<Consumer<Headers>> beforeResponse = new ArrayDeque<>(4);
   private final Deque<Runnable> onComplete = new ArrayDeque<>(4);
   private @Nullable Map<String, Supplier<?>> logged;
+  private Routes.@Nullable Path matched;
   private String route;
   private String path;
   private @Nullable String requestId;
@@ -118,8 +119,8 @@ public final class RequestContext {
   }
 
   /**
-   * The route template, for metric labels and span names. A router within a handler sets it; until then it is the path that
-   * the handler was registered with, or {@link #UNMATCHED}.
+   * Returns the route template, for metric labels and span names: the path that the handler was registered with, without the
+   * method, or {@link #UNMATCHED}; or what a router within a handler has set.
    *
    * @return for example {@code /v1/notes/{id}}; never the path of the request
    */
@@ -134,6 +135,19 @@ public final class RequestContext {
    */
   public void route(String template) {
     route = Objects.requireNonNull(template, "template");
+  }
+
+  void matched(Routes.Path path) {
+    matched = path;
+    route = path.label();
+  }
+
+  String pathValue(String name) {
+    Routes.Path found = matched;
+    if (found == null) {
+      throw new IllegalArgumentException("route " + route + " has no {" + name + "}");
+    }
+    return found.value(path, name);
   }
 
   /**

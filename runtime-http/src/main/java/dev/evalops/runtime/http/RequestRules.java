@@ -1,7 +1,6 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.Headers;
-import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.net.URI;
@@ -24,26 +23,6 @@ import org.jspecify.annotations.Nullable;
  * <p>Thread-safe.
  */
 public final class RequestRules {
-  static final ErrorCode BODY_TOO_LARGE = ErrorCode.of(
-      "body_too_large", 413, ConnectCode.RESOURCE_EXHAUSTED, "request body is too large");
-  static final ErrorCode INVALID_BODY = ErrorCode.of(
-      "invalid_body", 400, ConnectCode.INVALID_ARGUMENT, "unable to read request body");
-  private static final ErrorCode CROSS_SITE = ErrorCode.of(
-      "cross_site_request",
-      403,
-      ConnectCode.PERMISSION_DENIED,
-      "cross-site browser requests are not allowed");
-  static final ErrorCode MISSING_TYPE = ErrorCode.of(
-      "missing_content_type",
-      415,
-      ConnectCode.INVALID_ARGUMENT,
-      "request body requires a Content-Type header");
-  private static final ErrorCode UNSUPPORTED_TYPE = ErrorCode.of(
-      "unsupported_content_type",
-      415,
-      ConnectCode.INVALID_ARGUMENT,
-      "request Content-Type is not supported");
-
   private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
   private static final Set<String> CONTENT_TYPES = Set.of(
       "application/json",
@@ -122,7 +101,7 @@ public final class RequestRules {
     };
     return SAFE_METHODS.contains(method) || own || allowedOrigins.contains(from)
         ? Optional.empty()
-        : Optional.of(CROSS_SITE);
+        : Optional.of(HttpErrors.CROSS_SITE_REQUEST);
   }
 
   /** Whether an origin has this host and port; its scheme may be that of a proxy in front. */
@@ -167,7 +146,7 @@ public final class RequestRules {
       return Optional.empty();
     }
     if (contentType == null || contentType.isBlank()) {
-      return Optional.of(MISSING_TYPE);
+      return Optional.of(HttpErrors.MISSING_CONTENT_TYPE);
     }
     int end = contentType.indexOf(';');
     String type =
@@ -178,7 +157,7 @@ public final class RequestRules {
         || type.startsWith("application/grpc+")
         || type.startsWith("application/grpc-web+")
         || type.startsWith("application/grpc-web-text+");
-    return known ? Optional.empty() : Optional.of(UNSUPPORTED_TYPE);
+    return known ? Optional.empty() : Optional.of(HttpErrors.UNSUPPORTED_CONTENT_TYPE);
   }
 
   private static boolean isStructured(String type) {
@@ -194,7 +173,7 @@ public final class RequestRules {
    */
   public static void requireBodyWithin(long limit, long declared) {
     if (declared > limit) {
-      throw ServiceException.of(BODY_TOO_LARGE).op("http.body");
+      throw ServiceException.of(HttpErrors.BODY_TOO_LARGE).op("http.body");
     }
   }
 
