@@ -1,7 +1,6 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.Headers;
-import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
@@ -10,7 +9,6 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.InetSocketAddress;
-import java.net.URI;
 import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Arrays;
@@ -23,7 +21,7 @@ import org.jspecify.annotations.Nullable;
  * returned, not when the handler closes the body: a handler that fails within try-with-resources must not make half a body
  * look whole.
  */
-final class GuardedExchange extends HttpExchange {
+final class GuardedExchange extends HttpFilters.ForwardingExchange {
   private static final int READ_AHEAD = 64 * 1024;
   private static final Duration REENTER = Duration.ofSeconds(5);
   // From when on the end of a response is sent apart from the rest, to see whether the connection
@@ -69,6 +67,7 @@ final class GuardedExchange extends HttpExchange {
   private boolean cut;
 
   GuardedExchange(HttpExchange raw, Limits limits, String route) {
+    super(raw);
     this.raw = raw;
     this.limits = limits;
     this.bodyLimit = limits.maxBody();
@@ -80,10 +79,6 @@ final class GuardedExchange extends HttpExchange {
 
   RequestContext context() {
     return context;
-  }
-
-  HttpExchange raw() {
-    return raw;
   }
 
   boolean draining() {
@@ -268,12 +263,7 @@ final class GuardedExchange extends HttpExchange {
     }
     Headers headers = raw.getResponseHeaders();
     context.runBeforeResponse(headers);
-    headers.forEach((name, values) -> {
-      if (!RequestRules.isHeader(name, values)) {
-        throw new IllegalArgumentException(
-            "response header " + RequestRules.printable(name) + " has an illegal character");
-      }
-    });
+    HttpResponses.checkHeaders(headers);
     String declared = headers.getFirst("Content-Length");
     headers.remove("Content-Length");
     headers.remove("Transfer-Encoding");
@@ -370,41 +360,6 @@ final class GuardedExchange extends HttpExchange {
   @Override
   public Headers getRequestHeaders() {
     return requestHeaders;
-  }
-
-  @Override
-  public Headers getResponseHeaders() {
-    return raw.getResponseHeaders();
-  }
-
-  @Override
-  public URI getRequestURI() {
-    return raw.getRequestURI();
-  }
-
-  @Override
-  public String getRequestMethod() {
-    return raw.getRequestMethod();
-  }
-
-  @Override
-  public HttpContext getHttpContext() {
-    return raw.getHttpContext();
-  }
-
-  @Override
-  public InetSocketAddress getRemoteAddress() {
-    return raw.getRemoteAddress();
-  }
-
-  @Override
-  public InetSocketAddress getLocalAddress() {
-    return raw.getLocalAddress();
-  }
-
-  @Override
-  public String getProtocol() {
-    return raw.getProtocol();
   }
 
   /** The request body up to the limit. While the client sends, the request holds no place. */

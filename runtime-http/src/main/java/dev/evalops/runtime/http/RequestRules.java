@@ -17,12 +17,8 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
-/**
- * What the filters of this package decide, on plain values: for use without an {@code HttpExchange}.
- *
- * <p>Thread-safe.
- */
-public final class RequestRules {
+/** What the guard and the filters decide, on plain values. */
+final class RequestRules {
   private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
   private static final Set<String> CONTENT_TYPES = Set.of(
       "application/json",
@@ -48,7 +44,7 @@ public final class RequestRules {
    * @param header the value of {@code X-Request-Id}, or null
    * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link #newRequestId}
    */
-  public static String requestId(@Nullable String header) {
+  static String requestId(@Nullable String header) {
     if (header == null || header.isEmpty() || header.length() > 128) {
       return newRequestId();
     }
@@ -66,7 +62,7 @@ public final class RequestRules {
    *
    * @return 36 characters
    */
-  public static String newRequestId() {
+  static String newRequestId() {
     long time = LAST_ID.accumulateAndGet(
         System.currentTimeMillis() << 12, (last, now) -> Math.max(last + 1, now));
     long most = (time >>> 12 << 16) | 0x7000 | (time & 0xfff);
@@ -86,7 +82,7 @@ public final class RequestRules {
    * @param allowedOrigins other origins that are let through, for example {@code https://admin.example.com}
    * @return why it is refused (403 {@code cross_site_request}), or empty
    */
-  public static Optional<ErrorCode> refusedOrigin(
+  static Optional<ErrorCode> refusedOrigin(
       String method,
       @Nullable String secFetchSite,
       @Nullable String origin,
@@ -140,7 +136,7 @@ public final class RequestRules {
    *     case, without parameters
    * @return why it is refused (415 {@code missing_content_type} or {@code unsupported_content_type}), or empty
    */
-  public static Optional<ErrorCode> refusedContentType(
+  static Optional<ErrorCode> refusedContentType(
       String method, @Nullable String contentType, boolean hasBody, Set<String> moreTypes) {
     if (SAFE_METHODS.contains(method) || !hasBody) {
       return Optional.empty();
@@ -171,7 +167,7 @@ public final class RequestRules {
    * @param declared the announced length in bytes, or negative if none is
    * @throws ServiceException 413 {@code body_too_large}
    */
-  public static void requireBodyWithin(long limit, long declared) {
+  static void requireBodyWithin(long limit, long declared) {
     if (declared > limit) {
       throw ServiceException.of(HttpErrors.BODY_TOO_LARGE).op("http.body");
     }
@@ -185,7 +181,7 @@ public final class RequestRules {
    * @return the path, percent-decoded
    * @throws ServiceException 400 {@code invalid_input}
    */
-  public static String path(String rawPath) {
+  static String path(String rawPath) {
     if (rawPath.isEmpty()) {
       return "/";
     }
@@ -356,7 +352,7 @@ public final class RequestRules {
    * @param values the values; may be empty
    * @return false if the name or one of the values has an illegal character
    */
-  public static boolean isHeader(String name, List<String> values) {
+  static boolean isHeader(String name, List<String> values) {
     if (!isToken(name)) {
       return false;
     }
