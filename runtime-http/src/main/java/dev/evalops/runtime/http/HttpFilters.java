@@ -51,7 +51,7 @@ public final class HttpFilters {
   private HttpFilters() {}
 
   /**
-   * One handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
+   * Returns one handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
    * answered in the one JSON error shape, a response is ended when the handler has returned, request bodies are limited to
    * 1 MiB (see {@link #maxBody}), malformed requests are refused behind the filters, and {@link RequestContext#of} works. A handler of {@link
    * HttpService} has all this already; there a chain only adds filters.
@@ -65,7 +65,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
+   * Returns a filter that gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
    * came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new UUID of version 7.
    *
    * @return the filter
@@ -80,7 +80,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
+   * Returns a filter that limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
    * length is announced, else as soon as a byte too many has been read.
    *
    * @param bytes the most bytes, 0 or more
@@ -98,7 +98,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
+   * Returns a filter that logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
    * key-values {@code request_id}, {@code method}, {@code path} (as sent, percent-encoded where it could forge a field), {@code
    * route}, {@code status} (as sent; -1 if the response was cut short), {@code duration_ms} and what {@link RequestContext#logged}
    * has. Neither query nor body is logged.
@@ -131,7 +131,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Protects what browsers can reach. Sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
+   * Returns a filter that protects what browsers can reach. It sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
    * {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code Cross-Origin-Resource-Policy} and {@code
    * Content-Security-Policy}, each only where the response does not have it; refuses
    * with 403 {@code cross_site_request} what a browser sends on behalf of a page of another origin, unless it is GET, HEAD, OPTIONS
@@ -148,7 +148,7 @@ public final class HttpFilters {
   }
 
   /**
-   * As {@link #browserGuards(String...)}, for a service that pages of other origins may write to.
+   * Returns a filter as {@link #browserGuards(String...)} does, for a service that pages of other origins may write to.
    *
    * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}
    * @param moreContentTypes media types of request bodies to accept beside the usual ones

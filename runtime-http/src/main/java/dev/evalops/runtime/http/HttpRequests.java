@@ -162,7 +162,7 @@ public final class HttpRequests {
   }
 
   /**
-   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
+   * Returns the strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
    * empty text for anything but text, and enums as numbers are errors; names are compared as they stand. So are numbers and times
    * that would be changed: what is no byte, no finite float or double, or beyond the range of its type, a decimal beyond the range
    * of a double or with more than 1000 decimal places, and a time as a number in quotes; and texts with NUL, which Postgres cannot

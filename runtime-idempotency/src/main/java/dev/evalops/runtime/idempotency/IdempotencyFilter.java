@@ -75,7 +75,8 @@ final class IdempotencyFilter extends Filter {
   private byte[] body(HttpExchange exchange) throws IOException {
     String declared = exchange.getRequestHeaders().getFirst("Content-Length");
     long length = declared == null ? -1 : Long.parseLong(declared);
-    byte[] body = length > maxBody ? new byte[0] : exchange.getRequestBody().readNBytes(maxBody + 1);
+    byte[] body =
+        length > maxBody ? new byte[0] : exchange.getRequestBody().readNBytes(maxBody + 1);
     if (Math.max(length, body.length) > maxBody) {
       throw ServiceException.of(HttpErrors.BODY_TOO_LARGE).op("http.body");
     }
