@@ -31,7 +31,7 @@ class HealthHandlerTest {
   void start() throws IOException {
     service = HttpService.builder(0)
         .readinessDelay(Duration.ofMinutes(5))
-        .drain(Duration.ZERO)
+        .drainTimeout(Duration.ZERO)
         .handle("/readyz", health.handler())
         .start();
   }

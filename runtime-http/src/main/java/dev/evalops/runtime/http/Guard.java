@@ -3,7 +3,6 @@ package dev.evalops.runtime.http;
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
-import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
 import dev.evalops.runtime.errors.FailureKind;
@@ -65,12 +64,9 @@ final class Guard implements HttpHandler {
    */
   static void run(GuardedExchange guarded, List<Filter> filters, Supplier<HttpHandler> admission)
       throws IOException {
-    HttpExchange exchange = guarded.raw() instanceof HttpsExchange https
-        ? new GuardedHttpsExchange(guarded, https)
-        : guarded;
     Throwable failure = null;
     try {
-      handler(guarded, filters, admission).handle(exchange);
+      handler(guarded, filters, admission).handle(guarded.forChain());
       if (!guarded.committed()) {
         throw new IllegalStateException("the handler sent no response");
       }
@@ -162,9 +158,9 @@ final class Guard implements HttpHandler {
         }
       } else if (code == null && FailureKind.of(failure) == FailureKind.INTERNAL) {
         log(Level.ERROR, "http panic recovered", guarded, failure);
-      } else if (HttpEndpoints.NOT_READY.equals(code)) {
-        log(Level.DEBUG, "http service is not ready", guarded, failure);
-      } else if (begun || code == null || (code.httpStatus() >= 500 && !code.equals(Limits.FULL))) {
+      } else if (begun
+          || code == null
+          || (code.httpStatus() >= 500 && !code.equals(HttpErrors.OVERLOADED))) {
         log(Level.ERROR, "http request failed", guarded, failure);
       }
     } catch (Throwable ignored) {

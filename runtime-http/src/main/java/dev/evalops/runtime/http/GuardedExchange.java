@@ -1,7 +1,6 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.Headers;
-import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
@@ -10,7 +9,6 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.InetSocketAddress;
-import java.net.URI;
 import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Arrays;
@@ -23,7 +21,7 @@ import org.jspecify.annotations.Nullable;
  * returned, not when the handler closes the body: a handler that fails within try-with-resources must not make half a body
  * look whole.
  */
-final class GuardedExchange extends HttpExchange {
+final class GuardedExchange extends HttpFilters.ForwardingExchange {
   private static final int READ_AHEAD = 64 * 1024;
   private static final Duration REENTER = Duration.ofSeconds(5);
   // From when on the end of a response is sent apart from the rest, to see whether the connection
@@ -69,6 +67,7 @@ final class GuardedExchange extends HttpExchange {
   private boolean cut;
 
   GuardedExchange(HttpExchange raw, Limits limits, String route) {
+    super(raw);
     this.raw = raw;
     this.limits = limits;
     this.bodyLimit = limits.maxBody();
@@ -80,10 +79,6 @@ final class GuardedExchange extends HttpExchange {
 
   RequestContext context() {
     return context;
-  }
-
-  HttpExchange raw() {
-    return raw;
   }
 
   boolean draining() {
@@ -98,7 +93,7 @@ final class GuardedExchange extends HttpExchange {
   private void take(Duration patience) {
     if (!limits.enter(patience)) {
       raw.getResponseHeaders().set("Retry-After", "1");
-      throw ServiceException.of(Limits.FULL).op("http.in_flight");
+      throw ServiceException.of(HttpErrors.OVERLOADED).op("http.in_flight");
     }
     holdsPlace = true;
   }
@@ -268,12 +263,7 @@ final class GuardedExchange extends HttpExchange {
     }
     Headers headers = raw.getResponseHeaders();
     context.runBeforeResponse(headers);
-    headers.forEach((name, values) -> {
-      if (!RequestRules.isHeader(name, values)) {
-        throw new IllegalArgumentException(
-            "response header " + RequestRules.printable(name) + " has an illegal character");
-      }
-    });
+    HttpResponses.checkHeaders(headers);
     String declared = headers.getFirst("Content-Length");
     headers.remove("Content-Length");
     headers.remove("Transfer-Encoding");
@@ -372,41 +362,6 @@ final class GuardedExchange extends HttpExchange {
     return requestHeaders;
   }
 
-  @Override
-  public Headers getResponseHeaders() {
-    return raw.getResponseHeaders();
-  }
-
-  @Override
-  public URI getRequestURI() {
-    return raw.getRequestURI();
-  }
-
-  @Override
-  public String getRequestMethod() {
-    return raw.getRequestMethod();
-  }
-
-  @Override
-  public HttpContext getHttpContext() {
-    return raw.getHttpContext();
-  }
-
-  @Override
-  public InetSocketAddress getRemoteAddress() {
-    return raw.getRemoteAddress();
-  }
-
-  @Override
-  public InetSocketAddress getLocalAddress() {
-    return raw.getLocalAddress();
-  }
-
-  @Override
-  public String getProtocol() {
-    return raw.getProtocol();
-  }
-
   /** The request body up to the limit. While the client sends, the request holds no place. */
   private final class BodyInput extends InputStream {
     private long count;
@@ -428,7 +383,7 @@ final class GuardedExchange extends HttpExchange {
         }
         int more = readFromClient(body, n, body.length - n);
         if (more < 0 && announced) {
-          throw ServiceException.of(RequestRules.INVALID_BODY).op("http.body");
+          throw ServiceException.of(HttpErrors.INVALID_BODY).op("http.body");
         }
         if (more < 0) {
           break;
@@ -484,7 +439,7 @@ final class GuardedExchange extends HttpExchange {
         broken = true;
         raw.getResponseHeaders().set("Connection", "close");
         throw ServiceException.of(
-                RequestRules.INVALID_BODY, RequestRules.INVALID_BODY.defaultMessage(), e)
+                HttpErrors.INVALID_BODY, HttpErrors.INVALID_BODY.defaultMessage(), e)
             .op("http.body");
       }
       if (held) {

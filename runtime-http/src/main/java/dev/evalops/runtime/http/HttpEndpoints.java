@@ -1,9 +1,6 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.HttpHandler;
-import dev.evalops.runtime.errors.ConnectCode;
-import dev.evalops.runtime.errors.ErrorCode;
-import dev.evalops.runtime.errors.ServiceException;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Locale;
@@ -18,39 +15,25 @@ import java.util.function.UnaryOperator;
  * <p>Thread-safe.
  */
 public final class HttpEndpoints {
-  static final ErrorCode NOT_READY =
-      ErrorCode.of("not_ready", 503, ConnectCode.UNAVAILABLE, "service is not ready");
-
-  /** A check that throws when something that the service needs does not answer. */
-  @FunctionalInterface
-  public interface Ping {
-    /**
-     * Checks.
-     *
-     * @throws Exception if the service is not ready
-     */
-    void ping() throws Exception;
-  }
-
-  /** Marks handlers that answer under load, too. */
-  interface Vital extends HttpHandler {}
+  /** Marks handlers that {@link HttpService.Builder#maxInFlight} does not count. */
+  interface Exempt extends HttpHandler {}
 
   private HttpEndpoints() {}
 
   /**
-   * Lets a handler answer also when {@link HttpService.Builder#maxInFlight} is reached, as those of this class do: for
-   * probes, which must not take a busy service for a broken one.
+   * Returns a handler that is exempt from {@link HttpService.Builder#maxInFlight}, as those of this class are: for probes, which
+   * must not take a busy service for a broken one.
    *
    * @param handler a handler that bounds what it does under load itself
    * @return the handler to register
    */
-  public static HttpHandler vital(HttpHandler handler) {
+  public static HttpHandler exempt(HttpHandler handler) {
     Objects.requireNonNull(handler, "handler");
-    return (Vital) handler::handle;
+    return (Exempt) handler::handle;
   }
 
   /**
-   * Answers that the process is alive.
+   * Returns a handler that answers that the process is alive.
    *
    * @param service name of the service
    * @return a handler for GET: <code>{"service":"…","status":"ok"}</code>
@@ -58,40 +41,14 @@ public final class HttpEndpoints {
   public static HttpHandler health(String service) {
     Map<String, String> body = new TreeMap<>(
         Map.of("service", Objects.requireNonNull(service, "service"), "status", "ok"));
-    return (Vital) exchange -> {
+    return (Exempt) exchange -> {
       HttpRequests.requireMethod(exchange, "GET");
       HttpResponses.json(exchange, 200, body);
     };
   }
 
   /**
-   * Answers whether the service can take requests.
-   *
-   * @param ping what to ask for; bounds its own time
-   * @return a handler for GET: {@code {"status":"ready"}}, or 503 {@code not_ready} when the ping throws or the service is
-   *     shutting down; the cause stays inside
-   */
-  public static HttpHandler ready(Ping ping) {
-    Objects.requireNonNull(ping, "ping");
-    return (Vital) exchange -> {
-      HttpRequests.requireMethod(exchange, "GET");
-      if (RequestContext.of(exchange).draining()) {
-        throw ServiceException.of(NOT_READY).op("http.ready");
-      }
-      try {
-        ping.ping();
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        throw ServiceException.of(NOT_READY, e).op("http.ready");
-      } catch (Throwable e) {
-        throw ServiceException.of(NOT_READY, e).op("http.ready");
-      }
-      HttpResponses.json(exchange, 200, Map.of("status", "ready"));
-    };
-  }
-
-  /**
-   * Answers with metrics.
+   * Returns a handler that answers with metrics.
    *
    * @param scrape gives the metrics in the format of a content type, for example {@code registry::scrape} of a
    *     {@code PrometheusMeterRegistry}
@@ -99,7 +56,7 @@ public final class HttpEndpoints {
    */
   public static HttpHandler metrics(UnaryOperator<String> scrape) {
     Objects.requireNonNull(scrape, "scrape");
-    return (Vital) exchange -> {
+    return (Exempt) exchange -> {
       HttpRequests.requireMethod(exchange, "GET");
       List<String> accept = exchange.getRequestHeaders().get("Accept");
       String type = metricsType(accept == null ? "" : String.join(",", accept));

@@ -2,26 +2,36 @@ package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
+import com.sun.net.httpserver.HttpPrincipal;
+import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.net.InetSocketAddress;
+import java.net.URI;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
+import javax.net.ssl.SSLSession;
+import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.spi.LoggingEventBuilder;
 
 /**
- * Filters that most services want, and {@link #chain} for handlers that no {@link HttpService} runs. What they decide is in
- * {@link RequestRules}.
+ * Filters that most services want; {@link #chain} for handlers that no {@link HttpService} runs; {@link ForwardingExchange} for
+ * filters of one's own.
  *
  * <p>Thread-safe, as are the filters.
  */
@@ -41,7 +51,7 @@ public final class HttpFilters {
   private HttpFilters() {}
 
   /**
-   * One handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
+   * Returns one handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
    * answered in the one JSON error shape, a response is ended when the handler has returned, request bodies are limited to
    * 1 MiB (see {@link #maxBody}), malformed requests are refused behind the filters, and {@link RequestContext#of} works. A handler of {@link
    * HttpService} has all this already; there a chain only adds filters.
@@ -55,7 +65,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
+   * Returns a filter that gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
    * came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new UUID of version 7.
    *
    * @return the filter
@@ -70,7 +80,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
+   * Returns a filter that limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
    * length is announced, else as soon as a byte too many has been read.
    *
    * @param bytes the most bytes, 0 or more
@@ -79,7 +89,7 @@ public final class HttpFilters {
    */
   public static Filter maxBody(long bytes) {
     if (bytes < 0) {
-      throw new IllegalArgumentException("bytes must not be negative");
+      throw new IllegalArgumentException("bytes must be 0 or more: " + bytes);
     }
     return new Named("body limit", (exchange, chain) -> {
       RequestContext.of(exchange).bodyLimit(bytes);
@@ -88,7 +98,7 @@ public final class HttpFilters {
   }
 
   /**
-   * Logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
+   * Returns a filter that logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
    * key-values {@code request_id}, {@code method}, {@code path} (as sent, percent-encoded where it could forge a field), {@code
    * route}, {@code status} (as sent; -1 if the response was cut short), {@code duration_ms} and what {@link RequestContext#logged}
    * has. Neither query nor body is logged.
@@ -121,10 +131,13 @@ public final class HttpFilters {
   }
 
   /**
-   * Protects what browsers can reach. Sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
+   * Returns a filter that protects what browsers can reach. It sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
    * {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code Cross-Origin-Resource-Policy} and {@code
-   * Content-Security-Policy}, each only where the response does not have it; refuses what {@link RequestRules#refusedOrigin} and
-   * {@link RequestRules#refusedContentType} say. Behind a proxy that changes {@code Host}, name the public origin in {@link
+   * Content-Security-Policy}, each only where the response does not have it; refuses
+   * with 403 {@code cross_site_request} what a browser sends on behalf of a page of another origin, unless it is GET, HEAD, OPTIONS
+   * or TRACE: by {@code Sec-Fetch-Site}, without it by {@code Origin} against {@code Host}; what has neither comes from no browser.
+   * Refuses with 415 {@code missing_content_type} or {@code unsupported_content_type} bodies other than JSON, forms, multipart,
+   * protobuf, gRPC, octet-stream and ndjson. Behind a proxy that changes {@code Host}, name the public origin in {@link
    * #browserGuards(Set, String...)}.
    *
    * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code text/csv}
@@ -135,7 +148,7 @@ public final class HttpFilters {
   }
 
   /**
-   * As {@link #browserGuards(String...)}, for a service that pages of other origins may write to.
+   * Returns a filter as {@link #browserGuards(String...)} does, for a service that pages of other origins may write to.
    *
    * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}
    * @param moreContentTypes media types of request bodies to accept beside the usual ones
@@ -181,7 +194,7 @@ public final class HttpFilters {
     Optional<ErrorCode> refused = RequestRules.refusedContentType(
         method, headers.getFirst("Content-Type"), hasBody, moreTypes);
     boolean empty = chunked
-        && refused.filter(RequestRules.MISSING_TYPE::equals).isPresent()
+        && refused.filter(HttpErrors.MISSING_CONTENT_TYPE::equals).isPresent()
         && exchange.getRequestBody().read() < 0;
     return empty ? Optional.empty() : refused;
   }
@@ -201,6 +214,228 @@ public final class HttpFilters {
       if (own != null && !own.isEmpty()) {
         headers.put(GUARD_HEADERS[i], own);
       }
+    }
+  }
+
+  /**
+   * An exchange that calls another one, for filters that change a part of it. Passed to the chain as {@link #forChain()}:
+   *
+   * <pre>{@code
+   * chain.doFilter(new ForwardingExchange(exchange) {
+   *   @Override
+   *   public InetSocketAddress getRemoteAddress() {
+   *     return client;
+   *   }
+   * }.forChain());
+   * }</pre>
+   */
+  @NullUnmarked // As the methods of HttpExchange.
+  public abstract static class ForwardingExchange extends HttpExchange {
+    private final HttpExchange exchange;
+
+    /**
+     * Creates an exchange.
+     *
+     * @param exchange the one that is called
+     */
+    protected ForwardingExchange(HttpExchange exchange) {
+      this.exchange = Objects.requireNonNull(exchange, "exchange");
+    }
+
+    /**
+     * Returns the exchange to pass on: this one, or, over TLS, an {@link HttpsExchange} that calls this one; filters look for that
+     * type.
+     *
+     * @return the exchange
+     */
+    public final HttpExchange forChain() {
+      return exchange instanceof HttpsExchange https ? new OverTls(this, https) : this;
+    }
+
+    @Override
+    public Headers getRequestHeaders() {
+      return exchange.getRequestHeaders();
+    }
+
+    @Override
+    public Headers getResponseHeaders() {
+      return exchange.getResponseHeaders();
+    }
+
+    @Override
+    public URI getRequestURI() {
+      return exchange.getRequestURI();
+    }
+
+    @Override
+    public String getRequestMethod() {
+      return exchange.getRequestMethod();
+    }
+
+    @Override
+    public HttpContext getHttpContext() {
+      return exchange.getHttpContext();
+    }
+
+    @Override
+    public void close() {
+      exchange.close();
+    }
+
+    @Override
+    public InputStream getRequestBody() {
+      return exchange.getRequestBody();
+    }
+
+    @Override
+    public OutputStream getResponseBody() {
+      return exchange.getResponseBody();
+    }
+
+    @Override
+    public void sendResponseHeaders(int code, long responseLength) throws IOException {
+      exchange.sendResponseHeaders(code, responseLength);
+    }
+
+    @Override
+    public InetSocketAddress getRemoteAddress() {
+      return exchange.getRemoteAddress();
+    }
+
+    @Override
+    public int getResponseCode() {
+      return exchange.getResponseCode();
+    }
+
+    @Override
+    public InetSocketAddress getLocalAddress() {
+      return exchange.getLocalAddress();
+    }
+
+    @Override
+    public String getProtocol() {
+      return exchange.getProtocol();
+    }
+
+    @Override
+    public Object getAttribute(String name) {
+      return exchange.getAttribute(name);
+    }
+
+    @Override
+    public void setAttribute(String name, Object value) {
+      exchange.setAttribute(name, value);
+    }
+
+    @Override
+    public void setStreams(InputStream in, OutputStream out) {
+      exchange.setStreams(in, out);
+    }
+
+    @Override
+    public HttpPrincipal getPrincipal() {
+      return exchange.getPrincipal();
+    }
+  }
+
+  @NullUnmarked
+  private static final class OverTls extends HttpsExchange {
+    private final HttpExchange exchange;
+    private final HttpsExchange tls;
+
+    OverTls(HttpExchange exchange, HttpsExchange tls) {
+      this.exchange = exchange;
+      this.tls = tls;
+    }
+
+    @Override
+    public SSLSession getSSLSession() {
+      return tls.getSSLSession();
+    }
+
+    @Override
+    public Headers getRequestHeaders() {
+      return exchange.getRequestHeaders();
+    }
+
+    @Override
+    public Headers getResponseHeaders() {
+      return exchange.getResponseHeaders();
+    }
+
+    @Override
+    public URI getRequestURI() {
+      return exchange.getRequestURI();
+    }
+
+    @Override
+    public String getRequestMethod() {
+      return exchange.getRequestMethod();
+    }
+
+    @Override
+    public HttpContext getHttpContext() {
+      return exchange.getHttpContext();
+    }
+
+    @Override
+    public void close() {
+      exchange.close();
+    }
+
+    @Override
+    public InputStream getRequestBody() {
+      return exchange.getRequestBody();
+    }
+
+    @Override
+    public OutputStream getResponseBody() {
+      return exchange.getResponseBody();
+    }
+
+    @Override
+    public void sendResponseHeaders(int code, long responseLength) throws IOException {
+      exchange.sendResponseHeaders(code, responseLength);
+    }
+
+    @Override
+    public InetSocketAddress getRemoteAddress() {
+      return exchange.getRemoteAddress();
+    }
+
+    @Override
+    public int getResponseCode() {
+      return exchange.getResponseCode();
+    }
+
+    @Override
+    public InetSocketAddress getLocalAddress() {
+      return exchange.getLocalAddress();
+    }
+
+    @Override
+    public String getProtocol() {
+      return exchange.getProtocol();
+    }
+
+    @Override
+    public Object getAttribute(String name) {
+      return exchange.getAttribute(name);
+    }
+
+    @Override
+    public void setAttribute(String name, Object value) {
+      exchange.setAttribute(name, value);
+    }
+
+    @Override
+    public void setStreams(InputStream in, OutputStream out) {
+      exchange.setStreams(in, out);
+    }
+
+    @Override
+    public HttpPrincipal getPrincipal() {
+      return exchange.getPrincipal();
     }
   }
 

@@ -35,22 +35,6 @@ import tools.jackson.databind.type.LogicalType;
  * <p>Thread-safe.
  */
 public final class HttpRequests {
-  private static final ErrorCode METHOD_NOT_ALLOWED = ErrorCode.of(
-      "method_not_allowed", 405, ConnectCode.UNIMPLEMENTED, "method is not allowed here");
-  private static final ErrorCode MISSING_IF_MATCH = ErrorCode.of(
-      "missing_if_match", 428, ConnectCode.FAILED_PRECONDITION, "If-Match header is required");
-  private static final ErrorCode INVALID_IF_MATCH = ErrorCode.of(
-      "invalid_if_match",
-      400,
-      ConnectCode.INVALID_ARGUMENT,
-      "If-Match must contain a numeric version");
-
-  private static final ErrorCode UNSUPPORTED_ENCODING = ErrorCode.of(
-      "unsupported_content_encoding",
-      415,
-      ConnectCode.INVALID_ARGUMENT,
-      "request body must not be compressed");
-
   private static final JsonMapper MAPPER = JsonMapper.builder(StrictJson.factory())
       .addModule(StrictJson.module())
       .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
@@ -106,7 +90,7 @@ public final class HttpRequests {
         && encodings.stream()
             .anyMatch(e -> !e.isBlank() && !e.trim().equalsIgnoreCase("identity"))) {
       exchange.getResponseHeaders().set("Accept-Encoding", "identity");
-      throw ServiceException.of(UNSUPPORTED_ENCODING).op("http.json");
+      throw ServiceException.of(HttpErrors.UNSUPPORTED_CONTENT_ENCODING).op("http.json");
     }
     return json(exchange.getRequestBody().readAllBytes(), type, mapper);
   }
@@ -178,7 +162,7 @@ public final class HttpRequests {
   }
 
   /**
-   * The strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
+   * Returns the strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
    * empty text for anything but text, and enums as numbers are errors; names are compared as they stand. So are numbers and times
    * that would be changed: what is no byte, no finite float or double, or beyond the range of its type, a decimal beyond the range
    * of a double or with more than 1000 decimal places, and a time as a number in quotes; and texts with NUL, which Postgres cannot
@@ -188,6 +172,32 @@ public final class HttpRequests {
    */
   public static JsonMapper mapper() {
     return MAPPER;
+  }
+
+  /**
+   * Returns what stands in the place of a template: for {@code /v1/notes/7} and the route {@code GET /v1/notes/{id}} the {@code id}
+   * is {@code 7}.
+   *
+   * @param exchange the exchange
+   * @param name of the template, without its braces
+   * @return percent-decoded, as {@link RequestContext#path()} is; not empty, without a slash, not {@code .} or {@code ..}
+   * @throws IllegalArgumentException if the route has no such template
+   */
+  public static String pathValue(HttpExchange exchange, String name) {
+    return RequestContext.of(exchange).pathValue(name);
+  }
+
+  /**
+   * Returns the UUID that stands in the place of a template, see {@link #pathValue} and {@link #uuid}.
+   *
+   * @param exchange the exchange
+   * @param name of the template, without its braces
+   * @return the UUID
+   * @throws ServiceException 400 {@code invalid_<name>}
+   * @throws IllegalArgumentException if the route has no such template
+   */
+  public static UUID pathUuid(HttpExchange exchange, String name) {
+    return uuid(pathValue(exchange, name), name);
   }
 
   /**
@@ -235,7 +245,7 @@ public final class HttpRequests {
   public static long requireIfMatch(@Nullable String header) {
     String tag = header == null ? "" : header.trim();
     if (tag.isEmpty()) {
-      throw ServiceException.of(MISSING_IF_MATCH).op("http.if_match");
+      throw ServiceException.of(HttpErrors.MISSING_IF_MATCH).op("http.if_match");
     }
     if (tag.startsWith("W/\"")) {
       tag = tag.substring(2);
@@ -250,7 +260,7 @@ public final class HttpRequests {
     } catch (NumberFormatException e) {
       // Too large.
     }
-    throw ServiceException.of(INVALID_IF_MATCH).op("http.if_match");
+    throw ServiceException.of(HttpErrors.INVALID_IF_MATCH).op("http.if_match");
   }
 
   /**
@@ -345,6 +355,6 @@ public final class HttpRequests {
             methods.stream()
                 .map(m -> m.equals("GET") && !methods.contains("HEAD") ? "GET, HEAD" : m)
                 .collect(Collectors.joining(", ")));
-    throw ServiceException.of(METHOD_NOT_ALLOWED).op("http.method");
+    throw ServiceException.of(HttpErrors.METHOD_NOT_ALLOWED).op("http.method");
   }
 }

@@ -138,6 +138,22 @@ public final class HttpResponses {
   }
 
   /**
+   * Refuses headers that cannot be sent, as the server does before it sends them: a name that is no token, a value with a control
+   * character or with anything beyond ISO 8859-1 (RFC 9110, section 5). For a filter that keeps a response.
+   *
+   * @param headers the headers of a response
+   * @throws IllegalArgumentException if one cannot be sent
+   */
+  public static void checkHeaders(Headers headers) {
+    headers.forEach((name, values) -> {
+      if (!RequestRules.isHeader(name, values)) {
+        throw new IllegalArgumentException(
+            "response header " + RequestRules.printable(name) + " has an illegal character");
+      }
+    });
+  }
+
+  /**
    * Answers with the code and message of a failure, without a log line; headers that do not describe a body stay. Handlers
    * throw; this is for a filter that has to go on afterwards.
    *

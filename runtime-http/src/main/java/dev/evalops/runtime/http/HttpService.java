@@ -7,19 +7,17 @@ import com.sun.net.httpserver.HttpServer;
 import com.sun.net.httpserver.HttpsConfigurator;
 import com.sun.net.httpserver.HttpsParameters;
 import com.sun.net.httpserver.HttpsServer;
-import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.errors.StartupException;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
 import java.net.URI;
+import java.nio.channels.UnresolvedAddressException;
+import java.nio.channels.UnsupportedAddressTypeException;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Comparator;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
-import java.util.Set;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.LinkedBlockingQueue;
@@ -42,7 +40,8 @@ import org.slf4j.event.Level;
  * <pre>{@code
  * HttpService http = HttpService.builder(8080)
  *     .filters(HttpFilters.requestId(), HttpFilters.requestLog(log))
- *     .handle("/v1/notes", notes)
+ *     .handle("GET /v1/notes/{id}", notes::read, auth.require("notes:read"))
+ *     .handle("POST /v1/notes", notes::create, auth.require("notes:write"))
  *     .handle("/healthz", HttpEndpoints.health("notes"))
  *     .start();
  * }</pre>
@@ -62,7 +61,7 @@ public final class HttpService implements AutoCloseable {
   private static final long QUIET_READING_NANOS = TimeUnit.SECONDS.toNanos(1);
 
   // Of HttpServer.stop, which counts milliseconds in an int on some versions.
-  private static final long MOST_STOP_SECONDS = TimeUnit.DAYS.toSeconds(20);
+  private static final long MAX_STOP_SECONDS = TimeUnit.DAYS.toSeconds(20);
 
   private static final Duration STOP_PATIENCE = Duration.ofSeconds(2);
 
@@ -104,22 +103,11 @@ public final class HttpService implements AutoCloseable {
     REQUIRED
   }
 
-  private record Route(String path, HttpHandler chain, boolean vital) {
-    boolean matches(String requestPath) {
-      return requestPath.startsWith(path)
-          && (requestPath.length() == path.length()
-              || path.length() == 1
-              || requestPath.charAt(path.length()) == '/');
-    }
-  }
-
   private final HttpServer server;
   private final ExecutorService executor;
   private final Limits limits;
-  private final List<Filter> filters;
-  private final List<Route> routes;
-  private final Route unmatched;
-  private final Duration drain;
+  private final Routes routes;
+  private final Duration drainTimeout;
   private final Duration readinessDelay;
   private final URI uri;
 
@@ -132,19 +120,12 @@ public final class HttpService implements AutoCloseable {
   private volatile @Nullable DrainHold hold;
   private boolean closed;
 
-  private HttpService(Builder builder, HttpServer server) {
+  private HttpService(Builder builder, Routes routes, HttpServer server) {
     this.server = server;
     this.executor = executor(builder.javaFeature);
     this.limits = new Limits(builder.maxBody, builder.maxInFlight, builder.lingering());
-    this.filters = List.copyOf(builder.filters);
-    this.routes = builder.routes();
-    this.unmatched = new Route(
-        RequestContext.UNMATCHED,
-        new Guard(builder.filters, exchange -> {
-          throw ServiceException.of(ErrorCode.NOT_FOUND).op("http.route");
-        }),
-        false);
-    this.drain = builder.drain;
+    this.routes = routes;
+    this.drainTimeout = builder.drainTimeout;
     this.readinessDelay = builder.readinessDelay;
     String scheme = builder.sslContext == null ? "http" : "https";
     String name = builder.host == null ? "localhost" : builder.host;
@@ -157,7 +138,7 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Starts to describe a service.
+   * Returns a builder.
    *
    * @param port the port to listen on; 0 for any free one
    * @return the builder
@@ -167,7 +148,16 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * The port that the service listens on.
+   * Returns a builder of the routes for a server of one's own, see {@link Builder#handler()}.
+   *
+   * @return the builder
+   */
+  public static Builder builder() {
+    return new Builder(null);
+  }
+
+  /**
+   * Returns the port that the service listens on.
    *
    * @return 1 to 65535
    */
@@ -176,7 +166,7 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Where the service can be reached from this machine.
+   * Returns where the service can be reached from this machine.
    *
    * @return for example {@code http://localhost:8080}
    */
@@ -234,33 +224,15 @@ public final class HttpService implements AutoCloseable {
     serving.incrementAndGet();
     arrived.incrementAndGet();
     try {
-      GuardedExchange guarded = new GuardedExchange(raw, limits, RequestContext.UNMATCHED);
-      Guard.run(guarded, filters, () -> {
-        Guard.check(guarded);
-        Route route = route(guarded.context().path());
-        guarded.context().route(route.path());
-        if (!route.vital()) {
-          guarded.enter();
-        }
-        return route.chain();
-      });
+      routes.serve(raw, limits);
     } finally {
       serving.decrementAndGet();
     }
   }
 
-  private Route route(String path) {
-    for (Route route : routes) {
-      if (route.matches(path)) {
-        return route;
-      }
-    }
-    return unmatched;
-  }
-
   /**
    * Drains and stops: new connections are refused at once, requests that have arrived are answered with {@code Connection:
-   * close}, and what is left when nothing arrives any more, or at the end of the time given by {@link Builder#drain}, is cut
+   * close}, and what is left when nothing arrives any more, or at the end of the time given by {@link Builder#drainTimeout}, is cut
    * off. An interrupt cuts off at once and is kept. Calls after the first do nothing.
    */
   @Override
@@ -278,7 +250,7 @@ public final class HttpService implements AutoCloseable {
         if (readinessDelay.isPositive()) {
           Thread.sleep(readinessDelay);
         }
-        if (drain.isPositive()) {
+        if (drainTimeout.isPositive()) {
           drain();
         }
       } catch (InterruptedException e) {
@@ -314,11 +286,12 @@ public final class HttpService implements AutoCloseable {
     long start = System.nanoTime();
     int held = hold() ? 1 : 0;
     // Closes the listener; waits longer than we do.
-    stop((int) Math.min(drain.toSeconds(), MOST_STOP_SECONDS) + 5);
-    long most = TimeUnit.NANOSECONDS.convert(drain); // the longest there is instead of an overflow
+    stop((int) Math.min(drainTimeout.toSeconds(), MAX_STOP_SECONDS) + 5);
+    long max =
+        TimeUnit.NANOSECONDS.convert(drainTimeout); // the longest there is instead of an overflow
     long quietSince = start;
     long lastArrived = arrived.get();
-    for (long now = start; now - start < most; now = System.nanoTime()) {
+    for (long now = start; now - start < max; now = System.nanoTime()) {
       if (answering() > 0 || arrived.get() != lastArrived) {
         quietSince = now;
         lastArrived = arrived.get();
@@ -349,32 +322,27 @@ public final class HttpService implements AutoCloseable {
     return Thread.ofPlatform().daemon().name("http-stop").start(() -> server.stop(seconds));
   }
 
-  /** Describes a service; not thread-safe. */
+  /** Builds a service: every setting is checked when it starts. Not thread-safe. */
   public static final class Builder {
-    private final int port;
+    private final @Nullable Integer port;
     private final List<Filter> filters = new ArrayList<>();
-    private final List<Registration> registrations = new ArrayList<>();
+    private final List<Routes.Registration> registrations = new ArrayList<>();
     private @Nullable String host;
     private @Nullable SSLContext sslContext;
     private ClientCertificates clientCertificates = ClientCertificates.NONE;
     private long maxBody = Limits.DEFAULT_MAX_BODY;
     private int maxInFlight = 1000;
-    private Duration drain = Duration.ofSeconds(10);
+    private Duration drainTimeout = Duration.ofSeconds(10);
     private Duration readinessDelay = Duration.ZERO;
     private int javaFeature = Runtime.version().feature();
     private @Nullable Duration lingerTimeout;
 
-    private record Registration(String path, HttpHandler handler, List<Filter> filters) {}
-
-    private Builder(int port) {
-      if (port < 0 || port > 65535) {
-        throw new IllegalArgumentException("port must be between 0 and 65535");
-      }
+    private Builder(@Nullable Integer port) {
       this.port = port;
     }
 
     /**
-     * Adds filters for every request, also for those that no path matches or that the service {@linkplain RequestContext#refusal()
+     * Adds filters for every request, also for those that no route matches or that the service {@linkplain RequestContext#refusal()
      * refuses}. They know {@link RequestContext#route()}.
      *
      * @param filters outermost first
@@ -386,17 +354,27 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Registers a handler for a path and everything below it: {@code /v1/notes} is for {@code /v1/notes}, {@code
-     * /v1/notes/} and {@code /v1/notes/7}, not for {@code /v1/notesy}. The longest path that matches wins.
+     * Adds a handler for a route or for a path.
      *
-     * @param path starts with a slash and does not end with one, but for {@code /} itself; in its decoded form
+     * <p>A route has a method: {@code GET /v1/notes/{id}} is for GET and HEAD of paths of exactly three segments, of which the last
+     * may be anything; {@link HttpRequests#pathValue} has its value, and {@link RequestContext#route()} is {@code /v1/notes/{id}}.
+     * Where several match, the one that says most from left to right wins, whatever its method: {@code /v1/notes/latest} over {@code
+     * /v1/notes/{id}}, which wins over the path {@code /v1/notes}. A method that the winner does not have is answered with 405
+     * {@code method_not_allowed} and {@code Allow}; no filter of its own sees that.
+     *
+     * <p>A path is for all methods, and for everything below it: {@code /v1/notes} is for {@code /v1/notes}, {@code /v1/notes/} and
+     * {@code /v1/notes/7}, not for {@code /v1/notesy}. Beside routes of the same path it has the methods that they do not have.
+     *
+     * @param route a path, or a method (GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS), a space and a path, of which whole segments
+     *     may be names in braces. A path starts with a slash and does not end with one, but for {@code /} itself; it is in its
+     *     decoded form
      * @param handler the handler
-     * @param filters filters for this path alone, within those for every request; outermost first
+     * @param filters filters for this route alone, within those for every request; outermost first
      * @return this builder
      */
-    public Builder handle(String path, HttpHandler handler, Filter... filters) {
-      registrations.add(new Registration(
-          Objects.requireNonNull(path, "path"),
+    public Builder handle(String route, HttpHandler handler, Filter... filters) {
+      registrations.add(new Routes.Registration(
+          Objects.requireNonNull(route, "route"),
           Objects.requireNonNull(handler, "handler"),
           List.of(filters)));
       return this;
@@ -405,32 +383,28 @@ public final class HttpService implements AutoCloseable {
     /**
      * As {@link #handle(String, HttpHandler, Filter...)}, for a lambda or method reference that throws checked exceptions.
      *
-     * @param path the path
+     * @param route the route or path
      * @param handler the handler
-     * @param filters filters for this path alone
+     * @param filters filters for this route alone
      * @return this builder
      */
-    public Builder handle(String path, Handler handler, Filter... filters) {
-      return handle(path, (HttpHandler) handler, filters);
+    public Builder handle(String route, Handler handler, Filter... filters) {
+      return handle(route, (HttpHandler) handler, filters);
     }
 
     /**
-     * Listens on one address instead of all.
+     * Sets the address to listen on, instead of all.
      *
-     * @param host a name or address of this machine, not blank; an IPv6 address with brackets or without
+     * @param host a name or address of this machine; an IPv6 address with brackets or without
      * @return this builder
-     * @throws IllegalArgumentException if it is blank
      */
     public Builder host(String host) {
-      if (Objects.requireNonNull(host, "host").isBlank()) {
-        throw new IllegalArgumentException("host must not be blank; 0.0.0.0 is every address");
-      }
-      this.host = host;
+      this.host = Objects.requireNonNull(host, "host");
       return this;
     }
 
     /**
-     * Serves HTTPS, with TLS 1.3 only.
+     * Sets HTTPS, with TLS 1.3 only.
      *
      * @param context holds the server's key, and the CAs of clients
      * @param clients whether clients need a certificate; what the context says about that does not count
@@ -443,63 +417,50 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Limits request bodies; {@link HttpFilters#maxBody} says otherwise for a path.
+     * Sets the limit of request bodies; {@link HttpFilters#maxBody} sets another for a route.
      *
-     * @param bytes the most bytes, 0 or more; 1 MiB by default
+     * @param bytes the most bytes; 1 MiB by default, 0 for no bodies at all
      * @return this builder
      */
     public Builder maxBody(long bytes) {
-      if (bytes < 0) {
-        throw new IllegalArgumentException("bytes must not be negative");
-      }
       this.maxBody = bytes;
       return this;
     }
 
     /**
-     * Limits how many requests are worked on at a time; more are refused with 503 {@code unavailable} and {@code Retry-After}.
-     * A request counts until its response begins, and not while its client is sending the body: slow clients take nobody's
-     * place. Those of {@link HttpEndpoints} do not count.
+     * Sets how many requests are worked on at a time; more are refused with 503 {@code unavailable} and {@code Retry-After}. A
+     * request counts until its response begins, and not while its client is sending the body: slow clients take nobody's place.
+     * Those of {@link HttpEndpoints} do not count.
      *
      * @param requests 1 or more; 1000 by default
      * @return this builder
      */
     public Builder maxInFlight(int requests) {
-      if (requests < 1) {
-        throw new IllegalArgumentException("requests must be at least 1");
-      }
       this.maxInFlight = requests;
       return this;
     }
 
     /**
-     * Limits how long {@link HttpService#close()} waits for requests to be answered.
+     * Sets how long {@link HttpService#close()} waits for requests to be answered.
      *
-     * @param limit 10 s by default; zero cuts them off at once
+     * @param timeout 10 s by default; zero cuts them off at once
      * @return this builder
      */
-    public Builder drain(Duration limit) {
-      this.drain = notNegative(limit, "limit");
+    public Builder drainTimeout(Duration timeout) {
+      this.drainTimeout = Objects.requireNonNull(timeout, "timeout");
       return this;
     }
 
     /**
-     * How long {@link HttpService#close()} says that the service is not ready while it still accepts connections, so that a
-     * load balancer can turn away before connections are refused. Not part of {@link #drain}.
+     * Sets how long {@link HttpService#close()} says that the service is not ready while it still accepts connections, so that a
+     * load balancer can turn away before connections are refused. Not part of {@link #drainTimeout}.
      *
      * @param delay zero by default; a little more than the period of the readiness probe
      * @return this builder
      */
     public Builder readinessDelay(Duration delay) {
-      this.readinessDelay = notNegative(delay, "delay");
+      this.readinessDelay = Objects.requireNonNull(delay, "delay");
       return this;
-    }
-
-    private static Duration notNegative(Duration value, String name) {
-      if (value.isNegative()) {
-        throw new IllegalArgumentException(name + " must not be negative");
-      }
-      return value;
     }
 
     Builder javaFeature(int feature) {
@@ -523,25 +484,26 @@ public final class HttpService implements AutoCloseable {
      * Starts the service.
      *
      * @return the service, which is answering
-     * @throws IllegalArgumentException if something about the registered paths is wrong, the message names each of them; or if
-     *     another {@code HttpServerProvider} than the JDK's is on the class path
-     * @throws UncheckedIOException {@code listen failed: …} if the port cannot be listened on
+     * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them; or if another {@code
+     *     HttpServerProvider} than the JDK's is on the class path
+     * @throws StartupException {@code http: cannot listen on …} if the port is taken, or the address is none of this machine
      */
     public HttpService start() {
-      checkPaths();
-      ServerProperties.apply(LoggerFactory.getLogger(ServerProperties.class));
-      InetSocketAddress address =
-          host == null ? new InetSocketAddress(port) : new InetSocketAddress(host, port);
-      HttpServer server;
-      try {
-        server = sslContext == null
-            ? HttpServer.create(address, BACKLOG)
-            : HttpsServer.create(address, BACKLOG);
-      } catch (IOException e) {
-        throw new UncheckedIOException(
-            new IOException("listen failed: " + address + ": " + e.getMessage(), e));
+      List<String> problems = new ArrayList<>();
+      if (port == null) {
+        problems.add("port is not set");
+      } else if (port < 0 || port > 65535) {
+        problems.add("port must be from 0 to 65535: " + port);
       }
-      HttpService service = new HttpService(this, server);
+      if (host != null && host.isBlank()) {
+        problems.add("host must be a name or an address, as 0.0.0.0 for every address: " + host);
+      }
+      notNegative(drainTimeout, "drainTimeout", problems);
+      notNegative(readinessDelay, "readinessDelay", problems);
+      Routes routes = routes(problems);
+      ServerProperties.apply(LoggerFactory.getLogger(ServerProperties.class));
+      HttpServer server = listen();
+      HttpService service = new HttpService(this, routes, server);
       if (sslContext != null) {
         ((HttpsServer) server)
             .setHttpsConfigurator(service.configurator(sslContext, clientCertificates));
@@ -557,48 +519,54 @@ public final class HttpService implements AutoCloseable {
       return service;
     }
 
-    private void checkPaths() {
-      List<String> problems = new ArrayList<>();
-      Set<String> seen = new HashSet<>();
-      for (Registration registration : registrations) {
-        String path = registration.path();
-        if (!path.startsWith("/") || (path.length() > 1 && path.endsWith("/"))) {
-          problems.add("path " + path + " must start with a slash and not end with one");
-        } else if (!isPlain(path)) {
-          problems.add(
-              "path " + path + " must be plain: no escapes, empty segments or dot segments");
-        } else if (!seen.add(path)) {
-          problems.add("path " + path + " is registered twice");
-        }
+    /**
+     * Returns one handler for a server of one's own, to be registered there for {@code /}: the filters, the routes and the limits
+     * of bodies and of requests in flight. The server has its own port, TLS, threads and end; what this builder was told about
+     * them does not count.
+     *
+     * @return the handler
+     * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them
+     */
+    public HttpHandler handler() {
+      Routes routes = routes(new ArrayList<>());
+      Limits limits = new Limits(maxBody, maxInFlight, lingering());
+      return exchange -> routes.serve(exchange, limits);
+    }
+
+    /** Checks what every server needs; throws if there are problems, those that are known already too. */
+    private Routes routes(List<String> problems) {
+      if (maxBody < 0) {
+        problems.add("maxBody must be 0 or more: " + maxBody);
       }
-      if (registrations.isEmpty()) {
-        problems.add("no path is registered; call handle(path, handler)");
+      if (maxInFlight < 1) {
+        problems.add("maxInFlight must be 1 or more: " + maxInFlight);
       }
+      Routes routes = new Routes(registrations, filters, problems);
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException(String.join("; ", problems));
       }
+      return routes;
     }
 
-    private static boolean isPlain(String path) {
-      try {
-        return RequestRules.path(path).equals(path);
-      } catch (ServiceException e) {
-        return false;
+    private static void notNegative(Duration value, String name, List<String> problems) {
+      if (value.isNegative()) {
+        problems.add(name + " must be zero or more: " + value);
       }
     }
 
-    private List<Route> routes() {
-      return registrations.stream()
-          .sorted(Comparator.comparingInt((Registration r) -> r.path().length()).reversed())
-          .map(r -> {
-            List<Filter> all = new ArrayList<>(filters);
-            all.addAll(r.filters());
-            return new Route(
-                r.path(),
-                new Guard(List.copyOf(all), r.handler()),
-                r.handler() instanceof HttpEndpoints.Vital);
-          })
-          .toList();
+    private HttpServer listen() {
+      int number = Objects.requireNonNull(port, "port");
+      InetSocketAddress address =
+          host == null ? new InetSocketAddress(number) : new InetSocketAddress(host, number);
+      try {
+        return sslContext == null
+            ? HttpServer.create(address, BACKLOG)
+            : HttpsServer.create(address, BACKLOG);
+      } catch (IOException | UnresolvedAddressException | UnsupportedAddressTypeException e) {
+        String where = host == null ? "port " + number : host + ", port " + number;
+        String why = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+        throw new StartupException("http: cannot listen on " + where + ": " + why, e);
+      }
     }
   }
 

@@ -1,7 +1,5 @@
 package dev.evalops.runtime.http;
 
-import dev.evalops.runtime.errors.ConnectCode;
-import dev.evalops.runtime.errors.ErrorCode;
 import java.time.Duration;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
@@ -15,9 +13,6 @@ final class Limits {
   static final long DEFAULT_MAX_BODY = 1024 * 1024;
   static final Limits NO_SERVICE = new Limits(
       DEFAULT_MAX_BODY, Integer.MAX_VALUE, new Lingering(Lingering.MAX_ON_PLATFORM_THREADS));
-
-  static final ErrorCode FULL = ErrorCode.of(
-      ErrorCode.UNAVAILABLE.code(), 503, ConnectCode.UNAVAILABLE, "service is at its limit");
 
   private static final Logger LOG = LoggerFactory.getLogger(HttpService.class);
   private static final Duration REPORT_EVERY = Duration.ofSeconds(5);

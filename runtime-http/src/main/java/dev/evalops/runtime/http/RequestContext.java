@@ -42,7 +42,7 @@ public final class RequestContext {
     }
 
     /**
-     * A new key; keep it in a static field.
+     * Returns a new key; keep it in a static field.
      *
      * @param name for {@link #toString()} alone
      * @param <T> the type of the value
@@ -64,6 +64,7 @@ public final class RequestContext {
   private final Deque<Consumer<Headers>> beforeResponse = new ArrayDeque<>(4);
   private final Deque<Runnable> onComplete = new ArrayDeque<>(4);
   private @Nullable Map<String, Supplier<?>> logged;
+  private Routes.@Nullable Path matched;
   private String route;
   private String path;
   private @Nullable String requestId;
@@ -77,7 +78,7 @@ public final class RequestContext {
   }
 
   /**
-   * The context of a request. It is found through wrappers that other filters have put around the exchange, as long as they
+   * Returns the context of a request. It is found through wrappers that other filters have put around the exchange, as long as they
    * pass {@link HttpExchange#getAttribute} on.
    *
    * @param exchange an exchange that a filter or handler of {@link HttpService} or {@link HttpFilters#chain} was given
@@ -100,7 +101,7 @@ public final class RequestContext {
   }
 
   /**
-   * The id of the request: what {@link HttpFilters#requestId()} accepted or made. Without that filter one is made here.
+   * Returns the id of the request: what {@link HttpFilters#requestId()} accepted or made. Without that filter one is made here.
    *
    * @return 1 to 128 printable ASCII characters
    */
@@ -118,8 +119,8 @@ public final class RequestContext {
   }
 
   /**
-   * The route template, for metric labels and span names. A router within a handler sets it; until then it is the path that
-   * the handler was registered with, or {@link #UNMATCHED}.
+   * Returns the route template, for metric labels and span names: the path that the handler was registered with, without the
+   * method, or {@link #UNMATCHED}; or what a router within a handler has set.
    *
    * @return for example {@code /v1/notes/{id}}; never the path of the request
    */
@@ -128,7 +129,7 @@ public final class RequestContext {
   }
 
   /**
-   * Sets the route template.
+   * Sets the route template, for a router within a handler.
    *
    * @param template one of a fixed set, for example {@code /v1/notes/{id}}
    */
@@ -136,8 +137,21 @@ public final class RequestContext {
     route = Objects.requireNonNull(template, "template");
   }
 
+  void matched(Routes.Path path) {
+    matched = path;
+    route = path.label();
+  }
+
+  String pathValue(String name) {
+    Routes.Path found = matched;
+    if (found == null) {
+      throw new IllegalArgumentException("route " + route + " has no {" + name + "}");
+    }
+    return found.value(path, name);
+  }
+
   /**
-   * The path of the request that routes were matched with: percent-decoded, without dot segments and empty segments.
+   * Returns the path of the request that routes were matched with: percent-decoded, without dot segments and empty segments.
    *
    * @return starts with {@code /}
    */
@@ -150,7 +164,7 @@ public final class RequestContext {
   }
 
   /**
-   * A value that was put.
+   * Returns a value that was put.
    *
    * @param key its key
    * @param <T> its type
@@ -209,7 +223,7 @@ public final class RequestContext {
   }
 
   /**
-   * Why the service refuses the request, which no handler will see: it is malformed, or too many are in flight. Filters see it
+   * Returns why the service refuses the request, which no handler will see: it is malformed, or too many are in flight. Filters see it
    * for logs, metrics and spans; whatever they do, the refusal is the answer. One whose work costs something passes it on.
    *
    * @return empty for a request that a handler is there for
@@ -219,7 +233,7 @@ public final class RequestContext {
   }
 
   /**
-   * The status that was sent.
+   * Returns the status that was sent.
    *
    * @return -1 until the response begins, and for actions given to {@link #onComplete} if it was cut short or could not be sent
    */
@@ -228,7 +242,7 @@ public final class RequestContext {
   }
 
   /**
-   * What a handler or filter has thrown, for actions given to {@link #onComplete}.
+   * Returns what a handler or filter has thrown, for actions given to {@link #onComplete}.
    *
    * @return empty for a request that went well
    */
@@ -241,7 +255,7 @@ public final class RequestContext {
   }
 
   /**
-   * Runs once when the status is known and before anything is sent, for responses of any origin, errors too: the last moment
+   * Adds an action that runs once when the status is known and before anything is sent, for responses of any origin, errors too: the last moment
    * to set a header. The last one added runs first; when one throws, the others run all the same and the response becomes an
    * internal error.
    *
@@ -284,7 +298,7 @@ public final class RequestContext {
   }
 
   /**
-   * Runs once when the request has been dealt with, for failures too: {@link #status()} is what was sent, {@link #failure()}
+   * Adds an action that runs once when the request has been dealt with, for failures too: {@link #status()} is what was sent, {@link #failure()}
    * why. The client sees the end of the response afterwards. The last one added runs first; what an action throws is logged
    * and changes nothing.
    *

@@ -1,7 +1,6 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.Headers;
-import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.net.URI;
@@ -18,32 +17,8 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
-/**
- * What the filters of this package decide, on plain values: for use without an {@code HttpExchange}.
- *
- * <p>Thread-safe.
- */
-public final class RequestRules {
-  static final ErrorCode BODY_TOO_LARGE = ErrorCode.of(
-      "body_too_large", 413, ConnectCode.RESOURCE_EXHAUSTED, "request body is too large");
-  static final ErrorCode INVALID_BODY = ErrorCode.of(
-      "invalid_body", 400, ConnectCode.INVALID_ARGUMENT, "unable to read request body");
-  private static final ErrorCode CROSS_SITE = ErrorCode.of(
-      "cross_site_request",
-      403,
-      ConnectCode.PERMISSION_DENIED,
-      "cross-site browser requests are not allowed");
-  static final ErrorCode MISSING_TYPE = ErrorCode.of(
-      "missing_content_type",
-      415,
-      ConnectCode.INVALID_ARGUMENT,
-      "request body requires a Content-Type header");
-  private static final ErrorCode UNSUPPORTED_TYPE = ErrorCode.of(
-      "unsupported_content_type",
-      415,
-      ConnectCode.INVALID_ARGUMENT,
-      "request Content-Type is not supported");
-
+/** What the guard and the filters decide, on plain values. */
+final class RequestRules {
   private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
   private static final Set<String> CONTENT_TYPES = Set.of(
       "application/json",
@@ -69,7 +44,7 @@ public final class RequestRules {
    * @param header the value of {@code X-Request-Id}, or null
    * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link #newRequestId}
    */
-  public static String requestId(@Nullable String header) {
+  static String requestId(@Nullable String header) {
     if (header == null || header.isEmpty() || header.length() > 128) {
       return newRequestId();
     }
@@ -87,7 +62,7 @@ public final class RequestRules {
    *
    * @return 36 characters
    */
-  public static String newRequestId() {
+  static String newRequestId() {
     long time = LAST_ID.accumulateAndGet(
         System.currentTimeMillis() << 12, (last, now) -> Math.max(last + 1, now));
     long most = (time >>> 12 << 16) | 0x7000 | (time & 0xfff);
@@ -107,7 +82,7 @@ public final class RequestRules {
    * @param allowedOrigins other origins that are let through, for example {@code https://admin.example.com}
    * @return why it is refused (403 {@code cross_site_request}), or empty
    */
-  public static Optional<ErrorCode> refusedOrigin(
+  static Optional<ErrorCode> refusedOrigin(
       String method,
       @Nullable String secFetchSite,
       @Nullable String origin,
@@ -122,7 +97,7 @@ public final class RequestRules {
     };
     return SAFE_METHODS.contains(method) || own || allowedOrigins.contains(from)
         ? Optional.empty()
-        : Optional.of(CROSS_SITE);
+        : Optional.of(HttpErrors.CROSS_SITE_REQUEST);
   }
 
   /** Whether an origin has this host and port; its scheme may be that of a proxy in front. */
@@ -161,13 +136,13 @@ public final class RequestRules {
    *     case, without parameters
    * @return why it is refused (415 {@code missing_content_type} or {@code unsupported_content_type}), or empty
    */
-  public static Optional<ErrorCode> refusedContentType(
+  static Optional<ErrorCode> refusedContentType(
       String method, @Nullable String contentType, boolean hasBody, Set<String> moreTypes) {
     if (SAFE_METHODS.contains(method) || !hasBody) {
       return Optional.empty();
     }
     if (contentType == null || contentType.isBlank()) {
-      return Optional.of(MISSING_TYPE);
+      return Optional.of(HttpErrors.MISSING_CONTENT_TYPE);
     }
     int end = contentType.indexOf(';');
     String type =
@@ -178,7 +153,7 @@ public final class RequestRules {
         || type.startsWith("application/grpc+")
         || type.startsWith("application/grpc-web+")
         || type.startsWith("application/grpc-web-text+");
-    return known ? Optional.empty() : Optional.of(UNSUPPORTED_TYPE);
+    return known ? Optional.empty() : Optional.of(HttpErrors.UNSUPPORTED_CONTENT_TYPE);
   }
 
   private static boolean isStructured(String type) {
@@ -192,9 +167,9 @@ public final class RequestRules {
    * @param declared the announced length in bytes, or negative if none is
    * @throws ServiceException 413 {@code body_too_large}
    */
-  public static void requireBodyWithin(long limit, long declared) {
+  static void requireBodyWithin(long limit, long declared) {
     if (declared > limit) {
-      throw ServiceException.of(BODY_TOO_LARGE).op("http.body");
+      throw ServiceException.of(HttpErrors.BODY_TOO_LARGE).op("http.body");
     }
   }
 
@@ -206,7 +181,7 @@ public final class RequestRules {
    * @return the path, percent-decoded
    * @throws ServiceException 400 {@code invalid_input}
    */
-  public static String path(String rawPath) {
+  static String path(String rawPath) {
     if (rawPath.isEmpty()) {
       return "/";
     }
@@ -377,7 +352,7 @@ public final class RequestRules {
    * @param values the values; may be empty
    * @return false if the name or one of the values has an illegal character
    */
-  public static boolean isHeader(String name, List<String> values) {
+  static boolean isHeader(String name, List<String> values) {
     if (!isToken(name)) {
       return false;
     }

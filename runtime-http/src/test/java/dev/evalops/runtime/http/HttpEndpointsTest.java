@@ -4,8 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.io.OutputStream;
-import java.sql.SQLException;
-import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -41,28 +39,6 @@ class HttpEndpointsTest {
       assertThat(response.header("Content-Type")).contains("application/json");
       assertThat(response.body()).isEqualTo("{\"service\":\"notes\",\"status\":\"ok\"}\n");
       assertThat(client.post("/healthz", "").status()).isEqualTo(405);
-    }
-  }
-
-  @Test
-  void answersNotReady_withoutTheReason() throws IOException {
-    AtomicReference<Exception> failure = new AtomicReference<>();
-    try (CapturedLog log = new CapturedLog(Guard.class);
-        HttpService service = HttpService.builder(0)
-            .handle("/readyz", HttpEndpoints.ready(() -> {
-              if (failure.get() != null) {
-                throw failure.get();
-              }
-            }))
-            .start();
-        RawClient client = new RawClient(service)) {
-      assertThat(client.get("/readyz").body()).isEqualTo("{\"status\":\"ready\"}\n");
-      failure.set(new SQLException("FATAL: password of admin@db.internal"));
-      RawClient.Response response = client.get("/readyz");
-      assertThat(response.status()).isEqualTo(503);
-      assertThat(response.body())
-          .isEqualTo("{\"error\":{\"code\":\"not_ready\",\"message\":\"service is not ready\"}}\n");
-      assertThat(log.messages()).containsExactly("DEBUG http service is not ready");
     }
   }
 

@@ -191,7 +191,7 @@ class SlowClientTest {
   @ValueSource(booleans = {false, true})
   void stopsInTime_whenClientsDoNotRead(boolean tls) throws Exception {
     HttpService.Builder builder = HttpService.builder(0)
-        .drain(java.time.Duration.ofMillis(200))
+        .drainTimeout(java.time.Duration.ofMillis(200))
         .handle("/large", exchange -> {
           exchange.sendResponseHeaders(200, 0);
           while (true) {

@@ -3,11 +3,15 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpService.ClientCertificates;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLPeerUnverifiedException;
@@ -66,6 +70,46 @@ class TlsTest {
           .isInstanceOf(IOException.class);
       assertThatThrownBy(() -> who(service, TestCertificates.stranger()))
           .isInstanceOf(IOException.class);
+    }
+  }
+
+  @Test
+  void staysAnHttpsExchange_whenAFilterPutsItsOwnAround() throws IOException {
+    Filter renaming = GuardTest.filter((exchange, chain) -> chain.doFilter(
+        new HttpFilters.ForwardingExchange(exchange) {
+          @Override
+          public String getRequestMethod() {
+            return "RENAMED";
+          }
+        }.forChain()));
+    try (HttpService service = HttpService.builder(0)
+            .tls(TestCertificates.server(), ClientCertificates.NONE)
+            .filters(renaming)
+            .handle("/x", exchange -> {
+              SSLSession session = ((HttpsExchange) exchange).getSSLSession();
+              RequestContext.of(exchange).principal(new HttpPrincipal("ann", "x"));
+              exchange.setAttribute("a", exchange.getPrincipal().getUsername());
+              assertThat(exchange.getHttpContext().getPath()).isEqualTo("/");
+              assertThat(exchange.getRemoteAddress().getPort())
+                  .isNotEqualTo(exchange.getLocalAddress().getPort());
+              assertThat(exchange.getResponseCode()).isEqualTo(-1);
+              HttpResponses.json(
+                  exchange,
+                  200,
+                  List.of(
+                      session.getProtocol(),
+                      exchange.getRequestMethod(),
+                      exchange.getRequestURI().toString(),
+                      exchange.getProtocol(),
+                      exchange.getAttribute("a"),
+                      new String(
+                          exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8)));
+            })
+            .start();
+        RawClient client =
+            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+      assertThat(client.post("/x", "body").body())
+          .isEqualTo("[\"TLSv1.3\",\"RENAMED\",\"/x\",\"HTTP/1.1\",\"ann\",\"body\"]\n");
     }
   }
 

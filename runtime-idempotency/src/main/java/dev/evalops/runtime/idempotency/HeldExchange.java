@@ -1,17 +1,13 @@
 package dev.evalops.runtime.idempotency;
 
-import com.sun.net.httpserver.Headers;
-import com.sun.net.httpserver.HttpContext;
 import com.sun.net.httpserver.HttpExchange;
-import com.sun.net.httpserver.HttpPrincipal;
-import dev.evalops.runtime.http.RequestRules;
+import dev.evalops.runtime.http.HttpFilters.ForwardingExchange;
+import dev.evalops.runtime.http.HttpResponses;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
-import java.net.InetSocketAddress;
-import java.net.URI;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,7 +17,7 @@ import org.jspecify.annotations.Nullable;
  * An exchange whose response is held back until its outcome is settled. A response that is larger than what may be held settles it
  * as such, and goes out from then on.
  */
-final class HeldExchange extends HttpExchange {
+final class HeldExchange extends ForwardingExchange {
   /** What replays beside status, content type and body. */
   private static final List<String> KEPT_HEADERS =
       List.of("Content-Encoding", "ETag", "Location", "X-Change-Seq");
@@ -36,6 +32,7 @@ final class HeldExchange extends HttpExchange {
   private long length;
 
   HeldExchange(HttpExchange exchange, byte[] body, int maxResponse, Execution execution) {
+    super(exchange);
     this.exchange = exchange;
     this.in = new ByteArrayInputStream(body);
     this.maxResponse = maxResponse;
@@ -100,19 +97,10 @@ final class HeldExchange extends HttpExchange {
     if (responseLength < -1) {
       throw new IllegalArgumentException("responseLength must be -1 or more");
     }
-    checkHeaders();
+    // What cannot be sent is not kept either: it could never be replayed.
+    HttpResponses.checkHeaders(getResponseHeaders());
     status = code;
     length = code == 204 || code == 205 || code == 304 ? -1 : responseLength;
-  }
-
-  /** What cannot be sent is not kept either: it could never be replayed. */
-  private void checkHeaders() {
-    exchange.getResponseHeaders().forEach((name, values) -> {
-      if (!RequestRules.isHeader(name, values)) {
-        throw new IllegalArgumentException(
-            "response header " + name.replaceAll("[^!-~]", "?") + " has an illegal character");
-      }
-    });
   }
 
   @Override
@@ -143,61 +131,6 @@ final class HeldExchange extends HttpExchange {
   /** Does nothing: the response goes out when the handler has returned. */
   @Override
   public void close() {}
-
-  @Override
-  public Headers getRequestHeaders() {
-    return exchange.getRequestHeaders();
-  }
-
-  @Override
-  public Headers getResponseHeaders() {
-    return exchange.getResponseHeaders();
-  }
-
-  @Override
-  public URI getRequestURI() {
-    return exchange.getRequestURI();
-  }
-
-  @Override
-  public String getRequestMethod() {
-    return exchange.getRequestMethod();
-  }
-
-  @Override
-  public HttpContext getHttpContext() {
-    return exchange.getHttpContext();
-  }
-
-  @Override
-  public InetSocketAddress getRemoteAddress() {
-    return exchange.getRemoteAddress();
-  }
-
-  @Override
-  public InetSocketAddress getLocalAddress() {
-    return exchange.getLocalAddress();
-  }
-
-  @Override
-  public String getProtocol() {
-    return exchange.getProtocol();
-  }
-
-  @Override
-  public @Nullable Object getAttribute(String name) {
-    return exchange.getAttribute(name);
-  }
-
-  @Override
-  public void setAttribute(String name, @Nullable Object value) {
-    exchange.setAttribute(name, value);
-  }
-
-  @Override
-  public @Nullable HttpPrincipal getPrincipal() {
-    return exchange.getPrincipal();
-  }
 
   private final class HeldBody extends OutputStream {
     private final ByteArrayOutputStream buffer = new ByteArrayOutputStream();

@@ -3,11 +3,10 @@ package dev.evalops.runtime.idempotency;
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
-import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.HttpErrors;
 import dev.evalops.runtime.http.RequestContext;
-import dev.evalops.runtime.http.RequestRules;
 import java.io.IOException;
 import java.util.List;
 import java.util.Set;
@@ -75,9 +74,12 @@ final class IdempotencyFilter extends Filter {
 
   private byte[] body(HttpExchange exchange) throws IOException {
     String declared = exchange.getRequestHeaders().getFirst("Content-Length");
-    RequestRules.requireBodyWithin(maxBody, declared == null ? -1 : Long.parseLong(declared));
-    byte[] body = exchange.getRequestBody().readNBytes(maxBody + 1);
-    RequestRules.requireBodyWithin(maxBody, body.length);
+    long length = declared == null ? -1 : Long.parseLong(declared);
+    byte[] body =
+        length > maxBody ? new byte[0] : exchange.getRequestBody().readNBytes(maxBody + 1);
+    if (Math.max(length, body.length) > maxBody) {
+      throw ServiceException.of(HttpErrors.BODY_TOO_LARGE).op("http.body");
+    }
     return body;
   }
 
@@ -87,8 +89,7 @@ final class IdempotencyFilter extends Filter {
     HeldExchange held = new HeldExchange(exchange, body, maxResponse, execution);
     try {
       RequestContext.of(exchange).put(Execution.KEY, execution);
-      chain.doFilter(
-          exchange instanceof HttpsExchange https ? new HeldHttpsExchange(held, https) : held);
+      chain.doFilter(held.forChain());
       if (held.getResponseCode() < 0) {
         execution.abandon(); // the guard answers
         return;

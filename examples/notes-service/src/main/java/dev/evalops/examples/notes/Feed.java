@@ -10,7 +10,6 @@ import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
-import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.natsbus.Event;
 import java.io.IOException;
 import java.sql.Connection;
@@ -30,7 +29,7 @@ import tools.jackson.databind.PropertyNamingStrategies.SnakeCaseStrategy;
 import tools.jackson.databind.annotation.JsonNaming;
 
 /** What was heard on the bus, each change once however often it comes, and {@code GET /v1/feed}, the newest first. */
-final class Feed implements HttpService.Handler {
+final class Feed {
   private final DataSource db;
   private final Predicate<String> isOnFor;
 
@@ -64,9 +63,7 @@ final class Feed implements HttpService.Handler {
     }
   }
 
-  @Override
-  public void serve(HttpExchange exchange) throws IOException, SQLException {
-    HttpRequests.requireMethod(exchange, "GET");
+  void read(HttpExchange exchange) throws IOException, SQLException {
     String organization = Actor.of(exchange).organizationId();
     if (!isOnFor.test(organization)) {
       throw ServiceException.of(NOT_FOUND).op("feed.read");

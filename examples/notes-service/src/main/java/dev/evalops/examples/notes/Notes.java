@@ -1,15 +1,12 @@
 package dev.evalops.examples.notes;
 
 import static dev.evalops.runtime.errors.ErrorCode.INVALID_INPUT;
-import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 
 import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.auth.Actor;
-import dev.evalops.runtime.auth.Principal;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
-import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.RequestContext;
 import dev.evalops.runtime.idempotency.Idempotency;
 import io.opentelemetry.context.Context;
@@ -21,9 +18,7 @@ import java.util.Optional;
 import java.util.UUID;
 
 /** {@code /v1/notes}: create, read, update with If-Match, list. */
-final class Notes implements HttpService.Handler {
-  private static final String PATH = "/v1/notes";
-
+final class Notes {
   private final NoteStore store;
   private final NoteCache cache;
   private final Outbox outbox;
@@ -34,34 +29,7 @@ final class Notes implements HttpService.Handler {
     this.outbox = outbox;
   }
 
-  @Override
-  public void serve(HttpExchange exchange) throws IOException, SQLException {
-    RequestContext context = RequestContext.of(exchange);
-    String rest = context.path().substring(PATH.length());
-    if (rest.isEmpty()) {
-      HttpRequests.requireMethod(exchange, "GET", "POST");
-      if (exchange.getRequestMethod().equals("POST")) {
-        create(exchange);
-      } else {
-        list(exchange);
-      }
-      return;
-    }
-    String id = rest.substring(1);
-    if (id.isEmpty() || id.contains("/")) {
-      throw ServiceException.of(NOT_FOUND).op("note.route");
-    }
-    context.route(PATH + "/{id}");
-    HttpRequests.requireMethod(exchange, "GET", "PUT");
-    if (exchange.getRequestMethod().equals("PUT")) {
-      update(exchange, id);
-    } else {
-      read(exchange, id);
-    }
-  }
-
-  private void create(HttpExchange exchange) throws IOException, SQLException {
-    Principal.of(exchange).requireScope("notes:write");
+  void create(HttpExchange exchange) throws IOException, SQLException {
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
     Saved saved = store.create(
         Idempotency.transaction(exchange),
@@ -69,13 +37,12 @@ final class Notes implements HttpService.Handler {
         edit.checkedTitle(),
         edit.bodyOrEmpty());
     whenCommitted(exchange, saved.note());
-    exchange.getResponseHeaders().set("Location", PATH + "/" + saved.note().id());
+    exchange.getResponseHeaders().set("Location", "/v1/notes/" + saved.note().id());
     HttpResponses.mutation(exchange, 201, saved.note(), saved.sequence());
   }
 
-  private void update(HttpExchange exchange, String rawId) throws IOException, SQLException {
-    Principal.of(exchange).requireScope("notes:write");
-    UUID id = HttpRequests.uuid(rawId, "note_id");
+  void update(HttpExchange exchange) throws IOException, SQLException {
+    UUID id = HttpRequests.pathUuid(exchange, "id");
     long version = HttpRequests.requireIfMatch(exchange);
     EditNote edit = HttpRequests.json(exchange, EditNote.class);
     Saved saved = store.update(
@@ -89,11 +56,9 @@ final class Notes implements HttpService.Handler {
     HttpResponses.mutation(exchange, 200, saved.note(), saved.sequence());
   }
 
-  private void read(HttpExchange exchange, String rawId) throws IOException, SQLException {
-    read(exchange, Actor.of(exchange).organizationId(), HttpRequests.uuid(rawId, "note_id"));
-  }
-
-  void read(HttpExchange exchange, String organization, UUID id) throws IOException, SQLException {
+  void read(HttpExchange exchange) throws IOException, SQLException {
+    UUID id = HttpRequests.pathUuid(exchange, "id");
+    String organization = Actor.of(exchange).organizationId();
     Optional<Note> cached = cache.get(organization, id);
     Note note = cached.isPresent() ? cached.get() : store.read(organization, id);
     if (cached.isEmpty()) {
@@ -103,7 +68,7 @@ final class Notes implements HttpService.Handler {
     HttpResponses.json(exchange, 200, note);
   }
 
-  private void list(HttpExchange exchange) throws IOException, SQLException {
+  void list(HttpExchange exchange) throws IOException, SQLException {
     long limit = HttpRequests.longQuery(exchange, "limit", 20);
     if (limit < 1 || limit > 100) {
       throw ServiceException.of(INVALID_INPUT, "limit must be from 1 to 100").op("note.list");

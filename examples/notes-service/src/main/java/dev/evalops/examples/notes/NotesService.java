@@ -1,5 +1,6 @@
 package dev.evalops.examples.notes;
 
+import com.sun.net.httpserver.Filter;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.auth.identity.IdentityTokens;
@@ -123,6 +124,9 @@ public final class NotesService {
         "feed",
         bus.consumer("notes.changes.note.*", "feed").deliver(DeliverPolicy.All).start(feed::take));
 
+    Filter mayRead = auth.require("notes:read");
+    Filter mayWrite = auth.require("notes:write");
+    Filter maxBody = HttpFilters.maxBody(256 * 1024);
     HttpService.Builder service = HttpService.builder(settings.port())
         .filters(
             HttpTelemetry.filter(otel),
@@ -130,13 +134,11 @@ public final class NotesService {
             metrics.requests(log),
             HttpFilters.browserGuards(),
             limiter.filter())
-        .handle(
-            "/v1/notes",
-            notes,
-            HttpFilters.maxBody(256 * 1024),
-            auth.require("notes:read"),
-            idempotency.filter())
-        .handle("/v1/feed", feed, auth.require("notes:read"))
+        .handle("GET /v1/notes", notes::list, mayRead)
+        .handle("GET /v1/notes/{id}", notes::read, mayRead)
+        .handle("POST /v1/notes", notes::create, maxBody, mayWrite, idempotency.filter())
+        .handle("PUT /v1/notes/{id}", notes::update, maxBody, mayWrite, idempotency.filter())
+        .handle("GET /v1/feed", feed::read, mayRead)
         .handle("/healthz", HttpEndpoints.health("notes"))
         .handle("/readyz", health.handler())
         .handle("/metrics", HttpEndpoints.metrics(registry::scrape));

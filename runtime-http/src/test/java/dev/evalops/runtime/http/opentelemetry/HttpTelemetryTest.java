@@ -9,6 +9,7 @@ import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.RequestContext;
@@ -226,7 +227,12 @@ class HttpTelemetryTest {
       @Override
       public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
         chain.doFilter(
-            new OtherPeer(exchange, InetSocketAddress.createUnresolved("client.test", 7)));
+            new HttpFilters.ForwardingExchange(exchange) {
+              @Override
+              public InetSocketAddress getRemoteAddress() {
+                return InetSocketAddress.createUnresolved("client.test", 7);
+              }
+            }.forChain());
       }
 
       @Override
