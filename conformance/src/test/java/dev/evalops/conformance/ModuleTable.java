@@ -166,21 +166,23 @@ final class ModuleTable {
               "io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
+      row("runtime-events")
+          .needs(PROTOBUF, PROTOBUF_JSON, JACKSON_CORE)
+          .optional("com.google.code.findbugs:jsr305", "io.cloudevents:cloudevents-core")
+          .shows("com.google.protobuf.")
+          .adapter("cloudevents", "io.cloudevents.")
+          .brings("protobuf-java", "protobuf-java-util", "gson", "jackson-core"),
       row("runtime-natsbus")
-          .needs("runtime-startup", JNATS, PROTOBUF, PROTOBUF_JSON, JACKSON_CORE, SLF4J)
-          .optional(
-              "com.google.code.findbugs:jsr305",
-              "io.cloudevents:cloudevents-core",
-              MICROMETER,
-              OTEL_API)
+          .needs("runtime-events", "runtime-startup", JNATS, JACKSON_CORE, SLF4J)
+          .optional(MICROMETER, OTEL_API)
           .shows(
               "io.nats.client.",
-              "com.google.protobuf.",
               "io.opentelemetry.api.OpenTelemetry",
               "io.opentelemetry.context.Context",
               "io.micrometer.core.instrument.MeterRegistry")
-          .adapter("cloudevents", "io.cloudevents.")
-          .brings("runtime-startup", "runtime-errors")
+          // What lies on disk until the bus takes it, apart from the bus.
+          .adapter("spool", "io.micrometer.core.instrument.MeterRegistry")
+          .brings("runtime-events", "runtime-startup", "runtime-errors")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
       row("agent-hook-cli")

@@ -2,25 +2,28 @@ package dev.evalops.runtime.natsbus;
 
 import static java.util.Objects.requireNonNull;
 
-import dev.evalops.runtime.natsbus.Encoder.Outgoing;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher;
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.events.PublishException;
 import io.micrometer.core.instrument.MeterRegistry;
-import io.nats.client.AuthenticationException;
 import io.nats.client.Connection;
-import io.nats.client.JetStreamApiException;
-import io.nats.client.Nats;
+import io.nats.client.Message;
 import io.nats.client.Options;
-import io.nats.client.api.PublishAck;
 import io.nats.client.api.StreamConfiguration;
 import io.nats.client.impl.Headers;
 import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.context.Context;
-import java.io.IOException;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.time.InstantSource;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
@@ -40,19 +43,20 @@ import org.slf4j.LoggerFactory;
  * A connection to NATS that publishes the changes of a service to a JetStream stream as CloudEvents, and consumes events.
  *
  * <pre>{@code
- * NatsBus bus = life.add("nats", NatsBus.builder(natsUrl).stream("NOTES").subjectPrefix("notes.changes").connect());
+ * NatsBus bus = life.add("nats", NatsBus.open(natsUrl, "NOTES", "notes.changes"));
  *
- * bus.publish(Change.of("note", note.id()).operation("create").tenant(org).version(1).payload(noteProto));
- * life.add("consumer", bus.consume("notes.changes.>", "indexer", event -> index.apply(event)));
+ * bus.publish(Change.of("note", note.id(), "create").organization(org).version(1).payload(noteProto));
+ * life.add("indexer", bus.consumer("notes.changes.>", "indexer").start(event -> index.apply(event)));
  * }</pre>
  *
- * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is made if it is not there; one that is
- * there is compared, and never changed; one that a server has lost is made again when the connection comes back. A lost connection comes back by itself, however long it takes, and whatever the server says
- * meanwhile, a refused login included: {@link #connection} stays the same. What is published meanwhile waits for it within the bound of
- * a publishing, and then fails: see {@link #reliable} for changes that must not be lost.
+ * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is created if it does not exist; an existing
+ * one is compared, and never changed; one that a server has lost is created again after reconnecting. A lost connection is restored in
+ * the background, however long it takes, refused logins included: {@link #connection} stays the same. What is published meanwhile waits
+ * for it within {@link Builder#publishTimeout}, and then fails: for changes that must not be lost there are {@link
+ * dev.evalops.runtime.natsbus.spool.SpooledPublisher} and the outbox.
  *
- * <p>Delivery is at least once: the stream drops what it has within its duplicate window (two minutes), and a consumer that must not do
- * things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each {@link Event#partitionKey()}.
+ * <p>Delivery is at least once: the stream drops repeats within its {@linkplain #duplicateWindow duplicate window}, and a consumer that
+ * must not do things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each {@link Event#aggregateId()}.
  *
  * <p>Thread-safe.
  */
@@ -60,20 +64,14 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration CLOSE_BOUND = Duration.ofSeconds(2);
   private static final long GRACE_SECONDS = 1;
-
-  /** How an event is written. Every form is read, whatever is written. */
-  public enum WireFormat {
-    /** A JSON object with the attributes and, as {@code data}, the proto JSON of the payload's {@code google.protobuf.Any}. */
-    JSON,
-    /** The bytes of the message {@link EventEnvelope}. */
-    PROTO,
-    /** The attributes as NATS headers {@code ce-...}, and the bytes of the payload's {@code google.protobuf.Any} as the body. */
-    PROTO_HEADERS
-  }
+  static final String MESSAGE_ID = "Nats-Msg-Id";
 
   private final Connection connection;
   private final String stream;
-  private final Encoder encoder;
+  private final String subjectPrefix;
+  private final EventFormat format;
+  private final InstantSource clock;
+  private volatile Duration duplicateWindow;
   private final Sender sender;
   private final StreamKeeper streamKeeper;
   private final Duration publishTimeout;
@@ -82,26 +80,27 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private final @Nullable BusMetrics metrics;
   private final Set<EventConsumer> consumers = ConcurrentHashMap.newKeySet();
   private final AtomicBoolean closed = new AtomicBoolean();
-  private final BooleanSupplier connected;
 
   private NatsBus(Connection connection, Builder builder, StreamConfiguration wanted) {
     this.connection = connection;
-    this.connected = () -> connection.getStatus() == Connection.Status.CONNECTED;
+    BooleanSupplier connected = () -> connection.getStatus() == Connection.Status.CONNECTED;
     this.stream = builder.stream;
     this.publishTimeout = builder.publishTimeout;
-    this.encoder =
-        new Encoder(Subjects.prefix(builder.subjectPrefix), builder.wireFormat, builder.clock);
+    this.subjectPrefix = Subjects.prefix(builder.subjectPrefix);
+    this.format = builder.format;
+    this.clock = builder.clock;
+    this.duplicateWindow = Streams.duplicateWindow(wanted);
     this.timer = Executors.newSingleThreadScheduledExecutor(
         Thread.ofPlatform().daemon().name("natsbus-timer").factory());
-    this.sender = new Sender(connection, builder.window, timer);
+    this.sender = new Sender(connection, builder.maxPending, timer);
     this.streamKeeper =
         new StreamKeeper(connection, wanted, () -> consumers.forEach(EventConsumer::checkNow));
     this.telemetry = builder.openTelemetry == null ? null : new Telemetry(builder.openTelemetry);
-    this.metrics = builder.registry == null ? null : new BusMetrics(builder.registry);
+    this.metrics = builder.registry == null ? null : new BusMetrics(builder.registry, connected);
   }
 
   /**
-   * Starts to describe a bus.
+   * Returns a builder.
    *
    * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with commas between them;
    *     in user and password {@code /} is written as {@code %2F}, and so on
@@ -112,108 +111,167 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Publishes a change, and waits for the acknowledgement of the stream, at most as long as {@link Builder#publishTimeout} says.
-   * Changes of the same aggregate are stored in the order of the calls; when one fails, those that wait behind it fail, too.
+   * Opens a bus with the defaults of {@link Builder}.
+   *
+   * @param url where NATS is, as {@link #builder} takes it
+   * @param stream the name of the stream
+   * @param subjectPrefix how all subjects begin, such as {@code notes.changes}
+   * @return the connected bus; the caller closes it
+   * @throws IllegalArgumentException if settings are wrong; the message names all of them
+   * @throws StartupException as {@link Builder#open} throws it
+   */
+  public static NatsBus open(String url, String stream, String subjectPrefix) {
+    return builder(url).stream(stream).subjectPrefix(subjectPrefix).open();
+  }
+
+  /**
+   * Publishes a change, and waits for the acknowledgement of the stream, at most {@link Builder#publishTimeout}. Changes of the same
+   * aggregate are stored in the order of the calls; when one fails, those that wait behind it fail, too.
    *
    * @param change what has happened
    * @return {@link ChangePublisher.Outcome#STORED}
    * @throws IllegalArgumentException {@inheritDoc}
-   * @throws NatsBusException {@inheritDoc}
+   * @throws PublishException {@inheritDoc}
    */
   @Override
   public Outcome publish(Change change) {
-    CompletableFuture<PublishAck> acknowledged = publishAsync(change);
-    await(acknowledged, encoder.subject(change), publishTimeout);
+    Outcome outcome = await(publishAsync(change), subject(change), publishTimeout);
     LOG.atDebug()
-        .addKeyValue("seq", sequence(change))
-        .addKeyValue("subject", encoder.subject(change))
+        .addKeyValue("seq", change.sequence().isPresent() ? change.sequence().getAsLong() : 0)
+        .addKeyValue("subject", subject(change))
         .log("published change event");
-    return Outcome.STORED;
+    return outcome;
   }
 
   /**
-   * Publishes a change without waiting for the acknowledgement, as long as fewer than {@link Builder#window} are under way; else it
-   * waits for a place. The order is kept as {@link #publish} keeps it.
+   * Publishes a change without waiting for the acknowledgement, while fewer than {@link Builder#maxPending} are pending; else waits for
+   * one of those. The order is kept as {@link #publish} keeps it.
    *
    * @param change what has happened
-   * @return the acknowledgement, or a {@link NatsBusException} in the time of {@link Builder#publishTimeout}. It is completed by a
-   *     thread of the NATS client: what is chained to it must not block
-   * @throws IllegalArgumentException if the change cannot be written, whenever it is tried
+   * @return the outcome, or a {@link PublishException} within {@link Builder#publishTimeout}. It is completed by a thread of the NATS
+   *     client: what is chained to it must not block
+   * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
    */
-  public CompletableFuture<PublishAck> publishAsync(Change change) {
-    Telemetry.@Nullable Running span =
-        telemetry == null ? null : telemetry.publish(encoder.subject(change));
-    CompletableFuture<PublishAck> acknowledged;
+  public CompletableFuture<Outcome> publishAsync(Change change) {
+    if (telemetry == null) {
+      return send(encode(change));
+    }
+    Telemetry.Running span = telemetry.publish(subject(change));
+    EncodedEvent event;
     try {
-      Outgoing message = encode(change, span);
-      acknowledged = send(message, publishTimeout);
+      event = encode(change, telemetry.inject(span));
     } catch (RuntimeException | Error failure) {
-      end(span, failure);
+      span.end(failure);
       throw failure;
     }
+    return send(event, span);
+  }
+
+  private String subject(Change change) {
+    return subjectPrefix + "." + change.aggregateType() + "." + change.operation();
+  }
+
+  @Override
+  public EncodedEvent encode(Change change) {
+    return encode(change, telemetry == null ? Map.of() : telemetry.inject());
+  }
+
+  private EncodedEvent encode(Change change, Map<String, String> trace) {
+    return format.encode(change, subjectPrefix, clock.instant(), trace);
+  }
+
+  /**
+   * {@inheritDoc}
+   *
+   * <p>Takes at most {@link Builder#publishTimeout}, waits while {@link Builder#maxPending} events are pending, and keeps the order of
+   * each {@linkplain EncodedEvent#lane() lane}: when one fails, those that wait behind it fail, too.
+   */
+  @Override
+  public CompletableFuture<Outcome> send(EncodedEvent event) {
+    return send(event, telemetry == null ? null : telemetry.publish(event));
+  }
+
+  private CompletableFuture<Outcome> send(EncodedEvent event, Telemetry.@Nullable Running span) {
+    CompletableFuture<Outcome> outcome;
+    try {
+      Headers headers = new Headers();
+      event.headers().forEach(headers::put);
+      headers.put(MESSAGE_ID, event.id());
+      outcome = sender.send(event.subject(), headers, event.body(), event.lane(), publishTimeout);
+    } catch (IllegalArgumentException malformed) {
+      outcome = CompletableFuture.failedFuture(new PublishException(
+          PublishException.Reason.REFUSED,
+          "publish " + event.subject() + ": " + malformed.getMessage(),
+          malformed));
+    }
     if (span != null || metrics != null) {
-      var unused = acknowledged.whenComplete((ack, failure) -> {
-        end(span, failure);
+      var unused = outcome.whenComplete((stored, failure) -> {
+        if (span != null) {
+          span.end(failure);
+        }
         if (failure != null && metrics != null) {
           metrics.publishFailed();
         }
       });
     }
-    return acknowledged;
-  }
-
-  private static void end(Telemetry.@Nullable Running span, @Nullable Throwable failure) {
-    if (span != null) {
-      span.end(failure);
-    }
-  }
-
-  Outgoing encode(Change change, Telemetry.@Nullable Running span) {
-    return encoder.encode(
-        change, telemetry == null || span == null ? Map.of() : telemetry.inject(span));
-  }
-
-  CompletableFuture<PublishAck> send(Outgoing message, Duration bound) {
-    return sender.send(message.subject(), message.headers(), message.body(), message.lane(), bound);
-  }
-
-  CompletableFuture<PublishAck> send(
-      String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
-    return sender.send(subject, headers, body, lane, bound);
-  }
-
-  boolean fits(Headers headers, byte[] body) {
-    return sender.fits(headers, body);
-  }
-
-  void checkSize(Outgoing message) {
-    sender.checkSize(message.headers(), message.body());
-  }
-
-  /** Waits for an acknowledgement that is bounded already, and a little more. */
-  static PublishAck await(
-      CompletableFuture<PublishAck> acknowledged, String subject, Duration bound) {
-    try {
-      return acknowledged.get(bound.plusSeconds(GRACE_SECONDS).toMillis(), TimeUnit.MILLISECONDS);
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      throw new NatsBusException("publish " + subject + ": interrupted", interrupted);
-    } catch (TimeoutException late) {
-      throw new NatsBusException("publish " + subject + ": no acknowledgement in time", late);
-    } catch (ExecutionException failure) {
-      if (failure.getCause() instanceof NatsBusException known) {
-        throw known;
-      }
-      throw new NatsBusException("publish " + subject + ": failed", failure.getCause());
-    }
-  }
-
-  static long sequence(Change change) {
-    return change.sequence().isPresent() ? change.sequence().getAsLong() : 0;
+    return outcome;
   }
 
   /**
-   * Reads the trace that an event was published in (W3C trace context and baggage), for code that reads events by itself. Handlers of
+   * {@inheritDoc}
+   *
+   * <p>It is that of the stream as it was found at the start.
+   */
+  @Override
+  public Optional<Duration> duplicateWindow() {
+    return Optional.of(duplicateWindow);
+  }
+
+  Sender sender() {
+    return sender;
+  }
+
+  /** Waits for an outcome that is bounded already, and a little more. */
+  static Outcome await(CompletableFuture<Outcome> outcome, String what, Duration bound) {
+    try {
+      return outcome.get(bound.plusSeconds(GRACE_SECONDS).toMillis(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new PublishException(
+          PublishException.Reason.AWAY, "publish " + what + ": interrupted", interrupted);
+    } catch (TimeoutException late) {
+      throw new PublishException(
+          PublishException.Reason.AWAY, "publish " + what + ": no acknowledgement in time", late);
+    } catch (ExecutionException failure) {
+      if (failure.getCause() instanceof PublishException known) {
+        throw known;
+      }
+      throw new PublishException(
+          PublishException.Reason.AWAY, "publish " + what + ": failed", failure.getCause());
+    }
+  }
+
+  /**
+   * Returns the event of a message, for code that subscribes by itself. Consumers of this bus do it already.
+   *
+   * @param message the message, in any format
+   * @return the event
+   * @throws IllegalArgumentException if it is no event; the message says what is wrong
+   */
+  public static Event read(Message message) {
+    String malformed = HeaderGuard.reason(message.getHeaders());
+    if (malformed != null) {
+      throw new IllegalArgumentException("headers: " + malformed);
+    }
+    Map<String, List<String>> headers = new HashMap<>();
+    if (message.hasHeaders()) {
+      message.getHeaders().forEach(headers::put);
+    }
+    return Event.read(headers, message.getData() == null ? new byte[0] : message.getData());
+  }
+
+  /**
+   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events by itself. Handlers of
    * a bus with an {@link Builder#openTelemetry OpenTelemetry} run in a span of it already.
    *
    * @param context what the event's own is added to, such as {@code Context.root()}
@@ -225,21 +283,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Consumes the events of this bus's stream with the defaults of {@link #consumer}.
-   *
-   * @param subject which events, such as {@code notes.changes.>}
-   * @param durable the name under which the server remembers how far the consumer is; processes that give the same share the events
-   * @param handler sees each event
-   * @return the running consumer; closing the bus closes it
-   * @throws IllegalArgumentException if a parameter is wrong
-   * @throws NatsBusException if the server refuses ({@code queue_subscribe: ...}) or does not answer
-   */
-  public EventConsumer consume(String subject, String durable, EventConsumer.Handler handler) {
-    return consumer(subject, durable).start(handler);
-  }
-
-  /**
-   * Starts to describe a consumer.
+   * Returns a builder of a consumer.
    *
    * @param subject which events, such as {@code notes.changes.>}
    * @param durable the name under which the server remembers how far the consumer is; processes that give the same share the events
@@ -250,17 +294,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Starts to describe a publisher that keeps on disk what NATS does not take now.
-   *
-   * @param directory where it keeps it; made if it is not there. It must survive a restart of the process
-   * @return a builder with the defaults
-   */
-  public ReliablePublisher.Builder reliable(Path directory) {
-    return new ReliablePublisher.Builder(this, directory);
-  }
-
-  /**
-   * The connection, for a health check or whatever else NATS can do.
+   * Returns the connection, for a health check or whatever else NATS can do.
    *
    * @return the connection, always the same
    */
@@ -272,22 +306,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     return stream;
   }
 
-  Encoder encoder() {
-    return encoder;
-  }
-
   @Nullable
   Telemetry telemetry() {
     return telemetry;
-  }
-
-  @Nullable
-  BusMetrics metrics() {
-    return metrics;
-  }
-
-  ScheduledExecutorService timer() {
-    return timer;
   }
 
   void started(EventConsumer consumer) {
@@ -329,7 +350,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     } catch (TimeoutException | IllegalStateException lost) {
       LOG.atWarn()
           .addKeyValue("error", Secrets.hide(lost.getMessage()))
-          .log("nats: closing without an answer of the server");
+          .log("nats: closed without an answer from the server");
     }
     try {
       connection.close();
@@ -340,34 +361,28 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     timer.shutdownNow();
     sender.close();
     if (metrics != null) {
-      metrics.removeConnected(connected);
+      metrics.close();
     }
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
   }
 
-  /** Names the stream; the URL is left out, as it may hold a password. */
+  /** Returns the name of the stream; the URL is left out, as it may hold a password. */
   @Override
   public String toString() {
     return "NatsBus[" + stream + "]";
   }
 
-  /** Describes a bus. Not thread-safe. */
+  /** The settings of a bus. Not thread-safe. */
   public static final class Builder {
-    private static final Duration RECONNECT_WAIT = Duration.ofSeconds(2);
-    private static final Duration ATTEMPT_WAIT = Duration.ofSeconds(2);
-    private static final int UNAVAILABLE = 503;
-    private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
-
     private final String url;
-    private List<String> servers = List.of();
     private String stream = "";
     private String subjectPrefix = "";
-    private WireFormat wireFormat = WireFormat.JSON;
+    private EventFormat format = EventFormat.JSON;
     private Duration publishTimeout = Duration.ofSeconds(5);
     private Duration connectTimeout = Duration.ofSeconds(60);
-    private int window = 1024;
+    private int maxPending = 1024;
     private InstantSource clock = InstantSource.system();
     private final List<Consumer<? super Options.Builder>> configure = new ArrayList<>();
     private final List<Consumer<? super StreamConfiguration.Builder>> configureStream =
@@ -380,7 +395,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Names the stream (required).
+     * Sets the name of the stream (required).
      *
      * @param name letters, digits, {@code -} and {@code _} are safe
      * @return this
@@ -391,7 +406,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Says how all subjects begin (required). The {@code source} of events is the prefix without a last {@code .changes}.
+     * Sets how all subjects begin (required). The {@code source} of events is the prefix without a last {@code .changes}.
      *
      * @param prefix tokens with dots between them, such as {@code notes.changes}; blanks around it and one dot at its end do not count
      * @return this
@@ -402,18 +417,18 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Says how events are written (JSON).
+     * Sets how events are written (JSON). Every format is read.
      *
-     * @param format the form
+     * @param format the format
      * @return this
      */
-    public Builder wireFormat(WireFormat format) {
-      this.wireFormat = requireNonNull(format, "wireFormat");
+    public Builder format(EventFormat format) {
+      this.format = requireNonNull(format, "format");
       return this;
     }
 
     /**
-     * Limits each publishing, the waits for the connection and for a place in the window included (5 s).
+     * Limits each publishing (5 s), including the waits for the connection and for a place among the pending events.
      *
      * @param timeout more than zero
      * @return this
@@ -424,18 +439,18 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Limits how many messages are published at the same time (1024).
+     * Limits how many events may be pending, which are sent and not acknowledged (1024); who publishes more waits.
      *
-     * @param messages one or more
+     * @param events one or more
      * @return this
      */
-    public Builder window(int messages) {
-      this.window = messages;
+    public Builder maxPending(int events) {
+      this.maxPending = events;
       return this;
     }
 
     /**
-     * Says how long to wait for a NATS that is not up, in attempts 2 s apart (60 s).
+     * Sets how long to wait for a NATS that is not up, in attempts 2 s apart (60 s).
      *
      * @param timeout zero for one attempt
      * @return this
@@ -460,8 +475,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes what the stream is made with, where it is not there (limits retention, 7 days, files, 1 replica), and compared to where
-     * it is.
+     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, 1 replica), and that an existing
+     * one is compared with.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -472,7 +487,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Makes spans {@code nats.publish} and {@code nats.process}, and sends the trace along (without: none).
+     * Records spans {@code nats.publish} and {@code nats.process}, and sends the trace along (default: none).
      *
      * @param openTelemetry makes the spans; its propagators write, W3C trace context is read
      * @return this
@@ -483,8 +498,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Counts {@code natsbus_publish_failures_total}, and measures {@code natsbus_connected} and {@code natsbus_dead_letter_size}
-     * (without: nothing).
+     * Registers {@code natsbus_publish_failures_total} and {@code natsbus_connected} (default: nothing).
      *
      * @param registry gets the meters
      * @return this
@@ -495,7 +509,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Gives the time for changes that have none (the system's clock).
+     * Sets the clock for changes without a time (the system's clock).
      *
      * @param clock the clock
      * @return this
@@ -505,105 +519,37 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       return this;
     }
 
-    private void check() {
+    private List<String> servers() {
       List<String> problems = new ArrayList<>();
+      List<String> servers = List.of();
       if (url.isBlank()) {
-        problems.add("nats_url_required");
+        problems.add("url is not set");
       } else {
         servers = NatsUrl.servers(url, problems);
       }
       if (stream.isBlank()) {
-        problems.add("stream_name_required");
+        problems.add("stream is not set");
       } else {
         Subjects.checkName("stream", stream, problems);
       }
       if (Subjects.prefix(subjectPrefix).isEmpty()) {
-        problems.add("subject_prefix_required");
+        problems.add("subjectPrefix is not set");
       } else {
         Subjects.checkSubject("subjectPrefix", Subjects.prefix(subjectPrefix), false, problems);
       }
       if (!publishTimeout.isPositive()) {
-        problems.add("publishTimeout must be more than zero");
+        problems.add("publishTimeout must be more than zero: " + publishTimeout);
       }
       if (connectTimeout.isNegative()) {
-        problems.add("connectTimeout must not be negative");
+        problems.add("connectTimeout must be zero or more: " + connectTimeout);
       }
-      if (window < 1) {
-        problems.add("window must be one or more");
+      if (maxPending < 1) {
+        problems.add("maxPending must be one or more: " + maxPending);
       }
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException(String.join("; ", problems));
       }
-    }
-
-    /**
-     * Connects, and makes the stream if it is not there. Waits for a NATS that is not up; stops at once when it refuses the
-     * credentials.
-     *
-     * @return the connected bus; the caller closes it
-     * @throws IllegalArgumentException if parameters are missing or wrong; the message names all of them
-     * @throws NatsBusException if NATS does not come up ({@code nats_connect: ...}), has no JetStream ({@code jetstream_connect:
-     *     ...}) or refuses the stream ({@code create_stream: ...}); also when interrupted, with the flag set again
-     */
-    public NatsBus connect() {
-      check();
-      long deadline = System.nanoTime() + connectTimeout.toNanos();
-      Connection connection = open(options(), deadline);
-      StreamConfiguration wanted = streamConfiguration();
-      NatsBus bus = new NatsBus(connection, this, wanted);
-      boolean ready = false;
-      try {
-        bus.watch();
-        prepareStream(connection, wanted, deadline);
-        ready = true;
-        return bus;
-      } finally {
-        if (!ready) {
-          bus.close();
-        }
-      }
-    }
-
-    private Options options() {
-      ConnectionLog listener = new ConnectionLog();
-      try {
-        Options.Builder options = Options.builder()
-            .servers(servers.toArray(String[]::new))
-            .maxReconnects(-1)
-            .reconnectWait(RECONNECT_WAIT)
-            .reconnectJitter(Duration.ofMillis(500))
-            .reconnectJitterTls(Duration.ofSeconds(1))
-            .connectionTimeout(Duration.ofSeconds(5))
-            // A peer that is silent is found after half a minute.
-            .pingInterval(Duration.ofSeconds(10))
-            .maxPingsOut(2)
-            .socketWriteTimeout(Duration.ofSeconds(10))
-            .requestCleanupInterval(Duration.ofMillis(250))
-            .reportNoResponders()
-            .serverPool(new PatientServers())
-            .dataPortType(HeaderGuard.Port.class.getName())
-            .errorListener(listener);
-        configure.forEach(change -> change.accept(options));
-        return options.build();
-      } catch (IllegalArgumentException | IllegalStateException invalid) {
-        throw new IllegalArgumentException(
-            "url: " + Secrets.hide(invalid.getMessage()), Secrets.harmless(invalid));
-      }
-    }
-
-    private Connection open(Options options, long deadline) {
-      while (true) {
-        try {
-          return Nats.connect(options);
-        } catch (AuthenticationException refused) {
-          throw failed("nats_connect", refused);
-        } catch (IOException | RuntimeException notYet) {
-          waitFor("nats_connect", notYet, deadline);
-        } catch (InterruptedException interrupted) {
-          Thread.currentThread().interrupt();
-          throw new NatsBusException("nats_connect: interrupted", interrupted);
-        }
-      }
+      return servers;
     }
 
     private StreamConfiguration streamConfiguration() {
@@ -613,39 +559,30 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       return wanted.build();
     }
 
-    private void prepareStream(Connection connection, StreamConfiguration wanted, long deadline) {
-      while (true) {
-        try {
-          Streams.ensure(connection.jetStreamManagement(), wanted);
-          return;
-        } catch (IOException notYet) {
-          waitFor("jetstream_connect", notYet, deadline);
-        } catch (JetStreamApiException refused) {
-          if (refused.getErrorCode() != UNAVAILABLE && refused.getApiErrorCode() != NO_PEERS) {
-            throw failed("create_stream", refused);
-          }
-          waitFor("jetstream_connect", refused, deadline);
+    /**
+     * Connects, and creates the stream if it does not exist. Waits for a NATS that is not up; refused credentials are not retried.
+     *
+     * @return the connected bus; the caller closes it
+     * @throws IllegalArgumentException if settings are missing or wrong; the message names all of them
+     * @throws StartupException if NATS does not come up ({@code nats_connect: ...}), has no JetStream ({@code jetstream_connect: ...}) or
+     *     refuses the stream ({@code create_stream: ...}); also when interrupted, with the flag set again
+     */
+    public NatsBus open() {
+      Connecting connecting = new Connecting(servers(), configure, connectTimeout);
+      StreamConfiguration wanted = streamConfiguration();
+      Connection connection = connecting.connect();
+      NatsBus bus = new NatsBus(connection, this, wanted);
+      boolean ready = false;
+      try {
+        bus.watch();
+        bus.duplicateWindow = Streams.duplicateWindow(connecting.prepare(connection, wanted));
+        ready = true;
+        return bus;
+      } finally {
+        if (!ready) {
+          bus.close();
         }
       }
-    }
-
-    private static void waitFor(String step, Exception failure, long deadline) {
-      if (System.nanoTime() + ATTEMPT_WAIT.toNanos() - deadline > 0) {
-        throw failed(step, failure);
-      }
-      String why = Secrets.hide(failure.getMessage());
-      LOG.atWarn().addKeyValue("step", step).addKeyValue("error", why).log("nats: not up yet");
-      try {
-        Thread.sleep(ATTEMPT_WAIT);
-      } catch (InterruptedException interrupted) {
-        Thread.currentThread().interrupt();
-        throw new NatsBusException(step + ": interrupted; before: " + why, interrupted);
-      }
-    }
-
-    private static NatsBusException failed(String step, Exception cause) {
-      return new NatsBusException(
-          step + ": " + Secrets.hide(cause.getMessage()), Secrets.harmless(cause));
     }
   }
 
@@ -655,8 +592,5 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       streamKeeper.reconnected();
     };
     connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
-    if (metrics != null) {
-      metrics.addConnected(connected);
-    }
   }
 }

@@ -10,7 +10,7 @@ final class Secrets {
   private Secrets() {}
 
   static String hide(@Nullable String text) {
-    return text == null ? "" : USER_INFO.matcher(ProtoJson.oneLine(text)).replaceAll("");
+    return text == null ? "" : USER_INFO.matcher(text.replaceAll("\\s+", " ")).replaceAll("");
   }
 
   /** The throwable if no message of its chain holds such a thing, else nothing. */

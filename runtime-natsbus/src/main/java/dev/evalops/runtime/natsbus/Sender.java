@@ -1,7 +1,9 @@
 package dev.evalops.runtime.natsbus;
 
 import dev.evalops.runtime.errors.FailureKind;
-import dev.evalops.runtime.natsbus.NatsBusException.Reason;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.events.PublishException.Reason;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import io.nats.client.JetStreamApiException;
@@ -29,7 +31,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Sends messages to a stream and waits for its acknowledgements: as many at a time as the window lets, of one lane one at a time, each
+ * Sends messages to a stream and waits for its acknowledgements: as many at a time as may be pending, of one lane one at a time, each
  * within a bound. Until then a message is sent again, under the same message id, when the connection comes back or no stream answers.
  * While there is no connection nothing is handed to the client, which would send it whenever, long after its failure was reported.
  * Thread-safe.
@@ -37,8 +39,6 @@ import org.jspecify.annotations.Nullable;
 final class Sender {
   /** The server's "JetStream system temporarily unavailable". */
   private static final int UNAVAILABLE = 10_008;
-
-  private static final int STORE_FAILED = 10_077;
 
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
@@ -60,19 +60,26 @@ final class Sender {
   }
 
   /**
-   * Sends a message. Waits for a place in the window.
+   * Sends a message. Waits while too many are pending.
    *
    * @param lane messages of one lane are sent in the order of the calls, and when one fails so do those that wait behind it; null for
    *     no order
    * @param bound of everything, the wait for a place included
-   * @return the acknowledgement, or a {@link NatsBusException}; completed by a thread of the client
-   * @throws IllegalArgumentException if the server never takes a message of this size
+   * @return the outcome, or a {@link PublishException}; completed by a thread of the client
    */
-  CompletableFuture<PublishAck> send(
+  CompletableFuture<Outcome> send(
       String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
-    checkSize(headers, body);
     Send send = new Send(
         new NatsMessage(subject, null, headers, body), lane, System.nanoTime() + bound.toNanos());
+    if (!fits(headers, body)) {
+      send.fail(
+          "the message has " + size(headers, body)
+              + " bytes with its headers, and the server takes at most "
+              + connection.getMaxPayload(),
+          null,
+          Reason.REFUSED);
+      return send.acknowledged;
+    }
     if (!enter(send, bound)) {
       return send.acknowledged;
     }
@@ -85,32 +92,27 @@ final class Sender {
 
   boolean fits(Headers headers, byte[] body) {
     long most = connection.getMaxPayload();
-    return most <= 0 || (long) body.length + headers.serializedLength() <= most;
+    return most <= 0 || size(headers, body) <= most;
   }
 
-  void checkSize(Headers headers, byte[] body) {
-    if (!fits(headers, body)) {
-      throw new IllegalArgumentException("payload: the message has "
-          + ((long) body.length + headers.serializedLength())
-          + " bytes with its headers, and the server takes at most " + connection.getMaxPayload());
-    }
+  private static long size(Headers headers, byte[] body) {
+    return (long) body.length + headers.serializedLength();
   }
 
   private boolean enter(Send send, Duration bound) {
     try {
       if (!window.tryAcquire() && !window.tryAcquire(bound.toNanos(), TimeUnit.NANOSECONDS)) {
-        send.fail(
-            "no place in the window of " + windowSize + " messages", null, Reason.UNAVAILABLE);
+        send.fail("too many pending events, the limit is " + windowSize, null, Reason.AWAY);
         return false;
       }
       if (!stopped) {
         return true;
       }
       window.release();
-      send.fail("the bus is closed", null, Reason.UNAVAILABLE);
+      send.fail("the bus is closed", null, Reason.AWAY);
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
-      send.fail("interrupted", interrupted, Reason.UNAVAILABLE);
+      send.fail("interrupted", interrupted, Reason.AWAY);
     }
     return false;
   }
@@ -136,14 +138,14 @@ final class Sender {
     long left = send.deadline - System.nanoTime();
     Status status = connection.getStatus();
     if (status == Status.CLOSED) {
-      failed(send, "the connection is closed", null, Reason.UNAVAILABLE);
+      failed(send, "the connection is closed", null, Reason.AWAY);
     } else if (left <= 0) {
       late(send, null);
     } else if (status != Status.CONNECTED) {
       send.problem = Problem.NOT_CONNECTED;
       later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
     } else {
-      if (send.problem.reason() != Reason.NOT_TAKEN) { // else there may be no time for the answer
+      if (!send.problem.equals(Problem.NOBODY)) { // else there may be no time for the answer
         send.problem = Problem.NO_ANSWER;
       }
       request(send, left);
@@ -171,7 +173,7 @@ final class Sender {
       } else if (attempt == send.attempts.get()) {
         // The client gives up at the deadline, or because it closes.
         if (connection.getStatus() == Status.CLOSED) {
-          failed(send, "the connection is closed", failure, Reason.UNAVAILABLE);
+          failed(send, "the connection is closed", failure, Reason.AWAY);
         } else {
           late(send, failure);
         }
@@ -189,7 +191,7 @@ final class Sender {
                 '"' + send.message.getSubject() + '"'))) { // a permission that is missing
       why += ", the server's last error: " + Secrets.hide(error);
     }
-    failed(send, why, failure, problem.reason());
+    failed(send, why, failure, Reason.AWAY);
   }
 
   private void noAcknowledgement(Send send, int attempt, io.nats.client.support.Status status) {
@@ -207,10 +209,10 @@ final class Sender {
         noAcknowledgement(send, attempt, message.getStatus());
         return;
       }
-      PublishAck ack = new PublishAck(message);
+      var unused = new PublishAck(message); // throws what the server says against it
       if (send.done.compareAndSet(false, true)) {
         leave(send);
-        send.acknowledged.complete(ack);
+        send.acknowledged.complete(Outcome.STORED);
         next(send);
       }
     } catch (JetStreamApiException refused) {
@@ -224,7 +226,7 @@ final class Sender {
           send,
           "the answer is no acknowledgement: " + unreadable.getMessage(),
           unreadable,
-          Reason.UNAVAILABLE);
+          Reason.AWAY);
     }
   }
 
@@ -233,11 +235,7 @@ final class Sender {
     if (refused.getErrorCode() < 500 && FailureKind.of(refused) == FailureKind.INTERNAL) {
       return Reason.REFUSED;
     }
-    // Such as "maximum messages per subject exceeded", while other subjects are taken.
-    return refused.getApiErrorCode() == STORE_FAILED
-            && String.valueOf(refused.getErrorDescription()).contains("per subject")
-        ? Reason.NOT_TAKEN
-        : Reason.UNAVAILABLE;
+    return Reason.AWAY;
   }
 
   private void retry(Send send, int attempt, Problem problem) {
@@ -260,7 +258,7 @@ final class Sender {
     try {
       var unused = timer.schedule(attempt, nanos, TimeUnit.NANOSECONDS);
     } catch (RejectedExecutionException closing) {
-      failed(send, "the bus is closed", closing, Reason.UNAVAILABLE);
+      failed(send, "the bus is closed", closing, Reason.AWAY);
     }
   }
 
@@ -313,9 +311,7 @@ final class Sender {
       each.done.set(true);
       leave(each);
       each.fail(
-          "an earlier change of the same aggregate was not stored: " + why,
-          cause,
-          Reason.UNAVAILABLE);
+          "an earlier change of the same aggregate was not stored: " + why, cause, Reason.AWAY);
     }
   }
 
@@ -334,20 +330,19 @@ final class Sender {
   /** Fails what is under way, once nothing more can come of it. */
   void close() {
     for (Send send : underWay) {
-      failed(send, "the bus is closed", null, Reason.UNAVAILABLE);
+      failed(send, "the bus is closed", null, Reason.AWAY);
     }
   }
 
   /** Why there is no acknowledgement yet. */
-  private record Problem(String text, Reason reason) {
+  private record Problem(String text) {
     static final Problem WAITS = of("an earlier change of the same aggregate took all of it");
     static final Problem NOT_CONNECTED = of("not connected");
     static final Problem NO_ANSWER = of("the server did not answer");
-    static final Problem NOBODY =
-        new Problem("no stream takes this subject, or JetStream is not ready", Reason.NOT_TAKEN);
+    static final Problem NOBODY = of("no stream takes this subject, or JetStream is not ready");
 
     static Problem of(@Nullable String text) {
-      return new Problem(String.valueOf(text), Reason.UNAVAILABLE);
+      return new Problem(String.valueOf(text));
     }
   }
 
@@ -372,7 +367,7 @@ final class Sender {
     final NatsMessage message;
     final @Nullable String lane;
     final long deadline;
-    final CompletableFuture<PublishAck> acknowledged = new CompletableFuture<>();
+    final CompletableFuture<Outcome> acknowledged = new CompletableFuture<>();
     final AtomicInteger attempts = new AtomicInteger();
     final AtomicBoolean done = new AtomicBoolean();
     volatile Problem problem = Problem.WAITS;
@@ -384,10 +379,10 @@ final class Sender {
     }
 
     void fail(String why, @Nullable Throwable cause, Reason reason) {
-      acknowledged.completeExceptionally(new NatsBusException(
+      acknowledged.completeExceptionally(new PublishException(
+          reason,
           "publish " + message.getSubject() + ": " + Secrets.hide(why),
-          Secrets.harmless(cause),
-          reason));
+          Secrets.harmless(cause)));
     }
   }
 }

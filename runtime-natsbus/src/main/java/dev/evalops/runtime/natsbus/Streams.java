@@ -33,19 +33,20 @@ final class Streams {
         .maxAge(Duration.ofDays(7));
   }
 
-  /** Makes the stream, or says in one warning how the one that is there differs. */
-  static void ensure(JetStreamManagement management, StreamConfiguration wanted)
+  /** Returns the stream as it is: it is made, or one warning says how the one that is there differs. */
+  static StreamConfiguration ensure(JetStreamManagement management, StreamConfiguration wanted)
       throws IOException, JetStreamApiException {
-    if (exists(management, wanted)) {
-      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
-    } else if (create(management, wanted)) {
+    boolean created = !exists(management, wanted) && create(management, wanted);
+    StreamConfiguration found = management.getStreamInfo(wanted.getName()).getConfiguration();
+    if (created) {
       LOG.atInfo()
           .addKeyValue("stream", wanted.getName())
           .addKeyValue("subjects", wanted.getSubjects())
           .log("stream created");
     } else {
-      compare(wanted, management.getStreamInfo(wanted.getName()).getConfiguration());
+      compare(wanted, found);
     }
+    return found;
   }
 
   /** Makes the stream if it is there no more. */
@@ -126,7 +127,8 @@ final class Streams {
     return differences;
   }
 
-  private static Duration duplicateWindow(StreamConfiguration stream) {
+  /** For how long the stream knows a message id again. */
+  static Duration duplicateWindow(StreamConfiguration stream) {
     Duration window = stream.getDuplicateWindow();
     if (window != null && window.isPositive()) {
       return window;

@@ -12,17 +12,6 @@ final class Subjects {
     return prefix + ".>";
   }
 
-  static String of(String prefix, String aggregateType, String operation) {
-    return prefix + "." + aggregateType + "." + operation;
-  }
-
-  /** The prefix, without a last {@code .changes}. */
-  static String source(String prefix) {
-    return prefix.endsWith(".changes")
-        ? prefix.substring(0, prefix.length() - ".changes".length())
-        : prefix;
-  }
-
   /** The prefix as it is used: without white space around it and without one last dot, as peers read the same setting. */
   static String prefix(String setting) {
     String stripped = trim(setting);
@@ -46,20 +35,6 @@ final class Subjects {
     return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 
-  /** The kind of thing that an event on this subject is about: its last token but one, or nothing. */
-  static String aggregateType(String subject) {
-    int operation = subject.lastIndexOf('.');
-    int type = operation < 1 ? -1 : subject.lastIndexOf('.', operation - 1);
-    return type < 0 ? "" : subject.substring(type + 1, operation);
-  }
-
-  static void checkToken(String name, String token, List<String> problems) {
-    String problem = tokenProblem(token, false);
-    if (problem != null) {
-      problems.add(name + " " + problem + ", and so no single token of a NATS subject");
-    }
-  }
-
   /** Checks one or more tokens with dots between them. */
   static void checkSubject(String name, String subject, boolean wildcards, List<String> problems) {
     String[] tokens = subject.split("\\.", -1);
@@ -70,7 +45,8 @@ final class Subjects {
       }
       String problem = tokenProblem(token, false);
       if (problem != null) {
-        problems.add(name + " has a token that " + problem);
+        problems.add(
+            name + " must be a NATS subject, and a token of it " + problem + ": " + subject);
         return;
       }
     }
@@ -80,7 +56,7 @@ final class Subjects {
   static void checkName(String name, String value, List<String> problems) {
     String problem = tokenProblem(value, true);
     if (problem != null) {
-      problems.add(name + " " + problem + ", and so no name that NATS takes");
+      problems.add(name + " must be a name that NATS takes, and it " + problem + ": " + value);
     }
   }
 

@@ -1,5 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.events.Event;
 import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.api.baggage.propagation.W3CBaggagePropagator;
 import io.opentelemetry.api.common.AttributeKey;
@@ -16,6 +18,7 @@ import io.opentelemetry.context.propagation.TextMapGetter;
 import io.opentelemetry.context.propagation.TextMapPropagator;
 import io.opentelemetry.context.propagation.TextMapSetter;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
@@ -38,6 +41,14 @@ final class Telemetry {
   private static final TextMapSetter<Map<String, String>> SETTER = (carrier, name, value) -> {
     if (carrier != null && !value.isEmpty()) {
       carrier.put(name, value);
+    }
+  };
+
+  private static final TextMapGetter<EncodedEvent> HEADERS = new TextMapGetter<>() {
+    @Override
+    public @Nullable String get(@Nullable EncodedEvent event, String name) {
+      List<String> values = event == null ? null : event.headers().get(name);
+      return values == null || values.isEmpty() ? null : values.get(0);
     }
   };
 
@@ -98,12 +109,33 @@ final class Telemetry {
     return new Running(span, parent.with(span), null);
   }
 
-  /** What the publisher's propagators inject; W3C trace context in any case, because the envelope has fields for it. */
+  /** The parent is what runs now or, of an event that was encoded before and elsewhere, what it was encoded in. */
+  Running publish(EncodedEvent event) {
+    Context parent = Context.current();
+    if (!Span.fromContext(parent).getSpanContext().isValid()) {
+      parent = W3CTraceContextPropagator.getInstance().extract(parent, event, HEADERS);
+    }
+    Span span = builder("nats.publish", SpanKind.PRODUCER, event.subject(), "publish", "send")
+        .setParent(parent)
+        .startSpan();
+    return new Running(span, parent.with(span), null);
+  }
+
+  /** What of the current context travels. */
+  Map<String, String> inject() {
+    return inject(Context.current());
+  }
+
   Map<String, String> inject(Running publish) {
+    return inject(publish.context);
+  }
+
+  /** What the publisher's propagators inject; W3C trace context in any case, because the envelope has fields for it. */
+  private Map<String, String> inject(Context context) {
     Map<String, String> carrier = new HashMap<>();
-    propagator.inject(publish.context, carrier, SETTER);
-    if (!carrier.containsKey(Trace.PARENT)) {
-      W3CTraceContextPropagator.getInstance().inject(publish.context, carrier, SETTER);
+    propagator.inject(context, carrier, SETTER);
+    if (!carrier.containsKey("traceparent")) {
+      W3CTraceContextPropagator.getInstance().inject(context, carrier, SETTER);
     }
     return carrier;
   }

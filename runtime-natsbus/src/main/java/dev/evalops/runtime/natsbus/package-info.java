@@ -1,5 +1,5 @@
 /**
- * Publishes changes to NATS JetStream as CloudEvents, and consumes them. Start at {@link dev.evalops.runtime.natsbus.NatsBus}.
+ * Publishes events to NATS JetStream, and consumes them. Start at {@link dev.evalops.runtime.natsbus.NatsBus}.
  *
  * @serial exclude
  */

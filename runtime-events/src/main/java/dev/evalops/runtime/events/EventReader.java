@@ -1,0 +1,501 @@
+package dev.evalops.runtime.events;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import java.nio.charset.StandardCharsets;
+import java.time.DateTimeException;
+import java.time.Instant;
+import java.util.Arrays;
+import java.util.Base64;
+import java.util.HashSet;
+import java.util.Locale;
+import java.util.Set;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonParser;
+import tools.jackson.core.JsonToken;
+import tools.jackson.core.ObjectReadContext;
+import tools.jackson.core.json.JsonFactory;
+
+/**
+ * Reads events in the formats of this module and of the CloudEvents SDKs: attributes in headers (CloudEvents' binary mode), a JSON object
+ * (its structured mode), or an {@link EventEnvelope}.
+ */
+final class EventReader {
+  static final String CONTENT_TYPE = "content-type";
+  private static final String STRUCTURED = "application/cloudevents";
+  private static final Pattern MESSAGE_NAME = Pattern.compile("(.*/)?[A-Za-z_]\\w*(\\.\\w+)*");
+  private static final JsonFactory JSON = JsonFactory.builder().build();
+
+  private final Attributes headers;
+  private String specVersion = "";
+  private String tenantOfPeers = "";
+
+  String id = "";
+  String type = "";
+  String source = "";
+
+  @Nullable
+  Instant time;
+
+  String dataContentType = "";
+  String tenantId = "";
+  String traceparent = "";
+  String tracestate = "";
+  String baggage = "";
+  String sequence = "";
+  String partitionKey = "";
+  String version = "";
+
+  /** As it came; null if there is none. */
+  byte @Nullable [] data;
+
+  /** Whether the data are JSON. */
+  boolean isJson;
+
+  /** What the data are, if they are that. */
+  @Nullable
+  Any any;
+
+  /** The headers of a message. */
+  @FunctionalInterface
+  interface Attributes {
+    /** Empty if there is none. The name of the content type may be written in any case, others not. */
+    String get(String name);
+  }
+
+  private EventReader(Attributes headers) {
+    this.headers = headers;
+  }
+
+  /**
+   * Reads an event.
+   *
+   * @throws IllegalArgumentException if it is none; the message says what is wrong
+   */
+  static EventReader read(Attributes headers, byte[] body) {
+    EventReader read = new EventReader(headers);
+    if (read.hasAttributesInHeaders()) {
+      read.fromHeaders(body);
+    } else {
+      read.fromBody(body);
+    }
+    read.takeMissing();
+    return read;
+  }
+
+  private boolean hasAttributesInHeaders() {
+    return !mediaType(headers.get(CONTENT_TYPE)).startsWith(STRUCTURED)
+        && !headers.get("ce-specversion").isBlank()
+        && !headers.get("ce-id").isBlank()
+        && !headers.get("ce-type").isBlank()
+        && !headers.get("ce-source").isBlank();
+  }
+
+  /** As the CloudEvents bindings have it, with percent signs for what a header cannot carry. */
+  private String attribute(String name) {
+    return Encoder.unescape(headers.get("ce-" + name));
+  }
+
+  private void fromHeaders(byte[] body) {
+    specVersion = attribute("specversion");
+    id = attribute("id");
+    type = attribute("type");
+    source = attribute("source");
+    String written = attribute("time");
+    if (!written.isBlank()) {
+      time = EventTime.parse(written.strip());
+    }
+    String contentType = attribute("datacontenttype");
+    if (contentType.isBlank()) {
+      contentType = headers.get(CONTENT_TYPE);
+    }
+    if (contentType.isBlank()) { // as peers read it
+      if (body.length > 0) {
+        dataContentType = Encoder.PROTO_TYPE;
+        takeAny(parseAny(body), body);
+      }
+    } else {
+      dataContentType = contentType;
+      takeData(body);
+    }
+    check();
+  }
+
+  private void fromBody(byte[] body) {
+    if (body.length == 0) {
+      throw new IllegalArgumentException("envelope_empty");
+    }
+    int start = 0;
+    while (start < body.length && isBlank(body[start])) {
+      start++;
+    }
+    if (start == body.length || body[start] != '{') {
+      fromEnvelope(body);
+    } else if (start == 0) {
+      fromJson(body);
+    } else {
+      fromJsonOrEnvelope(body);
+    }
+  }
+
+  /** The blanks may be the first bytes of an envelope. */
+  private void fromJsonOrEnvelope(byte[] body) {
+    try {
+      fromJson(body);
+    } catch (IllegalArgumentException noJson) {
+      try {
+        fromEnvelope(body);
+      } catch (IllegalArgumentException noEnvelope) {
+        noJson.addSuppressed(noEnvelope);
+        throw noJson;
+      }
+    }
+  }
+
+  private void fromEnvelope(byte[] body) {
+    EventEnvelope envelope;
+    try {
+      envelope = EventEnvelope.parseFrom(body);
+    } catch (InvalidProtocolBufferException invalid) {
+      throw new IllegalArgumentException("envelope: it is neither JSON nor protobuf", invalid);
+    }
+    specVersion = envelope.getSpecVersion();
+    id = envelope.getId();
+    type = envelope.getType();
+    source = envelope.getSource();
+    if (envelope.hasTime()) {
+      time = instant(envelope.getTime());
+    }
+    dataContentType = envelope.getDataContentType();
+    tenantId = envelope.getTenantId();
+    traceparent = envelope.getTraceParent();
+    tracestate = envelope.getTraceState();
+    baggage = envelope.getBaggage();
+    if (envelope.hasData()) {
+      takeAny(envelope.getData(), envelope.getData().toByteArray());
+    }
+    check();
+  }
+
+  private static Instant instant(com.google.protobuf.Timestamp time) {
+    if (time.getNanos() < 0 || time.getNanos() > 999_999_999) {
+      throw new IllegalArgumentException("time: nanos are not from 0 to 999999999");
+    }
+    try {
+      Instant instant = Instant.ofEpochSecond(time.getSeconds(), time.getNanos());
+      if (EventTime.canBeWritten(instant)) {
+        return instant;
+      }
+    } catch (DateTimeException outOfRange) {
+      // said below
+    }
+    throw new IllegalArgumentException("time: it is not in the years 0001 to 9999");
+  }
+
+  private void fromJson(byte[] body) {
+    checkSurrogates("envelope", body);
+    Set<String> seen = new HashSet<>();
+    byte[] value = null;
+    String text = null;
+    String base64 = "";
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
+      parser.nextToken();
+      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+        String name = parser.currentName();
+        if (!seen.add(name)) {
+          throw new IllegalArgumentException("envelope: a name is there twice");
+        }
+        JsonToken token = parser.nextToken();
+        switch (name) {
+          case "specversion" -> specVersion = text(parser, name);
+          case "id" -> id = text(parser, name);
+          case "type" -> type = text(parser, name);
+          case "source" -> source = text(parser, name);
+          case "datacontenttype" -> dataContentType = text(parser, name);
+          case "tenant_id" -> tenantOfPeers = text(parser, name);
+          case "tenantid" -> tenantId = scalar(parser, name);
+          case Trace.PARENT -> traceparent = text(parser, name);
+          case Trace.STATE -> tracestate = text(parser, name);
+          case Trace.BAGGAGE -> baggage = text(parser, name);
+          case "partitionkey" -> partitionKey = text(parser, name);
+          case "sequence" -> sequence = scalar(parser, name);
+          case "aggregateversion" -> version = textOrNumber(parser, name);
+          case "time" ->
+            time = token == JsonToken.VALUE_NULL ? null : EventTime.parse(text(parser, name));
+          case "data_base64" -> base64 = text(parser, name);
+          case "data" -> {
+            if (token == JsonToken.VALUE_STRING) {
+              text = parser.getString();
+            }
+            value = token == JsonToken.VALUE_NULL ? null : slice(parser, body);
+          }
+          default -> parser.skipChildren();
+        }
+      }
+      if (parser.currentToken() != JsonToken.END_OBJECT || parser.nextToken() != null) {
+        throw new IllegalArgumentException("envelope: something follows the JSON object");
+      }
+    } catch (JacksonException invalid) {
+      throw new IllegalArgumentException(
+          "envelope: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+    }
+    if (!tenantOfPeers.isEmpty()) {
+      tenantId = tenantOfPeers;
+    }
+    check();
+    if (!base64.isEmpty()) {
+      if (value != null) {
+        throw new IllegalArgumentException("data: it is there twice, as data and as data_base64");
+      }
+      takeData(decoded(base64));
+    } else if (value != null && text != null && !dataContentType.isEmpty() && !isJsonType()) {
+      data = text.getBytes(StandardCharsets.UTF_8);
+    } else if (value != null) {
+      data = value;
+      isJson = true;
+    }
+  }
+
+  private static byte[] decoded(String base64) {
+    try {
+      return Base64.getDecoder().decode(base64);
+    } catch (IllegalArgumentException invalid) {
+      throw new IllegalArgumentException("data_base64: it is no Base64", invalid);
+    }
+  }
+
+  private static String text(JsonParser parser, String name) {
+    JsonToken token = parser.currentToken();
+    if (token == JsonToken.VALUE_NULL) {
+      return "";
+    }
+    if (token != JsonToken.VALUE_STRING) {
+      throw new IllegalArgumentException(name + ": it is no string");
+    }
+    return parser.getString();
+  }
+
+  private static String textOrNumber(JsonParser parser, String name) {
+    return parser.currentToken() == JsonToken.VALUE_NUMBER_INT
+        ? parser.getString()
+        : text(parser, name);
+  }
+
+  private static String scalar(JsonParser parser, String name) {
+    return parser.currentToken().isNumeric() || parser.currentToken().isBoolean()
+        ? parser.getString()
+        : text(parser, name);
+  }
+
+  /** The bytes of the value that the parser is at. */
+  private static byte[] slice(JsonParser parser, byte[] body) {
+    int start = Math.toIntExact(parser.currentTokenLocation().getByteOffset());
+    if (parser.currentToken().isStructStart()) {
+      parser.skipChildren();
+    } else {
+      parser.finishToken();
+    }
+    int end = Math.toIntExact(parser.currentLocation().getByteOffset());
+    return Arrays.copyOfRange(body, start, end);
+  }
+
+  private boolean isJsonType() {
+    String type = mediaType(dataContentType);
+    return type.equals(Encoder.JSON_TYPE) || type.equals("text/json") || type.endsWith("+json");
+  }
+
+  /** Without parameters, in lower case. */
+  private static String mediaType(String contentType) {
+    int end = contentType.indexOf(';');
+    return (end < 0 ? contentType : contentType.substring(0, end)).strip().toLowerCase(Locale.ROOT);
+  }
+
+  /** Takes data of the content type. */
+  private void takeData(byte[] bytes) {
+    if (isJsonType()) {
+      data = jsonData(bytes);
+      isJson = data != null;
+    } else if (bytes.length > 0) {
+      data = bytes.clone();
+      if (mediaType(dataContentType).equals(Encoder.PROTO_TYPE)) {
+        takeIfAny(bytes);
+      }
+    }
+  }
+
+  private void takeAny(Any of, byte[] bytes) {
+    any = of;
+    data = bytes.clone();
+  }
+
+  /** Others say of any protobuf message that it is {@code application/protobuf}. */
+  private void takeIfAny(byte[] bytes) {
+    try {
+      Any parsed = parseAny(bytes);
+      if (parsed.getUnknownFields().asMap().isEmpty()
+          && MESSAGE_NAME.matcher(parsed.getTypeUrl()).matches()) {
+        takeAny(parsed, bytes);
+      }
+    } catch (IllegalArgumentException other) {
+      // It can be read as bytes.
+    }
+  }
+
+  private static Any parseAny(byte[] body) {
+    try {
+      return Any.parseFrom(body);
+    } catch (InvalidProtocolBufferException invalid) {
+      throw new IllegalArgumentException("data: it is no google.protobuf.Any", invalid);
+    }
+  }
+
+  private static byte @Nullable [] jsonData(byte[] body) {
+    if (body.length == 0) {
+      return null;
+    }
+    checkSurrogates("data", body);
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
+      JsonToken first = parser.nextToken();
+      if (first == null || first == JsonToken.VALUE_NULL) {
+        return null;
+      }
+      parser.skipChildren();
+      if (parser.nextToken() != null) {
+        throw new IllegalArgumentException("data: something follows the JSON value");
+      }
+      return body.clone();
+    } catch (JacksonException invalid) {
+      throw new IllegalArgumentException(
+          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+    }
+  }
+
+  /** The type of the data, as a URL or a name; empty if they do not say. */
+  String typeUrl() {
+    if (any != null) {
+      return any.getTypeUrl();
+    }
+    if (!isJson || data == null) {
+      return "";
+    }
+    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), data)) {
+      parser.nextToken();
+      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+        boolean found = parser.currentName().equals("@type");
+        if (parser.nextToken() == JsonToken.VALUE_STRING && found) {
+          return parser.getString();
+        }
+        parser.skipChildren();
+      }
+      return "";
+    } catch (JacksonException invalid) {
+      // Read once already, but for what its strings hold.
+      throw new IllegalArgumentException(
+          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+    }
+  }
+
+  /** Refuses half surrogate pairs, which are no text, in JSON; strings are the only place for backslashes. */
+  private static void checkSurrogates(String name, byte[] json) {
+    boolean high = false; // right before
+    for (int i = 0; i < json.length; i++) {
+      int unit = 0;
+      if (json[i] == '\\') {
+        unit = i + 1 < json.length && json[i + 1] == 'u' ? escaped(json, i + 2) : 0;
+        i += unit == 0 ? 1 : 5;
+      }
+      boolean low = Character.isLowSurrogate((char) unit);
+      if (low != high) {
+        throw new IllegalArgumentException(name + ": half a surrogate pair");
+      }
+      high = Character.isHighSurrogate((char) unit);
+    }
+  }
+
+  /** The code unit of four digits, or zero where there are none. */
+  private static int escaped(byte[] json, int from) {
+    int unit = 0;
+    for (int i = from; i < from + 4; i++) {
+      int digit = i < json.length ? Character.digit(json[i], 16) : -1;
+      if (digit < 0) {
+        return 0;
+      }
+      unit = unit << 4 | digit;
+    }
+    return unit;
+  }
+
+  private static boolean isBlank(byte b) {
+    return b == ' ' || (b >= '\t' && b <= '\r');
+  }
+
+  private void check() {
+    if (!specVersion.equals(Encoder.SPEC_VERSION)) {
+      throw new IllegalArgumentException("specversion: it is not 1.0");
+    }
+    require("id", id);
+    require("type", type);
+    require("source", source);
+  }
+
+  private static void require(String name, String value) {
+    if (value.isBlank()) {
+      throw new IllegalArgumentException(name + ": it is missing or blank");
+    }
+  }
+
+  /** What the body has not said, or cannot say. */
+  private void takeMissing() {
+    if (tenantId.isEmpty()) {
+      tenantId = attribute("tenantid");
+    }
+    if (traceparent.isEmpty()) {
+      traceparent = trace(Trace.PARENT);
+      tracestate = trace(Trace.STATE);
+    }
+    if (baggage.isEmpty()) {
+      baggage = trace(Trace.BAGGAGE);
+    }
+    if (sequence.isEmpty()) {
+      sequence = attribute("sequence");
+    }
+    if (partitionKey.isEmpty()) {
+      partitionKey = attribute("partitionkey");
+    }
+    if (version.isEmpty()) {
+      version = attribute("aggregateversion");
+    }
+  }
+
+  /** A header of its own, or an extension of CloudEvents. */
+  private String trace(String name) {
+    String own = headers.get(name);
+    return own.isEmpty() ? attribute(name) : own;
+  }
+
+  /** CloudEvents leaves open what a sequence looks like. */
+  @Nullable
+  Long sequenceNumber() {
+    Long number = number(sequence);
+    return number == null || number < 0 ? null : number;
+  }
+
+  @Nullable
+  Long versionNumber() {
+    Long number = number(version);
+    if (!version.isEmpty() && (number == null || number < 0)) {
+      throw new IllegalArgumentException("aggregateversion: it is no number from 0 to 2^63-1");
+    }
+    return number;
+  }
+
+  private static @Nullable Long number(String text) {
+    try {
+      return text.isEmpty() ? null : Long.valueOf(text);
+    } catch (NumberFormatException noNumber) {
+      return null;
+    }
+  }
+}

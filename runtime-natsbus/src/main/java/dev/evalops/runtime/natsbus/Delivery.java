@@ -1,0 +1,47 @@
+package dev.evalops.runtime.natsbus;
+
+import io.nats.client.Connection;
+import io.nats.client.Message;
+import java.time.ZonedDateTime;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** A message in the hands of a consumer. Thread-safe. */
+final class Delivery {
+  private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
+
+  final Place place;
+  final @Nullable String lane;
+  final boolean suspect;
+  volatile Message message; // the newest, whose acknowledgement counts
+  volatile boolean lost; // its stream is gone, and its acknowledgement would be that of another
+
+  /** Where a message is in the stream; the time tells it from one in a stream that was created anew. */
+  record Place(long sequence, ZonedDateTime time) {}
+
+  Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {
+    this.place = place;
+    this.lane = lane;
+    this.suspect = suspect;
+    this.message = message;
+  }
+
+  void answer(Connection connection, byte[] answer, String failed) {
+    if (!lost) {
+      answer(connection, message, answer, failed);
+    }
+  }
+
+  /** A failure is no reason to handle it again: when it comes again it is only acknowledged. */
+  static void answer(Connection connection, Message message, byte[] answer, String failed) {
+    try {
+      connection.publish(message.getReplyTo(), answer);
+    } catch (RuntimeException failure) {
+      LOG.atWarn()
+          .addKeyValue("subject", message.getSubject())
+          .addKeyValue("error", Secrets.hide(failure.getMessage()))
+          .log(failed);
+    }
+  }
+}

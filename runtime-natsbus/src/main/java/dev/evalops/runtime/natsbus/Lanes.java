@@ -1,0 +1,323 @@
+package dev.evalops.runtime.natsbus;
+
+import dev.evalops.runtime.natsbus.Delivery.Place;
+import io.nats.client.Connection;
+import io.nats.client.Message;
+import io.nats.client.impl.AckType;
+import io.nats.client.impl.NatsJetStreamMetaData;
+import java.time.Duration;
+import java.time.ZonedDateTime;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.Deque;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.LongSupplier;
+import java.util.function.Predicate;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * What a consumer has in hand: the events of one aggregate one after the other, others at the same time, each in a thread. Thread-safe.
+ */
+final class Lanes {
+  private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
+  private static final int REMEMBERED = 10_000;
+  private static final int MAX_HELD = 10_000;
+  private static final int GIVEN_BACK = 5;
+  private static final boolean VIRTUAL = Runtime.version().feature() >= 24;
+
+  private final Connection connection;
+  private final String durable;
+  private final int concurrency;
+  private final Predicate<Delivery> handler;
+  private final LongSupplier maxDeliveries;
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Condition idle = lock.newCondition();
+  private final Condition room = lock.newCondition();
+  // All guarded by the lock.
+  private final Map<Place, Delivery> held = new HashMap<>();
+  private final Map<String, Deque<Delivery>> lanes = new HashMap<>();
+  private final Deque<Delivery> ready = new ArrayDeque<>();
+  private final Set<Thread> running = new HashSet<>();
+  private final Set<Place> finished = remembered();
+  private final Set<Place> failed = remembered();
+  private @Nullable Place suspect;
+  private boolean stopping;
+
+  /**
+   * None yet.
+   *
+   * @param handler handles a delivery, and tells whether it must not be handled again
+   * @param maxDeliveries as many as an event gets
+   */
+  Lanes(
+      Connection connection,
+      EventConsumer.Builder settings,
+      Predicate<Delivery> handler,
+      LongSupplier maxDeliveries) {
+    this.connection = connection;
+    this.durable = settings.durable;
+    this.concurrency = settings.concurrency;
+    this.handler = handler;
+    this.maxDeliveries = maxDeliveries;
+  }
+
+  private static Set<Place> remembered() {
+    return Collections.newSetFromMap(new LinkedHashMap<>() {
+      private static final long serialVersionUID = 1L;
+
+      @Override
+      protected boolean removeEldestEntry(Map.Entry<Place, Boolean> eldest) {
+        return size() > REMEMBERED;
+      }
+    });
+  }
+
+  /** Called by one thread of the client, for one message at a time. */
+  void received(Message message) {
+    if (message.isStatusMessage()) {
+      if (message.getReplyTo() != null) { // flow control, which asks for an answer
+        connection.publish(message.getReplyTo(), null);
+      }
+      return;
+    }
+    if (!message.isJetStream()) {
+      return;
+    }
+    NatsJetStreamMetaData meta = message.metaData();
+    Place place = new Place(meta.streamSequence(), meta.timestamp());
+    lock.lock();
+    try {
+      Delivery known = held.get(place);
+      if (known != null) {
+        // The server has lost patience, or its memory: the message is in hand, here is its new
+        // name.
+        known.message = message;
+        return;
+      }
+      if (finished.contains(place)) {
+        Delivery.answer(connection, message, AckType.AckAck.bytes, "consumer ack failed");
+        return;
+      }
+      // The server holds back itself, unless the durable says that it must not.
+      while (held.size() >= MAX_HELD && !stopping) {
+        room.awaitUninterruptibly();
+      }
+      if (stopping) {
+        Delivery.answer(connection, message, AckType.AckNak.bytes, "consumer nak failed");
+        return;
+      }
+      Delivery delivery =
+          new Delivery(place, lane(message), isSuspect(place, meta.deliveredCount()), message);
+      held.put(place, delivery);
+      if (delivery.lane == null) {
+        ready.add(delivery);
+      } else {
+        Deque<Delivery> waiting = lanes.get(delivery.lane);
+        if (waiting == null) {
+          lanes.put(delivery.lane, new ArrayDeque<>(2));
+          ready.add(delivery);
+        } else {
+          waiting.add(delivery);
+        }
+      }
+      runReady();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /**
+   * Tells the event that processes die of, which comes first, from those that were given back or were only in hand then: these have as
+   * many deliveries. One in the life of a consumer, so that a service which cannot start for other reasons keeps its events.
+   */
+  private boolean isSuspect(Place place, long deliveries) {
+    if (suspect == null && deliveries > 2 * maxDeliveries.getAsLong() + GIVEN_BACK) {
+      suspect = place;
+    }
+    return place.equals(suspect);
+  }
+
+  private static @Nullable String lane(Message message) {
+    String key = message.hasHeaders() ? message.getHeaders().getFirst("ce-partitionkey") : null;
+    String subject = message.getSubject();
+    // The subject without the operation.
+    return key == null ? null : subject.substring(0, subject.lastIndexOf('.') + 1) + " " + key;
+  }
+
+  private void runReady() {
+    while (!stopping && running.size() < concurrency && !ready.isEmpty()) {
+      Delivery delivery = ready.remove();
+      Thread thread = (VIRTUAL ? Thread.ofVirtual() : Thread.ofPlatform().daemon())
+          .name("natsbus-" + durable)
+          .unstarted(() -> run(delivery));
+      running.add(thread);
+      thread.start();
+    }
+  }
+
+  private void run(Delivery delivery) {
+    boolean done = false;
+    try {
+      done = handler.test(delivery);
+    } catch (Throwable failure) { // whatever it is, the loop goes on, and the message comes again
+      LOG.atError()
+          .setCause(failure)
+          .addKeyValue("subject", delivery.message.getSubject())
+          .addKeyValue("durable", durable)
+          .log("consumer handler failed");
+    } finally {
+      leave(delivery, done);
+    }
+  }
+
+  private void leave(Delivery delivery, boolean done) {
+    lock.lock();
+    try {
+      release(delivery);
+      if (done) {
+        finished.add(delivery.place);
+      }
+      running.remove(Thread.currentThread());
+      Deque<Delivery> waiting = delivery.lane == null ? null : lanes.get(delivery.lane);
+      if (waiting != null) {
+        Delivery next = waiting.poll();
+        if (next == null) {
+          lanes.remove(delivery.lane);
+        } else {
+          ready.add(next);
+        }
+      }
+      runReady();
+      if (running.isEmpty()) {
+        idle.signalAll();
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Lets go of it: it may be here again at once. */
+  void release(Delivery delivery) {
+    lock.lock();
+    try {
+      held.remove(delivery.place, delivery);
+      room.signalAll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Remembers that an event has failed here; returns whether it had before. */
+  boolean failedBefore(Place place) {
+    lock.lock();
+    try {
+      return !failed.add(place);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** What is in hand of a stream that is gone is not acknowledged: it would be another event that is. */
+  void lose(ZonedDateTime streamCreated) {
+    lock.lock();
+    try {
+      for (Delivery delivery : held.values()) {
+        delivery.lost |= delivery.place.time().isBefore(streamCreated);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  List<Delivery> held() {
+    lock.lock();
+    try {
+      return new ArrayList<>(held.values());
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  int size() {
+    lock.lock();
+    try {
+      return held.size();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  boolean isStopping() {
+    lock.lock();
+    try {
+      return stopping;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Takes nothing more: what comes is given back. */
+  void stop() {
+    lock.lock();
+    try {
+      stopping = true;
+      room.signalAll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Gives back what no handler has begun. */
+  void giveBack() {
+    List<Delivery> unstarted = new ArrayList<>();
+    lock.lock();
+    try {
+      unstarted.addAll(ready);
+      lanes.values().forEach(unstarted::addAll);
+      ready.clear();
+      lanes.clear();
+      unstarted.forEach(delivery -> held.remove(delivery.place));
+    } finally {
+      lock.unlock();
+    }
+    for (Delivery delivery : unstarted) {
+      delivery.answer(connection, AckType.AckNak.bytes, "consumer nak failed");
+    }
+  }
+
+  boolean awaitIdle(Duration bound) throws InterruptedException {
+    long left = bound.toNanos();
+    lock.lock();
+    try {
+      while (!running.isEmpty()) {
+        if (left <= 0) {
+          return false;
+        }
+        left = idle.awaitNanos(left);
+      }
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  void interruptHandlers() {
+    lock.lock();
+    try {
+      running.forEach(Thread::interrupt);
+    } finally {
+      lock.unlock();
+    }
+  }
+}

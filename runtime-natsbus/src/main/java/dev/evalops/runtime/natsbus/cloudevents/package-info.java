@@ -1,5 +1,0 @@
-/** Events as those of the CloudEvents SDK, and back; needs {@code io.cloudevents:cloudevents-core}. */
-@NullMarked
-package dev.evalops.runtime.natsbus.cloudevents;
-
-import org.jspecify.annotations.NullMarked;
