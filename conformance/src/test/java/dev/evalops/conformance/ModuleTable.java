@@ -185,6 +185,13 @@ final class ModuleTable {
           .brings("runtime-events", "runtime-startup", "runtime-errors")
           .brings("jnats", "bcprov-lts8on", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
+      // What waits for a database or a broker, and what stops a start, is told by runtime-errors.
+      row("runtime-outbox")
+          .needs("runtime-events", "runtime-errors", SLF4J)
+          .optional(MICROMETER)
+          .shows("io.micrometer.core.instrument.MeterRegistry")
+          .brings("runtime-events", "runtime-errors", "protobuf-java", "protobuf-java-util", "gson")
+          .brings("jackson-core", "slf4j-api"),
       row("agent-hook-cli")
           .release(17)
           .needs("runtime-identity", "runtime-mtls")

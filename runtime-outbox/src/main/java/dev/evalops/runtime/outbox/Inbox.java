@@ -1,0 +1,220 @@
+package dev.evalops.runtime.outbox;
+
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventHandler;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.util.Objects;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import javax.sql.DataSource;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Makes the effect of an event happen once, however often it is delivered: its id is recorded in the handler's own transaction.
+ *
+ * <pre>{@code
+ * bus.consumer("notes.changes.>", "feed").start(Inbox.of(db, "feed").handler(feed::apply));
+ *
+ * void apply(Event event, Connection tx) throws SQLException { … }
+ * }</pre>
+ *
+ * <p>The table {@code event_inbox} belongs to the service, which may start from the resource {@code outbox.sql} beside this class. Ids are forgotten
+ * after a while (7 days), in batches, by the handler's threads.
+ *
+ * <p>Thread-safe.
+ */
+public final class Inbox {
+  private static final Logger log = LoggerFactory.getLogger(Inbox.class);
+  private static final long SWEEP_EVERY = TimeUnit.MINUTES.toNanos(5);
+  private static final int SWEEP_BATCH = 1000;
+  private static final int SWEEP_BATCHES = 20;
+
+  private final DataSource db;
+  private final String consumer;
+  private final Duration keepFor;
+  private final AtomicLong sweptAt = new AtomicLong(System.nanoTime());
+
+  private Inbox(DataSource db, String consumer, Duration keepFor) {
+    this.db = db;
+    this.consumer = consumer;
+    this.keepFor = keepFor;
+  }
+
+  /** What a service does with an event, in a transaction. */
+  @FunctionalInterface
+  public interface Handler {
+    /**
+     * Handles one event.
+     *
+     * @param event the event; has not been handled before
+     * @param tx the transaction, which is committed when this returns and rolled back when it throws
+     * @throws Exception if it is not handled; it is delivered again
+     */
+    void handle(Event event, Connection tx) throws Exception;
+  }
+
+  /**
+   * Returns an inbox with the defaults.
+   *
+   * @param db where the effects are
+   * @param consumer who handles the events; others handle them for themselves
+   * @return the inbox
+   * @throws IllegalArgumentException if the consumer is blank
+   */
+  public static Inbox of(DataSource db, String consumer) {
+    return builder(db, consumer).build();
+  }
+
+  /**
+   * Returns a builder.
+   *
+   * @param db where the effects are
+   * @param consumer who handles the events; others handle them for themselves
+   * @return a builder with the defaults
+   */
+  public static Builder builder(DataSource db, String consumer) {
+    return new Builder(db, consumer);
+  }
+
+  /**
+   * Returns a handler for a consumer of the bus.
+   *
+   * @param handler what to do with an event that has not been handled before
+   * @return the handler
+   * @throws StartupException if the database is not there, or has not the table
+   */
+  public EventHandler handler(Handler handler) {
+    Objects.requireNonNull(handler, "handler");
+    check();
+    return event -> {
+      handle(event, handler);
+      sweep();
+    };
+  }
+
+  private void handle(Event event, Handler handler) throws Exception {
+    try (Connection tx = db.getConnection()) {
+      boolean before = tx.getAutoCommit();
+      tx.setAutoCommit(false);
+      try {
+        if (isNew(tx, event.id())) {
+          handler.handle(event, tx);
+        }
+        tx.commit();
+      } catch (Throwable failure) {
+        try {
+          tx.rollback();
+        } catch (SQLException e) {
+          failure.addSuppressed(e);
+        }
+        throw failure;
+      } finally {
+        tx.setAutoCommit(before);
+      }
+    }
+  }
+
+  /** Waits for another transaction that has the same event in hand. */
+  private boolean isNew(Connection tx, String id) throws SQLException {
+    try (PreparedStatement insert = tx.prepareStatement(
+        "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING")) {
+      insert.setString(1, consumer);
+      insert.setString(2, id);
+      return insert.executeUpdate() == 1;
+    }
+  }
+
+  private void check() {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("SELECT consumer, event_id, received_at FROM event_inbox LIMIT 0");
+    } catch (SQLException e) {
+      throw new StartupException(
+          "inbox: table event_inbox cannot be used; /dev/evalops/runtime/outbox/outbox.sql of runtime-outbox makes it: "
+              + e.getMessage(),
+          e);
+    }
+  }
+
+  private void sweep() {
+    long last = sweptAt.get();
+    long now = System.nanoTime();
+    if (now - last < SWEEP_EVERY || !sweptAt.compareAndSet(last, now)) {
+      return;
+    }
+    try {
+      for (int i = 0; i < SWEEP_BATCHES && sweepSome() == SWEEP_BATCH; i++) {
+        // the next batch
+      }
+    } catch (SQLException | RuntimeException e) { // the event is handled all the same
+      log.atWarn().setCause(e).log("inbox: sweep failed; will retry");
+    }
+  }
+
+  int sweepSome() throws SQLException {
+    try (Connection connection = db.getConnection()) {
+      boolean before = connection.getAutoCommit();
+      connection.setAutoCommit(true);
+      try (PreparedStatement delete = connection.prepareStatement(
+          "DELETE FROM event_inbox WHERE (consumer, event_id) IN (SELECT consumer, event_id FROM event_inbox"
+              + " WHERE received_at <= now() - ? * interval '1 millisecond'"
+              + " ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED)")) {
+        delete.setLong(1, keepFor.toMillis());
+        delete.setInt(2, SWEEP_BATCH);
+        return delete.executeUpdate();
+      } finally {
+        connection.setAutoCommit(before);
+      }
+    }
+  }
+
+  /** Sets what differs from the defaults. Not thread-safe. */
+  public static final class Builder {
+    private final DataSource db;
+    private final String consumer;
+    private Duration keepFor = Duration.ofDays(7);
+
+    private Builder(DataSource db, String consumer) {
+      this.db = Objects.requireNonNull(db, "db");
+      this.consumer = Objects.requireNonNull(consumer, "consumer");
+    }
+
+    /**
+     * Sets for how long an id is kept (7 days). An event that is delivered again after that has its effect again, so keep it for longer than the
+     * stream keeps its events.
+     *
+     * @param keepFor more than zero
+     * @return this
+     */
+    public Builder keepFor(Duration keepFor) {
+      this.keepFor = Objects.requireNonNull(keepFor, "keepFor");
+      return this;
+    }
+
+    /**
+     * Checks the settings and builds.
+     *
+     * @return the inbox
+     * @throws IllegalArgumentException if a setting is out of its range; names each of them
+     */
+    public Inbox build() {
+      String problems = "";
+      if (consumer.isBlank()) {
+        problems = "consumer must not be blank";
+      }
+      if (!keepFor.isPositive()) {
+        problems += (problems.isEmpty() ? "" : "; ") + "keepFor must be more than zero: " + keepFor;
+      }
+      if (!problems.isEmpty()) {
+        throw new IllegalArgumentException(problems);
+      }
+      return new Inbox(db, consumer, keepFor);
+    }
+  }
+}

@@ -1,0 +1,273 @@
+package dev.evalops.runtime.outbox;
+
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher;
+import dev.evalops.runtime.events.EncodedEvent;
+import io.micrometer.core.instrument.MeterRegistry;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.Executor;
+import javax.sql.DataSource;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Publishes every committed change, whatever dies in between: a change is stored in its mutation's own transaction, and a relay sends it to
+ * the broker and removes it when the broker has stored it.
+ *
+ * <pre>{@code
+ * Outbox outbox = life.add("outbox", Outbox.start(db, bus));
+ *
+ * Note note = insert(tx, command);
+ * outbox.add(tx, Change.of("note", note.id(), "create").payload(toProto(note)));
+ * tx.commit();
+ * }</pre>
+ *
+ * <p>Changes of one aggregate (a lane) reach the broker in the order of their commits; other lanes do not wait for one that fails. An event keeps
+ * its id, so that the broker drops what is sent twice. What the broker cannot take now waits for as long as that lasts; what it refuses is parked
+ * after 3 attempts, and with it, by default, its lane.
+ *
+ * <p>Every process of the service may start one; one of them relays at a time, and another takes over within 2 seconds when it is gone. The
+ * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
+ *
+ * <p>Thread-safe.
+ */
+public final class Outbox implements AutoCloseable {
+  private final Rows rows;
+  private final ChangePublisher publisher;
+  private final Relay relay;
+
+  private Outbox(Rows rows, ChangePublisher publisher, Relay relay) {
+    this.rows = rows;
+    this.publisher = publisher;
+    this.relay = relay;
+  }
+
+  /**
+   * Starts an outbox with the defaults.
+   *
+   * @param db where the mutations are
+   * @param publisher where the events go
+   * @return the outbox; the caller closes it
+   * @throws StartupException if the database is not there, or has not the tables
+   */
+  public static Outbox start(DataSource db, ChangePublisher publisher) {
+    return builder(db, publisher).start();
+  }
+
+  /**
+   * Returns a builder.
+   *
+   * @param db where the mutations are
+   * @param publisher where the events go
+   * @return a builder with the defaults
+   */
+  public static Builder builder(DataSource db, ChangePublisher publisher) {
+    return new Builder(db, publisher);
+  }
+
+  /**
+   * Stores a change, to be published once its transaction has committed. It takes a lock on its lane until then, so that the changes of one
+   * aggregate have the order of their commits; lock the aggregate before, as a mutation does.
+   *
+   * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
+   * @param change what has happened
+   * @return the id of the event
+   * @throws IllegalArgumentException if the connection is in auto-commit mode, or the change cannot be written; nothing was sent
+   * @throws SQLException if it cannot be stored
+   */
+  public String add(Connection tx, Change change) throws SQLException {
+    EncodedEvent event = publisher.encode(change);
+    if (tx.getAutoCommit()) {
+      throw new IllegalArgumentException(
+          "tx must not be in auto-commit mode: nothing would tie the event to the mutation");
+    }
+    Rows.insert(tx, event);
+    if (tx.isWrapperFor(
+        Executor.class)) { // as that of runtime-idempotency: runs it after the commit
+      tx.unwrap(Executor.class).execute(this::wake);
+    }
+    return event.id();
+  }
+
+  /** Says that a change was committed, so that it is sent at once. Without, it is found by the poll, within half a second. */
+  public void wake() {
+    relay.wake();
+  }
+
+  /**
+   * Returns how many changes wait to be published. Counts them, parked ones apart.
+   *
+   * @return zero or more
+   * @throws SQLException if the database cannot be asked
+   */
+  public long pending() throws SQLException {
+    return rows.pending();
+  }
+
+  /**
+   * Returns when the change that has waited longest was stored, parked ones apart.
+   *
+   * @return the time; empty if none waits
+   * @throws SQLException if the database cannot be asked
+   */
+  public Optional<Instant> oldest() throws SQLException {
+    return rows.oldest();
+  }
+
+  /**
+   * Checks that changes are published: a health check is {@code () -> outbox.check(Duration.ofMinutes(1))}.
+   *
+   * @param maxAge how long a change may wait, more than zero
+   * @throws IllegalStateException if one has waited longer, or one is parked
+   * @throws SQLException if the database cannot be asked
+   */
+  public void check(Duration maxAge) throws SQLException {
+    Optional<Instant> oldest = oldest();
+    if (oldest.isPresent()) {
+      Duration age = Duration.between(oldest.get(), Instant.now());
+      if (age.compareTo(maxAge) > 0) {
+        throw new IllegalStateException(
+            "outbox: a change has waited for " + age.toSeconds() + " s");
+      }
+    }
+    if (!parked(1).isEmpty()) {
+      throw new IllegalStateException("outbox: changes are parked");
+    }
+  }
+
+  /**
+   * Returns the changes that the broker has refused, the oldest first.
+   *
+   * @param max how many at most, 1 or more
+   * @return the changes
+   * @throws IllegalArgumentException if {@code max} is less than 1
+   * @throws SQLException if the database cannot be asked
+   */
+  public List<Parked> parked(int max) throws SQLException {
+    if (max < 1) {
+      throw new IllegalArgumentException("max must be at least 1: " + max);
+    }
+    return rows.parked(max);
+  }
+
+  /**
+   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before the rest of its lane.
+   *
+   * @param id the event's id
+   * @return whether it was parked
+   * @throws SQLException if the database cannot be asked
+   */
+  public boolean requeue(String id) throws SQLException {
+    boolean found = rows.requeue(id);
+    wake();
+    return found;
+  }
+
+  /**
+   * Gives a parked change up. The rest of its lane goes on.
+   *
+   * @param id the event's id
+   * @return whether it was parked
+   * @throws SQLException if the database cannot be asked
+   */
+  public boolean discard(String id) throws SQLException {
+    boolean found = rows.discard(id);
+    wake();
+    return found;
+  }
+
+  /**
+   * Stops the relay. Waits up to 2 seconds for what is under way; the rest is published by another process, or after the next start. A second
+   * call does nothing.
+   */
+  @Override
+  public void close() {
+    relay.close();
+  }
+
+  /**
+   * A change that the broker has refused.
+   *
+   * @param id the event's id
+   * @param lane the aggregate's type and id
+   * @param subject where it was to go
+   * @param reason why it was refused the last time
+   * @param createdAt when it was stored
+   * @param parkedAt when it was given up
+   */
+  public record Parked(
+      String id, String lane, String subject, String reason, Instant createdAt, Instant parkedAt) {}
+
+  /** Sets what differs from the defaults. Not thread-safe. */
+  public static final class Builder {
+    private final DataSource db;
+    private final ChangePublisher publisher;
+    private int maxInFlight = 256;
+    private boolean holdParkedLanes = true;
+    private @Nullable MeterRegistry registry;
+
+    private Builder(DataSource db, ChangePublisher publisher) {
+      this.db = Objects.requireNonNull(db, "db");
+      this.publisher = Objects.requireNonNull(publisher, "publisher");
+    }
+
+    /**
+     * Sets how many changes are sent at the same time (256), each of another lane.
+     *
+     * @param maxInFlight 1 to 10 000
+     * @return this
+     */
+    public Builder maxInFlight(int maxInFlight) {
+      this.maxInFlight = maxInFlight;
+      return this;
+    }
+
+    /**
+     * Lets a lane go on behind a change that was parked. Default: the lane waits until the change is requeued or discarded, so that no
+     * consumer sees what came after it first.
+     *
+     * @return this
+     */
+    public Builder passParked() {
+      holdParkedLanes = false;
+      return this;
+    }
+
+    /**
+     * Counts: gauges {@code outbox_pending}, {@code outbox_oldest_seconds} and {@code outbox_parked}, counter {@code
+     * outbox_published_total}.
+     *
+     * @param registry where to
+     * @return this
+     */
+    public Builder metrics(MeterRegistry registry) {
+      this.registry = Objects.requireNonNull(registry, "registry");
+      return this;
+    }
+
+    /**
+     * Checks the settings and the tables, and starts to relay.
+     *
+     * @return the outbox; the caller closes it
+     * @throws IllegalArgumentException if a setting is out of its range
+     * @throws StartupException if the database is not there, or has not the tables
+     */
+    public Outbox start() {
+      if (maxInFlight < 1 || maxInFlight > 10_000) {
+        throw new IllegalArgumentException("maxInFlight must be from 1 to 10000: " + maxInFlight);
+      }
+      Rows rows = new Rows(db, holdParkedLanes);
+      rows.check();
+      OutboxMetrics metrics = registry == null ? null : new OutboxMetrics(registry);
+      Relay relay = new Relay(rows, publisher, maxInFlight, metrics);
+      relay.start();
+      return new Outbox(rows, publisher, relay);
+    }
+  }
+}

@@ -1,0 +1,431 @@
+package dev.evalops.runtime.outbox;
+
+import dev.evalops.runtime.events.ChangePublisher;
+import dev.evalops.runtime.events.PublishException;
+import java.sql.SQLException;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Sends what is in the table, one event of a lane at a time, and removes what is stored. One process at a time does: the one that has the lease. A process
+ * that was stopped and goes on may send again what another has sent since; the order of a lane holds all the same, because nobody sends an event before
+ * the one ahead of it is stored, and the broker drops repeats.
+ *
+ * <p>All state belongs to the one thread; acknowledgements come to it through a queue.
+ */
+final class Relay implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(Outbox.class);
+
+  static final Duration LEASE = Duration.ofMillis(1300);
+  private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long LEASE_MARGIN = TimeUnit.MILLISECONDS.toNanos(200);
+  private static final long MIN_POLL = TimeUnit.MILLISECONDS.toNanos(10);
+  private static final long MAX_POLL = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long MIN_BETWEEN_FETCHES = TimeUnit.MILLISECONDS.toNanos(2);
+  private static final long REMOVE_WITHIN = TimeUnit.MILLISECONDS.toNanos(5);
+  private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
+  private static final long MAX_BACKOFF = TimeUnit.SECONDS.toNanos(2);
+  private static final long DEPTH_EVERY = TimeUnit.SECONDS.toNanos(10);
+  private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(2);
+
+  /** A broker that did not take so many in a row is away for all lanes. */
+  private static final int AWAY_FOR_ALL = 8;
+
+  private static final int MAX_ATTEMPTS = 3;
+  private static final int MAX_IN_MEMORY = 1024;
+
+  /** From when on a repeat may find the id forgotten: a takeover, with a start-up in it. */
+  private static final Duration TAKEOVER = Duration.ofSeconds(30);
+
+  private final Rows rows;
+  private final ChangePublisher publisher;
+  private final int maxInFlight;
+  private final @Nullable OutboxMetrics metrics;
+  private final String holder = UUID.randomUUID().toString();
+  private final Thread thread = Thread.ofPlatform().daemon().name("outbox").unstarted(this::run);
+  private final BlockingQueue<Result> results = new LinkedBlockingQueue<>();
+  private final AtomicBoolean woken = new AtomicBoolean();
+  private volatile boolean stopping;
+
+  private final Map<String, Lane> lanes = new HashMap<>();
+  private final Deque<Lane> ready = new ArrayDeque<>(); // have a row and none in flight
+  private final Map<String, Long> pausedLanes = new HashMap<>(); // until when
+  private final List<Long> stored = new ArrayList<>(); // and not removed yet
+  private int inMemory;
+  private int inFlight;
+  private boolean leads;
+  private boolean healthy = true;
+  private boolean databaseHealthy = true;
+  private int awayInARow;
+  private long leaseUntil;
+  private long renewAt;
+  private long fetchAt;
+  private long lastFetch;
+  private long poll = MIN_POLL;
+  private long removeAt;
+  private long pausedUntil;
+  private long depthAt;
+
+  private static final class Lane {
+    private final String name;
+    private final Deque<Rows.Row> waiting = new ArrayDeque<>(); // the first may be in flight
+    private boolean inFlight;
+
+    Lane(String name) {
+      this.name = name;
+    }
+  }
+
+  /** What became of a row; none to wake up. */
+  private record Result(
+      @Nullable Lane lane, Rows.@Nullable Row row, @Nullable Throwable failure) {
+    static final Result WAKE = new Result(null, null, null);
+  }
+
+  Relay(Rows rows, ChangePublisher publisher, int maxInFlight, @Nullable OutboxMetrics metrics) {
+    this.rows = rows;
+    this.publisher = publisher;
+    this.maxInFlight = maxInFlight;
+    this.metrics = metrics;
+  }
+
+  void start() {
+    publisher
+        .duplicateWindow()
+        .filter(window -> window.compareTo(TAKEOVER) < 0)
+        .ifPresent(window -> log.atWarn()
+            .addKeyValue("duplicate_window", window)
+            .addKeyValue("needed", TAKEOVER)
+            .log("outbox: duplicate window is short; events may be stored twice after a takeover"));
+    long now = System.nanoTime();
+    leaseUntil = now;
+    renewAt = now;
+    fetchAt = now;
+    lastFetch = now - MIN_BETWEEN_FETCHES;
+    pausedUntil = now;
+    depthAt = now;
+    thread.start();
+  }
+
+  void wake() {
+    if (woken.compareAndSet(false, true)) {
+      results.add(Result.WAKE);
+    }
+  }
+
+  @Override
+  public void close() {
+    stopping = true;
+    results.add(Result.WAKE);
+    boolean interrupted = false;
+    try {
+      thread.join(CLOSE_TIMEOUT);
+      thread.interrupt();
+      thread.join(CLOSE_TIMEOUT);
+    } catch (InterruptedException e) {
+      thread.interrupt();
+      interrupted = true;
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private void run() {
+    try {
+      while (!stopping || inFlight > 0) {
+        try {
+          step();
+        } catch (SQLException e) {
+          databaseFailed(e);
+        } catch (RuntimeException e) {
+          log.atError().setCause(e).log("outbox: relay failed; will retry");
+          forget();
+          TimeUnit.NANOSECONDS.sleep(MAX_POLL);
+        }
+      }
+    } catch (InterruptedException e) {
+      log.debug("outbox: closed with changes under way");
+    }
+    Thread.interrupted(); // what was stored is removed all the same
+    try {
+      remove();
+      rows.release(holder);
+    } catch (SQLException | RuntimeException e) {
+      log.atDebug().setCause(e).log("outbox: lease not released; it expires");
+    }
+  }
+
+  private void step() throws SQLException, InterruptedException {
+    long now = System.nanoTime();
+    boolean looks = !stopping && looksNow(now);
+    if (!stored.isEmpty()
+        && (looks || inFlight == 0 || stored.size() >= maxInFlight || now - removeAt >= 0)) {
+      remove();
+    }
+    if (looks) {
+      look(now);
+    }
+    if (!stopping) {
+      send();
+      depth(now);
+    }
+    Result result = results.poll(nextStep() - System.nanoTime(), TimeUnit.NANOSECONDS);
+    while (result != null) {
+      apply(result);
+      result = results.poll();
+    }
+    if (!databaseHealthy) {
+      databaseHealthy = true;
+      log.info("outbox: database available again");
+    }
+  }
+
+  private boolean looksNow(long now) {
+    if (now - renewAt >= 0) {
+      return true;
+    }
+    boolean due = now - fetchAt >= 0 || woken.get();
+    return leads
+        && due
+        && now - pausedUntil >= 0
+        && now - lastFetch >= MIN_BETWEEN_FETCHES
+        && room() > 0;
+  }
+
+  private int room() {
+    return (awayInARow >= AWAY_FOR_ALL ? 1 : MAX_IN_MEMORY) - inMemory;
+  }
+
+  private long nextStep() {
+    long next = renewAt;
+    if (stopping) {
+      return System.nanoTime() + MIN_POLL;
+    }
+    if (leads && room() > 0) {
+      long fetch = woken.get() ? lastFetch + MIN_BETWEEN_FETCHES : fetchAt;
+      next = earlier(next, pausedUntil - fetch > 0 ? pausedUntil : fetch);
+    }
+    if (!ready.isEmpty()) {
+      next = earlier(next, pausedUntil);
+    }
+    return stored.isEmpty() ? next : earlier(next, removeAt);
+  }
+
+  private static long earlier(long a, long b) {
+    return a - b < 0 ? a : b;
+  }
+
+  private void look(long now) throws SQLException {
+    woken.set(false);
+    pausedLanes.values().removeIf(until -> now - until >= 0);
+    List<Long> without = new ArrayList<>(inMemory);
+    lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
+    int room = now - pausedUntil >= 0 ? Math.max(0, room()) : 0;
+    lastFetch = now;
+    List<Rows.Row> found;
+    if (now - renewAt >= 0) {
+      long asked = System.nanoTime();
+      Rows.Page page = rows.leasedFetch(holder, LEASE, without, pausedLanes.keySet(), room);
+      renewAt = asked + RENEW_EVERY;
+      if (page.leads()) {
+        leaseUntil = asked + Rows.nanos(LEASE) - LEASE_MARGIN;
+      }
+      lead(page.leads());
+      found = page.rows();
+    } else {
+      found = rows.fetch(without, pausedLanes.keySet(), room);
+    }
+    for (Rows.Row row : found) {
+      Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
+      lane.waiting.addLast(row);
+      inMemory++;
+      if (!lane.inFlight && lane.waiting.size() == 1) {
+        ready.addLast(lane);
+      }
+    }
+    poll = found.isEmpty() ? Math.min(2 * poll, MAX_POLL) : MIN_POLL;
+    fetchAt = room > 0 && found.size() == room ? now : now + poll;
+  }
+
+  private void lead(boolean now) {
+    if (leads != now) {
+      log.atInfo().addKeyValue("relays", now).log("outbox: relay changed");
+      poll = MIN_POLL;
+    }
+    leads = now;
+    if (!now) {
+      forget();
+    }
+  }
+
+  /** Drops what is not in flight: it is read again. */
+  private void forget() {
+    ready.clear();
+    lanes.values().removeIf(lane -> {
+      inMemory -= lane.waiting.size();
+      if (!lane.inFlight) {
+        lane.waiting.clear();
+        return true;
+      }
+      Rows.Row first = lane.waiting.getFirst();
+      lane.waiting.clear();
+      lane.waiting.addFirst(first);
+      inMemory++;
+      return false;
+    });
+  }
+
+  private void send() {
+    while (inFlight < maxInFlight && !ready.isEmpty()) {
+      long now = System.nanoTime();
+      if (!leads || now - leaseUntil >= 0 || now - pausedUntil < 0) {
+        return;
+      }
+      Lane lane = ready.removeFirst();
+      Rows.Row row = lane.waiting.getFirst();
+      lane.inFlight = true;
+      inFlight++;
+      try {
+        var unused = publisher
+            .send(row.event())
+            .whenComplete((outcome, failure) -> results.add(new Result(lane, row, failure)));
+      } catch (RuntimeException e) {
+        results.add(new Result(lane, row, e));
+      }
+    }
+  }
+
+  private void apply(Result result) throws SQLException {
+    Lane lane = result.lane();
+    Rows.Row row = result.row();
+    if (lane == null || row == null) {
+      return;
+    }
+    inFlight--;
+    inMemory--;
+    lane.inFlight = false;
+    lane.waiting.removeFirst();
+    if (result.failure() == null) {
+      isStored(row);
+      if (lane.waiting.isEmpty()) {
+        lanes.remove(lane.name);
+      } else {
+        ready.addLast(lane);
+      }
+      return;
+    }
+    Throwable failure =
+        result.failure() instanceof CompletionException wrapped && wrapped.getCause() != null
+            ? wrapped.getCause()
+            : result.failure();
+    inMemory -= lane.waiting.size();
+    lanes.remove(lane.name);
+    if (failure instanceof PublishException e && e.reason() == PublishException.Reason.AWAY) {
+      isAway(lane, e);
+    } else {
+      isRefused(lane, row, failure);
+    }
+  }
+
+  private void isStored(Rows.Row row) {
+    if (stored.isEmpty()) {
+      removeAt = System.nanoTime() + REMOVE_WITHIN;
+    }
+    stored.add(row.seq());
+    awayInARow = 0;
+    if (!healthy) {
+      healthy = true;
+      log.info("outbox: publishing again");
+    }
+  }
+
+  private void isAway(Lane lane, PublishException failure) {
+    awayInARow++;
+    long now = System.nanoTime();
+    pausedLanes.put(lane.name, now + backoff(awayInARow));
+    if (awayInARow >= AWAY_FOR_ALL) {
+      pausedUntil = now + backoff(awayInARow - AWAY_FOR_ALL + 1);
+      pausedLanes.clear();
+      forget();
+      if (healthy) {
+        healthy = false;
+        log.atWarn()
+            .addKeyValue("error", failure.getMessage())
+            .log("outbox: broker unavailable; changes wait");
+      }
+    }
+  }
+
+  private static long backoff(int failures) {
+    long most = Math.min(MAX_BACKOFF, MIN_BACKOFF << Math.min(failures - 1, 10));
+    return most / 2 + ThreadLocalRandom.current().nextLong(most / 2);
+  }
+
+  private void isRefused(Lane lane, Rows.Row row, Throwable failure) throws SQLException {
+    boolean park = row.attempts() + 1 >= MAX_ATTEMPTS;
+    String reason = String.valueOf(failure.getMessage());
+    pausedLanes.put(lane.name, System.nanoTime() + backoff(row.attempts() + 1));
+    rows.refused(row, park, reason);
+    log.atWarn()
+        .addKeyValue("event_id", row.event().id())
+        .addKeyValue("lane", row.event().lane())
+        .addKeyValue("attempt", row.attempts() + 1)
+        .addKeyValue("error", reason)
+        .log(park ? "outbox: change parked" : "outbox: change refused; will retry");
+  }
+
+  private void remove() throws SQLException {
+    if (!stored.isEmpty()) {
+      rows.remove(stored);
+      if (metrics != null) {
+        metrics.published(stored.size());
+      }
+      stored.clear();
+    }
+  }
+
+  private void depth(long now) throws SQLException {
+    if (metrics != null && now - depthAt >= 0) {
+      depthAt = now + DEPTH_EVERY;
+      metrics.depth(rows.depth());
+    }
+  }
+
+  private void databaseFailed(SQLException failure) throws InterruptedException {
+    if (databaseHealthy) {
+      databaseHealthy = false;
+      log.atWarn()
+          .addKeyValue("error", failure.getMessage())
+          .log("outbox: database unavailable; will retry");
+    }
+    forget();
+    long now = System.nanoTime();
+    renewAt = now + MAX_POLL;
+    fetchAt = renewAt;
+    Result result = results.poll(MAX_POLL, TimeUnit.NANOSECONDS);
+    while (result != null) {
+      try {
+        apply(result);
+      } catch (SQLException e) {
+        log.atDebug().setCause(e).log("outbox: refusal not counted");
+      }
+      result = results.poll();
+    }
+  }
+}

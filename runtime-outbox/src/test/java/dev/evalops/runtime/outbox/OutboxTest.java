@@ -1,0 +1,287 @@
+package dev.evalops.runtime.outbox;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
+import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatIllegalStateException;
+import static org.awaitility.Awaitility.await;
+
+import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.testutil.Schema;
+import dev.evalops.runtime.testutil.TestPostgres;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.sql.Connection;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+
+@ExtendWith(TestPostgres.class)
+@Schema("dev/evalops/runtime/outbox/outbox.sql")
+class OutboxTest {
+  private static final Duration SOON = Duration.ofSeconds(20);
+
+  private final Broker broker = new Broker();
+
+  @AfterEach
+  void close() {
+    broker.close();
+  }
+
+  private static void add(HikariDataSource db, EncodedEvent... events) throws SQLException {
+    try (Connection tx = db.getConnection()) {
+      tx.setAutoCommit(false);
+      for (EncodedEvent event : events) {
+        Rows.insert(tx, event);
+      }
+      tx.commit();
+    }
+  }
+
+  private static List<String> numbered(String lane, int count) {
+    return IntStream.range(0, count).mapToObj(i -> lane + ":" + i).toList();
+  }
+
+  @Test
+  void publishesWhatIsCommitted_whole(HikariDataSource db) throws Exception {
+    EncodedEvent event = Broker.event("note/1", 0);
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      add(db, event);
+      outbox.wake();
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.stored).containsExactly(event);
+  }
+
+  @Test
+  void publishesNothingOfATransactionThatRollsBack(HikariDataSource db) throws Exception {
+    try (Outbox outbox = Outbox.start(db, broker);
+        Connection tx = db.getConnection()) {
+      tx.setAutoCommit(false);
+      Rows.insert(tx, Broker.event("note/1", 0));
+      tx.rollback();
+      EncodedEvent later = Broker.event("note/1", 1);
+      add(db, later);
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+      assertThat(broker.stored).containsExactly(later);
+    }
+  }
+
+  @Test
+  void keepsTheOrderOfALane_whenAcknowledgementsAreLost(HikariDataSource db) throws Exception {
+    broker.percentLost = 30;
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      for (int i = 0; i < 40; i++) {
+        add(db, Broker.event("note/1", i), Broker.event("note/2", i));
+      }
+      await().atMost(Duration.ofSeconds(60)).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 40));
+    assertThat(broker.bodies("note/2")).isEqualTo(numbered("note/2", 40));
+    assertThat(broker.sent.get()).isGreaterThan(80);
+  }
+
+  @Test
+  void keepsTheOrderOfCommits_whenSomebodyTookItsTurnEarly(HikariDataSource db) throws Exception {
+    try (Connection first = db.getConnection();
+        Connection second = db.getConnection();
+        ExecutorService service = Executors.newSingleThreadExecutor()) {
+      first.setAutoCommit(false);
+      second.setAutoCommit(false);
+      Rows.insert(first, Broker.event("note/1", 0));
+      Future<?> waits = service.submit(() -> {
+        Rows.insert(second, Broker.event("note/1", 1));
+        second.commit();
+        return null;
+      });
+      Rows.insert(first, Broker.event("note/1", 0));
+      first.commit();
+      waits.get(20, TimeUnit.SECONDS);
+    }
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.bodies("note/1")).containsExactly("note/1:0", "note/1:0", "note/1:1");
+  }
+
+  @Test
+  void anOutageCostsNoAttempt_andParksNothing(HikariDataSource db) throws Exception {
+    broker.away = true;
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      for (int i = 0; i < 50; i++) {
+        add(db, Broker.event("note/" + i, 0));
+      }
+      await().atMost(SOON).until(() -> broker.sent.get() > 9);
+      assertThat(outbox.pending()).isEqualTo(50);
+      assertThat(outbox.parked(10)).isEmpty();
+      assertThat(outbox.oldest()).isPresent();
+      assertThatIllegalStateException()
+          .isThrownBy(() -> outbox.check(Duration.ofMillis(1)))
+          .withMessageStartingWith("outbox: a change has waited for ");
+      outbox.check(Duration.ofHours(1));
+      broker.away = false;
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.stored).hasSize(50);
+    assertThat(attempts(db)).isZero();
+  }
+
+  private static long attempts(HikariDataSource db) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement();
+        var row = statement.executeQuery("SELECT coalesce(sum(attempts), 0) FROM change_outbox")) {
+      row.next();
+      return row.getLong(1);
+    }
+  }
+
+  @Test
+  void parksWhatIsRefused_andHoldsItsLaneAlone(HikariDataSource db) throws Exception {
+    broker.refusedLanes.add("note/1");
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      EncodedEvent poison = Broker.event("note/1", 0);
+      add(db, poison, Broker.event("note/1", 1), Broker.event("note/2", 0));
+      await().atMost(SOON).until(() -> !outbox.parked(10).isEmpty());
+      await().atMost(SOON).until(() -> broker.stored.size() == 1);
+      Outbox.Parked parked = outbox.parked(10).getFirst();
+      assertThat(parked.id()).isEqualTo(poison.id());
+      assertThat(parked.reason()).isEqualTo("maximum payload exceeded");
+      assertThatIllegalStateException().isThrownBy(() -> outbox.check(Duration.ofHours(1)));
+
+      broker.refusedLanes.clear();
+      add(db, Broker.event("note/2", 1));
+      await().atMost(SOON).until(() -> broker.bodies("note/2").size() == 2);
+      assertThat(broker.bodies("note/1")).as("held behind the parked one").isEmpty();
+
+      assertThat(outbox.requeue(poison.id())).isTrue();
+      assertThat(outbox.requeue(poison.id())).isFalse();
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+      assertThat(broker.bodies("note/1")).containsExactly("note/1:0", "note/1:1");
+    }
+  }
+
+  @Test
+  void goesOnBehindWhatIsDiscarded(HikariDataSource db) throws Exception {
+    broker.refusedLanes.add("note/1");
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      EncodedEvent poison = Broker.event("note/1", 0);
+      add(db, poison, Broker.event("note/1", 1));
+      await().atMost(SOON).until(() -> !outbox.parked(10).isEmpty());
+      broker.refusedLanes.clear();
+      assertThat(outbox.discard(poison.id())).isTrue();
+      await().atMost(SOON).until(() -> broker.bodies("note/1").equals(List.of("note/1:1")));
+    }
+  }
+
+  @Test
+  void passesParkedChanges_ifToldTo(HikariDataSource db) throws Exception {
+    broker.refusedLanes.add("note/1");
+    try (Outbox outbox = Outbox.builder(db, broker).passParked().start()) {
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> outbox.parked(10).size() == 1);
+      broker.refusedLanes.clear();
+      add(db, Broker.event("note/1", 1));
+      await().atMost(SOON).until(() -> broker.bodies("note/1").equals(List.of("note/1:1")));
+    }
+  }
+
+  @Test
+  void oneRelaysAtATime_andAnotherTakesOver(HikariDataSource db) throws Exception {
+    try (Broker other = new Broker();
+        Outbox second = Outbox.start(db, other)) {
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> second.pending() == 0);
+      try (Outbox first = Outbox.start(db, broker)) {
+        for (int i = 1; i < 20; i++) {
+          add(db, Broker.event("note/1", i));
+        }
+        await().atMost(SOON).until(() -> first.pending() == 0);
+        assertThat(broker.stored).isEmpty();
+        second.close();
+        add(db, Broker.event("note/1", 20));
+        await().atMost(SOON).until(() -> first.pending() == 0);
+        assertThat(broker.bodies("note/1")).containsExactly("note/1:20");
+      }
+      assertThat(other.bodies("note/1")).isEqualTo(numbered("note/1", 20));
+    }
+  }
+
+  @Test
+  void publishesAllOfManyWriters_inOrder(HikariDataSource db) throws Exception {
+    db.setMaximumPoolSize(12);
+    int writers = 4;
+    int lanes = 10;
+    int each = 100;
+    int[] next = new int[lanes];
+    Object[] locks = IntStream.range(0, lanes).mapToObj(i -> new Object()).toArray();
+    broker.percentLost = 1;
+    try (Outbox outbox =
+            Outbox.builder(db, broker).metrics(new SimpleMeterRegistry()).start();
+        ExecutorService service = Executors.newFixedThreadPool(writers)) {
+      List<Future<?>> writing = new ArrayList<>();
+      for (int w = 0; w < writers; w++) {
+        writing.add(service.submit(() -> {
+          for (int i = 0; i < each; i++) {
+            int lane = ThreadLocalRandom.current().nextInt(lanes);
+            synchronized (locks[lane]) {
+              add(db, Broker.event("note/" + lane, next[lane]++));
+            }
+            outbox.wake();
+          }
+          return null;
+        }));
+      }
+      for (Future<?> future : writing) {
+        future.get(60, TimeUnit.SECONDS);
+      }
+      await().atMost(Duration.ofSeconds(60)).until(() -> outbox.pending() == 0);
+    }
+    for (int lane = 0; lane < lanes; lane++) {
+      assertThat(broker.bodies("note/" + lane)).isEqualTo(numbered("note/" + lane, next[lane]));
+    }
+  }
+
+  @Test
+  void goesOnWhenTheDatabaseHasClosedItsConnections(HikariDataSource db) throws Exception {
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      for (int i = 0; i < 5; i++) {
+        add(db, Broker.event("note/1", i));
+        try (Connection connection = db.getConnection();
+            Statement statement = connection.createStatement()) {
+          statement.execute(
+              "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                  + " WHERE pid <> pg_backend_pid() AND application_name = current_setting('application_name')"
+                  + " AND backend_type = 'client backend' AND usename = current_user AND datname = current_database()");
+        }
+      }
+      await().atMost(SOON).ignoreExceptions().until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 5));
+  }
+
+  @Test
+  void refusesWrongSettings_andATableThatIsMissing(HikariDataSource db) throws Exception {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Outbox.builder(db, broker).maxInFlight(0).start())
+        .withMessage("maxInFlight must be from 1 to 10000: 0");
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("DROP TABLE change_outbox");
+    }
+    assertThatExceptionOfType(StartupException.class)
+        .isThrownBy(() -> Outbox.start(db, broker))
+        .withMessageContaining("outbox.sql");
+  }
+}
