@@ -13,7 +13,7 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /** A {@code nats-server} with a configuration of the test's own, which can change while it runs. Ends with the test. */
-final class ConfiguredNats implements AutoCloseable {
+public final class ConfiguredNats implements AutoCloseable {
   private static final Duration AWHILE = Duration.ofSeconds(30);
 
   private final Path directory;
@@ -21,18 +21,18 @@ final class ConfiguredNats implements AutoCloseable {
   private Process process;
 
   /** In a directory of its own. */
-  ConfiguredNats(Path directory, String configuration) throws Exception {
+  public ConfiguredNats(Path directory, String configuration) throws Exception {
     this(directory, freePort(), configuration);
   }
 
-  ConfiguredNats(Path directory, int port, String configuration) throws Exception {
+  public ConfiguredNats(Path directory, int port, String configuration) throws Exception {
     this.directory = directory;
     this.port = port;
     start(configuration);
   }
 
   /** Not of those that the system gives to whoever connects: a client could connect to itself. */
-  static int freePort() {
+  public static int freePort() {
     while (true) {
       int port = ThreadLocalRandom.current().nextInt(20_000, 32_000);
       try (ServerSocket socket = new ServerSocket(port)) {
@@ -43,16 +43,16 @@ final class ConfiguredNats implements AutoCloseable {
     }
   }
 
-  int port() {
+  public int port() {
     return port;
   }
 
-  String address() {
+  public String address() {
     return "127.0.0.1:" + port;
   }
 
   /** Starts it; with the store that it had before. */
-  void start(String configuration) throws Exception {
+  public void start(String configuration) throws Exception {
     write(configuration);
     process = new ProcessBuilder(
             "nats-server", "-c", file().toString(), "-l", log().toString())
@@ -88,7 +88,7 @@ final class ConfiguredNats implements AutoCloseable {
   }
 
   /** Changes the configuration while it runs. */
-  void reload(String configuration) throws Exception {
+  public void reload(String configuration) throws Exception {
     long before = logged("Reloaded server configuration");
     write(configuration);
     signal("HUP");
@@ -96,17 +96,17 @@ final class ConfiguredNats implements AutoCloseable {
   }
 
   /** How many lines of its log have this. */
-  long logged(String part) throws IOException {
+  public long logged(String part) throws IOException {
     try (var lines = Files.lines(log())) {
       return lines.filter(line -> line.contains(part)).count();
     }
   }
 
-  void signal(String name) throws Exception {
+  public void signal(String name) throws Exception {
     new ProcessBuilder("kill", "-" + name, Long.toString(process.pid())).start().waitFor();
   }
 
-  void stop() throws Exception {
+  public void stop() throws Exception {
     signal("CONT");
     process.destroy();
     if (!process.waitFor(10, TimeUnit.SECONDS)) {

@@ -9,7 +9,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import org.slf4j.LoggerFactory;
 
 /** What is logged by everything while it is open. */
-final class Logs implements AutoCloseable {
+public final class Logs implements AutoCloseable {
   private final Logger root = (Logger) LoggerFactory.getLogger(org.slf4j.Logger.ROOT_LOGGER_NAME);
   private final Logger ours = (Logger) LoggerFactory.getLogger("dev.evalops");
   private final List<String> lines = new CopyOnWriteArrayList<>();
@@ -21,18 +21,18 @@ final class Logs implements AutoCloseable {
     }
   };
 
-  Logs() {
+  public Logs() {
     appender.setContext(root.getLoggerContext());
     appender.start();
     root.addAppender(appender);
     ours.setLevel(Level.DEBUG);
   }
 
-  List<String> lines() {
+  public List<String> lines() {
     return List.copyOf(lines);
   }
 
-  long count(String part) {
+  public long count(String part) {
     return lines.stream().filter(line -> line.contains(part)).count();
   }
 

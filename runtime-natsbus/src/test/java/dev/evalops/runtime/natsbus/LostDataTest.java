@@ -4,7 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.natsbus.spool.SpooledPublisher;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.nats.client.Connection.Status;
@@ -41,7 +44,7 @@ class LostDataTest {
   Path temp;
 
   private static Change change(long version) {
-    return Change.of("note", "n-" + version).operation("create").version(version);
+    return Change.of("note", "n-" + version, "create").version(version);
   }
 
   private static void publish(NatsBus bus, long from, long to) {
@@ -63,7 +66,7 @@ class LostDataTest {
     Map<Long, Integer> handled = new ConcurrentHashMap<>();
     AtomicInteger failures = new AtomicInteger();
     try (Logs logs = new Logs();
-        NatsBus bus = Servers.bus(server).connect()) {
+        NatsBus bus = Servers.bus(server).open()) {
       JetStreamManagement management = bus.connection().jetStreamManagement();
       publish(bus, 1, 3); // before the consumer, which begins with what is new
       EventConsumer consumer = bus.consumer(ALL, "indexer")
@@ -95,7 +98,7 @@ class LostDataTest {
     Map<Long, Integer> handled = new ConcurrentHashMap<>();
     CountDownLatch release = new CountDownLatch(1);
     try (Logs logs = new Logs();
-        NatsBus bus = Servers.bus(server).connect()) {
+        NatsBus bus = Servers.bus(server).open()) {
       JetStreamManagement management = bus.connection().jetStreamManagement();
       StreamConfiguration stream = management.getStreamInfo("NOTES").getConfiguration();
       EventConsumer consumer = bus.consumer(ALL, "indexer")
@@ -134,13 +137,13 @@ class LostDataTest {
         NatsBus bus = NatsBus.builder("nats://" + server.address()).stream("NOTES")
             .subjectPrefix("notes.changes")
             .configureStream(stream -> stream.maxAge(Duration.ofDays(3)))
+            .publishTimeout(Duration.ofSeconds(1))
             .configure(options ->
                 options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)))
-            .connect();
-        ReliablePublisher reliable = bus.reliable(temp.resolve("letters"))
-            .attempts(1)
-            .attemptTimeout(Duration.ofMillis(200))
-            .replayInterval(Duration.ofMillis(200))
+            .open();
+        SpooledPublisher spooled = SpooledPublisher.builder(bus, temp.resolve("spool"))
+            .maxAttempts(1)
+            .replayEvery(Duration.ofMillis(200))
             .open()) {
       bus.consumer(ALL, "indexer").maxDeliveries(1).start(event -> {
         if (event.version().orElseThrow() == 13) {
@@ -152,7 +155,7 @@ class LostDataTest {
       await().atMost(AWHILE).until(() -> handled.size() == 10);
       server.stop();
       delete(temp.resolve("store"));
-      assertThat(reliable.publish(change(11))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(spooled.publish(change(11))).isEqualTo(Outcome.SPOOLED);
       server.start("");
 
       await().atMost(AWHILE).until(() -> handled.containsKey(11L));
@@ -206,7 +209,7 @@ class LostDataTest {
               .configure(options -> options
                   .reconnectWait(Duration.ofMillis(50))
                   .reconnectJitter(Duration.ofMillis(10)))
-              .connect();
+              .open();
           EventConsumer consumer = bus.consumer(ALL, "indexer")
               .configure(durable -> durable.numReplicas(3))
               .start(event -> handled.merge(event.version().orElseThrow(), 1, Integer::sum))) {
@@ -238,9 +241,9 @@ class LostDataTest {
         NatsBus bus = NatsBus.builder("nats://bob:pw@" + server.address()).stream("NOTES")
             .subjectPrefix("notes.changes")
             .configure(options -> options.inboxPrefix("bobs.inbox"))
-            .connect()) {
+            .open()) {
       CountDownLatch handled = new CountDownLatch(1);
-      bus.consume(ALL, "indexer", event -> handled.countDown());
+      bus.consumer(ALL, "indexer").start(event -> handled.countDown());
       publish(bus, 1, 1);
       assertThat(handled.await(AWHILE.toSeconds(), TimeUnit.SECONDS)).isTrue();
 
@@ -257,14 +260,14 @@ class LostDataTest {
                   .ackPolicy(AckPolicy.Explicit)
                   .build());
       for (int i = 0; i < 2; i++) {
-        assertThatThrownBy(() -> bus.consume(ALL, "other", event -> {}))
-            .isInstanceOf(NatsBusException.class)
+        assertThatThrownBy(() -> bus.consumer(ALL, "other").start(event -> {}))
+            .isInstanceOf(StartupException.class)
             .hasMessageStartingWith(
                 "queue_subscribe: Permissions Violation for Subscription to \"_INBOX.other\"");
       }
       server.reload(users.replace("bobs.inbox.>\"", "bobs.inbox.>\", \"_INBOX.>\""));
       CountDownLatch allowed = new CountDownLatch(1);
-      bus.consume(ALL, "other", event -> allowed.countDown());
+      bus.consumer(ALL, "other").start(event -> allowed.countDown());
       assertThat(allowed.await(AWHILE.toSeconds(), TimeUnit.SECONDS)).isTrue();
     }
   }

@@ -4,8 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
-import dev.evalops.runtime.natsbus.notes.Note;
+import com.google.protobuf.StringValue;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.events.PublishException;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
@@ -13,7 +19,6 @@ import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import io.nats.client.Nats;
 import io.nats.client.api.MessageInfo;
-import io.nats.client.api.PublishAck;
 import io.nats.client.api.StorageType;
 import io.nats.client.api.StreamConfiguration;
 import java.net.InetAddress;
@@ -39,47 +44,47 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 @Timeout(120)
 @ExtendWith(TestNats.class)
-class NatsBusTest {
+public class NatsBusTest {
   private static final Duration AWHILE = Duration.ofSeconds(30);
-  private static final Note NOTE = Note.newBuilder().setNoteId("n-1").build();
+  private static final StringValue NOTE = StringValue.of("n-1");
 
   private static Change change(String id) {
-    return Change.of("note", id).operation("create").tenant("org-1").payload(NOTE);
+    return Change.of("note", id, "create").organization("org-1").payload(NOTE);
   }
 
   @ParameterizedTest
-  @EnumSource(WireFormat.class)
-  void storesWhatCanBeReadBack_inEveryForm(WireFormat format, NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).wireFormat(format).connect()) {
+  @EnumSource(EventFormat.class)
+  void storesWhatCanBeReadBack_inEveryForm(EventFormat format, NatsServer server) throws Exception {
+    try (NatsBus bus = Servers.bus(server).format(format).open()) {
       UUID id = UUID.randomUUID();
       assertThat(bus.publish(change("1").eventId(id).sequence(3).version(2)))
-          .isEqualTo(ChangePublisher.Outcome.STORED);
+          .isEqualTo(Outcome.STORED);
 
       MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
       assertThat(stored.getSubject()).isEqualTo("notes.changes.note.create");
-      Event event = Event.read(stored.getHeaders(), stored.getData());
+      Event event = Servers.event(stored);
       assertThat(event.id()).isEqualTo(id.toString());
       assertThat(event.sequence()).hasValue(3);
       assertThat(event.version()).hasValue(2);
-      assertThat(event.payload(Note.getDefaultInstance())).isEqualTo(NOTE);
+      assertThat(event.payload(StringValue.getDefaultInstance())).isEqualTo(NOTE);
     }
   }
 
   @Test
   void storesAnIdOnce(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect()) {
+    try (NatsBus bus = Servers.bus(server).open()) {
       Change change = change("1").eventId(UUID.randomUUID());
       bus.publish(change);
-      PublishAck again = bus.publishAsync(change).get(10, TimeUnit.SECONDS);
+      assertThat(bus.publish(change)).isEqualTo(Outcome.STORED);
+      assertThat(bus.duplicateWindow()).contains(Duration.ofMinutes(2));
 
-      assertThat(again.isDuplicate()).isTrue();
       assertThat(Servers.stored(bus.connection(), "NOTES")).hasSize(1);
     }
   }
 
   @Test
   void makesTheStream_ifItIsNotThere(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect()) {
+    try (NatsBus bus = Servers.bus(server).open()) {
       StreamConfiguration made =
           bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration();
       assertThat(made.getSubjects()).containsExactly("notes.changes.>");
@@ -108,9 +113,10 @@ class NatsBusTest {
           .getConfiguration();
     }
     try (Logs logs = new Logs();
-        NatsBus bus = Servers.bus(server).connect()) {
+        NatsBus bus = Servers.bus(server).open()) {
       bus.publish(change("1"));
 
+      assertThat(bus.duplicateWindow()).as("that of the stream").contains(Duration.ofSeconds(1));
       assertThat(bus.connection()
               .jetStreamManagement()
               .getStreamInfo("NOTES")
@@ -157,10 +163,10 @@ class NatsBusTest {
               .build());
     }
     try (Logs logs = new Logs();
-        NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofMillis(300)).connect()) {
+        NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofMillis(300)).open()) {
       assertThat(logs.count("do not take everything on notes.changes.>")).isEqualTo(1);
       assertThatThrownBy(() -> bus.publish(change("1")))
-          .isInstanceOf(NatsBusException.class)
+          .isInstanceOf(PublishException.class)
           .hasMessageStartingWith("publish notes.changes.note.create: ")
           .hasMessageContaining("no stream takes this subject");
     }
@@ -174,12 +180,12 @@ class NatsBusTest {
       starting.add(CompletableFuture.supplyAsync(
           () -> Servers.bus(server)
               .configureStream(stream -> stream.maxBytes(bytes))
-              .connect(),
+              .open(),
           task -> Thread.ofPlatform().start(task)));
     }
     for (CompletableFuture<NatsBus> each : starting) {
       NatsBus bus = each.get(60, TimeUnit.SECONDS);
-      assertThat(bus.publish(change("1"))).isEqualTo(ChangePublisher.Outcome.STORED);
+      assertThat(bus.publish(change("1"))).isEqualTo(Outcome.STORED);
       bus.close();
     }
     try (Connection operator = Nats.connect(server.url())) {
@@ -191,7 +197,7 @@ class NatsBusTest {
   @Test
   void givesAChangeWithoutATimeThatOfItsClock_inUtc(NatsServer server) throws Exception {
     Instant now = Instant.parse("2026-02-03T04:05:06.789Z");
-    try (NatsBus bus = Servers.bus(server).clock(() -> now).connect()) {
+    try (NatsBus bus = Servers.bus(server).clock(() -> now).open()) {
       bus.publish(change("1"));
 
       MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
@@ -202,27 +208,27 @@ class NatsBusTest {
 
   @Test
   void saysNothing_whenAnotherInstanceHasMadeTheStream(NatsServer server) {
-    try (NatsBus first = Servers.bus(server).connect();
+    try (NatsBus first = Servers.bus(server).open();
         Logs logs = new Logs();
-        NatsBus second = Servers.bus(server).connect()) {
+        NatsBus second = Servers.bus(server).open()) {
       assertThat(logs.count("WARN")).isZero();
     }
   }
 
   @Test
   void namesEveryMissingParameter() {
-    assertThatThrownBy(() -> NatsBus.builder(" ").connect())
+    assertThatThrownBy(() -> NatsBus.builder(" ").open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("nats_url_required; stream_name_required; subject_prefix_required");
+        .hasMessage("url is not set; stream is not set; subjectPrefix is not set");
     assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:1").stream("A.B")
             .subjectPrefix("a..b")
-            .window(0)
+            .maxPending(0)
             .publishTimeout(Duration.ZERO)
             .connectTimeout(Duration.ofSeconds(-1))
-            .connect())
+            .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContainingAll(
-            "stream", "subjectPrefix", "window", "publishTimeout", "connectTimeout");
+            "stream", "subjectPrefix", "maxPending", "publishTimeout", "connectTimeout");
   }
 
   @Test
@@ -242,7 +248,7 @@ class NatsBusTest {
         assertThatThrownBy(() -> NatsBus.builder(url).stream("S")
                 .subjectPrefix("p")
                 .connectTimeout(Duration.ZERO)
-                .connect())
+                .open())
             .as(url)
             .satisfies(failure -> {
               for (Throwable each = failure; each != null; each = each.getCause()) {
@@ -255,8 +261,8 @@ class NatsBusTest {
     assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:" + port).stream("S")
             .subjectPrefix("p")
             .connectTimeout(Duration.ZERO)
-            .connect())
-        .isInstanceOf(NatsBusException.class)
+            .open())
+        .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("nats_connect: ");
   }
 
@@ -264,14 +270,14 @@ class NatsBusTest {
   void waitsForAServerThatIsNotUpYet(NatsServer server) throws Exception {
     server.kill();
     CompletableFuture<NatsBus> connecting = CompletableFuture.supplyAsync(
-        () -> Servers.bus(server).connect(), task -> Thread.ofPlatform().start(task));
+        () -> Servers.bus(server).open(), task -> Thread.ofPlatform().start(task));
     try (Logs logs = new Logs()) {
       await().atMost(AWHILE).until(() -> logs.count("nats: not up yet") > 0);
     }
     server.restart();
 
     try (NatsBus bus = connecting.get(30, TimeUnit.SECONDS)) {
-      assertThat(bus.publish(change("1"))).isEqualTo(ChangePublisher.Outcome.STORED);
+      assertThat(bus.publish(change("1"))).isEqualTo(Outcome.STORED);
     }
   }
 
@@ -283,8 +289,8 @@ class NatsBusTest {
           .addStream(
               StreamConfiguration.builder().name("OTHER").subjects("notes.>").build());
     }
-    assertThatThrownBy(() -> Servers.bus(server).connect())
-        .isInstanceOf(NatsBusException.class)
+    assertThatThrownBy(() -> Servers.bus(server).open())
+        .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("create_stream: ");
   }
 
@@ -295,14 +301,16 @@ class NatsBusTest {
         NatsBus bus = Servers.bus(server)
             .publishTimeout(Duration.ofMillis(500))
             .metrics(registry)
-            .connect()) {
+            .open()) {
       assertThat(registry.get("natsbus.connected").gauge().value()).isEqualTo(1);
       server.kill();
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
 
       long begin = System.nanoTime();
       assertThatThrownBy(() -> bus.publish(change("1")))
-          .isInstanceOf(NatsBusException.class)
+          .isInstanceOfSatisfying(
+              PublishException.class,
+              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.AWAY))
           .hasMessageContaining("not connected");
       assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(AWHILE);
       assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
@@ -312,7 +320,7 @@ class NatsBusTest {
       await()
           .atMost(AWHILE)
           .ignoreExceptions()
-          .until(() -> bus.publish(change("1")) == ChangePublisher.Outcome.STORED);
+          .until(() -> bus.publish(change("1")) == Outcome.STORED);
       assertThat(logs.count("nats: connection lost")).isEqualTo(1);
       assertThat(logs.count("nats: connected again")).isEqualTo(1);
     }
@@ -321,33 +329,32 @@ class NatsBusTest {
   @Test
   void storesNothingLate_thatItHasReportedAsFailed(NatsServer server) throws Exception {
     try (NatsBus bus =
-        Servers.bus(server).publishTimeout(Duration.ofMillis(200)).connect()) {
+        Servers.bus(server).publishTimeout(Duration.ofMillis(200)).open()) {
       server.kill();
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
       for (int i = 0; i < 5; i++) {
-        assertThatThrownBy(() -> bus.publish(change("1"))).isInstanceOf(NatsBusException.class);
+        assertThatThrownBy(() -> bus.publish(change("1"))).isInstanceOf(PublishException.class);
       }
       server.restart();
       await()
           .atMost(AWHILE)
           .ignoreExceptions()
-          .until(() -> bus.publish(change("last")) == ChangePublisher.Outcome.STORED);
+          .until(() -> bus.publish(change("last")) == Outcome.STORED);
 
       assertThat(Servers.stored(bus.connection(), "NOTES"))
-          .extracting(each ->
-              Event.read(each.getHeaders(), each.getData()).partitionKey().orElse(""))
+          .extracting(each -> Servers.event(each).aggregateId().orElse(""))
           .containsOnly("last");
     }
   }
 
   @Test
   void keepsTheOrderOfEachAggregate_whilePublishingInAWindow(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).window(64).connect()) {
-      List<CompletableFuture<PublishAck>> all = new ArrayList<>();
+    try (NatsBus bus = Servers.bus(server).maxPending(64).open()) {
+      List<CompletableFuture<Outcome>> all = new ArrayList<>();
       for (int i = 0; i < 2000; i++) {
         all.add(bus.publishAsync(change("n-" + i % 7).version(i)));
       }
-      for (CompletableFuture<PublishAck> each : all) {
+      for (CompletableFuture<Outcome> each : all) {
         each.get(30, TimeUnit.SECONDS);
       }
 
@@ -355,12 +362,12 @@ class NatsBusTest {
     }
   }
 
-  static void assertOrdered(List<MessageInfo> stored, int size) {
+  public static void assertOrdered(List<MessageInfo> stored, int size) {
     assertThat(stored).hasSize(size);
     Map<String, Long> last = new HashMap<>();
     for (MessageInfo message : stored) {
-      Event event = Event.read(message.getHeaders(), message.getData());
-      String key = event.partitionKey().orElseThrow();
+      Event event = Servers.event(message);
+      String key = event.aggregateId().orElseThrow();
       long version = event.version().orElseThrow();
       assertThat(version).as(key).isGreaterThan(last.getOrDefault(key, -1L));
       last.put(key, version);
@@ -370,11 +377,11 @@ class NatsBusTest {
   @Test
   void failsWhatWaitsBehindAFailureOfTheSameAggregate_andNothingElse(NatsServer server) {
     try (NatsBus bus =
-        Servers.bus(server).publishTimeout(Duration.ofMillis(700)).connect()) {
+        Servers.bus(server).publishTimeout(Duration.ofMillis(700)).open()) {
       server.kill();
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
-      CompletableFuture<PublishAck> first = bus.publishAsync(change("1").version(1));
-      CompletableFuture<PublishAck> second = bus.publishAsync(change("1").version(2));
+      CompletableFuture<Outcome> first = bus.publishAsync(change("1").version(1));
+      CompletableFuture<Outcome> second = bus.publishAsync(change("1").version(2));
 
       assertThatThrownBy(() -> first.get(10, TimeUnit.SECONDS))
           .isInstanceOf(ExecutionException.class);
@@ -386,11 +393,11 @@ class NatsBusTest {
   @Test
   void waitsForAPlaceInTheWindow_withinItsBound(NatsServer server) {
     try (NatsBus bus =
-        Servers.bus(server).window(1).publishTimeout(Duration.ofMillis(400)).connect()) {
+        Servers.bus(server).maxPending(1).publishTimeout(Duration.ofMillis(400)).open()) {
       server.kill();
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
-      CompletableFuture<PublishAck> first = bus.publishAsync(change("1"));
-      CompletableFuture<PublishAck> second = bus.publishAsync(change("2"));
+      CompletableFuture<Outcome> first = bus.publishAsync(change("1"));
+      CompletableFuture<Outcome> second = bus.publishAsync(change("2"));
       await().atMost(AWHILE).until(() -> first.isDone() && second.isDone());
       assertThat(first).isCompletedExceptionally();
       assertThat(second).isCompletedExceptionally();
@@ -399,18 +406,54 @@ class NatsBusTest {
 
   @Test
   void refusesAMessageThatNoServerTakes(NatsServer server) {
-    try (NatsBus bus = Servers.bus(server).connect()) {
-      Change big =
-          change("1").payload(Note.newBuilder().setTitle("x".repeat(1_100_000)).build());
+    try (NatsBus bus = Servers.bus(server).open()) {
+      Change big = change("1").payload(StringValue.of("x".repeat(1_100_000)));
       assertThatThrownBy(() -> bus.publish(big))
-          .isInstanceOf(IllegalArgumentException.class)
-          .hasMessageStartingWith("payload");
+          .isInstanceOfSatisfying(
+              PublishException.class,
+              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.REFUSED))
+          .hasMessageContaining("the server takes at most");
+    }
+  }
+
+  @Test
+  void storesAnEventThatWasEncodedBefore_onceHoweverOftenItIsSent(NatsServer server)
+      throws Exception {
+    EncodedEvent event;
+    try (NatsBus bus = Servers.bus(server).open()) {
+      event = bus.encode(change("1"));
+      assertThat(bus.send(event).get(10, TimeUnit.SECONDS)).isEqualTo(Outcome.STORED);
+    }
+    try (NatsBus bus = NatsBus.open(server.url(), "NOTES", "notes.changes")) {
+      assertThat(bus.send(event).get(10, TimeUnit.SECONDS)).isEqualTo(Outcome.STORED);
+
+      List<MessageInfo> stored = Servers.stored(bus.connection(), "NOTES");
+      assertThat(stored).hasSize(1);
+      assertThat(stored.get(0).getHeaders().getFirst("Nats-Msg-Id")).isEqualTo(event.id());
+      assertThat(stored.get(0).getData()).isEqualTo(event.body());
+    }
+  }
+
+  @Test
+  void refusesAnEventWithAHeaderThatCannotBeSent(NatsServer server) {
+    try (NatsBus bus = Servers.bus(server).open()) {
+      EncodedEvent bad = new EncodedEvent(
+          "e-1",
+          "notes.changes.note.create",
+          Map.of("a b", List.of("1\n2")),
+          new byte[0],
+          "note/1");
+      assertThatThrownBy(() -> bus.send(bad).get(10, TimeUnit.SECONDS))
+          .cause()
+          .isInstanceOfSatisfying(
+              PublishException.class,
+              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.REFUSED));
     }
   }
 
   @Test
   void stopsWaiting_whenInterrupted_andKeepsTheFlag(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect()) {
+    try (NatsBus bus = Servers.bus(server).open()) {
       server.kill();
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
       CompletableFuture<Boolean> flag = new CompletableFuture<>();
@@ -419,7 +462,7 @@ class NatsBusTest {
         started.countDown();
         try {
           bus.publish(change("1"));
-        } catch (NatsBusException interrupted) {
+        } catch (PublishException interrupted) {
           flag.complete(Thread.currentThread().isInterrupted());
         }
       });
@@ -432,15 +475,15 @@ class NatsBusTest {
 
   @Test
   void closesTwice_leavesNoThread_andFailsWhatComesAfter(NatsServer server) {
-    NatsBus bus = Servers.bus(server).connect();
-    bus.consume("notes.changes.>", "indexer", event -> {});
+    NatsBus bus = Servers.bus(server).open();
+    bus.consumer("notes.changes.>", "indexer").start(event -> {});
     bus.publish(change("1"));
     bus.close();
     bus.close();
 
     assertThat(bus.connection().getStatus()).isEqualTo(Status.CLOSED);
     assertThatThrownBy(() -> bus.publish(change("2")))
-        .isInstanceOf(NatsBusException.class)
+        .isInstanceOf(PublishException.class)
         .hasMessageContaining("closed");
     await()
         .atMost(AWHILE)
@@ -451,8 +494,8 @@ class NatsBusTest {
   @Test
   void storesAllThatItAcknowledges_andNothingElse_whenItClosesUnderLoad(NatsServer server)
       throws Exception {
-    List<CompletableFuture<PublishAck>> all = Collections.synchronizedList(new ArrayList<>());
-    NatsBus bus = Servers.bus(server).window(256).connect();
+    List<CompletableFuture<Outcome>> all = Collections.synchronizedList(new ArrayList<>());
+    NatsBus bus = Servers.bus(server).maxPending(256).open();
     CountDownLatch closed = new CountDownLatch(1);
     List<Thread> publishing = new ArrayList<>();
     for (int i = 0; i < 4; i++) {
@@ -476,7 +519,7 @@ class NatsBusTest {
     long acknowledged =
         all.stream().filter(each -> !each.isCompletedExceptionally()).count();
     assertThat(acknowledged).isPositive();
-    try (NatsBus after = Servers.bus(server).connect()) {
+    try (NatsBus after = Servers.bus(server).open()) {
       assertThat(after
               .connection()
               .jetStreamManagement()
@@ -490,10 +533,10 @@ class NatsBusTest {
   @Test
   void measuresTheBusesThatAreOpen_whenOneOfTheSameRegistryWasClosed(NatsServer server) {
     SimpleMeterRegistry registry = new SimpleMeterRegistry();
-    Servers.bus(server).metrics(registry).connect().close();
+    Servers.bus(server).metrics(registry).open().close();
     assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
 
-    try (NatsBus bus = Servers.bus(server).metrics(registry).connect()) {
+    try (NatsBus bus = Servers.bus(server).metrics(registry).open()) {
       assertThat(bus.connection().getStatus()).isEqualTo(Status.CONNECTED);
       assertThat(registry.get("natsbus.connected").gauge().value()).isEqualTo(1);
     }
@@ -501,39 +544,16 @@ class NatsBusTest {
 
   @Test
   void closesInBoundedTime_whenTheServerIsAway(NatsServer server) {
-    NatsBus bus = Servers.bus(server).connect();
-    bus.consume("notes.changes.>", "indexer", event -> {});
+    NatsBus bus = Servers.bus(server).open();
+    bus.consumer("notes.changes.>", "indexer").start(event -> {});
     server.kill();
     await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
-    CompletableFuture<PublishAck> underWay = bus.publishAsync(change("1"));
+    CompletableFuture<Outcome> underWay = bus.publishAsync(change("1"));
 
     long begin = System.nanoTime();
     bus.close();
 
     assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(Duration.ofSeconds(60));
     await().atMost(AWHILE).until(underWay::isDone);
-  }
-
-  @Test
-  void logsAFailureInsteadOfThrowing_whenAskedTo(NatsServer server) {
-    try (NatsBus bus =
-            Servers.bus(server).publishTimeout(Duration.ofMillis(100)).connect();
-        Logs logs = new Logs()) {
-      bus.publishOrLog(change("1").sequence(5));
-      server.kill();
-      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
-      bus.publishOrLog(change("2").sequence(6));
-
-      assertThat(logs.count("published change event [seq=\"5\"")).isEqualTo(1);
-      assertThat(logs.lines())
-          .anyMatch(line -> line.startsWith("ERROR failed to publish change event")
-              && line.contains("seq=\"6\""));
-    }
-  }
-
-  @Test
-  void noopForgets() {
-    assertThat(ChangePublisher.noop().publish(change("1")))
-        .isEqualTo(ChangePublisher.Outcome.DISCARDED);
   }
 }

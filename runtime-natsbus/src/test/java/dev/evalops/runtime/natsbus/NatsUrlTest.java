@@ -56,7 +56,7 @@ class NatsUrlTest {
   private static void assertRefused(String url) {
     try (Logs logs = new Logs()) {
       assertThatThrownBy(
-              () -> NatsBus.builder(url).stream("S").subjectPrefix("p").connect())
+              () -> NatsBus.builder(url).stream("S").subjectPrefix("p").open())
           .isInstanceOf(IllegalArgumentException.class)
           .hasNoCause()
           .hasMessageStartingWith("url must be nats://user:password@host:4222")

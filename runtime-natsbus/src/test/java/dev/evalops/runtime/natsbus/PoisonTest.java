@@ -6,7 +6,9 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.nats.client.Connection;
@@ -76,7 +78,7 @@ class PoisonTest {
   }
 
   private static Change change(long version) {
-    return Change.of("note", "n-" + version % 50).operation("create").version(version);
+    return Change.of("note", "n-" + version % 50, "create").version(version);
   }
 
   @Test
@@ -100,12 +102,10 @@ class PoisonTest {
         .limit(good > 1000 ? 10 : 14)
         .toList();
     Map<Long, Integer> handled = new ConcurrentHashMap<>();
-    try (NatsBus bus = Servers.bus(server).connect();
+    try (NatsBus bus = Servers.bus(server).open();
         RawNats raw = new RawNats(server.url())) {
-      bus.consume(
-          "notes.changes.>",
-          "indexer",
-          event -> handled.merge(event.version().orElseThrow(), 1, Integer::sum));
+      bus.consumer("notes.changes.>", "indexer")
+          .start(event -> handled.merge(event.version().orElseThrow(), 1, Integer::sum));
       int poisoned = poisons.size() * ofEachKind;
       CompletableFuture<?>[] published = new CompletableFuture<?>[good];
       for (int i = 0; i < good; i++) {
@@ -152,9 +152,9 @@ class PoisonTest {
   @Test
   void isDeadLettered_whereItPassesForAMessageOfTheServer_orHasMoreHeadersThanADeadLetterCan(
       NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect();
+    try (NatsBus bus = Servers.bus(server).open();
         RawNats raw = new RawNats(server.url())) {
-      bus.consume("notes.changes.>", "indexer", event -> {});
+      bus.consumer("notes.changes.>", "indexer").start(event -> {});
       raw.publish(SUBJECT, "NATS/1.0 100 Idle Heartbeat\r\n\r\n".getBytes(UTF_8), new byte[1]);
       raw.publish(SUBJECT, block("a: " + "é".repeat(32_000) + "\r\n\r\n"), BODY);
       raw.publish(
@@ -184,7 +184,7 @@ class PoisonTest {
 
   @Test
   void comesToWhoeverListensByHimself_orAsks_andIsNoEvent(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect();
+    try (NatsBus bus = Servers.bus(server).open();
         RawNats raw = new RawNats(server.url())) {
       var listening = bus.connection().subscribe("plain");
       bus.connection().flush(AWHILE);
@@ -200,7 +200,7 @@ class PoisonTest {
 
       Message poisoned = listening.nextMessage(AWHILE);
       assertThat(poisoned.getData()).isEqualTo(BODY);
-      assertThatThrownBy(() -> Event.read(poisoned))
+      assertThatThrownBy(() -> NatsBus.read(poisoned))
           .isInstanceOf(IllegalArgumentException.class)
           .hasMessageStartingWith("headers: ");
       assertThat(listening.nextMessage(AWHILE).getHeaders().getFirst("a")).isEqualTo("b");
@@ -227,10 +227,10 @@ class PoisonTest {
 
   @Test
   void isStored_whilePoisonIsOnTheWay(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofSeconds(2)).connect();
+    try (NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofSeconds(2)).open();
         RawNats raw = new RawNats(server.url())) {
       CompletableFuture<Event> next = new CompletableFuture<>();
-      bus.consume("notes.changes.>", "indexer", next::complete);
+      bus.consumer("notes.changes.>", "indexer").start(next::complete);
       raw.publish(SUBJECT, block("ce-tenantid: café\r\n\r\n"), BODY);
       raw.flush();
 

@@ -4,7 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.natsbus.spool.SpooledPublisher;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import java.nio.file.Path;
@@ -41,7 +45,7 @@ class RefusedLoginTest {
   }
 
   private static Change change(String id, long version) {
-    return Change.of("note", id).operation("create").version(version);
+    return Change.of("note", id, "create").version(version);
   }
 
   private static void awaitRefusals(ConfiguredNats server, int count) throws Exception {
@@ -70,14 +74,12 @@ class RefusedLoginTest {
     Set<Long> handled = ConcurrentHashMap.newKeySet();
     try (ConfiguredNats server = new ConfiguredNats(temp, BOB);
         Logs logs = new Logs();
-        NatsBus bus = bus("nats://bob:s3cr3t@" + host + ":" + server.port()).connect();
+        NatsBus bus = bus("nats://bob:s3cr3t@" + host + ":" + server.port()).open();
         EventConsumer consumer = bus.consumer("notes.changes.>", "indexer")
             .start(event -> handled.add(event.version().orElseThrow()));
-        ReliablePublisher reliable = bus.reliable(temp.resolve("letters"))
-            .attempts(2)
-            .attemptTimeout(Duration.ofMillis(200))
-            .breakerOpen(Duration.ofMillis(100))
-            .replayInterval(Duration.ofMillis(200))
+        SpooledPublisher spooled = SpooledPublisher.builder(bus, temp.resolve("spool"))
+            .maxAttempts(1)
+            .replayEvery(Duration.ofMillis(200))
             .open()) {
       Connection connection = bus.connection();
       long version = 0;
@@ -88,14 +90,14 @@ class RefusedLoginTest {
         awaitRefusals(server, times);
 
         assertThatThrownBy(() -> bus.publish(change("a", 1_000_000)))
-            .isInstanceOf(NatsBusException.class)
+            .isInstanceOf(PublishException.class)
             .hasMessageContaining("not connected, the server's last error: Authorization Violation")
             .hasMessageNotContainingAny("s3cr3t", "bob");
         long kept = ++version;
-        assertThat(reliable.publish(change("b", kept))).isEqualTo(Outcome.DEAD_LETTERED);
+        assertThat(spooled.publish(change("b", kept))).isEqualTo(Outcome.SPOOLED);
 
         server.reload(BOB);
-        await().atMost(AWHILE).until(() -> reliable.size() == 0);
+        await().atMost(AWHILE).until(() -> spooled.size() == 0);
         long last = ++version;
         assertThat(bus.publish(change("a", last))).isEqualTo(Outcome.STORED);
         await().atMost(AWHILE).until(() -> handled.containsAll(List.of(first, kept, last)));
@@ -118,7 +120,7 @@ class RefusedLoginTest {
     try (ConfiguredNats server = new ConfiguredNats(temp, "authorization { token: one }");
         NatsBus bus = bus("nats://" + server.address())
             .configure(options -> options.tokenSupplier(() -> token.get().toCharArray()))
-            .connect()) {
+            .open()) {
       assertThat(bus.publish(change("a", 1))).isEqualTo(Outcome.STORED);
       server.reload("authorization { token: two }");
       awaitRefusals(server, 3);
@@ -135,8 +137,8 @@ class RefusedLoginTest {
   void isTheEnd_whenItIsTheFirst() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(temp, OTHER);
         Logs logs = new Logs()) {
-      assertThatThrownBy(() -> bus("nats://bob:s3cr3t@" + server.address()).connect())
-          .isInstanceOf(NatsBusException.class)
+      assertThatThrownBy(() -> bus("nats://bob:s3cr3t@" + server.address()).open())
+          .isInstanceOf(StartupException.class)
           .hasMessageStartingWith("nats_connect: ")
           .hasMessageContaining("Authorization Violation")
           .satisfies(failure -> {
@@ -152,13 +154,13 @@ class RefusedLoginTest {
   @Test
   void doesNotKeepABusFromClosing() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(temp, BOB)) {
-      NatsBus bus = bus("nats://bob:s3cr3t@" + server.address()).connect();
+      NatsBus bus = bus("nats://bob:s3cr3t@" + server.address()).open();
       server.reload(OTHER);
       awaitRefusals(server, 3);
       bus.close();
       assertThat(bus.connection().getStatus()).isEqualTo(Status.CLOSED);
       assertThatThrownBy(() -> bus.publish(change("a", 1)))
-          .isInstanceOf(NatsBusException.class)
+          .isInstanceOf(PublishException.class)
           .hasMessageContaining("closed");
       await()
           .atMost(AWHILE)

@@ -4,7 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.PublishException;
 import io.nats.client.Connection.Status;
 import io.nats.client.api.DeliverPolicy;
 import java.io.IOException;
@@ -49,7 +53,7 @@ class ServerTroubleTest {
   }
 
   private static Change change(String type) {
-    return Change.of(type, "1").operation("create");
+    return Change.of(type, "1", "create");
   }
 
   private static void awaitStored(NatsBus bus) {
@@ -62,7 +66,7 @@ class ServerTroubleTest {
   @Test
   void isOverWhenTheServerTakesConnectionsAgain_whateverItSaidBefore() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(temp, "");
-        NatsBus bus = bus("nats://" + server.address()).connect()) {
+        NatsBus bus = bus("nats://" + server.address()).open()) {
       server.stop();
       refuse(server.port(), "maximum connections exceeded", 2);
       refuse(server.port(), "Stale Connection", 2);
@@ -107,8 +111,8 @@ class ServerTroubleTest {
     try (ConfiguredNats server = new ConfiguredNats(temp, "jetstream: disabled")) {
       assertThatThrownBy(() -> bus("nats://" + server.address())
               .connectTimeout(Duration.ofSeconds(3))
-              .connect())
-          .isInstanceOf(NatsBusException.class)
+              .open())
+          .isInstanceOf(StartupException.class)
           .hasMessageStartingWith("jetstream_connect: ");
     }
   }
@@ -119,10 +123,10 @@ class ServerTroubleTest {
             temp,
             "authorization { users: [ {user: bob, password: pw,"
                 + " permissions: { publish: { deny: \"notes.changes.secret.>\" } } } ] }");
-        NatsBus bus = bus("nats://bob:pw@" + server.address()).connect()) {
+        NatsBus bus = bus("nats://bob:pw@" + server.address()).open()) {
       for (int i = 0; i < 3; i++) {
         assertThatThrownBy(() -> bus.publish(change("secret")))
-            .isInstanceOf(NatsBusException.class)
+            .isInstanceOf(PublishException.class)
             .hasMessageStartingWith("publish notes.changes.secret.create: ")
             .hasMessageContaining(
                 "Permissions Violation for Publish to \"notes.changes.secret.create\"");
@@ -138,7 +142,7 @@ class ServerTroubleTest {
     try (ConfiguredNats server = new ConfiguredNats(temp, "");
         NatsBus bus = bus("nats://" + server.address())
             .configure(options -> options.pingInterval(Duration.ofMillis(200)))
-            .connect()) {
+            .open()) {
       server.signal("STOP");
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
       server.signal("CONT");
@@ -152,7 +156,7 @@ class ServerTroubleTest {
     try (ConfiguredNats server = new ConfiguredNats(
             temp, "lame_duck_duration: \"30s\", lame_duck_grace_period: \"100ms\"");
         Logs logs = new Logs();
-        NatsBus bus = bus("nats://" + server.address()).connect()) {
+        NatsBus bus = bus("nats://" + server.address()).open()) {
       awaitStored(bus);
       server.signal("USR2");
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
@@ -172,7 +176,7 @@ class ServerTroubleTest {
         NatsBus bus = bus("tls://" + server.address())
             .configure(
                 options -> options.sslContext(trusting).connectionTimeout(Duration.ofSeconds(5)))
-            .connect()) {
+            .open()) {
       awaitStored(bus);
       server.stop();
       server.start(tls("bad"));
@@ -194,7 +198,7 @@ class ServerTroubleTest {
     }
     try (ConfiguredNats server = new ConfiguredNats(
             temp, "websocket { listen: \"127.0.0.1:" + port + "\", no_tls: true }");
-        NatsBus bus = bus("ws://127.0.0.1:" + port).connect();
+        NatsBus bus = bus("ws://127.0.0.1:" + port).open();
         RawNats raw = new RawNats("nats://" + server.address())) {
       raw.publish(
           "notes.changes.note.create",
@@ -204,7 +208,7 @@ class ServerTroubleTest {
       CompletableFuture<Event> first = new CompletableFuture<>();
       bus.consumer("notes.changes.>", "indexer").deliver(DeliverPolicy.All).start(first::complete);
       awaitStored(bus);
-      assertThat(first.get(AWHILE.toSeconds(), TimeUnit.SECONDS).partitionKey()).contains("1");
+      assertThat(first.get(AWHILE.toSeconds(), TimeUnit.SECONDS).aggregateId()).contains("1");
     }
   }
 

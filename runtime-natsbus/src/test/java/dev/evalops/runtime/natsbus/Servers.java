@@ -1,5 +1,6 @@
 package dev.evalops.runtime.natsbus;
 
+import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
 import io.nats.client.JetStreamApiException;
@@ -7,16 +8,18 @@ import io.nats.client.JetStreamManagement;
 import io.nats.client.api.MessageInfo;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 
 /** What the tests of a bus on a real server have in common. */
-final class Servers {
+public final class Servers {
   private static final int NO_MESSAGE = 10_037;
 
   private Servers() {}
 
   /** Reconnects quickly, so that tests with restarts take no longer than they must. */
-  static NatsBus.Builder bus(NatsServer server) {
+  public static NatsBus.Builder bus(NatsServer server) {
     return NatsBus.builder(server.url()).stream("NOTES")
         .subjectPrefix("notes.changes")
         .connectTimeout(Duration.ofSeconds(30))
@@ -24,8 +27,16 @@ final class Servers {
             options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)));
   }
 
+  public static Event event(MessageInfo stored) {
+    Map<String, List<String>> headers = new HashMap<>();
+    if (stored.getHeaders() != null) {
+      stored.getHeaders().forEach(headers::put);
+    }
+    return Event.read(headers, stored.getData());
+  }
+
   /** Everything that a stream has, in order. */
-  static List<MessageInfo> stored(Connection connection, String stream) throws Exception {
+  public static List<MessageInfo> stored(Connection connection, String stream) throws Exception {
     JetStreamManagement management = connection.jetStreamManagement();
     var state = management.getStreamInfo(stream).getStreamState();
     List<MessageInfo> messages = new ArrayList<>();

@@ -1,10 +1,17 @@
 package dev.evalops.runtime.natsbus;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventFormat;
 import java.io.InputStream;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -12,12 +19,12 @@ import org.junit.jupiter.params.provider.MethodSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
-class SubjectsTest {
+public class SubjectsTest {
   static Stream<JsonNode> vectors() throws Exception {
     return cases("/nats_subject_source.json");
   }
 
-  static Stream<JsonNode> cases(String resource) throws Exception {
+  public static Stream<JsonNode> cases(String resource) throws Exception {
     try (InputStream in = SubjectsTest.class.getResourceAsStream(resource)) {
       return JsonMapper.shared().readTree(in).get("cases").values().stream().toList().stream();
     }
@@ -33,8 +40,6 @@ class SubjectsTest {
     String operation = input.get("operation").asString();
     List<String> problems = new ArrayList<>();
     Subjects.checkSubject("subjectPrefix", prefix, false, problems);
-    Subjects.checkToken("aggregateType", type, problems);
-    Subjects.checkToken("operation", operation, problems);
 
     if (prefix.endsWith(".")) {
       // The stream's subjects of such a prefix have an empty token: the server refuses them.
@@ -42,14 +47,17 @@ class SubjectsTest {
       assertThat(problems).isNotEmpty();
     } else if (expected.get("valid_nats_subject").asBoolean()) {
       assertThat(problems).isEmpty();
-      assertThat(Subjects.of(prefix, type, operation))
-          .isEqualTo(expected.get("subject").asString());
-      assertThat(Subjects.source(prefix)).isEqualTo(expected.get("source").asString());
+      EncodedEvent event =
+          EventFormat.JSON.encode(Change.of(type, "1", operation), prefix, Instant.EPOCH, Map.of());
+      assertThat(event.subject()).isEqualTo(expected.get("subject").asString());
+      assertThat(Event.read(event.headers(), event.body()).source())
+          .isEqualTo(expected.get("source").asString());
       assertThat(Subjects.filter(prefix))
           .isEqualTo(expected.get("stream_filter").asString());
-      assertThat(Subjects.aggregateType(Subjects.of(prefix, type, operation))).isEqualTo(type);
     } else {
-      assertThat(problems).isNotEmpty();
+      assertThatThrownBy(() -> EventFormat.JSON.encode(
+              Change.of(type, "1", operation), prefix, Instant.EPOCH, Map.of()))
+          .isInstanceOf(IllegalArgumentException.class);
     }
   }
 
@@ -64,14 +72,6 @@ class SubjectsTest {
     assertThat(Subjects.covers("a.b.*", "a.b.>")).isFalse();
     assertThat(Subjects.covers("a.b", "a.*")).isFalse();
     assertThat(Subjects.covers("a.b", "a.b.c")).isFalse();
-  }
-
-  @Test
-  void findsTheKindOfThingInASubject() {
-    assertThat(Subjects.aggregateType("a.note.create")).isEqualTo("note");
-    assertThat(Subjects.aggregateType("note.create")).isEmpty();
-    assertThat(Subjects.aggregateType("x")).isEmpty();
-    assertThat(Subjects.aggregateType("")).isEmpty();
   }
 
   @Test

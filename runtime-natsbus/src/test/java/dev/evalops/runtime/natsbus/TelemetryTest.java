@@ -4,7 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.events.PublishException;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.nats.client.api.MessageInfo;
@@ -60,7 +63,7 @@ class TelemetryTest {
   }
 
   private static Change change() {
-    return Change.of("note", "1").operation("create");
+    return Change.of("note", "1", "create");
   }
 
   private SpanData span(String name) {
@@ -79,14 +82,13 @@ class TelemetryTest {
   }
 
   @ParameterizedTest
-  @EnumSource(WireFormat.class)
+  @EnumSource(EventFormat.class)
   void makesASpanOfPublishing_andOneOfHandlingThatIsItsChildAndLinkedToIt(
-      WireFormat format, NatsServer server) {
-    try (NatsBus bus =
-        Servers.bus(server).wireFormat(format).openTelemetry(w3c()).connect()) {
+      EventFormat format, NatsServer server) {
+    try (NatsBus bus = Servers.bus(server).format(format).openTelemetry(w3c()).open()) {
       AtomicReference<SpanContext> inHandler = new AtomicReference<>();
       AtomicReference<String> baggage = new AtomicReference<>();
-      bus.consume("notes.changes.>", "indexer", event -> {
+      bus.consumer("notes.changes.>", "indexer").start(event -> {
         baggage.set(Baggage.current().getEntryValue("k"));
         inHandler.set(Span.current().getSpanContext());
       });
@@ -129,7 +131,7 @@ class TelemetryTest {
   @Test
   void sendsTheTraceInEnvelopeAndHeaders_alsoWithoutAPropagator(NatsServer server)
       throws Exception {
-    try (NatsBus bus = Servers.bus(server).openTelemetry(telemetry()).connect()) {
+    try (NatsBus bus = Servers.bus(server).openTelemetry(telemetry()).open()) {
       bus.publish(change());
       SpanData publish = span("nats.publish");
       String traceparent = "00-" + publish.getTraceId() + "-" + publish.getSpanId() + "-"
@@ -139,7 +141,7 @@ class TelemetryTest {
       assertThat(stored.getHeaders().getFirst("traceparent")).isEqualTo(traceparent);
       assertThat(new String(stored.getData(), StandardCharsets.UTF_8))
           .contains("\"traceparent\":\"" + traceparent + "\"");
-      Event event = Event.read(stored.getHeaders(), stored.getData());
+      Event event = Servers.event(stored);
       assertThat(Span.fromContext(NatsBus.extractContext(Context.root(), event))
               .getSpanContext()
               .getSpanId())
@@ -150,14 +152,14 @@ class TelemetryTest {
 
   @Test
   void sendsAndMakesNothing_withoutAnOpenTelemetry(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).connect()) {
+    try (NatsBus bus = Servers.bus(server).open()) {
       Span outer = provider.get("test").spanBuilder("outer").startSpan();
       try (Scope scope = outer.makeCurrent()) {
         bus.publish(change());
       }
       MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
       assertThat(stored.getHeaders().containsKey("traceparent")).isFalse();
-      Event event = Event.read(stored.getHeaders(), stored.getData());
+      Event event = Servers.event(stored);
       assertThat(NatsBus.extractContext(Context.root(), event)).isSameAs(Context.root());
       assertThat(exporter.getFinishedSpanItems()).isEmpty();
     }
@@ -168,7 +170,7 @@ class TelemetryTest {
     try (NatsBus bus = Servers.bus(server)
         .publishTimeout(Duration.ofMillis(200))
         .openTelemetry(w3c())
-        .connect()) {
+        .open()) {
       CompletableFuture<Void> failed = new CompletableFuture<>();
       bus.consumer("notes.changes.>", "indexer").maxDeliveries(1).start(event -> {
         failed.complete(null);
@@ -183,7 +185,7 @@ class TelemetryTest {
 
       exporter.reset();
       server.kill();
-      assertThatThrownBy(() -> bus.publish(change())).isInstanceOf(NatsBusException.class);
+      assertThatThrownBy(() -> bus.publish(change())).isInstanceOf(PublishException.class);
       assertThat(span("nats.publish").getStatus().getStatusCode()).isEqualTo(StatusCode.ERROR);
     }
   }

@@ -1,9 +1,10 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import io.nats.client.impl.Headers;
+import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.natsbus.SubjectsTest;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
@@ -16,6 +17,7 @@ import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.util.Base64;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Stream;
@@ -26,7 +28,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 
-class DeadLetterTest {
+class SpoolDirectoryTest {
   private static final Instant NOW = Instant.parse("2026-04-15T12:00:00.000000001Z");
 
   @TempDir
@@ -36,23 +38,17 @@ class DeadLetterTest {
     return SubjectsTest.cases("/dead_letter_file_name.json");
   }
 
-  private static Encoder.Outgoing message(String key) {
-    Headers headers = new Headers();
-    headers.put("Nats-Msg-Id", "e-1");
-    headers.put("a", "1", "2");
-    if (!key.isEmpty()) {
-      headers.put("ce-partitionkey", Encoder.escape(key));
-    }
-    return new Encoder.Outgoing(
-        "notes.changes.note.create",
+  private static EncodedEvent message(String key) {
+    return new EncodedEvent(
         "e-1",
-        headers,
+        "notes.changes.note.create",
+        Map.of("a", List.of("1", "2"), "ce-partitionkey", List.of(key)),
         "<body>".getBytes(StandardCharsets.UTF_8),
-        key.isEmpty() ? null : Encoder.lane("note", key));
+        "note/" + key);
   }
 
-  private static DeadLetterDirectory open(Path directory) throws Exception {
-    return DeadLetterDirectory.open(directory, 100, () -> NOW);
+  private static SpoolDirectory open(Path directory) throws Exception {
+    return SpoolDirectory.open(directory, 100, () -> NOW);
   }
 
   @ParameterizedTest
@@ -63,28 +59,29 @@ class DeadLetterTest {
         .toInstant()
         .plusNanos(input.get("nanos").asLong());
 
-    assertThat(DeadLetter.fileName(time, input.get("id").asString()))
+    assertThat(SpooledEvent.fileName(time, input.get("id").asString()))
         .isEqualTo(vector.get("expected").asString());
   }
 
   @Test
   void writesTheFieldsOfPeers_andReadsThemBack() {
-    DeadLetter letter = DeadLetter.of(message("n 1"), NOW, "no \"answer\"");
+    SpooledEvent letter = SpooledEvent.of(message("n 1"), NOW, "no \"answer\"");
     String json = new String(letter.toJson(), StandardCharsets.UTF_8);
 
     assertThat(json)
-        .isEqualTo("{\"id\":\"" + letter.id() + "\",\"created_at\":"
-            + "\"2026-04-15T12:00:00.000000001Z\",\"subject\":\"notes.changes.note.create\","
-            + "\"header\":{\"Nats-Msg-Id\":[\"e-1\"],\"a\":[\"1\",\"2\"],\"ce-partitionkey\":"
-            + "[\"n%201\"]},\"data\":\"PGJvZHk+\",\"last_error\":\"no \\\"answer\\\"\"}");
-    DeadLetter back = DeadLetter.parse(letter.toJson());
+        .isEqualTo(
+            "{\"id\":\"" + letter.id() + "\",\"created_at\":"
+                + "\"2026-04-15T12:00:00.000000001Z\",\"subject\":\"notes.changes.note.create\","
+                + "\"header\":{\"Nats-Msg-Id\":[\"e-1\"],\"a\":[\"1\",\"2\"],\"ce-partitionkey\":"
+                + "[\"n 1\"]},\"data\":\"PGJvZHk+\",\"last_error\":\"no \\\"answer\\\"\",\"lane\":\"note/n 1\"}");
+    SpooledEvent back = SpooledEvent.parse(letter.toJson());
     assertThat(back).usingRecursiveComparison().isEqualTo(letter);
-    assertThat(back.lane()).isEqualTo(Encoder.lane("note", "n 1"));
+    assertThat(back.lane()).isEqualTo("note/n 1");
   }
 
   @Test
   void readsWhatPeersWrite_andGivesItTheIdOfItsEvent() {
-    DeadLetter letter = DeadLetter.parse("""
+    SpooledEvent letter = SpooledEvent.parse("""
         {"last_error":"x","header":{"k":["v"],"n":null},"data":"%s","subject":"a.b.c",
          "created_at":"2026-04-15T12:00:00.5Z","id":"7","new":[]}\
         """.formatted(Base64.getEncoder()
@@ -93,14 +90,14 @@ class DeadLetterTest {
                     .getBytes(StandardCharsets.UTF_8)))
         .getBytes(StandardCharsets.UTF_8));
 
-    assertThat(letter.headers().getFirst("Nats-Msg-Id")).isEqualTo("e-9");
-    assertThat(letter.headers().getFirst("k")).isEqualTo("v");
+    assertThat(letter.event().id()).isEqualTo("e-9");
+    assertThat(letter.event().headers().get("k")).containsExactly("v");
     assertThat(letter.lane()).isNull();
-    assertThat(DeadLetter.parse(
+    assertThat(SpooledEvent.parse(
                 "{\"id\":\"7\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"data\":null,\"header\":null}"
                     .getBytes(StandardCharsets.UTF_8))
-            .headers()
-            .getFirst("Nats-Msg-Id"))
+            .event()
+            .id())
         .isEqualTo("7");
   }
 
@@ -118,40 +115,42 @@ class DeadLetterTest {
         "{\"id\":\"1\",\"subject\":\"a\",\"created_at\":\"2026-04-15T12:00:00Z\",\"header\":{\"a\":1}}"
       })
   void refusesHalfARecord(String json) {
-    assertThatThrownBy(() -> DeadLetter.parse(json.getBytes(StandardCharsets.UTF_8)))
+    assertThatThrownBy(() -> SpooledEvent.parse(json.getBytes(StandardCharsets.UTF_8)))
         .isInstanceOf(IllegalArgumentException.class);
   }
 
   @Test
   void keepsTheOrderOfItsRecords_whateverTheClockDoes() throws Exception {
     AtomicReference<Instant> clock = new AtomicReference<>(NOW);
-    DeadLetterDirectory directory = DeadLetterDirectory.open(temp.resolve("a"), 100, clock::get);
+    SpoolDirectory directory = SpoolDirectory.open(temp.resolve("a"), 100, clock::get);
     String first = name(directory.add(message("1"), directory.now(), "x"));
     String second = name(directory.add(message("2"), directory.now(), "x"));
     clock.set(NOW.minus(Duration.ofDays(1)));
     String third = name(directory.add(message("3"), directory.now(), "x"));
-    DeadLetterDirectory again =
-        DeadLetterDirectory.open(temp.resolve("a"), 100, () -> NOW.minus(Duration.ofDays(2)));
+    SpoolDirectory again =
+        SpoolDirectory.open(temp.resolve("a"), 100, () -> NOW.minus(Duration.ofDays(2)));
     String fourth = name(again.add(message("4"), again.now(), "x"));
 
     assertThat(List.of(first, second, third, fourth)).isSorted();
-    assertThat(again.next(10, Set.of())).containsExactly(first, second, third, fourth);
-    assertThat(again.next(2, Set.of(Encoder.lane("note", "1")))).containsExactly(second, third);
+    assertThat(again.next(10, Set.of(), Set.of())).containsExactly(first, second, third, fourth);
+    assertThat(again.next(2, Set.of("note/1"), Set.of())).containsExactly(second, third);
   }
 
   @Test
   void givesOneRecordOfAnAggregateAtATime_theOldest() throws Exception {
-    DeadLetterDirectory directory = open(temp.resolve("a"));
+    SpoolDirectory directory = open(temp.resolve("a"));
     String first = name(directory.add(message("1"), directory.now(), "x"));
     directory.add(message("1"), directory.now(), "x");
-    String loose = name(directory.add(message(""), directory.now(), "x"));
-    String loose2 = name(directory.add(message(""), directory.now(), "x"));
+    String loose = name(directory.add(message("2"), directory.now(), "x"));
+    String loose2 = name(directory.add(message("3"), directory.now(), "x"));
 
-    assertThat(directory.next(10, Set.of())).containsExactly(first, loose, loose2);
+    assertThat(directory.next(10, Set.of(), Set.of())).containsExactly(first, loose, loose2);
+    assertThat(directory.next(10, Set.of(), Set.of("notes.changes.note.create")))
+        .isEmpty();
     assertThat(holdsNote1(directory)).isTrue();
     directory.delete(first);
     assertThat(holdsNote1(directory)).isTrue();
-    directory.delete(directory.next(1, Set.of()).get(0));
+    directory.delete(directory.next(1, Set.of(), Set.of()).get(0));
     assertThat(holdsNote1(directory)).isFalse();
     assertThat(directory.size()).isEqualTo(2);
   }
@@ -159,7 +158,7 @@ class DeadLetterTest {
   @Test
   void makesADirectoryThatOthersCannotRead_andLeavesNoTemporaryFiles() throws Exception {
     Path path = temp.resolve("x/y");
-    DeadLetterDirectory directory = open(path);
+    SpoolDirectory directory = open(path);
     directory.add(message("1"), directory.now(), "x");
 
     assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(path)))
@@ -174,7 +173,7 @@ class DeadLetterTest {
   void writesRecordsThatOthersCannotRead_alsoWhereTheyCanReadTheDirectory() throws Exception {
     Path path = Files.createDirectory(temp.resolve("there"));
     Files.setPosixFilePermissions(path, PosixFilePermissions.fromString("rwxr-xr-x"));
-    DeadLetterDirectory directory = open(path);
+    SpoolDirectory directory = open(path);
     Path file = directory.add(message("1"), directory.now(), "x");
     Path aside = directory.quarantine(name(directory.add(message("2"), directory.now(), "x")));
 
@@ -189,8 +188,8 @@ class DeadLetterTest {
 
   @Test
   void seesWhatAnotherProcessWritesAndTakesAway() throws Exception {
-    DeadLetterDirectory one = open(temp);
-    DeadLetterDirectory two = open(temp);
+    SpoolDirectory one = open(temp);
+    SpoolDirectory two = open(temp);
     String name = name(one.add(message("1"), one.now(), "x"));
 
     two.refresh();
@@ -203,37 +202,36 @@ class DeadLetterTest {
 
   @Test
   void joinsOnlyARecordOfTheSameAggregate() throws Exception {
-    DeadLetterDirectory directory = open(temp);
+    SpoolDirectory directory = open(temp);
     Instant begun = directory.now();
     assertThat(directory.addBehind(message("1"), begun, "x")).isNull();
-    assertThat(directory.addBehind(message(""), begun, "x")).isNull();
     String later = name(directory.add(message("1"), directory.now(), "x"));
     assertThat(directory.addBehind(message("2"), begun, "x")).isNull();
     String earlier = name(directory.addBehind(message("1"), begun, "x"));
 
-    assertThat(directory.next(10, Set.of()))
+    assertThat(directory.next(10, Set.of(), Set.of()))
         .as("the one that began first")
         .containsExactly(earlier);
     directory.delete(earlier);
-    assertThat(directory.next(10, Set.of())).containsExactly(later);
+    assertThat(directory.next(10, Set.of(), Set.of())).containsExactly(later);
   }
 
   @Test
   void givesOthers_howManyAreBehindABlockedOne() throws Exception {
     for (int i = 0; i < 1200; i++) {
-      DeadLetter blocked = DeadLetter.of(message("1"), NOW.plusNanos(i), "x");
+      SpooledEvent blocked = SpooledEvent.of(message("1"), NOW.plusNanos(i), "x");
       Files.write(temp.resolve(blocked.fileName()), blocked.toJson());
     }
-    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 10_000, () -> NOW);
+    SpoolDirectory directory = SpoolDirectory.open(temp, 10_000, () -> NOW);
     String other = name(directory.add(message("2"), directory.now(), "x"));
 
-    assertThat(directory.next(10, Set.of(Encoder.lane("note", "1")))).containsExactly(other);
-    assertThat(directory.next(10, Set.of())).hasSize(2);
+    assertThat(directory.next(10, Set.of("note/1"), Set.of())).containsExactly(other);
+    assertThat(directory.next(10, Set.of(), Set.of())).hasSize(2);
   }
 
   @Test
   void writesWhateverInterruptsIt() throws Exception {
-    DeadLetterDirectory directory = open(temp);
+    SpoolDirectory directory = open(temp);
     Thread.currentThread().interrupt();
     String name = name(directory.add(message("1"), directory.now(), "x"));
 
@@ -243,7 +241,7 @@ class DeadLetterTest {
 
   @Test
   void takesNoMoreThanItsLimit() throws Exception {
-    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 1, () -> NOW);
+    SpoolDirectory directory = SpoolDirectory.open(temp, 1, () -> NOW);
     directory.add(message("1"), directory.now(), "x");
     assertThatThrownBy(() -> directory.add(message("2"), directory.now(), "x"))
         .hasMessageContaining("1 records");
@@ -252,7 +250,7 @@ class DeadLetterTest {
 
   @Test
   void countsNothing_whenTheDiskDoesNotTakeIt() throws Exception {
-    DeadLetterDirectory directory = open(temp.resolve("a"));
+    SpoolDirectory directory = open(temp.resolve("a"));
     Files.delete(temp.resolve("a/quarantine"));
     Files.delete(temp.resolve("a"));
     assertThatThrownBy(() -> directory.add(message("1"), directory.now(), "x"))
@@ -263,7 +261,7 @@ class DeadLetterTest {
 
   @Test
   void deletesWhatDeadWritersHaveLeft_andNotWhatIsBeingWritten() throws Exception {
-    DeadLetterDirectory directory = DeadLetterDirectory.open(temp, 10, Instant::now);
+    SpoolDirectory directory = SpoolDirectory.open(temp, 10, Instant::now);
     Path old = Files.writeString(temp.resolve(".old.tmp"), "{");
     Files.setLastModifiedTime(old, FileTime.from(Instant.now().minus(Duration.ofHours(2))));
     Path fresh = Files.writeString(temp.resolve(".new.tmp"), "{");
@@ -276,22 +274,22 @@ class DeadLetterTest {
 
   @Test
   void letsOneReplayAtATime() throws Exception {
-    DeadLetterDirectory one = open(temp);
-    DeadLetterDirectory two = open(temp);
-    try (DeadLetterDirectory.Replaying right = one.tryReplaying()) {
+    SpoolDirectory one = open(temp);
+    SpoolDirectory two = open(temp);
+    try (SpoolDirectory.Replaying right = one.tryReplaying()) {
       assertThat(right).isNotNull();
       assertThat(two.tryReplaying()).isNull();
     }
-    try (DeadLetterDirectory.Replaying right = two.tryReplaying()) {
+    try (SpoolDirectory.Replaying right = two.tryReplaying()) {
       assertThat(right).isNotNull();
     }
   }
 
   @Test
   void letsNoOtherProcessReplay_alsoAfterAnotherOfThisOneHasTried() throws Exception {
-    DeadLetterDirectory one = open(temp);
-    DeadLetterDirectory two = open(temp);
-    try (DeadLetterDirectory.Replaying right = one.tryReplaying()) {
+    SpoolDirectory one = open(temp);
+    SpoolDirectory two = open(temp);
+    try (SpoolDirectory.Replaying right = one.tryReplaying()) {
       assertThat(right).isNotNull();
       assertThat(two.tryReplaying()).isNull();
       assertThat(rightOfAnotherProcess()).isEqualTo("no right");
@@ -320,15 +318,15 @@ class DeadLetterTest {
     private Replayer() {}
 
     public static void main(String[] arguments) throws Exception {
-      try (DeadLetterDirectory.Replaying right = open(Path.of(arguments[0])).tryReplaying()) {
+      try (SpoolDirectory.Replaying right = open(Path.of(arguments[0])).tryReplaying()) {
         System.out.println(right == null ? "no right" : "the right");
       }
     }
   }
 
-  private static boolean holdsNote1(DeadLetterDirectory directory) {
-    return directory.next(1000, Set.of()).stream()
-        .anyMatch(name -> directory.laneOf(name).equals(Encoder.lane("note", "1")));
+  private static boolean holdsNote1(SpoolDirectory directory) {
+    return directory.next(1000, Set.of(), Set.of()).stream()
+        .anyMatch(name -> directory.laneOf(name).equals("note/1"));
   }
 
   private static String name(Path file) {

@@ -1,9 +1,14 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.natsbus.EventConsumer;
+import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.natsbus.NatsBusTest;
+import dev.evalops.runtime.natsbus.Servers;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.nats.client.api.MessageInfo;
@@ -51,13 +56,13 @@ class OutageTest {
     Map<String, Integer> handled = new ConcurrentHashMap<>();
     SimpleMeterRegistry registry = new SimpleMeterRegistry();
     try (NatsServer server = NatsServer.start();
-        NatsBus bus = Servers.bus(server).metrics(registry).connect();
+        NatsBus bus =
+            Servers.bus(server).publishTimeout(BOUND).metrics(registry).open();
         EventConsumer consumer = bus.consumer("notes.changes.>", "indexer")
             .ackWait(Duration.ofSeconds(2))
             .start(event -> handled.merge(event.id(), 1, Integer::sum));
-        ReliablePublisher publisher = bus.reliable(temp)
-            .attemptTimeout(BOUND)
-            .replayInterval(Duration.ofSeconds(1))
+        SpooledPublisher publisher = SpooledPublisher.builder(bus, temp)
+            .replayEvery(Duration.ofSeconds(1))
             .breakerOpen(Duration.ofSeconds(1))
             .open()) {
       List<Thread> writers = new ArrayList<>();
@@ -66,8 +71,7 @@ class OutageTest {
         writers.add(Thread.ofPlatform().start(() -> {
           for (long version = 0; !stop.get(); version++) {
             UUID id = UUID.randomUUID();
-            Change change = Change.of("note", writer + "-" + version % 3)
-                .operation("create")
+            Change change = Change.of("note", writer + "-" + version % 3, "create")
                 .version(version)
                 .eventId(id);
             long begin = System.nanoTime();
@@ -103,19 +107,19 @@ class OutageTest {
       Map<String, Integer> stored = new HashMap<>();
       List<MessageInfo> all = Servers.stored(bus.connection(), "NOTES");
       for (MessageInfo message : all) {
-        stored.merge(Event.read(message.getHeaders(), message.getData()).id(), 1, Integer::sum);
+        stored.merge(Servers.event(message).id(), 1, Integer::sum);
       }
       System.out.printf(
-          "outage of %d s: %d acknowledged, %d of them dead-lettered, %d stored, %d handled, %d of"
+          "outage of %d s: %d acknowledged, %d of them spooled, %d stored, %d handled, %d of"
               + " them twice, slowest call %d ms%n",
           away.toSeconds(),
           acknowledged.size(),
-          acknowledged.values().stream().filter(Outcome.DEAD_LETTERED::equals).count(),
+          acknowledged.values().stream().filter(Outcome.SPOOLED::equals).count(),
           all.size(),
           handled.size(),
           handled.values().stream().filter(times -> times > 1).count(),
           slowest.get() / 1_000_000);
-      assertThat(acknowledged).containsValue(Outcome.DEAD_LETTERED);
+      assertThat(acknowledged).containsValue(Outcome.SPOOLED);
       assertThat(stored.keySet()).containsAll(acknowledged.keySet());
       assertThat(stored.values()).containsOnly(1);
       NatsBusTest.assertOrdered(all, acknowledged.size());

@@ -1,9 +1,12 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.natsbus.Servers;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection.Status;
 import io.nats.client.api.MessageInfo;
@@ -23,7 +26,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A process is killed while it writes dead letters, again and again on the same directory. */
+/** A process is killed while it spools changes, again and again on the same directory. */
 class CrashTest {
   private static final Pattern ID = Pattern.compile("[0-9a-f-]{36}");
 
@@ -50,14 +53,14 @@ class CrashTest {
       for (int round = 0; round < rounds; round++) {
         acknowledged.addAll(killedWriter(server, 1 + random.nextInt(60)));
       }
-      try (NatsBus bus = Servers.bus(server).connect();
-          ReliablePublisher publisher =
-              bus.reliable(temp).replayInterval(Duration.ofMillis(200)).open()) {
+      try (NatsBus bus = Servers.bus(server).open();
+          SpooledPublisher publisher = SpooledPublisher.builder(bus, temp)
+              .replayEvery(Duration.ofMillis(200))
+              .open()) {
         await().atMost(Duration.ofSeconds(90)).until(() -> publisher.size() == 0);
         Set<String> stored = new HashSet<>();
         List<MessageInfo> all = Servers.stored(bus.connection(), "NOTES");
-        all.forEach(
-            each -> stored.add(Event.read(each.getHeaders(), each.getData()).id()));
+        all.forEach(each -> stored.add(Servers.event(each).id()));
         System.out.printf(
             "%d kills: %d acknowledged, %d stored%n", rounds, acknowledged.size(), all.size());
 
@@ -112,17 +115,17 @@ class CrashTest {
     public static void main(String[] arguments) {
       NatsBus bus = NatsBus.builder(arguments[0]).stream("NOTES")
           .subjectPrefix("notes.changes")
-          .connect();
-      try (ReliablePublisher publisher = bus.reliable(Path.of(arguments[1]))
-          .attempts(1)
-          .replayInterval(Duration.ofHours(1))
+          .open();
+      try (SpooledPublisher publisher = SpooledPublisher.builder(bus, Path.of(arguments[1]))
+          .maxAttempts(1)
+          .replayEvery(Duration.ofHours(1))
           .open()) {
         closeConnection(bus);
         for (int i = 0; ; i++) {
           UUID id = UUID.randomUUID();
-          Outcome outcome =
-              publisher.publish(Change.of("note", "n-" + i % 5).eventId(id).version(i));
-          if (outcome == Outcome.DEAD_LETTERED) {
+          Outcome outcome = publisher.publish(
+              Change.of("note", "n-" + i % 5, "change").eventId(id).version(i));
+          if (outcome == Outcome.SPOOLED) {
             System.out.println(id);
           }
         }

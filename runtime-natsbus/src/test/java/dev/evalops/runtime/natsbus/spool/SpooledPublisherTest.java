@@ -1,11 +1,17 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
-import dev.evalops.runtime.natsbus.notes.Note;
+import com.google.protobuf.StringValue;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.natsbus.Logs;
+import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.natsbus.NatsBusTest;
+import dev.evalops.runtime.natsbus.Servers;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
@@ -34,7 +40,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 @Timeout(120)
 @ExtendWith(TestNats.class)
-class ReliablePublisherTest {
+class SpooledPublisherTest {
   private static final Duration AWHILE = Duration.ofSeconds(30);
   private static final Duration NEVER = Duration.ofNanos(1);
 
@@ -47,8 +53,11 @@ class ReliablePublisherTest {
 
   @BeforeEach
   void connect(NatsServer server) {
-    bus = Servers.bus(server).metrics(registry).connect();
-    directory = temp.resolve("letters");
+    bus = Servers.bus(server)
+        .publishTimeout(Duration.ofMillis(200))
+        .metrics(registry)
+        .open();
+    directory = temp.resolve("spool");
   }
 
   @AfterEach
@@ -56,15 +65,19 @@ class ReliablePublisherTest {
     bus.close();
   }
 
-  private ReliablePublisher.Builder publisher() {
-    return bus.reliable(directory)
-        .attempts(2)
-        .attemptTimeout(Duration.ofMillis(200))
-        .replayInterval(Duration.ofHours(1));
+  private SpooledPublisher.Builder publisher() {
+    return publisher(bus);
+  }
+
+  private SpooledPublisher.Builder publisher(NatsBus bus) {
+    return SpooledPublisher.builder(bus, directory)
+        .maxAttempts(2)
+        .metrics(registry)
+        .replayEvery(Duration.ofHours(1));
   }
 
   private static Change change(String id, long version) {
-    return Change.of("note", id).operation("create").version(version);
+    return Change.of("note", id, "create").version(version);
   }
 
   private void away(NatsServer server) {
@@ -85,14 +98,14 @@ class ReliablePublisherTest {
 
   private List<String> stored() throws Exception {
     return Servers.stored(bus.connection(), "NOTES").stream()
-        .map(each -> Event.read(each.getHeaders(), each.getData()))
-        .map(event -> event.partitionKey().orElse("-") + ":" + event.version().orElse(-1))
+        .map(each -> Servers.event(each))
+        .map(event -> event.aggregateId().orElse("-") + ":" + event.version().orElse(-1))
         .toList();
   }
 
   @Test
   void stores_whatTheStreamTakes() throws Exception {
-    try (ReliablePublisher publisher = publisher().open()) {
+    try (SpooledPublisher publisher = publisher().open()) {
       assertThat(publisher.publish(change("a", 1))).isEqualTo(Outcome.STORED);
       assertThat(files()).isEmpty();
       assertThat(stored()).containsExactly("a:1");
@@ -102,19 +115,17 @@ class ReliablePublisherTest {
   @Test
   void keepsAndReplaysTheSameMessage_whenNatsWasAway(NatsServer server) throws Exception {
     try (Logs logs = new Logs();
-        ReliablePublisher publisher = publisher().open()) {
+        SpooledPublisher publisher = publisher().open()) {
       UUID id = UUID.randomUUID();
       away(server);
-      assertThat(publisher.publish(
-              change("a", 1).eventId(id).payload(Note.newBuilder().setTitle("x").build())))
-          .isEqualTo(Outcome.DEAD_LETTERED);
-      assertThat(registry.get("natsbus.publish.failures").counter().count()).isEqualTo(1);
-      assertThat(registry.get("natsbus.dead.letter.size").gauge().value()).isEqualTo(1);
-      DeadLetter letter = DeadLetter.parse(Files.readAllBytes(files().get(0)));
+      assertThat(publisher.publish(change("a", 1).eventId(id).payload(StringValue.of("x"))))
+          .isEqualTo(Outcome.SPOOLED);
+      assertThat(registry.get("natsbus.publish.failures").counter().count()).isEqualTo(2);
+      assertThat(registry.get("natsbus.spool.spooled").counter().count()).isEqualTo(1);
+      assertThat(registry.get("natsbus.spool.size").gauge().value()).isEqualTo(1);
+      SpooledEvent letter = SpooledEvent.parse(Files.readAllBytes(files().get(0)));
       assertThat(letter.lastError()).contains("not connected");
-      assertThat(logs.count("publish notes.changes.note.create failed after retries and was"
-              + " dead-lettered: "))
-          .isEqualTo(1);
+      assertThat(logs.count("WARN change spooled")).isEqualTo(1);
 
       back(server);
       await().atMost(AWHILE).until(() -> publisher.replay() == 1);
@@ -124,19 +135,21 @@ class ReliablePublisherTest {
       assertThat(stored.getHeaders().getFirst("Nats-Msg-Id")).isEqualTo(id.toString());
       assertThat(files()).isEmpty();
       assertThat(publisher.size()).isZero();
-      assertThat(registry.get("natsbus.dead.letter.size").gauge().value()).isZero();
-      assertThat(logs.count("replayed natsbus dead letter")).isEqualTo(1);
+      assertThat(registry.get("natsbus.spool.size").gauge().value()).isZero();
+      assertThat(registry.get("natsbus.spool.replayed").counter().count()).isEqualTo(1);
+      assertThat(registry.get("natsbus.spool.dead.lettered").counter().count()).isZero();
+      assertThat(logs.count("spooled change replayed")).isEqualTo(1);
     }
   }
 
   @Test
-  void letsNothingOvertakeADeadLetterOfTheSameAggregate(NatsServer server) throws Exception {
-    try (ReliablePublisher publisher = publisher().open()) {
+  void letsNothingOvertakeASpooledChangeOfTheSameAggregate(NatsServer server) throws Exception {
+    try (SpooledPublisher publisher = publisher().open()) {
       away(server);
       publisher.publish(change("a", 1));
       back(server);
       await().atMost(AWHILE).ignoreExceptions().until(() -> bus.publish(change("z", 0)) != null);
-      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
       assertThat(publisher.publish(change("b", 1))).isEqualTo(Outcome.STORED);
       publisher.replay();
       assertThat(publisher.publish(change("a", 3))).isEqualTo(Outcome.STORED);
@@ -148,11 +161,8 @@ class ReliablePublisherTest {
   @Test
   void letsNoCallOvertakeAnEarlierOneOfTheSameAggregate_whileThatIsTriedAgain(NatsServer server)
       throws Exception {
-    try (ReliablePublisher publisher = publisher()
-        .attempts(8)
-        .attemptTimeout(Duration.ofMillis(50))
-        .breakerOpen(NEVER)
-        .open()) {
+    try (SpooledPublisher publisher =
+        publisher().maxAttempts(8).breakerOpen(NEVER).open()) {
       int version = 0;
       for (int round = 0; round < 3; round++) {
         away(server);
@@ -181,8 +191,9 @@ class ReliablePublisherTest {
 
   @Test
   void replaysACallThatBeganEarlierFirst_howeverLongItWasTried(NatsServer server) throws Exception {
-    try (ReliablePublisher publisher =
-        publisher().attemptTimeout(Duration.ofSeconds(20)).open()) {
+    try (NatsBus patient =
+            Servers.bus(server).publishTimeout(Duration.ofSeconds(20)).open();
+        SpooledPublisher publisher = publisher(patient).open()) {
       away(server);
       Thread first = startedBeforeOneThatIsKept(publisher);
       first.interrupt();
@@ -200,8 +211,9 @@ class ReliablePublisherTest {
 
   @Test
   void replaysNothingOfAnAggregate_whileAnEarlierCallIsTried(NatsServer server) throws Exception {
-    try (ReliablePublisher publisher =
-        publisher().attemptTimeout(Duration.ofSeconds(20)).open()) {
+    try (NatsBus patient =
+            Servers.bus(server).publishTimeout(Duration.ofSeconds(20)).open();
+        SpooledPublisher publisher = publisher(patient).open()) {
       away(server);
       Thread first = startedBeforeOneThatIsKept(publisher);
       back(server);
@@ -217,14 +229,14 @@ class ReliablePublisherTest {
   }
 
   /** The first of two calls for the same aggregate, which is tried while the second is on disk. */
-  private static Thread startedBeforeOneThatIsKept(ReliablePublisher publisher) {
+  private static Thread startedBeforeOneThatIsKept(SpooledPublisher publisher) {
     Thread first = Thread.ofPlatform().start(() -> publisher.publish(change("a", 1)));
     await()
         .pollInterval(Duration.ofMillis(5))
         .atMost(AWHILE)
         .until(() -> first.getState() == Thread.State.TIMED_WAITING);
     Thread.currentThread().interrupt(); // it does not wait for the first
-    assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+    assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
     assertThat(Thread.interrupted()).isTrue();
     assertThat(first.isAlive()).isTrue();
     return first;
@@ -239,20 +251,17 @@ class ReliablePublisherTest {
         .updateStream(
             StreamConfiguration.builder(found).subjects("notes.changes.note.>").build());
     try (Logs logs = new Logs();
-        ReliablePublisher publisher = publisher().attempts(1).open()) {
+        SpooledPublisher publisher = publisher().maxAttempts(1).open()) {
       for (int i = 0; i < 25; i++) {
-        assertThat(publisher.publish(Change.of("tag", "t-" + i).operation("create")))
-            .isEqualTo(Outcome.DEAD_LETTERED);
+        assertThat(publisher.publish(Change.of("tag", "t-" + i, "create")))
+            .isEqualTo(Outcome.SPOOLED);
       }
-      assertThat(publisher.publish(change("a", 1)))
-          .as("circuit_open")
-          .isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(publisher.publish(change("a", 1))).as("circuit_open").isEqualTo(Outcome.SPOOLED);
 
       assertThat(publisher.replay()).isEqualTo(1);
       assertThat(stored()).containsExactly("a:1");
       assertThat(publisher.size()).isEqualTo(25);
-      assertThat(logs.lines().stream()
-              .filter(line -> line.startsWith("WARN natsbus dead-letter replay failed")))
+      assertThat(logs.lines().stream().filter(line -> line.startsWith("WARN spool replay failed")))
           .hasSize(1);
     }
   }
@@ -266,10 +275,11 @@ class ReliablePublisherTest {
         .updateStream(
             StreamConfiguration.builder(found).subjects("notes.changes.note.>").build());
     try (Logs logs = new Logs();
-        ReliablePublisher publisher = publisher().attempts(1).breakerOpen(NEVER).open()) {
-      String warning = "WARN failed to publish reliable change event";
-      Change nobodyTakes = Change.of("tag", "t").operation("create");
-      assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.DEAD_LETTERED);
+        SpooledPublisher publisher =
+            publisher().maxAttempts(1).breakerOpen(NEVER).open()) {
+      String warning = "WARN change spooled";
+      Change nobodyTakes = Change.of("tag", "t", "create");
+      assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.SPOOLED);
       assertThat(logs.count(warning)).isEqualTo(1);
 
       for (int outage = 2; outage <= 3; outage++) {
@@ -278,7 +288,7 @@ class ReliablePublisherTest {
             .atMost(AWHILE)
             .until(
                 () -> publisher.publish(change(UUID.randomUUID().toString(), 1)) == Outcome.STORED);
-        assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.DEAD_LETTERED);
+        assertThat(publisher.publish(nobodyTakes)).isEqualTo(Outcome.SPOOLED);
         long before = logs.count(warning);
         away(server);
         publisher.publish(change(id, 1));
@@ -294,7 +304,7 @@ class ReliablePublisherTest {
   @Test
   void replaysTheOthers_whenARecordCannotBeSetAside(NatsServer server) throws Exception {
     try (Logs logs = new Logs();
-        ReliablePublisher publisher = publisher().attempts(1).open()) {
+        SpooledPublisher publisher = publisher().maxAttempts(1).open()) {
       away(server);
       publisher.publish(change("a", 1));
       Files.writeString(directory.resolve("20200101T000000.000000000Z-half.json"), "{");
@@ -305,7 +315,7 @@ class ReliablePublisherTest {
       await().atMost(AWHILE).until(() -> publisher.replay() == 1);
       assertThat(stored()).containsExactly("a:1");
       assertThat(publisher.size()).isEqualTo(1);
-      assertThat(logs.count("cannot be set aside")).isPositive();
+      assertThat(logs.count("cannot be moved to quarantine")).isPositive();
 
       Files.delete(inTheWay);
       publisher.replay();
@@ -318,8 +328,8 @@ class ReliablePublisherTest {
   @Test
   void goesToDiskAtOnce_whileTheCircuitIsOpen_andProbesLater(NatsServer server) {
     AtomicLong nanoTime = new AtomicLong();
-    try (ReliablePublisher publisher =
-        publisher().attempts(1).nanoTime(nanoTime::get).open()) {
+    try (SpooledPublisher publisher =
+        publisher().maxAttempts(1).nanoTime(nanoTime::get).open()) {
       away(server);
       for (int i = 0; i < 5; i++) {
         publisher.publish(change("a" + i, 1));
@@ -331,7 +341,7 @@ class ReliablePublisherTest {
       back(server);
       assertThat(publisher.publish(change("c", 1)))
           .as("the circuit is open")
-          .isEqualTo(Outcome.DEAD_LETTERED);
+          .isEqualTo(Outcome.SPOOLED);
       await().atMost(AWHILE).until(() -> {
         nanoTime.addAndGet(Duration.ofSeconds(30).toNanos());
         return publisher.publish(change(UUID.randomUUID().toString(), 1)) == Outcome.STORED;
@@ -341,8 +351,8 @@ class ReliablePublisherTest {
 
   @Test
   void replaysByItself_manyBatchesInARow(NatsServer server) throws Exception {
-    try (ReliablePublisher publisher =
-        publisher().attempts(1).replayInterval(Duration.ofMillis(300)).open()) {
+    try (SpooledPublisher publisher =
+        publisher().maxAttempts(1).replayEvery(Duration.ofMillis(300)).open()) {
       away(server);
       for (int i = 0; i < 137; i++) {
         publisher.publish(change("n-" + i % 4, i));
@@ -358,18 +368,18 @@ class ReliablePublisherTest {
   @Test
   void setsAsideWhatCannotBeReadOrSent_andGoesOn(NatsServer server) throws Exception {
     try (Logs logs = new Logs();
-        ReliablePublisher publisher = publisher().attempts(1).open()) {
+        SpooledPublisher publisher = publisher().maxAttempts(1).open()) {
       away(server);
       publisher.publish(change("a", 1));
       publisher.publish(change("b", 1));
       Path half = directory.resolve(
-          DeadLetter.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000001"));
+          SpooledEvent.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000001"));
       Files.writeString(half, "{\"id\":\"1\",\"subj");
       Path empty = directory.resolve(
-          DeadLetter.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000002"));
+          SpooledEvent.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000002"));
       Files.write(empty, new byte[0]);
       Path big = directory.resolve(
-          DeadLetter.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000003"));
+          SpooledEvent.fileName(Instant.EPOCH, "00000000-0000-4000-8000-000000000003"));
       Files.writeString(
           big,
           "{\"id\":\"3\",\"subject\":\"notes.changes.note.create\",\"created_at\":"
@@ -386,7 +396,7 @@ class ReliablePublisherTest {
         assertThat(aside.map(Path::getFileName))
             .containsExactlyInAnyOrder(half.getFileName(), empty.getFileName(), big.getFileName());
       }
-      assertThat(logs.count("natsbus dead letter set aside")).isEqualTo(3);
+      assertThat(logs.count("spooled change dead-lettered")).isEqualTo(3);
     }
   }
 
@@ -398,11 +408,10 @@ class ReliablePublisherTest {
                 bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration())
             .maximumMessageSize(1000)
             .build());
-    try (ReliablePublisher publisher = publisher().open()) {
-      Change big =
-          change("a", 1).payload(Note.newBuilder().setTitle("x".repeat(2000)).build());
-      assertThat(publisher.publish(big)).isEqualTo(Outcome.DEAD_LETTERED);
-      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+    try (SpooledPublisher publisher = publisher().open()) {
+      Change big = change("a", 1).payload(StringValue.of("x".repeat(2000)));
+      assertThat(publisher.publish(big)).isEqualTo(Outcome.SPOOLED);
+      assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
       assertThat(publisher.publish(change("b", 1)))
           .as("the circuit is closed")
           .isEqualTo(Outcome.STORED);
@@ -416,15 +425,16 @@ class ReliablePublisherTest {
 
   @Test
   void publishesOnce_whenTwoReplayTheSameDirectory(NatsServer server) throws Exception {
-    try (ReliablePublisher one = publisher().attempts(1).open()) {
+    try (SpooledPublisher one = publisher().maxAttempts(1).open()) {
       away(server);
       for (int i = 0; i < 50; i++) {
         one.publish(change("a", i));
       }
       back(server);
-      try (NatsBus other = Servers.bus(server).connect();
-          ReliablePublisher two =
-              other.reliable(directory).replayInterval(Duration.ofHours(1)).open()) {
+      try (NatsBus other = Servers.bus(server).open();
+          SpooledPublisher two = SpooledPublisher.builder(other, directory)
+              .replayEvery(Duration.ofHours(1))
+              .open()) {
         assertThat(two.size()).isEqualTo(50);
         List<CompletableFuture<Integer>> replays = Stream.of(one, two, one, two)
             .map(each -> CompletableFuture.supplyAsync(
@@ -443,9 +453,28 @@ class ReliablePublisherTest {
   }
 
   @Test
+  void keepsTheOrderBehindRecordsThatDoNotSayTheirLane_asEarlierVersionsWroteThem(NatsServer server)
+      throws Exception {
+    away(server);
+    try (SpooledPublisher before = publisher().maxAttempts(1).open()) {
+      before.publish(change("a", 1));
+    }
+    Path file = files().get(0);
+    String record = Files.readString(file);
+    Files.writeString(file, record.replace(",\"lane\":\"note/a\"", ""));
+    assertThat(Files.readString(file)).isNotEqualTo(record);
+    back(server);
+    try (SpooledPublisher after = publisher().open()) {
+      assertThat(after.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
+      await().atMost(AWHILE).until(() -> after.replay() == 2);
+      assertThat(stored()).containsExactly("a:1", "a:2");
+    }
+  }
+
+  @Test
   void replaysWhatWasThereBeforeItsStart_andWhatPeersWrote(NatsServer server) throws Exception {
     away(server);
-    try (ReliablePublisher before = publisher().attempts(1).open()) {
+    try (SpooledPublisher before = publisher().maxAttempts(1).open()) {
       before.publish(change("a", 1));
     }
     byte[] body = ("{\"specversion\":\"1.0\",\"id\":\"e-9\",\"type\":\"t\",\"source\":\"s\","
@@ -457,9 +486,9 @@ class ReliablePublisherTest {
             + "\"header\":{},\"data\":\"" + Base64.getEncoder().encodeToString(body)
             + "\",\"last_error\":\"nats: timeout\"}");
     back(server);
-    try (ReliablePublisher after = publisher().open()) {
+    try (SpooledPublisher after = publisher().open()) {
       assertThat(after.size()).isEqualTo(2);
-      assertThat(after.publish(change("a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(after.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
       await().atMost(AWHILE).until(() -> after.replay() > 0);
 
       assertThat(stored()).containsExactly("-:-1", "a:1", "a:2");
@@ -471,8 +500,9 @@ class ReliablePublisherTest {
 
   @Test
   void keepsTheChange_whenInterrupted(NatsServer server) throws Exception {
-    try (ReliablePublisher publisher =
-        publisher().attemptTimeout(Duration.ofSeconds(20)).open()) {
+    try (NatsBus patient =
+            Servers.bus(server).publishTimeout(Duration.ofSeconds(20)).open();
+        SpooledPublisher publisher = publisher(patient).open()) {
       away(server);
       CompletableFuture<String> result = new CompletableFuture<>();
       Thread publishing = Thread.ofPlatform().start(() -> {
@@ -481,54 +511,51 @@ class ReliablePublisherTest {
       });
       publishing.interrupt();
 
-      assertThat(result.get(10, TimeUnit.SECONDS)).isEqualTo("DEAD_LETTERED true");
+      assertThat(result.get(10, TimeUnit.SECONDS)).isEqualTo("SPOOLED true");
       assertThat(files()).hasSize(1);
     }
   }
 
   @Test
   void throws_whenNeitherNatsNorTheDiskTakesIt(NatsServer server) {
-    try (ReliablePublisher publisher = publisher().attempts(1).limit(1).open()) {
+    try (SpooledPublisher publisher = publisher().maxAttempts(1).maxSpooled(1).open()) {
       away(server);
       publisher.publish(change("a", 1));
       assertThatThrownBy(() -> publisher.publish(change("b", 1)))
-          .isInstanceOf(NatsBusException.class)
-          .hasMessageContaining("could not be dead-lettered")
+          .isInstanceOf(PublishException.class)
+          .hasMessageContaining("could not be spooled")
           .hasMessageContaining("1 records");
-      assertThatThrownBy(() -> publisher.publish(change("c", 1)
-              .payload(Note.newBuilder().setTitle("x".repeat(1_100_000)).build())))
-          .isInstanceOf(IllegalArgumentException.class);
     }
   }
 
   @Test
   void showsTheSumOfAllPublishers_andNotThoseThatAreClosed(NatsServer server) {
-    ReliablePublisher one = publisher().attempts(1).open();
-    ReliablePublisher two = bus.reliable(temp.resolve("two"))
-        .attempts(1)
-        .attemptTimeout(Duration.ofMillis(100))
+    SpooledPublisher one = publisher().maxAttempts(1).open();
+    SpooledPublisher two = SpooledPublisher.builder(bus, temp.resolve("two"))
+        .maxAttempts(1)
+        .metrics(registry)
         .open();
     away(server);
     one.publish(change("a", 1));
     two.publish(change("a", 1));
     two.publish(change("a", 2));
-    assertThat(registry.get("natsbus.dead.letter.size").gauge().value()).isEqualTo(3);
+    assertThat(registry.get("natsbus.spool.size").gauge().value()).isEqualTo(3);
     one.close();
     one.close();
-    assertThat(registry.get("natsbus.dead.letter.size").gauge().value()).isEqualTo(2);
+    assertThat(registry.get("natsbus.spool.size").gauge().value()).isEqualTo(2);
     two.close();
   }
 
   @Test
   void namesEveryWrongParameter() {
-    assertThatThrownBy(() -> bus.reliable(Path.of(""))
-            .attempts(0)
-            .attemptTimeout(Duration.ZERO)
-            .replayInterval(Duration.ZERO)
-            .limit(0)
+    assertThatThrownBy(() -> SpooledPublisher.builder(bus, Path.of(""))
+            .maxAttempts(0)
+            .replayEvery(Duration.ZERO)
+            .maxSpooled(0)
             .open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContainingAll(
-            "dead_letter_dir_required", "attempts", "attemptTimeout", "replayInterval", "limit");
+        .hasMessage(
+            "directory is not set; maxAttempts must be one or more: 0; replayEvery must be more"
+                + " than zero: PT0S; maxSpooled must be one or more: 0");
   }
 }

@@ -1,4 +1,4 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 

@@ -1,10 +1,14 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.natsbus.spool;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
-import dev.evalops.runtime.natsbus.ChangePublisher.Outcome;
-import dev.evalops.runtime.natsbus.notes.Note;
+import com.google.protobuf.StringValue;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.natsbus.ConfiguredNats;
+import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.natsbus.Servers;
 import io.nats.client.api.DiscardPolicy;
 import io.nats.client.api.StreamConfiguration;
 import java.nio.file.Files;
@@ -31,50 +35,49 @@ class FullStreamTest {
     return NatsBus.builder("nats://" + user + server.address()).stream("NOTES")
         .subjectPrefix("notes.changes")
         .configureStream(change)
-        .connect();
+        .publishTimeout(Duration.ofSeconds(2))
+        .open();
   }
 
-  private ReliablePublisher publisher(NatsBus bus) {
-    return bus.reliable(temp.resolve("letters"))
-        .attempts(1)
-        .attemptTimeout(Duration.ofSeconds(2))
+  private SpooledPublisher publisher(NatsBus bus) {
+    return SpooledPublisher.builder(bus, temp.resolve("spool"))
+        .maxAttempts(1)
         .breakerOpen(Duration.ofNanos(1))
-        .replayInterval(Duration.ofHours(1))
+        .replayEvery(Duration.ofHours(1))
         .open();
   }
 
   private static Change change(String type, String id, long version) {
-    return Change.of(type, id).operation("create").version(version);
+    return Change.of(type, id, "create").version(version);
   }
 
   private static Change large(String id, long version) {
-    return change("note", id, version)
-        .payload(Note.newBuilder().setTitle("x".repeat(20_000)).build());
+    return change("note", id, version).payload(StringValue.of("x".repeat(20_000)));
   }
 
   private static List<String> stored(NatsBus bus) throws Exception {
     return Servers.stored(bus.connection(), "NOTES").stream()
-        .map(each -> Event.read(each.getHeaders(), each.getData()))
-        .map(event -> event.partitionKey().orElse("-") + ":" + event.version().orElse(-1))
+        .map(each -> Servers.event(each))
+        .map(event -> event.aggregateId().orElse("-") + ":" + event.version().orElse(-1))
         .toList();
   }
 
   private List<Path> setAside() throws Exception {
-    try (Stream<Path> files = Files.list(temp.resolve("letters/quarantine"))) {
+    try (Stream<Path> files = Files.list(temp.resolve("spool/quarantine"))) {
       return files.toList();
     }
   }
 
   /** As many as it has room for, then more that wait, in order. */
   private void fillAndEmpty(NatsBus bus, String error) throws Exception {
-    try (ReliablePublisher publisher = publisher(bus)) {
+    try (SpooledPublisher publisher = publisher(bus)) {
       int version = 1;
       while (publisher.publish(large("a", version)) == Outcome.STORED) {
         assertThat(++version).isLessThan(100);
       }
       int firstOnDisk = version;
       for (int i = 0; i < 3; i++) {
-        assertThat(publisher.publish(large("a", ++version))).isEqualTo(Outcome.DEAD_LETTERED);
+        assertThat(publisher.publish(large("a", ++version))).isEqualTo(Outcome.SPOOLED);
       }
       for (int i = 0; i < 5; i++) {
         assertThat(publisher.replay()).isZero();
@@ -83,7 +86,7 @@ class FullStreamTest {
       assertThat(lastError()).contains(error);
 
       bus.connection().jetStreamManagement().purgeStream("NOTES");
-      assertThat(publisher.publish(large("a", ++version))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(publisher.publish(large("a", ++version))).isEqualTo(Outcome.SPOOLED);
       await().atMost(AWHILE).until(() -> publisher.replay() >= 0 && publisher.size() <= 2);
       List<String> taken = stored(bus);
       assertThat(taken).hasSizeGreaterThanOrEqualTo(3);
@@ -95,13 +98,13 @@ class FullStreamTest {
   }
 
   private String lastError() throws Exception {
-    try (Stream<Path> files = Files.list(temp.resolve("letters"))) {
+    try (Stream<Path> files = Files.list(temp.resolve("spool"))) {
       Path first = files
           .filter(each -> each.toString().endsWith(".json"))
           .sorted()
           .toList()
           .get(0);
-      return DeadLetter.parse(Files.readAllBytes(first)).lastError();
+      return SpooledEvent.parse(Files.readAllBytes(first)).lastError();
     }
   }
 
@@ -146,13 +149,13 @@ class FullStreamTest {
                 .maxMessagesPerSubject(1)
                 .discardPolicy(DiscardPolicy.New)
                 .discardNewPerSubject(true));
-        ReliablePublisher publisher = publisher(bus)) {
+        SpooledPublisher publisher = publisher(bus)) {
       assertThat(publisher.publish(change("full", "a", 1))).isEqualTo(Outcome.STORED);
       for (int i = 0; i < 20; i++) { // more than a batch
-        assertThat(publisher.publish(change("full", "b-" + i, 1))).isEqualTo(Outcome.DEAD_LETTERED);
+        assertThat(publisher.publish(change("full", "b-" + i, 1))).isEqualTo(Outcome.SPOOLED);
       }
       server.stop();
-      assertThat(publisher.publish(change("other", "c", 1))).isEqualTo(Outcome.DEAD_LETTERED);
+      assertThat(publisher.publish(change("other", "c", 1))).isEqualTo(Outcome.SPOOLED);
       server.start("");
 
       await().atMost(AWHILE).until(() -> publisher.replay() == 1);
@@ -169,9 +172,9 @@ class FullStreamTest {
   void setsAsideWhatItNeverTakes() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(temp, "");
         NatsBus bus = bus(server, "", stream -> stream.maximumMessageSize(10_000));
-        ReliablePublisher publisher = publisher(bus)) {
-      assertThat(publisher.publish(large("a", 1))).isEqualTo(Outcome.DEAD_LETTERED);
-      assertThat(publisher.publish(change("note", "a", 2))).isEqualTo(Outcome.DEAD_LETTERED);
+        SpooledPublisher publisher = publisher(bus)) {
+      assertThat(publisher.publish(large("a", 1))).isEqualTo(Outcome.SPOOLED);
+      assertThat(publisher.publish(change("note", "a", 2))).isEqualTo(Outcome.SPOOLED);
       assertThat(lastError()).contains("[10054]");
       for (int i = 0; i < 3; i++) {
         publisher.replay();
