@@ -69,7 +69,7 @@ class JournalReaderTest {
     List<Long> numbers() throws SQLException {
       List<Change> changes = new ArrayList<>(poll(100));
       changes.addAll(poll(100));
-      return changes.stream().map(Change::seq).toList();
+      return changes.stream().map(Change::sequence).toList();
     }
   }
 
@@ -123,7 +123,7 @@ class JournalReaderTest {
         Connection open = Tx.begin(db)) {
       long before = write(tx, 1);
       tx.commit();
-      assertThat(tail.poll(100)).extracting(Change::seq).containsExactly(before);
+      assertThat(tail.poll(100)).extracting(Change::sequence).containsExactly(before);
       Rows.execute(open, "SELECT txid_current()");
       long after = write(tx, 1);
       tx.commit();
@@ -158,7 +158,7 @@ class JournalReaderTest {
     for (int size : new int[] {3, 3, 1, 0}) {
       List<Change> page = tail.poll(3);
       assertThat(page).hasSize(size);
-      page.forEach(change -> read.add(change.seq()));
+      page.forEach(change -> read.add(change.sequence()));
     }
     assertThat(read).isEqualTo(written);
     assertThat(tail.position).isEqualTo(Position.of(written.getLast()));
@@ -169,22 +169,25 @@ class JournalReaderTest {
     Instant start = Instant.now().minusSeconds(1);
     long sequence;
     try (Connection tx = Tx.begin(db)) {
-      sequence = ChangeJournal.write(
-          tx, Tx.ACTOR, "note", "7", "create", Map.of("version", 3), Map.of("source", "api"));
+      sequence = ChangeJournal.mutation("note", "7", "create")
+          .by(Tx.ACTOR)
+          .payload(Map.of("version", 3))
+          .metadata("source", "api")
+          .write(tx);
       tx.commit();
     }
     JournalReader reader = ChangeJournal.reader(db);
     Change change = reader.changes(Position.START, 1).changes().getFirst();
-    assertThat(change.seq()).isEqualTo(sequence);
+    assertThat(change.sequence()).isEqualTo(sequence);
     assertThat(change.aggregateId()).hasValue("7");
     assertThat(change.actorId()).hasValue(Tx.ACTOR.id());
-    assertThat(change.aggregateVersion()).isEqualTo(3);
+    assertThat(change.version()).isEqualTo(3);
     assertThat(change.recordedAt()).isBetween(start, Instant.now());
     assertThat(change.payload()).hasToString("{\"version\":3}");
 
     AuditEntry entry = reader.auditEntries(Position.START, 1).auditEntries().getFirst();
     assertThat(entry.action()).isEqualTo("note.create");
-    assertThat(entry.resourceId()).hasValue("7");
+    assertThat(entry.aggregateId()).hasValue("7");
     assertThat(entry.metadata()).hasToString("{\"source\":\"api\"}");
     assertThat(entry.createdAt()).isEqualTo(change.recordedAt());
   }
@@ -203,7 +206,7 @@ class JournalReaderTest {
       slow.commit();
       page = reader.auditEntries(page.next(), 10);
       assertThat(page.auditEntries())
-          .extracting(entry -> entry.resourceId().orElseThrow())
+          .extracting(entry -> entry.aggregateId().orElseThrow())
           .containsExactly("1", "2");
     }
   }
@@ -254,7 +257,7 @@ class JournalReaderTest {
     JournalReader.Changes page = reader.changes(Position.parse("0:1:999999999999999"), 10);
     List<Change> changes = new ArrayList<>(page.changes());
     changes.addAll(reader.changes(page.next(), 10).changes());
-    assertThat(changes).extracting(Change::seq).containsExactly(sequence);
+    assertThat(changes).extracting(Change::sequence).containsExactly(sequence);
   }
 
   @Test
@@ -380,14 +383,14 @@ class JournalReaderTest {
       });
       naive(db, last, bySequence);
     }
-    assertThat(read).extracting(Change::seq).containsExactlyElementsOf(written);
+    assertThat(read).extracting(Change::sequence).containsExactlyElementsOf(written);
     assertThat(bySequence)
         .as("a reader by seq > last alone loses changes in this test")
         .hasSizeLessThan(written.size());
     Map<String, Long> versions = new HashMap<>();
     for (Change change : read) {
-      Long before = versions.put(change.aggregateId().orElseThrow(), change.aggregateVersion());
-      assertThat(before == null || before < change.aggregateVersion())
+      Long before = versions.put(change.aggregateId().orElseThrow(), change.version());
+      assertThat(before == null || before < change.version())
           .as("order of %s", change)
           .isTrue();
     }
@@ -409,13 +412,9 @@ class JournalReaderTest {
   private static long write(Connection tx, int note) throws SQLException {
     long version = Long.parseLong(
         Rows.column(tx, "SELECT version FROM notes WHERE id = " + note).getFirst());
-    return ChangeJournal.write(
-        tx,
-        Tx.ACTOR,
-        "note",
-        Integer.toString(note),
-        "update",
-        Map.of("version", version),
-        Map.of());
+    return ChangeJournal.mutation("note", Integer.toString(note), "update")
+        .by(Tx.ACTOR)
+        .payload(Map.of("version", version))
+        .write(tx);
   }
 }
