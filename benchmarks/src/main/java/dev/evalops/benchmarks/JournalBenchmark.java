@@ -92,7 +92,11 @@ public class JournalBenchmark {
 
   @Benchmark
   public long journal() throws SQLException {
-    return ChangeJournal.write(tx, actor, "note", note.id(), "update", note, metadata);
+    return ChangeJournal.mutation("note", note.id(), "update")
+        .by(actor)
+        .payload(note)
+        .metadata("source", "api")
+        .write(tx);
   }
 
   @Benchmark

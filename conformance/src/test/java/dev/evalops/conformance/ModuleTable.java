@@ -148,8 +148,9 @@ final class ModuleTable {
           .brings(JACKSON_JARS),
       row("runtime-changejournal")
           .needs(JACKSON, "com.fasterxml.jackson.core:jackson-annotations")
-          .optional(PROTOBUF, PROTOBUF_JSON)
+          .optional("runtime-auth", PROTOBUF, PROTOBUF_JSON)
           .shows("tools.jackson.databind.JsonNode")
+          .adapter("auth", "dev.evalops.runtime.auth.")
           .adapter("proto", "com.google.protobuf.")
           .brings(JACKSON_JARS),
       row("runtime-idempotency")

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.changejournal;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.annotation.JsonProperty;
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
 import java.time.Instant;
 import java.util.Objects;
@@ -19,8 +20,8 @@ import tools.jackson.databind.annotation.JsonNaming;
  * @param actorType the kind of actor
  * @param actorId the actor's id
  * @param action what was done, such as {@code note.create}
- * @param resourceType the kind of resource
- * @param resourceId the resource's id
+ * @param aggregateType the kind of what changed
+ * @param aggregateId the id of what changed
  * @param metadata the metadata, a JSON object; JSON {@code null} when there are none
  * @param createdAt when it was done
  */
@@ -42,8 +43,11 @@ public record AuditEntry(
     String actorType,
     @JsonInclude(JsonInclude.Include.NON_ABSENT) Optional<String> actorId,
     String action,
-    String resourceType,
-    @JsonInclude(JsonInclude.Include.NON_ABSENT) Optional<String> resourceId,
+    @JsonProperty("resource_type") String aggregateType,
+
+    @JsonProperty("resource_id") @JsonInclude(JsonInclude.Include.NON_ABSENT)
+    Optional<String> aggregateId,
+
     JsonNode metadata,
     Instant createdAt) {
   /**
@@ -57,8 +61,8 @@ public record AuditEntry(
     Objects.requireNonNull(actorType, "actorType");
     Objects.requireNonNull(actorId, "actorId");
     Objects.requireNonNull(action, "action");
-    Objects.requireNonNull(resourceType, "resourceType");
-    Objects.requireNonNull(resourceId, "resourceId");
+    Objects.requireNonNull(aggregateType, "aggregateType");
+    Objects.requireNonNull(aggregateId, "aggregateId");
     Objects.requireNonNull(metadata, "metadata");
     Objects.requireNonNull(createdAt, "createdAt");
   }

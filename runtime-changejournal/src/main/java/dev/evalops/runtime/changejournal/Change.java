@@ -1,6 +1,7 @@
 package dev.evalops.runtime.changejournal;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.annotation.JsonProperty;
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
 import java.time.Instant;
 import java.util.Objects;
@@ -15,14 +16,14 @@ import tools.jackson.databind.annotation.JsonNaming;
  *
  * <p>Immutable, but for the payload: nobody changes it afterwards.
  *
- * @param seq the number of the row; unique, and not in the order of commits
+ * @param sequence the number of the row; unique, and not in the order of commits
  * @param organizationId the organization
  * @param aggregateType the kind of what changed
  * @param aggregateId the id of what changed
  * @param operation what was done to it, such as {@code create}
  * @param actorType the kind of actor
  * @param actorId the actor's id
- * @param aggregateVersion the version after the change
+ * @param version the version after the change
  * @param recordedAt when it was done
  * @param payload what it became; JSON {@code null} when the change has none
  */
@@ -40,14 +41,14 @@ import tools.jackson.databind.annotation.JsonNaming;
   "payload"
 })
 public record Change(
-    long seq,
+    @JsonProperty("seq") long sequence,
     String organizationId,
     String aggregateType,
     @JsonInclude(JsonInclude.Include.NON_ABSENT) Optional<String> aggregateId,
     String operation,
     String actorType,
     @JsonInclude(JsonInclude.Include.NON_ABSENT) Optional<String> actorId,
-    long aggregateVersion,
+    @JsonProperty("aggregate_version") long version,
     Instant recordedAt,
     JsonNode payload) {
   /**

@@ -8,11 +8,15 @@ import java.sql.Types;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
+import java.util.OptionalLong;
 import java.util.UUID;
 import java.util.function.IntFunction;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import javax.sql.DataSource;
@@ -24,7 +28,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <pre>{@code
  * Note note = insert(tx, command);
- * long sequence = ChangeJournal.write(tx, actor, "note", note.id(), "create", note, Map.of("source", "api"));
+ * long sequence =
+ *     ChangeJournal.mutation("note", note.id(), "create").by(actor).payload(note).metadata("source", "api").write(tx);
  * }</pre>
  *
  * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from the resource {@code
@@ -74,93 +79,27 @@ public final class ChangeJournal {
   private ChangeJournal() {}
 
   /**
-   * Writes both rows; the action of the audit entry is {@code <resourceType>.<operation>}, both trimmed, or the one that is not blank.
+   * Returns a mutation, to describe and {@link Mutation#write write}.
    *
-   * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
-   * @param actor who changes it
-   * @param resourceType the kind of what changes, such as {@code note}; stored as it is
-   * @param resourceId its id; blank when it has none, and then stored as NULL
+   * @param aggregateType the kind of what changes, such as {@code note}; stored as it is
+   * @param aggregateId its id; blank when it has none, and then stored as NULL
    * @param operation what is done to it, such as {@code create}; stored as it is
-   * @param payload what it becomes, or null: a protobuf {@code Message} is stored as the JSON of a {@code google.protobuf.Any} with the names of
-   *     the {@code .proto} file (as a {@code TypedMessage} of the package {@code proto} if it holds an {@code Any} of a type that its file does not
-   *     import), anything else as Jackson writes it (a {@code JsonNode} as it is; a text becomes a JSON text). An integer field
-   *     {@code version} of it is the version of the change, zero too, as in the {@code ETag} of an answer; without one it is 1
-   * @param metadata what else the audit entry says, such as the source; empty for none, which is stored as JSON {@code null}
-   * @return the sequence number of the change
-   * @throws IllegalArgumentException before anything is sent: if the connection is in auto-commit mode, if type and operation are both blank, if an
-   *     id begins or ends with white space, if a text cannot be stored, or if metadata or payload cannot be written as JSON or have NUL or half a surrogate pair in a text or key ({@code
-   *     marshal_audit_metadata: ...}, {@code marshal_change_payload: ...})
-   * @throws SQLException if the rows cannot be written, with the SQL state of the cause; none of them is. The message begins with {@code
-   *     insert_audit_entry: }, {@code insert_change_journal: } or, where the server does not say which, both
+   * @return the mutation
    */
-  public static long write(
-      Connection tx,
-      ChangeActor actor,
-      String resourceType,
-      String resourceId,
-      String operation,
-      @Nullable Object payload,
-      Map<String, ?> metadata)
-      throws SQLException {
-    String action = defaultAction(resourceType, operation);
-    return insert(tx, actor, resourceType, resourceId, operation, payload, metadata, action);
+  public static Mutation mutation(String aggregateType, String aggregateId, String operation) {
+    return new Mutation(aggregateType, aggregateId, operation);
   }
 
   /**
-   * Writes both rows; see {@link #write(Connection, ChangeActor, String, String, String, Object, Map)}.
+   * Returns a mutation, to describe and {@link Mutation#write write}.
    *
-   * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
-   * @param actor who changes it
-   * @param resourceType the kind of what changes
-   * @param resourceId its id
-   * @param operation what is done to it
-   * @param payload what it becomes, or null
-   * @param metadata what else the audit entry says; empty for none
-   * @return the sequence number of the change
-   * @throws IllegalArgumentException before anything is sent: if an argument is wrong
-   * @throws SQLException if the rows cannot be written; none of them is
+   * @param aggregateType the kind of what changes, such as {@code note}; stored as it is
+   * @param aggregateId its id
+   * @param operation what is done to it, such as {@code create}; stored as it is
+   * @return the mutation
    */
-  public static long write(
-      Connection tx,
-      ChangeActor actor,
-      String resourceType,
-      UUID resourceId,
-      String operation,
-      @Nullable Object payload,
-      Map<String, ?> metadata)
-      throws SQLException {
-    return write(tx, actor, resourceType, resourceId.toString(), operation, payload, metadata);
-  }
-
-  /**
-   * Writes both rows with an action of its own in the audit entry; see {@link #write(Connection, ChangeActor, String, String, String, Object, Map)}.
-   *
-   * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
-   * @param actor who changes it
-   * @param resourceType the kind of what changes
-   * @param resourceId its id; blank when it has none
-   * @param operation what is done to it
-   * @param payload what it becomes, or null
-   * @param metadata what else the audit entry says; empty for none
-   * @param action the action of the audit entry, such as {@code note.archive}; stored as it is
-   * @return the sequence number of the change
-   * @throws IllegalArgumentException before anything is sent: if an argument is wrong, or the action is blank
-   * @throws SQLException if the rows cannot be written; none of them is
-   */
-  public static long write(
-      Connection tx,
-      ChangeActor actor,
-      String resourceType,
-      String resourceId,
-      String operation,
-      @Nullable Object payload,
-      Map<String, ?> metadata,
-      String action)
-      throws SQLException {
-    if (Text.trim(Text.storable("action", action)).isEmpty()) {
-      throw new IllegalArgumentException("action must not be blank");
-    }
-    return insert(tx, actor, resourceType, resourceId, operation, payload, metadata, action);
+  public static Mutation mutation(String aggregateType, UUID aggregateId, String operation) {
+    return mutation(aggregateType, aggregateId.toString(), operation);
   }
 
   /**
@@ -214,35 +153,160 @@ public final class ChangeJournal {
    */
   public record Templates(String auditEntry, String changeJournal) {}
 
-  static String defaultAction(String resourceType, String operation) {
-    String type = Text.trim(Text.storable("resourceType", resourceType));
-    String done = Text.trim(Text.storable("operation", operation));
+  /**
+   * What is written of a mutation. {@link #by} is required.
+   *
+   * <p>Not thread-safe.
+   */
+  public static final class Mutation {
+    private final String aggregateType;
+    private final String aggregateId;
+    private final String operation;
+    private final Map<String, @Nullable Object> metadata = new LinkedHashMap<>();
+    private @Nullable ChangeActor actor;
+    private @Nullable Object payload;
+    private @Nullable String action;
+
+    private Mutation(String aggregateType, String aggregateId, String operation) {
+      this.aggregateType = Objects.requireNonNull(aggregateType, "aggregateType");
+      this.aggregateId = Objects.requireNonNull(aggregateId, "aggregateId");
+      this.operation = Objects.requireNonNull(operation, "operation");
+    }
+
+    /**
+     * Sets who changes it.
+     *
+     * @param actor the actor
+     * @return this
+     */
+    public Mutation by(ChangeActor actor) {
+      this.actor = Objects.requireNonNull(actor, "actor");
+      return this;
+    }
+
+    /**
+     * Sets what it becomes. An integer field {@code version} of the payload, zero too, is the version of the change; without one it is 1.
+     *
+     * @param payload a protobuf {@code Message} is stored as the JSON of a {@code google.protobuf.Any} with the names of the {@code .proto}
+     *     file (as a {@code TypedMessage} of the package {@code proto} if it holds an {@code Any} of a type that its file does not import),
+     *     anything else as Jackson writes it (a {@code JsonNode} as it is; a text becomes a JSON text); null, the default, as JSON {@code null}
+     * @return this
+     */
+    public Mutation payload(@Nullable Object payload) {
+      this.payload = payload;
+      return this;
+    }
+
+    /**
+     * Adds to the metadata of the audit entry, such as the source. Without any, JSON {@code null} is stored.
+     *
+     * @param name the name; a name that was added before gets the new value
+     * @param value the value, written by Jackson
+     * @return this
+     */
+    public Mutation metadata(String name, @Nullable Object value) {
+      metadata.put(Objects.requireNonNull(name, "name"), value);
+      return this;
+    }
+
+    /**
+     * Sets the action of the audit entry.
+     *
+     * @param action for example {@code note.archive}, stored as it is; by default {@code <aggregateType>.<operation>}, both trimmed, or the one
+     *     that is not blank
+     * @return this
+     */
+    public Mutation action(String action) {
+      this.action = Objects.requireNonNull(action, "action");
+      return this;
+    }
+
+    /**
+     * Writes both rows.
+     *
+     * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
+     * @return the sequence number of the change
+     * @throws IllegalArgumentException before anything is sent, with all problems: if there is no actor, if the connection is in auto-commit
+     *     mode, if type and operation are both blank, if the action is blank, if the id begins or ends with white space, if a text cannot be
+     *     stored, or if metadata or payload cannot be written as JSON or have NUL or half a surrogate pair in a text or key ({@code
+     *     marshal_audit_metadata: ...}, {@code marshal_change_payload: ...})
+     * @throws SQLException if the rows cannot be written, with the SQL state of the cause; none of them is. The message begins with {@code
+     *     insert_audit_entry: }, {@code insert_change_journal: } or, where the server does not say which, both
+     */
+    public long write(Connection tx) throws SQLException {
+      List<IllegalArgumentException> problems = new ArrayList<>();
+      ChangeActor by = actor;
+      if (by == null) {
+        problems.add(new IllegalArgumentException("actor must be set: by(actor)"));
+      }
+      check(problems, () -> Text.storable("aggregateType", aggregateType), "");
+      check(problems, () -> Text.storable("operation", operation), "");
+      String auditAction = defaultAction(aggregateType, operation);
+      if (auditAction.isEmpty()) {
+        problems.add(
+            new IllegalArgumentException("aggregateType and operation must not both be blank"));
+      }
+      String own = action;
+      if (own != null) {
+        auditAction = check(problems, () -> Text.storable("action", own), "-");
+        if (Text.trim(auditAction).isEmpty()) {
+          problems.add(new IllegalArgumentException("action must not be blank"));
+        }
+      }
+      Optional<String> id =
+          check(problems, () -> Text.id("aggregateId", aggregateId), Optional.empty());
+      String metadataJson = check(problems, () -> Payload.metadata(metadata), "");
+      Payload stored =
+          check(problems, () -> Payload.of(payload), new Payload("", OptionalLong.empty()));
+      if (tx.getAutoCommit()) {
+        problems.add(new IllegalArgumentException(
+            "tx must not be in auto-commit mode: nothing would tie the two rows to the mutation"));
+      }
+      if (by == null || !problems.isEmpty()) {
+        throw joined(problems);
+      }
+      return insert(
+          tx, by, aggregateType, id.orElse(null), operation, stored, metadataJson, auditAction);
+    }
+
+    private static <T> T check(
+        List<IllegalArgumentException> problems, Supplier<T> value, T otherwise) {
+      try {
+        return value.get();
+      } catch (IllegalArgumentException e) {
+        problems.add(e);
+        return otherwise;
+      }
+    }
+
+    private static IllegalArgumentException joined(List<IllegalArgumentException> problems) {
+      return problems.size() == 1
+          ? problems.getFirst()
+          : new IllegalArgumentException(
+              problems.stream().map(Throwable::getMessage).collect(Collectors.joining("; ")),
+              problems.getFirst());
+    }
+  }
+
+  static String defaultAction(String aggregateType, String operation) {
+    String type = Text.trim(aggregateType);
+    String done = Text.trim(operation);
     return type.isEmpty() || done.isEmpty() ? type + done : type + "." + done;
   }
 
   private static long insert(
       Connection tx,
       ChangeActor actor,
-      String resourceType,
-      String resourceId,
+      String aggregateType,
+      @Nullable String aggregateId,
       String operation,
-      @Nullable Object payload,
-      Map<String, ?> metadata,
+      Payload payload,
+      String metadata,
       String action)
       throws SQLException {
-    if (defaultAction(resourceType, operation).isEmpty()) {
-      throw new IllegalArgumentException("resourceType and operation must not both be blank");
-    }
-    String resource = Text.id("resourceId", resourceId).orElse(null);
     String actorId = Text.id("actor", actor.id()).orElse(null);
-    String metadataJson = Payload.metadata(metadata);
-    Payload stored = Payload.of(payload);
-    String version = Long.toString(stored.version().orElse(1));
+    String version = Long.toString(payload.version().orElse(1));
     String now = Instant.now().truncatedTo(ChronoUnit.MICROS).toString();
-    if (tx.getAutoCommit()) {
-      throw new IllegalArgumentException(
-          "tx must not be in auto-commit mode: nothing would tie the two rows to the mutation");
-    }
 
     // List.of takes no null.
     List<@Nullable String> arguments = new ArrayList<>();
@@ -251,20 +315,20 @@ public final class ChangeJournal {
     arguments.add(actor.type());
     arguments.add(actorId);
     arguments.add(action);
-    arguments.add(resourceType);
-    arguments.add(resource);
-    arguments.add(metadataJson);
+    arguments.add(aggregateType);
+    arguments.add(aggregateId);
+    arguments.add(metadata);
     arguments.add(now);
 
     arguments.add(actor.organizationId());
-    arguments.add(resourceType);
-    arguments.add(resource);
+    arguments.add(aggregateType);
+    arguments.add(aggregateId);
     arguments.add(operation);
     arguments.add(actor.type());
     arguments.add(actorId);
     arguments.add(version);
     arguments.add(now);
-    arguments.add(stored.json());
+    arguments.add(payload.json());
     try (PreparedStatement statement = tx.prepareStatement(INSERT_BOTH)) {
       for (int i = 0; i < arguments.size(); i++) {
         // Without a type of its own, a text takes that of the column.

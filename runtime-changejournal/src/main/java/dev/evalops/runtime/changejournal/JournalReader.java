@@ -35,8 +35,9 @@ import tools.jackson.databind.json.JsonMapper;
  * the order of {@code seq}, which for one aggregate is the order of its commits when its writers lock the aggregate before they write the
  * journal.
  *
- * <p>It needs the primary of PostgreSQL 13 or later, a sequence that caches no numbers (the default), and that whoever else writes the journal
- * writes the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are deleted before they were read are passed over.
+ * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, and not the one of a running transaction, which
+ * would be committed), a sequence that caches no numbers (the default), and that whoever else writes the journal writes the audit entry first, in the
+ * same transaction, as {@link ChangeJournal} does. Rows that are deleted before they were read are passed over.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */
@@ -66,9 +67,6 @@ public final class JournalReader {
           + " FROM pg_prepared_xacts) open ORDER BY age DESC LIMIT 1) AS blocker"
           + " FROM change_journal WHERE seq > ?";
 
-  /** A fence that is further ahead than this is of another server, such as the one that a dump came from, and is looked for anew. */
-  private static final int MAX_OPEN_TRANSACTIONS = 1_000_000;
-
   private final DataSource db;
 
   JournalReader(DataSource db) {
@@ -83,7 +81,10 @@ public final class JournalReader {
    * @param fence what the reader waits for before it reads up to there: the end of every transaction with a smaller id
    */
   public record Position(long sequence, OptionalLong high, OptionalLong fence) {
-    private static final Pattern TEXT = Pattern.compile("(\\d{1,18})(?::(\\d{1,18}):(\\d{1,18}))?");
+    private static final Pattern TEXT = Pattern.compile("(\\d{1,19})(?::(\\d{1,19}):(\\d{1,19}))?");
+
+    private static final String NO_POSITION =
+        "position must be <sequence> or <sequence>:<high>:<fence>, with a high beyond the sequence: ";
 
     /** Before the first row. */
     public static final Position START = of(0);
@@ -91,7 +92,8 @@ public final class JournalReader {
     /**
      * Checks the values.
      *
-     * @throws IllegalArgumentException if the sequence is negative, or if one of the others is there without the other
+     * @throws IllegalArgumentException if the sequence or the fence is negative, if {@code high} is not beyond the sequence, or if one of {@code
+     *     high} and {@code fence} is there without the other
      */
     public Position {
       if (sequence < 0) {
@@ -99,6 +101,13 @@ public final class JournalReader {
       }
       if (high.isPresent() != fence.isPresent()) {
         throw new IllegalArgumentException("high and fence must both be present or both be empty");
+      }
+      if (high.isPresent() && high.getAsLong() <= sequence) {
+        throw new IllegalArgumentException(
+            "high must be greater than the sequence " + sequence + ": " + high.getAsLong());
+      }
+      if (fence.isPresent() && fence.getAsLong() < 0) {
+        throw new IllegalArgumentException("fence must be zero or more: " + fence.getAsLong());
       }
     }
 
@@ -122,17 +131,20 @@ public final class JournalReader {
      */
     public static Position parse(String text) {
       var matcher = TEXT.matcher(text);
-      if (!matcher.matches()) {
-        throw new IllegalArgumentException(
-            "position must be <sequence> or <sequence>:<high>:<fence>: " + text);
+      if (matcher.matches()) {
+        try {
+          long sequence = Long.parseLong(matcher.group(1));
+          return matcher.group(2) == null
+              ? of(sequence)
+              : new Position(
+                  sequence,
+                  OptionalLong.of(Long.parseLong(matcher.group(2))),
+                  OptionalLong.of(Long.parseLong(matcher.group(3))));
+        } catch (IllegalArgumentException e) {
+          throw new IllegalArgumentException(NO_POSITION + text, e);
+        }
       }
-      long sequence = Long.parseLong(matcher.group(1));
-      return matcher.group(2) == null
-          ? of(sequence)
-          : new Position(
-              sequence,
-              OptionalLong.of(Long.parseLong(matcher.group(2))),
-              OptionalLong.of(Long.parseLong(matcher.group(3))));
+      throw new IllegalArgumentException(NO_POSITION + text);
     }
 
     /**
@@ -203,7 +215,8 @@ public final class JournalReader {
 
   /**
    * Reads a page of {@code audit_entries}. The table needs a number for it, which those who write it do not see: {@code ALTER TABLE
-   * audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}.
+   * audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}. Who writes audit entries by other means than {@link ChangeJournal}
+   * writes something else before, in the same transaction, such as the mutation.
    *
    * @param after where the last page of audit entries ended; {@link Position#START} for the first
    * @param max how many entries at most, 1 or more
@@ -246,14 +259,14 @@ public final class JournalReader {
   /**
    * One statement, and so one snapshot, that reads the window if its fence is passed, and looks how far the table goes now. The fence of that is
    * an id which this statement takes: whoever has taken a number by now has a smaller one. (The snapshot's xmax would not do: it is the end of
-   * the transactions that have ended.)
+   * the transactions that have ended.) The statement's transaction has ended when the position is there, so a fence that is not below xmax is of
+   * another server, such as the one that a dump comes from, or of a time that a crash has undone; the reader then looks anew.
    */
   private static String page(String table, String columns) {
     return "WITH given AS (SELECT ?::bigint AS after, ?::bigint AS high, ?::text::xid8 AS fence),"
         + " look AS MATERIALIZED (SELECT given.*, (SELECT max(seq) FROM " + table
         + " WHERE seq > given.after) AS new_high, high > 0 AND pg_snapshot_xmin(now) >= fence AS ended,"
-        + " fence::text::bigint > pg_snapshot_xmax(now)::text::bigint + " + MAX_OPEN_TRANSACTIONS
-        + " AS foreign_fence FROM given, pg_current_snapshot() AS now),"
+        + " fence >= pg_snapshot_xmax(now) AS foreign_fence FROM given, pg_current_snapshot() AS now),"
         + " upper AS MATERIALIZED (SELECT look.*, CASE WHEN new_high IS NOT NULL AND (high = 0 OR ended OR foreign_fence)"
         + " THEN pg_current_xact_id()::text END AS new_fence, CASE WHEN ended THEN high END AS upto FROM look)"
         + " SELECT upper.ended, upper.foreign_fence, upper.new_high, upper.new_fence, page.*"
@@ -363,16 +376,24 @@ public final class JournalReader {
     T run(Connection connection) throws SQLException;
   }
 
-  /** Each statement has a snapshot of its own then, whatever the pool's isolation is. */
+  /** Each statement has a transaction and a snapshot of its own then, whatever the pool's isolation is. */
   private <T> T inAutoCommit(Query<T> query) throws SQLException {
     try (Connection connection = db.getConnection()) {
       boolean before = connection.getAutoCommit();
       connection.setAutoCommit(true);
+      T result;
       try {
-        return query.run(connection);
-      } finally {
-        connection.setAutoCommit(before);
+        result = query.run(connection);
+      } catch (SQLException | RuntimeException e) {
+        try {
+          connection.setAutoCommit(before);
+        } catch (SQLException lost) {
+          e.addSuppressed(lost);
+        }
+        throw e;
       }
+      connection.setAutoCommit(before);
+      return result;
     }
   }
 }

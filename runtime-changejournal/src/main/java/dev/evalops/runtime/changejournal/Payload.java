@@ -29,8 +29,7 @@ record Payload(String json, OptionalLong version) {
             "marshal_change_payload: a protobuf payload needs protobuf-java-util on the class path");
       }
       return payload instanceof TypedMessage typed
-          ? ofProto(
-              typed.message(), ChangeProtos.payloadJson(typed.message(), typed.types()))
+          ? ofProto(typed.message(), ChangeProtos.payloadJson(typed.message(), typed.types()))
           : ofProto((Message) payload, ChangeProtos.payloadJson((Message) payload));
     }
     try {
@@ -81,9 +80,7 @@ record Payload(String json, OptionalLong version) {
     for (int at = json.indexOf('\\'); at >= 0; at = json.indexOf('\\', from)) {
       boolean unicode = json.startsWith("u", at + 1) && at + 6 <= json.length();
       int c = unicode ? HexFormat.fromHexDigits(json, at + 2, at + 6) : ' ';
-      if (c == 0
-          || afterHigh != Character.isLowSurrogate((char) c)
-          || (afterHigh && at != from)) {
+      if (c == 0 || afterHigh != Character.isLowSurrogate((char) c) || (afterHigh && at != from)) {
         return false;
       }
       afterHigh = Character.isHighSurrogate((char) c);

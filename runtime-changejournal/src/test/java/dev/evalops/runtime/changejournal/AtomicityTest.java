@@ -64,7 +64,7 @@ class AtomicityTest {
       assertThatThrownBy(() -> {
             UUID id = UUID.randomUUID();
             Rows.execute(tx, "INSERT INTO notes VALUES ('" + id + "')");
-            ChangeJournal.write(tx, Tx.ACTOR, "note", id, "create", null, Map.of());
+            ChangeJournal.mutation("note", id, "create").by(Tx.ACTOR).write(tx);
             tx.commit();
           })
           .isInstanceOfSatisfying(

@@ -33,7 +33,6 @@ import tools.jackson.databind.node.StringNode;
 @Schema("dev/evalops/runtime/changejournal/changejournal.sql")
 class ChangeJournalTest {
   private static final JsonMapper JSON = JsonMapper.shared();
-  private static final Map<String, ?> NONE = Map.of();
 
   record Note(UUID id, String text, long version) {}
 
@@ -55,8 +54,11 @@ class ChangeJournalTest {
     Instant before = Instant.now().minusMillis(1);
     try (Connection tx = Tx.begin(db)) {
       Rows.execute(tx, "SET TIME ZONE 'Asia/Tokyo'");
-      long sequence =
-          ChangeJournal.write(tx, Tx.ACTOR, "note", id, "create", note, Map.of("source", "api"));
+      long sequence = ChangeJournal.mutation("note", id, "create")
+          .by(Tx.ACTOR)
+          .payload(note)
+          .metadata("source", "api")
+          .write(tx);
       tx.commit();
 
       Map<String, @Nullable String> audit =
@@ -92,8 +94,8 @@ class ChangeJournalTest {
   @Test
   void numbersEveryChange(DataSource db) throws SQLException {
     try (Connection tx = Tx.begin(db)) {
-      long first = ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "create", null, NONE);
-      long second = ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "delete", null, NONE);
+      long first = ChangeJournal.mutation("note", "1", "create").by(Tx.ACTOR).write(tx);
+      long second = ChangeJournal.mutation("note", "1", "delete").by(Tx.ACTOR).write(tx);
       tx.commit();
       assertThat(second).isGreaterThan(first);
       assertThat(Rows.column(tx, "SELECT DISTINCT id FROM audit_entries")).hasSize(2);
@@ -105,7 +107,7 @@ class ChangeJournalTest {
   void storesBlankIdsAsNull(String blank, DataSource db) throws SQLException {
     ChangeActor actor = new ChangeActor("system", blank, "org-1");
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, actor, "settings", blank, "update", null, NONE);
+      ChangeJournal.mutation("settings", blank, "update").by(actor).write(tx);
       assertThat(one(tx, "audit_entries"))
           .containsEntry("actor_id", null)
           .containsEntry("resource_id", null);
@@ -118,7 +120,7 @@ class ChangeJournalTest {
   @Test
   void storesJsonNull_withoutMetadataAndPayload(DataSource db) throws SQLException {
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "delete", null, NONE);
+      ChangeJournal.mutation("note", "1", "delete").by(Tx.ACTOR).write(tx);
       assertThat(one(tx, "audit_entries")).containsEntry("metadata", "null");
       assertThat(one(tx, "change_journal"))
           .containsEntry("payload", "null")
@@ -129,7 +131,10 @@ class ChangeJournalTest {
   @Test
   void writesAnActionOfItsOwn(DataSource db) throws SQLException {
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE, "note.archive");
+      ChangeJournal.mutation("note", "1", "update")
+          .by(Tx.ACTOR)
+          .action("note.archive")
+          .write(tx);
       assertThat(one(tx, "audit_entries")).containsEntry("action", "note.archive");
       assertThat(one(tx, "change_journal")).containsEntry("operation", "update");
     }
@@ -180,7 +185,10 @@ class ChangeJournalTest {
   void takesTheVersionFromThePayload(Object payload, long version, DataSource db)
       throws SQLException {
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, NONE);
+      ChangeJournal.mutation("note", "1", "update")
+          .by(Tx.ACTOR)
+          .payload(payload)
+          .write(tx);
       assertThat(one(tx, "change_journal"))
           .containsEntry("aggregate_version", Long.toString(version));
     }
@@ -191,7 +199,10 @@ class ChangeJournalTest {
     JsonNode payload =
         JSON.readTree("{\"big\": 9007199254740993, \"bigger\": 123456789012345678901234567890}");
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, NONE);
+      ChangeJournal.mutation("note", "1", "update")
+          .by(Tx.ACTOR)
+          .payload(payload)
+          .write(tx);
       assertThat(JSON.readTree(one(tx, "change_journal").get("payload"))).isEqualTo(payload);
     }
   }
@@ -200,7 +211,11 @@ class ChangeJournalTest {
   void keepsTextsThatOnlyReadLikeNoNumber(DataSource db) throws SQLException {
     Map<String, String> payload = Map.of("NaN", "NaN", "of", "\"Infinity, -Infinity");
     try (Connection tx = Tx.begin(db)) {
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", payload, payload);
+      ChangeJournal.mutation("note", "1", "update")
+          .by(Tx.ACTOR)
+          .payload(payload)
+          .metadata("payload", payload)
+          .write(tx);
       assertThat(JSON.readTree(one(tx, "change_journal").get("payload")))
           .isEqualTo(JSON.valueToTree(payload));
     }
@@ -210,7 +225,7 @@ class ChangeJournalTest {
   void refusesAutoCommit_beforeAnythingIsWritten(DataSource db) throws SQLException {
     try (Connection connection = db.getConnection()) {
       assertThatThrownBy(
-              () -> ChangeJournal.write(connection, Tx.ACTOR, "note", "1", "create", null, NONE))
+              () -> ChangeJournal.mutation("note", "1", "create").by(Tx.ACTOR).write(connection))
           .isInstanceOf(IllegalArgumentException.class)
           .hasMessageStartingWith("tx must not be in auto-commit mode");
     }
@@ -226,55 +241,58 @@ class ChangeJournalTest {
     Circle circle = new Circle(new java.util.ArrayList<>());
     circle.items().add(circle);
     return Stream.of(
-        Arguments.of("resourceType and operation must not both be blank", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, " ", "1", "\u00a0", null, NONE)),
-        Arguments.of("resourceType and operation must not both be blank", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "", "1", "", null, NONE, "some.action")),
-        Arguments.of("action must not be blank", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE, " ")),
-        Arguments.of("resourceId must not begin or end with white space", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", " 1", "update", null, NONE)),
-        Arguments.of("resourceId must not begin or end with white space", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1\u00a0", "update", null, NONE)),
-        Arguments.of("resourceId must not contain NUL or half a surrogate pair", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1\0", "update", null, NONE)),
-        Arguments.of("resourceType must not contain NUL or half a surrogate pair", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "no\ud800te", "1", "update", null, NONE)),
+        Arguments.of("aggregateType and operation must not both be blank", (Write)
+            tx -> ChangeJournal.mutation(" ", "1", "\u00a0").by(Tx.ACTOR).write(tx)),
+        Arguments.of("aggregateType and operation must not both be blank", (Write)
+            tx -> ChangeJournal.mutation("", "1", "")
+                .by(Tx.ACTOR)
+                .action("some.action")
+                .write(tx)),
+        Arguments.of(
+            "action must not be blank", (Write) tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .action(" ")
+                .write(tx)),
+        Arguments.of("aggregateId must not begin or end with white space", (Write)
+            tx -> ChangeJournal.mutation("note", " 1", "update").by(Tx.ACTOR).write(tx)),
+        Arguments.of("aggregateId must not begin or end with white space", (Write) tx ->
+            ChangeJournal.mutation("note", "1\u00a0", "update").by(Tx.ACTOR).write(tx)),
+        Arguments.of("aggregateId must not contain NUL or half a surrogate pair", (Write)
+            tx -> ChangeJournal.mutation("note", "1\0", "update").by(Tx.ACTOR).write(tx)),
+        Arguments.of("aggregateType must not contain NUL or half a surrogate pair", (Write) tx ->
+            ChangeJournal.mutation("no\ud800te", "1", "update").by(Tx.ACTOR).write(tx)),
         Arguments.of("operation must not contain NUL or half a surrogate pair", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "\udc00", null, NONE)),
+            tx -> ChangeJournal.mutation("note", "1", "\udc00").by(Tx.ACTOR).write(tx)),
+        Arguments.of(
+            "marshal_change_payload: ", (Write) tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(circle)
+                .write(tx)),
         Arguments.of("marshal_change_payload: ", (Write)
-            tx -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", circle, NONE)),
-        Arguments.of("marshal_change_payload: ", (Write) tx -> ChangeJournal.write(
-            tx,
-            Tx.ACTOR,
-            "note",
-            "1",
-            "update",
-            Map.of("version", new java.math.BigInteger("9223372036854775808")),
-            NONE)),
-        Arguments.of("marshal_audit_metadata: ", (Write) tx -> ChangeJournal.write(
-            tx, Tx.ACTOR, "note", "1", "update", null, Map.of("circle", circle))),
+            tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(Map.of("version", new java.math.BigInteger("9223372036854775808")))
+                .write(tx)),
+        Arguments.of(
+            "marshal_audit_metadata: ", (Write) tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .metadata("circle", circle)
+                .write(tx)),
         Arguments.of("marshal_change_payload: JSON has no NaN, as at \"/sizes/1\"", (Write) tx ->
-            ChangeJournal.write(
-                tx,
-                Tx.ACTOR,
-                "note",
-                "1",
-                "update",
-                Map.of("sizes", List.of(1.5, Double.NaN)),
-                NONE)),
+            ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(Map.of("sizes", List.of(1.5, Double.NaN)))
+                .write(tx)),
         Arguments.of("marshal_change_payload: JSON has no Infinity, as at \"\"", (Write)
-            tx -> ChangeJournal.write(
-                tx, Tx.ACTOR, "note", "1", "update", Double.POSITIVE_INFINITY, NONE)),
+            tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(Double.POSITIVE_INFINITY)
+                .write(tx)),
         Arguments.of("marshal_audit_metadata: JSON has no -Infinity, as at \"/ratio\"", (Write)
-            tx -> ChangeJournal.write(
-                tx,
-                Tx.ACTOR,
-                "note",
-                "1",
-                "update",
-                null,
-                Map.of("ratio", Float.NEGATIVE_INFINITY))));
+            tx -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .metadata("ratio", Float.NEGATIVE_INFINITY)
+                .write(tx)));
   }
 
   @ParameterizedTest
@@ -286,7 +304,7 @@ class ChangeJournalTest {
           .isInstanceOf(IllegalArgumentException.class)
           .hasMessageStartingWith(message);
       assertThat(Rows.column(tx, "SELECT count(*) FROM audit_entries")).containsExactly("0");
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+      ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx);
       tx.commit();
     }
     assertThat(Rows.count(db, "change_journal")).isEqualTo(1);
@@ -321,18 +339,26 @@ class ChangeJournalTest {
     try (Connection tx = Tx.begin(db)) {
       for (Object value : unstorable().toList()) {
         for (Write write : List.<Write>of(
-            each -> ChangeJournal.write(each, Tx.ACTOR, "note", "1", "update", value, NONE),
-            each -> ChangeJournal.write(
-                each, Tx.ACTOR, "note", "1", "update", null, Map.of("value", value)),
-            each -> ChangeJournal.write(
-                each, Tx.ACTOR, "note", "1", "update", value, NONE, "some.action"))) {
+            each -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(value)
+                .write(each),
+            each -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .metadata("value", value)
+                .write(each),
+            each -> ChangeJournal.mutation("note", "1", "update")
+                .by(Tx.ACTOR)
+                .payload(value)
+                .action("some.action")
+                .write(each))) {
           assertThatThrownBy(() -> write.on(tx))
               .isInstanceOf(IllegalArgumentException.class)
               .hasMessageStartingWith("marshal_");
         }
       }
       // Nothing was sent: the transaction goes on.
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+      ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx);
     }
   }
 
@@ -340,19 +366,24 @@ class ChangeJournalTest {
   void storesEveryOtherCharacter(DataSource db) throws SQLException {
     try (Connection tx = Tx.begin(db)) {
       for (String text : List.of(
-          "\ud83d\ude00", "\u0001", "\uffff", "\ufffd", "?", "\\u0000", "\\ud800", "\"\\\\", "\u2028")) {
-        ChangeJournal.write(
-            tx,
-            Tx.ACTOR,
-            "note",
-            "1",
-            "update",
-            Map.of("a" + text, text),
-            Map.of("raw", new Raw("\"\\ud83d\\ude00\\\\u0000\"")));
+          "\ud83d\ude00",
+          "\u0001",
+          "\uffff",
+          "\ufffd",
+          "?",
+          "\\u0000",
+          "\\ud800",
+          "\"\\\\",
+          "\u2028")) {
+        ChangeJournal.mutation("note", "1", "update")
+            .by(Tx.ACTOR)
+            .payload(Map.of("a" + text, text))
+            .metadata("raw", new Raw("\"\\ud83d\\ude00\\\\u0000\""))
+            .write(tx);
         assertThat(JsonMapper.shared()
-                .readTree(Rows.column(
-                        tx, "SELECT payload FROM change_journal ORDER BY seq DESC LIMIT 1")
-                    .getFirst()))
+                .readTree(
+                    Rows.column(tx, "SELECT payload FROM change_journal ORDER BY seq DESC LIMIT 1")
+                        .getFirst()))
             .isEqualTo(JsonMapper.shared().valueToTree(Map.of("a" + text, text)));
       }
     }
@@ -411,8 +442,11 @@ class ChangeJournalTest {
     Rows.execute(db, "CREATE TABLE notes (id int)", change);
     try (Connection tx = Tx.begin(db)) {
       Rows.execute(tx, "INSERT INTO notes VALUES (1)");
-      assertThatThrownBy(() -> ChangeJournal.write(
-              tx, Tx.ACTOR, "note", "n-1", "update", "the payload", Map.of("of", "metadata")))
+      assertThatThrownBy(() -> ChangeJournal.mutation("note", "n-1", "update")
+              .by(Tx.ACTOR)
+              .payload("the payload")
+              .metadata("of", "metadata")
+              .write(tx))
           .isInstanceOfSatisfying(SQLException.class, failure -> {
             assertThat(failure.getSQLState()).isEqualTo(state);
             // The row's values are in the details, which are the driver's.
@@ -433,7 +467,8 @@ class ChangeJournalTest {
     Rows.execute(db, "ALTER TABLE change_journal ADD CHECK (operation <> 'bad')");
     try (Connection tx = Tx.begin(db)) {
       var savepoint = tx.setSavepoint();
-      assertThatThrownBy(() -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "bad", null, NONE))
+      assertThatThrownBy(
+              () -> ChangeJournal.mutation("note", "1", "bad").by(Tx.ACTOR).write(tx))
           .isInstanceOf(SQLException.class);
       tx.rollback(savepoint);
       tx.commit();
@@ -450,7 +485,8 @@ class ChangeJournalTest {
         "CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         "CREATE TRIGGER t BEFORE INSERT ON " + table + " FOR EACH ROW EXECUTE FUNCTION drop_row()");
     try (Connection tx = Tx.begin(db)) {
-      assertThatThrownBy(() -> ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE))
+      assertThatThrownBy(
+              () -> ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx))
           .isInstanceOf(SQLException.class)
           .hasMessageStartingWith("insert_audit_entry or insert_change_journal: ")
           .hasMessageContaining("kept the row away");
@@ -469,7 +505,7 @@ class ChangeJournalTest {
         "GRANT INSERT, SELECT (seq) ON change_journal TO " + role);
     try (Connection tx = Tx.begin(db)) {
       Rows.execute(tx, "SET LOCAL ROLE " + role);
-      ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE);
+      ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx);
       tx.commit();
       assertThat(Rows.count(db, "audit_entries")).isEqualTo(1);
     } finally {
@@ -477,17 +513,65 @@ class ChangeJournalTest {
     }
   }
 
-  @Test
-  void takesTheTransactionsIdBeforeTheNumber(DataSource db) throws SQLException {
+  @ParameterizedTest
+  @ValueSource(strings = {"change_journal", "audit_entries"})
+  void takesTheTransactionsIdBeforeTheNumber(String table, DataSource db) throws SQLException {
     Rows.execute(
         db,
         "CREATE FUNCTION numbered() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
             + " IF pg_current_xact_id_if_assigned() IS NULL THEN RAISE 'no id yet'; END IF; RETURN 42; END $$",
-        "ALTER TABLE change_journal ALTER seq DROP IDENTITY",
-        "ALTER TABLE change_journal ALTER seq SET DEFAULT numbered()");
+        "ALTER TABLE " + table + " ALTER seq DROP IDENTITY",
+        "ALTER TABLE " + table + " ALTER seq SET DEFAULT numbered()");
     try (Connection tx = Tx.begin(db)) {
-      assertThat(ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", null, NONE))
-          .isEqualTo(42);
+      ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx);
+      assertThat(one(tx, table)).containsEntry("seq", "42");
+    }
+  }
+
+  @Test
+  void namesAllProblemsAtOnce_beforeAnythingIsWritten(DataSource db) throws SQLException {
+    try (Connection connection = db.getConnection()) {
+      assertThatThrownBy(() -> ChangeJournal.mutation(" ", "1 ", "")
+              .payload(Double.NaN)
+              .metadata("text", "\0")
+              .action("")
+              .write(connection))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage(
+              "actor must be set: by(actor)"
+                  + "; aggregateType and operation must not both be blank"
+                  + "; action must not be blank"
+                  + "; aggregateId must not begin or end with white space"
+                  + "; marshal_audit_metadata: a text or key must not contain NUL or half a surrogate pair"
+                  + "; marshal_change_payload: JSON has no NaN, as at \"\""
+                  + "; tx must not be in auto-commit mode: nothing would tie the two rows to the mutation");
+    }
+    assertThat(Rows.count(db, "audit_entries")).isZero();
+  }
+
+  @Test
+  void needsAnActor(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      assertThatThrownBy(() -> ChangeJournal.mutation("note", "1", "create").write(tx))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage("actor must be set: by(actor)");
+      assertThat(Rows.column(tx, "SELECT count(*) FROM audit_entries")).containsExactly("0");
+    }
+  }
+
+  @Test
+  void storesAllMetadata_theLastValueOfEachName(DataSource db) throws SQLException {
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.mutation("note", "1", "create")
+          .by(Tx.ACTOR)
+          .metadata("source", "import")
+          .metadata("batch", Map.of("row", 7))
+          .metadata("reason", null)
+          .metadata("source", "api")
+          .write(tx);
+      assertThat(JSON.readTree(one(tx, "audit_entries").get("metadata")))
+          .isEqualTo(
+              JSON.readTree("{\"source\": \"api\", \"batch\": {\"row\": 7}, \"reason\": null}"));
     }
   }
 

@@ -55,9 +55,12 @@ class ColumnTypesTest {
         Tx.begin(db, db.getJdbcUrl(), Map.of("preferQueryMode", mode, "prepareThreshold", "2"))) {
       // More than the threshold, with and without ids: prepared at the server, whatever came first.
       for (int i = 0; i < 3; i++) {
-        ChangeJournal.write(tx, system, "note", "", "create", null, Map.of());
-        ChangeJournal.write(
-            tx, user, "note", UUID.randomUUID(), "update", payload, Map.of("text", text));
+        ChangeJournal.mutation("note", "", "create").by(system).write(tx);
+        ChangeJournal.mutation("note", UUID.randomUUID(), "update")
+            .by(user)
+            .payload(payload)
+            .metadata("text", text)
+            .write(tx);
       }
       tx.commit();
 

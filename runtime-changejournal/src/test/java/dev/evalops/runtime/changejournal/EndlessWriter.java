@@ -21,8 +21,11 @@ final class EndlessWriter {
           note.setObject(1, id);
           note.executeUpdate();
         }
-        ChangeJournal.write(
-            tx, Tx.ACTOR, "note", id, "create", Map.of("id", id), Map.of("source", "test"));
+        ChangeJournal.mutation("note", id, "create")
+            .by(Tx.ACTOR)
+            .payload(Map.of("id", id))
+            .metadata("source", "test")
+            .write(tx);
         if (i % 5 == 4) {
           tx.rollback();
         } else {

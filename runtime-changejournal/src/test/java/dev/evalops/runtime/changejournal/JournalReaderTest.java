@@ -2,12 +2,18 @@ package dev.evalops.runtime.changejournal;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.changejournal.JournalReader.Position;
+import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -18,6 +24,8 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
+import java.util.OptionalLong;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
@@ -28,6 +36,10 @@ import java.util.concurrent.Future;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import javax.sql.DataSource;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -35,6 +47,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 @ExtendWith(TestPostgres.class)
@@ -69,7 +82,7 @@ class JournalReaderTest {
     List<Long> numbers() throws SQLException {
       List<Change> changes = new ArrayList<>(poll(100));
       changes.addAll(poll(100));
-      return changes.stream().map(Change::seq).toList();
+      return changes.stream().map(Change::sequence).toList();
     }
   }
 
@@ -123,7 +136,7 @@ class JournalReaderTest {
         Connection open = Tx.begin(db)) {
       long before = write(tx, 1);
       tx.commit();
-      assertThat(tail.poll(100)).extracting(Change::seq).containsExactly(before);
+      assertThat(tail.poll(100)).extracting(Change::sequence).containsExactly(before);
       Rows.execute(open, "SELECT txid_current()");
       long after = write(tx, 1);
       tx.commit();
@@ -158,7 +171,7 @@ class JournalReaderTest {
     for (int size : new int[] {3, 3, 1, 0}) {
       List<Change> page = tail.poll(3);
       assertThat(page).hasSize(size);
-      page.forEach(change -> read.add(change.seq()));
+      page.forEach(change -> read.add(change.sequence()));
     }
     assertThat(read).isEqualTo(written);
     assertThat(tail.position).isEqualTo(Position.of(written.getLast()));
@@ -169,22 +182,25 @@ class JournalReaderTest {
     Instant start = Instant.now().minusSeconds(1);
     long sequence;
     try (Connection tx = Tx.begin(db)) {
-      sequence = ChangeJournal.write(
-          tx, Tx.ACTOR, "note", "7", "create", Map.of("version", 3), Map.of("source", "api"));
+      sequence = ChangeJournal.mutation("note", "7", "create")
+          .by(Tx.ACTOR)
+          .payload(Map.of("version", 3))
+          .metadata("source", "api")
+          .write(tx);
       tx.commit();
     }
     JournalReader reader = ChangeJournal.reader(db);
     Change change = reader.changes(Position.START, 1).changes().getFirst();
-    assertThat(change.seq()).isEqualTo(sequence);
+    assertThat(change.sequence()).isEqualTo(sequence);
     assertThat(change.aggregateId()).hasValue("7");
     assertThat(change.actorId()).hasValue(Tx.ACTOR.id());
-    assertThat(change.aggregateVersion()).isEqualTo(3);
+    assertThat(change.version()).isEqualTo(3);
     assertThat(change.recordedAt()).isBetween(start, Instant.now());
     assertThat(change.payload()).hasToString("{\"version\":3}");
 
     AuditEntry entry = reader.auditEntries(Position.START, 1).auditEntries().getFirst();
     assertThat(entry.action()).isEqualTo("note.create");
-    assertThat(entry.resourceId()).hasValue("7");
+    assertThat(entry.aggregateId()).hasValue("7");
     assertThat(entry.metadata()).hasToString("{\"source\":\"api\"}");
     assertThat(entry.createdAt()).isEqualTo(change.recordedAt());
   }
@@ -203,7 +219,7 @@ class JournalReaderTest {
       slow.commit();
       page = reader.auditEntries(page.next(), 10);
       assertThat(page.auditEntries())
-          .extracting(entry -> entry.resourceId().orElseThrow())
+          .extracting(entry -> entry.aggregateId().orElseThrow())
           .containsExactly("1", "2");
     }
   }
@@ -244,17 +260,181 @@ class JournalReaderTest {
   }
 
   @Test
-  void looksAnewWhenTheFenceIsOfAnotherServer(HikariDataSource db) throws Exception {
-    JournalReader reader = ChangeJournal.reader(db);
-    long sequence;
+  void goesOnBehindRowsThatWereDeletedBetweenTwoPages(HikariDataSource db) throws Exception {
+    Tail tail = new Tail(db);
+    List<Long> written = new ArrayList<>();
     try (Connection tx = Tx.begin(db)) {
-      sequence = write(tx, 1);
+      for (int i = 0; i < 5; i++) {
+        written.add(write(tx, 1));
+      }
       tx.commit();
+      assertThat(tail.poll(2)).extracting(Change::sequence).isEqualTo(written.subList(0, 2));
+      Rows.execute(
+          db,
+          "DELETE FROM change_journal WHERE seq IN (" + written.get(2) + ", " + written.get(4)
+              + ")");
+      assertThat(tail.poll(1)).extracting(Change::sequence).containsExactly(written.get(3));
+      assertThat(tail.poll(1)).isEmpty();
+      long later = write(tx, 1);
+      tx.commit();
+      assertThat(tail.numbers()).containsExactly(later);
+      assertThat(tail.position).isEqualTo(Position.of(later));
     }
-    JournalReader.Changes page = reader.changes(Position.parse("0:1:999999999999999"), 10);
-    List<Change> changes = new ArrayList<>(page.changes());
-    changes.addAll(reader.changes(page.next(), 10).changes());
-    assertThat(changes).extracting(Change::seq).containsExactly(sequence);
+  }
+
+  @Test
+  void waitsForSubtransactions_andPassesOverThoseThatWereRolledBack(HikariDataSource db)
+      throws Exception {
+    Tail tail = new Tail(db);
+    try (Connection fast = Tx.begin(db);
+        Connection slow = Tx.begin(db)) {
+      slow.setSavepoint();
+      long first = write(slow, 1);
+      var second = slow.setSavepoint();
+      long undone = write(slow, 1);
+      slow.rollback(second);
+      fast.setSavepoint();
+      long third = write(fast, 2);
+      fast.commit();
+      assertThat(tail.numbers()).isEmpty();
+      // A number that is taken after the reader looked, in a subtransaction of a transaction from
+      // before.
+      slow.setSavepoint();
+      long fourth = write(slow, 1);
+      assertThat(tail.numbers()).isEmpty();
+      slow.commit();
+      List<Long> read = new ArrayList<>(tail.numbers());
+      read.addAll(tail.numbers());
+      assertThat(read).containsExactly(first, third, fourth).doesNotContain(undone);
+    }
+  }
+
+  @Test
+  @Timeout(60)
+  void goesOnAfterACrash_andWaitsForPreparedTransactions() throws Exception {
+    try (PostgresServer server = PostgresServer.start();
+        PostgresServer.TestSchema schema = server.schema(schema())) {
+      HikariDataSource db = schema.dataSource();
+      Tail tail = new Tail(db);
+      Rows.execute(db, "ALTER SYSTEM SET max_prepared_transactions = 2");
+      try (Connection fast = Tx.begin(db);
+          Connection slow = Tx.begin(db)) {
+        unversioned(slow);
+        long second = unversioned(fast);
+        fast.commit();
+        // These ids, and the reader's own, are not on disk: the server hands them out again after
+        // the crash.
+        for (int i = 0; i < 20; i++) {
+          Rows.execute(db, "SELECT txid_current()");
+        }
+        assertThat(tail.numbers()).isEmpty();
+        server.kill();
+        server.restart();
+        db.getHikariPoolMXBean().softEvictConnections();
+        assertThat(tail.numbers()).containsExactly(second);
+      }
+      try (Connection tx = Tx.begin(db)) {
+        long first = unversioned(tx);
+        Rows.execute(tx, "PREPARE TRANSACTION 'later'");
+        tx.commit();
+        long second = unversioned(tx);
+        tx.commit();
+        assertThat(tail.numbers()).isEmpty();
+        assertThat(ChangeJournal.reader(db).lag(tail.position).waitsFor())
+            .hasValueSatisfying(open -> assertThat(open).startsWith("prepared transaction later"));
+        Rows.execute(db, "COMMIT PREPARED 'later'");
+        assertThat(tail.numbers()).containsExactly(first, second);
+      }
+    }
+  }
+
+  static Stream<Consumer<HikariConfig>> pools() {
+    return Stream.of(
+        pool -> pool.setAutoCommit(false),
+        pool -> pool.setTransactionIsolation("TRANSACTION_REPEATABLE_READ"),
+        pool -> pool.setTransactionIsolation("TRANSACTION_SERIALIZABLE"),
+        pool -> pool.setReadOnly(true),
+        pool -> pool.addDataSourceProperty("readOnlyMode", "always"),
+        pool -> pool.setConnectionInitSql("SET default_transaction_read_only = on"),
+        pool -> {
+          pool.setAutoCommit(false);
+          pool.setReadOnly(true);
+          pool.addDataSourceProperty("readOnlyMode", "always");
+          pool.setTransactionIsolation("TRANSACTION_REPEATABLE_READ");
+        });
+  }
+
+  @ParameterizedTest
+  @MethodSource("pools")
+  void readsThroughAnyPool(Consumer<HikariConfig> settings, HikariDataSource db) throws Exception {
+    HikariConfig config = new HikariConfig();
+    config.setJdbcUrl(db.getJdbcUrl());
+    config.setDataSourceProperties(db.getDataSourceProperties());
+    config.setMaximumPoolSize(1);
+    settings.accept(config);
+    try (HikariDataSource pool = new HikariDataSource(config);
+        Connection fast = Tx.begin(db);
+        Connection slow = Tx.begin(db)) {
+      Tail tail = new Tail(pool);
+      long first = write(slow, 1);
+      long second = write(fast, 2);
+      fast.commit();
+      assertThat(tail.numbers()).isEmpty();
+      assertThat(ChangeJournal.reader(pool).lag(tail.position).changes()).isEqualTo(2);
+      slow.commit();
+      assertThat(tail.numbers()).containsExactly(first, second);
+      try (Connection given = pool.getConnection()) {
+        assertThat(given.getAutoCommit()).isEqualTo(config.isAutoCommit());
+        if (config.getConnectionInitSql() != null) {
+          assertThat(Rows.column(given, "SHOW transaction_read_only")).containsExactly("on");
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void saysWhyItFailed_whenTheConnectionIsLost(boolean autoCommit, HikariDataSource db)
+      throws Exception {
+    Rows.execute(
+        db,
+        "ALTER TABLE change_journal RENAME TO journal",
+        "CREATE VIEW change_journal AS SELECT * FROM journal WHERE pg_terminate_backend(pg_backend_pid())",
+        "INSERT INTO journal (organization_id, aggregate_type, operation, actor_type, aggregate_version, recorded_at, payload)"
+            + " VALUES ('o', 'note', 'update', 'user', 1, now(), 'null')");
+    HikariConfig config = new HikariConfig();
+    config.setJdbcUrl(db.getJdbcUrl());
+    config.setDataSourceProperties(db.getDataSourceProperties());
+    config.setAutoCommit(autoCommit);
+    try (HikariDataSource pool = new HikariDataSource(config)) {
+      assertThatThrownBy(() -> ChangeJournal.reader(pool).changes(Position.START, 1))
+          .isInstanceOfSatisfying(
+              SQLException.class, failure -> assertThat(failure.getSQLState()).isEqualTo("57P01"));
+    }
+  }
+
+  /** A fence that was restored from another server, or whose transaction a crash has undone. */
+  @ParameterizedTest
+  @ValueSource(longs = {1, 1_000, 900_000, 2_000_000_000, 999_999_999_999_999L})
+  void looksAnewWhenTheFenceLiesAhead(long ahead, HikariDataSource db) throws Exception {
+    JournalReader reader = ChangeJournal.reader(db);
+    try (Connection slow = Tx.begin(db);
+        Connection fast = Tx.begin(db)) {
+      long first = write(slow, 1);
+      long second = write(fast, 2);
+      fast.commit();
+      long fence = ahead
+          + Long.parseLong(Rows.column(fast, "SELECT pg_snapshot_xmax(pg_current_snapshot())")
+              .getFirst());
+      fast.commit();
+      Position restored = new Position(first - 1, OptionalLong.of(second), OptionalLong.of(fence));
+      JournalReader.Changes page = reader.changes(restored, 10);
+      assertThat(page.changes()).isEmpty();
+      assertThat(page.next().fence().orElseThrow()).isLessThanOrEqualTo(fence);
+      slow.commit();
+      List<Change> changes = new ArrayList<>(reader.changes(page.next(), 10).changes());
+      assertThat(changes).extracting(Change::sequence).containsExactly(first, second);
+    }
   }
 
   @Test
@@ -285,11 +465,61 @@ class JournalReaderTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"", "-1", "a", "1:2", "1:2:", ":1:2", "1:2:3:4", "1.5"})
+  @ValueSource(
+      strings = {
+        "",
+        " ",
+        "-1",
+        "+1",
+        "a",
+        "1:2",
+        "1:2:",
+        ":1:2",
+        "1:2:3:4",
+        "1.5",
+        "1 ",
+        "\u0661",
+        "9223372036854775808",
+        "0:0:5",
+        "5:5:7",
+        "5:3:7",
+        "1:2:-3",
+        "1:2:9223372036854775808"
+      })
   void refusesATextThatIsNoPosition(String text) {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> Position.parse(text))
         .withMessageStartingWith("position must be ");
+  }
+
+  @Test
+  void readsTheTextOfAPosition() {
+    for (Position position : List.of(
+        Position.START,
+        Position.of(Long.MAX_VALUE),
+        new Position(0, OptionalLong.of(1), OptionalLong.of(0)),
+        new Position(
+            Long.MAX_VALUE - 1,
+            OptionalLong.of(Long.MAX_VALUE),
+            OptionalLong.of(Long.MAX_VALUE)))) {
+      assertThat(Position.parse(position.toString())).isEqualTo(position);
+    }
+    assertThat(Position.of(7)).hasToString("7");
+    assertThat(Position.parse("1200:1310:990421"))
+        .isEqualTo(new Position(1200, OptionalLong.of(1310), OptionalLong.of(990421)));
+  }
+
+  @Test
+  void refusesAPositionThatGoesNowhere() {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> new Position(5, OptionalLong.of(5), OptionalLong.of(1)))
+        .withMessage("high must be greater than the sequence 5: 5");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> new Position(5, OptionalLong.of(6), OptionalLong.of(-1)))
+        .withMessage("fence must be zero or more: -1");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> new Position(5, OptionalLong.of(6), OptionalLong.empty()))
+        .withMessage("high and fence must both be present or both be empty");
   }
 
   @Test
@@ -380,18 +610,36 @@ class JournalReaderTest {
       });
       naive(db, last, bySequence);
     }
-    assertThat(read).extracting(Change::seq).containsExactlyElementsOf(written);
+    assertThat(read).extracting(Change::sequence).containsExactlyElementsOf(written);
     assertThat(bySequence)
         .as("a reader by seq > last alone loses changes in this test")
         .hasSizeLessThan(written.size());
-    Map<String, Long> versions = new HashMap<>();
-    for (Change change : read) {
-      Long before = versions.put(change.aggregateId().orElseThrow(), change.aggregateVersion());
-      assertThat(before == null || before < change.aggregateVersion())
-          .as("order of %s", change)
-          .isTrue();
+    assertThat(outOfOrder(read))
+        .as("changes after a later one of their aggregate")
+        .isZero();
+    Map<Long, Change> changes =
+        read.stream().collect(Collectors.toMap(Change::sequence, Function.identity()));
+    try (Connection connection = db.getConnection()) {
+      List<Change> byTransaction = Rows.column(
+              connection, "SELECT seq FROM change_journal ORDER BY xmin::text::bigint, seq")
+          .stream()
+          .map(sequence -> changes.get(Long.parseLong(sequence)))
+          .toList();
+      assertThat(outOfOrder(byTransaction))
+          .as("the order of transaction ids is not that of the changes in this test")
+          .isPositive();
     }
     return read.size();
+  }
+
+  private static long outOfOrder(List<Change> changes) {
+    Map<String, Long> versions = new HashMap<>();
+    return changes.stream()
+        .filter(change -> {
+          Long before = versions.put(change.aggregateId().orElseThrow(), change.version());
+          return before != null && before >= change.version();
+        })
+        .count();
   }
 
   private static long naive(DataSource db, long last, Set<Long> found) throws SQLException {
@@ -405,17 +653,24 @@ class JournalReaderTest {
     return last;
   }
 
+  private static String schema() throws IOException {
+    try (InputStream sql =
+        Objects.requireNonNull(ChangeJournal.class.getResourceAsStream("changejournal.sql"))) {
+      return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
+    }
+  }
+
+  private static long unversioned(Connection tx) throws SQLException {
+    return ChangeJournal.mutation("note", "1", "update").by(Tx.ACTOR).write(tx);
+  }
+
   /** With the version that the note has in this transaction. */
   private static long write(Connection tx, int note) throws SQLException {
     long version = Long.parseLong(
         Rows.column(tx, "SELECT version FROM notes WHERE id = " + note).getFirst());
-    return ChangeJournal.write(
-        tx,
-        Tx.ACTOR,
-        "note",
-        Integer.toString(note),
-        "update",
-        Map.of("version", version),
-        Map.of());
+    return ChangeJournal.mutation("note", Integer.toString(note), "update")
+        .by(Tx.ACTOR)
+        .payload(Map.of("version", version))
+        .write(tx);
   }
 }

@@ -3,7 +3,6 @@ package dev.evalops.runtime.changejournal;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.DriverManager;
-import java.util.Map;
 
 /** Writes one change and says what came of it; knows protobuf by name alone. */
 final class OneWriter {
@@ -21,8 +20,11 @@ final class OneWriter {
     try (Connection tx = DriverManager.getConnection(arguments[0], arguments[1], arguments[2])) {
       tx.setAutoCommit(false);
       ChangeActor actor = new ChangeActor("user", "u-1", "org-1");
-      long sequence =
-          ChangeJournal.write(tx, actor, "note", "1", "create", payload, Map.of("a", 1));
+      long sequence = ChangeJournal.mutation("note", "1", "create")
+          .by(actor)
+          .payload(payload)
+          .metadata("a", 1)
+          .write(tx);
       tx.commit();
       said = "wrote " + sequence;
     } catch (IllegalStateException e) {

@@ -30,7 +30,10 @@ class RoundTripTest {
       // Past the fifth the driver prepares the statement at the server.
       for (int i = 0; i < 10; i++) {
         long before = tap.roundTrips();
-        ChangeJournal.write(tx, Tx.ACTOR, "note", "1", "update", Map.of("i", i), Map.of());
+        ChangeJournal.mutation("note", "1", "update")
+            .by(Tx.ACTOR)
+            .payload(Map.of("i", i))
+            .write(tx);
         assertThat(tap.roundTrips() - before).as("write %d", i).isEqualTo(1);
       }
       long before = tap.roundTrips();

@@ -168,14 +168,11 @@ class PgBouncerTest {
       insert.setString(1, key);
       insert.executeUpdate();
     }
-    ChangeJournal.write(
-        connection,
-        new ChangeActor("user", "alice", "org"),
-        "item",
-        key,
-        "create",
-        Map.of("key", key),
-        Map.of("source", "test"));
+    ChangeJournal.mutation("item", key, "create")
+        .by(new ChangeActor("user", "alice", "org"))
+        .payload(Map.of("key", key))
+        .metadata("source", "test")
+        .write(connection);
   }
 
   private static long number(HikariDataSource db, String sql) throws SQLException {

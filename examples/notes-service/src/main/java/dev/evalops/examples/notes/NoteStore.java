@@ -4,8 +4,8 @@ import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 import static dev.evalops.runtime.errors.ErrorCode.VERSION_CONFLICT;
 
 import dev.evalops.runtime.auth.Actor;
-import dev.evalops.runtime.changejournal.ChangeActor;
 import dev.evalops.runtime.changejournal.ChangeJournal;
+import dev.evalops.runtime.changejournal.auth.ChangeActors;
 import dev.evalops.runtime.errors.ServiceException;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -16,7 +16,6 @@ import java.time.OffsetDateTime;
 import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
 import javax.sql.DataSource;
@@ -68,9 +67,11 @@ final class NoteStore {
 
   private static Saved journaled(Connection tx, Actor actor, String operation, Note note)
       throws SQLException {
-    ChangeActor by = new ChangeActor(actor.type(), actor.id(), actor.organizationId());
-    Map<String, String> metadata = Map.of("source", "api");
-    long sequence = ChangeJournal.write(tx, by, "note", note.id(), operation, note, metadata);
+    long sequence = ChangeJournal.mutation("note", note.id(), operation)
+        .by(ChangeActors.of(actor))
+        .payload(note)
+        .metadata("source", "api")
+        .write(tx);
     Outbox.add(tx, sequence);
     return new Saved(note, sequence);
   }

@@ -49,14 +49,14 @@ public final class ChangeProtos {
    */
   public static EventsV1.Change toProto(Change change) {
     var message = EventsV1.Change.newBuilder()
-        .setSeq(change.seq())
+        .setSeq(change.sequence())
         .setOrganizationId(change.organizationId())
         .setAggregateType(change.aggregateType())
         .setAggregateId(change.aggregateId().orElse(""))
         .setOperation(change.operation())
         .setActorType(change.actorType())
         .setActorId(change.actorId().orElse(""))
-        .setAggregateVersion(change.aggregateVersion())
+        .setAggregateVersion(change.version())
         .setRecordedAt(timestamp(change.recordedAt()));
     if (change.payload() instanceof ObjectNode object) {
       message.setPayload(struct(object, "$"));

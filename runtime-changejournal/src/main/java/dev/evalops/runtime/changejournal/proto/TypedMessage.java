@@ -11,7 +11,7 @@ import java.util.Objects;
  * <pre>{@code
  * static final TypeRegistry TYPES = TypeRegistry.newBuilder().add(NotesProto.getDescriptor().getMessageTypes()).build();
  *
- * ChangeJournal.write(tx, actor, "note", id, "create", new TypedMessage(note, TYPES), Map.of());
+ * ChangeJournal.mutation("note", id, "create").by(actor).payload(new TypedMessage(note, TYPES)).write(tx);
  * }</pre>
  *
  * @param message the message

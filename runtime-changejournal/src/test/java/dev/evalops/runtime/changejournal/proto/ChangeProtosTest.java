@@ -29,7 +29,6 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Instant;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalLong;
 import javax.sql.DataSource;
@@ -281,14 +280,10 @@ class ChangeProtosTest {
         .hasMessageEndingWith("; give the types of Any fields with a TypedMessage");
     try (Connection tx = db.getConnection()) {
       tx.setAutoCommit(false);
-      ChangeJournal.write(
-          tx,
-          new ChangeActor("user", "u-1", "org-1"),
-          "note",
-          "n-1",
-          "create",
-          new TypedMessage(note, types),
-          Map.of());
+      ChangeJournal.mutation("note", "n-1", "create")
+          .by(new ChangeActor("user", "u-1", "org-1"))
+          .payload(new TypedMessage(note, types))
+          .write(tx);
       try (Statement statement = tx.createStatement();
           ResultSet row =
               statement.executeQuery("SELECT aggregate_version, payload FROM change_journal")) {
@@ -316,19 +311,24 @@ class ChangeProtosTest {
             value,
             Struct.newBuilder().putFields("a", value).build(),
             Struct.newBuilder()
-                .putFields(text, Value.getDefaultInstance().toBuilder().setNumberValue(1).build())
+                .putFields(
+                    text,
+                    Value.getDefaultInstance().toBuilder().setNumberValue(1).build())
                 .build(),
             NoteMessage.newBuilder()
                 .setAttachment(Any.newBuilder().setTypeUrl("x/" + text))
                 .build())) {
-          assertThatThrownBy(() ->
-                  ChangeJournal.write(tx, actor, "note", "n-1", "create", message, Map.of()))
+          assertThatThrownBy(() -> ChangeJournal.mutation("note", "n-1", "create")
+                  .by(actor)
+                  .payload(message)
+                  .write(tx))
               .isInstanceOf(IllegalArgumentException.class)
               .hasMessageStartingWith("marshal_change_payload: ");
         }
       }
-      NoteMessage good = NoteMessage.newBuilder().setBodyText("\ud83d\ude00\u0001\uffff").build();
-      ChangeJournal.write(tx, actor, "note", "n-1", "create", good, Map.of());
+      NoteMessage good =
+          NoteMessage.newBuilder().setBodyText("\ud83d\ude00\u0001\uffff").build();
+      ChangeJournal.mutation("note", "n-1", "create").by(actor).payload(good).write(tx);
     }
   }
 
@@ -380,9 +380,11 @@ class ChangeProtosTest {
     try (Connection tx = db.getConnection()) {
       tx.setAutoCommit(false);
       NoteMessage note = NoteMessage.newBuilder().setNoteId("n-1").setVersion(7).build();
-      ChangeJournal.write(tx, actor, "note", "n-1", "create", note, Map.of());
-      ChangeJournal.write(
-          tx, actor, "note", "n-1", "create", NoteMessage.getDefaultInstance(), Map.of());
+      ChangeJournal.mutation("note", "n-1", "create").by(actor).payload(note).write(tx);
+      ChangeJournal.mutation("note", "n-1", "create")
+          .by(actor)
+          .payload(NoteMessage.getDefaultInstance())
+          .write(tx);
       try (Statement statement = tx.createStatement();
           ResultSet rows = statement.executeQuery(
               "SELECT aggregate_version, payload FROM change_journal ORDER BY seq")) {
