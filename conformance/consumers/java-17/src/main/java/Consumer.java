@@ -1,18 +1,18 @@
 import dev.evalops.runtime.mtls.CertificateIdentity;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ClientTls;
 
 /** Makes a TLS context, and learns what is wrong with files that are not there. */
 final class Consumer {
   private Consumer() {}
 
   public static void main(String[] arguments) {
-    try (Mtls tls = Mtls.client().publicRoots().build()) {
+    try (ClientTls tls = ClientTls.builder().publicRoots().open()) {
       tls.sslContext().createSSLEngine().beginHandshake();
     } catch (javax.net.ssl.SSLException e) {
       throw new IllegalStateException(e);
     }
-    try (Mtls tls = Mtls.client().ca("/missing/ca.pem").build()) {
-      throw new IllegalStateException("built without " + tls);
+    try (ClientTls tls = ClientTls.builder().ca("/missing/ca.pem").open()) {
+      throw new IllegalStateException("opened without " + tls);
     } catch (IllegalArgumentException e) {
       System.out.println(e.getMessage());
     }

@@ -1,7 +1,7 @@
 package dev.evalops.hook;
 
 import dev.evalops.hook.HttpExchange.FailedException;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ClientTls;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -23,9 +23,9 @@ final class GovernanceCheck {
   };
 
   private final Settings settings;
-  private final @Nullable Mtls mtls;
+  private final @Nullable ClientTls mtls;
 
-  private GovernanceCheck(Settings settings, @Nullable Mtls mtls) {
+  private GovernanceCheck(Settings settings, @Nullable ClientTls mtls) {
     this.settings = settings;
     this.mtls = mtls;
   }
@@ -40,20 +40,20 @@ final class GovernanceCheck {
   }
 
   /** The TLS of our connections; null when nothing of it is configured and no service needs it. */
-  static @Nullable Mtls mtls(Settings settings) throws Denial {
+  static @Nullable ClientTls mtls(Settings settings) throws Denial {
     Settings.Tls files = settings.tls();
     if (!settings.usesTls() && !files.isSet()) {
       return null;
     }
-    Mtls mtls;
+    ClientTls mtls;
     try {
-      mtls = Mtls.client()
+      mtls = ClientTls.builder()
           .ca(files.ca())
           .publicRoots()
           .certificate(files.certificate(), files.key())
           .serverName(files.serverName())
           .reloadEvery(Duration.ZERO)
-          .build();
+          .open();
     } catch (IllegalArgumentException e) {
       throw Denial.failClosed("hook bootstrap failed: " + e.getMessage());
     }

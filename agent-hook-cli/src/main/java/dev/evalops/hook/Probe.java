@@ -1,7 +1,7 @@
 package dev.evalops.hook;
 
 import dev.evalops.hook.HttpExchange.FailedException;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ClientTls;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -16,7 +16,7 @@ public final class Probe {
   public static final Path MANAGED_FILE = ManagedFile.DEFAULT;
 
   private final Settings settings;
-  private @Nullable Mtls mtls;
+  private @Nullable ClientTls mtls;
 
   private Probe(Settings settings) {
     this.settings = settings;

@@ -7,7 +7,7 @@ import static org.awaitility.Awaitility.await;
 import dev.evalops.hook.HookJar.Result;
 import dev.evalops.hook.HookJar.Running;
 import dev.evalops.hook.TestService.Answer;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ServerTls;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
@@ -60,11 +60,11 @@ class AgentHookProcessTest {
     TestCa.Issued pair = authority.issue("both");
     String cert = Files.writeString(dir.resolve("cert"), pair.chainPem()).toString();
     String key = Files.writeString(dir.resolve("key"), pair.keyPem()).toString();
-    Mtls tls = Mtls.server()
+    ServerTls tls = ServerTls.builder()
         .reloadEvery(Duration.ZERO)
         .certificate(cert, key)
         .requireClients(ca)
-        .build();
+        .open();
     try (TestService secure = new TestService(tls.sslContext()).evaluate(TestService.ALLOW)) {
       HookJar hook = new HookJar(secure.url())
           .with("EVALOPS_CA_FILE", ca)

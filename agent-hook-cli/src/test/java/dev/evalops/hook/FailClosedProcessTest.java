@@ -4,7 +4,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.hook.TestService.Answer;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ServerTls;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.net.InetAddress;
@@ -129,11 +129,11 @@ class FailClosedProcessTest {
 
     /** A service with this certificate, and a configuration that fits it but for what is changed afterwards. */
     void tls(TestCa.Issued server, TestCa.Issued client) throws IOException {
-      Mtls tls = Mtls.server()
+      ServerTls tls = ServerTls.builder()
           .reloadEvery(Duration.ZERO)
           .certificate(file(server.chainPem()), file(server.keyPem()))
           .requireClients(file(AUTHORITY.pem()))
-          .build();
+          .open();
       ask(open(new TestService(tls.sslContext()).evaluate(TestService.ALLOW)).url());
       set("CA_FILE", file(AUTHORITY.pem()));
       set("CERT_FILE", file(client.chainPem()));

@@ -4,7 +4,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.hook.TestService.Answer;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ServerTls;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
@@ -373,12 +373,12 @@ class GovernanceCheckTest {
     return Files.writeString(dir.resolve("file" + ++files), text).toString();
   }
 
-  private Mtls serverTls(TestCa.Issued issued) throws IOException {
-    return Mtls.server()
+  private ServerTls serverTls(TestCa.Issued issued) throws IOException {
+    return ServerTls.builder()
         .reloadEvery(Duration.ZERO)
         .certificate(file(issued.chainPem()), file(issued.keyPem()))
         .requireClients(file(authority.pem()))
-        .build();
+        .open();
   }
 
   private Call tlsCall(TestService tls, TestCa.Issued client) throws IOException {

@@ -108,16 +108,11 @@ final class ModuleTable {
           .brings("junit-jupiter-api", "junit-platform-commons", "opentest4j", "apiguardian-api")
           .brings("HikariCP", "postgresql", "slf4j-api")
           .brings(JACKSON_JARS),
-      row("runtime-mtls")
-          .release(17)
-          .optional(OTEL_API)
-          .adapter("opentelemetry", "io.opentelemetry.")
-          .brings(),
+      row("runtime-mtls").release(17).brings(), // nothing but the annotations
       row("runtime-identity")
           .release(17)
-          .needs("runtime-mtls", JACKSON_CORE, SLF4J)
-          .optional(OTEL_API, PROTOBUF)
-          .shows("io.opentelemetry.api.OpenTelemetry")
+          .needs(JACKSON_CORE, SLF4J)
+          .optional(PROTOBUF)
           .adapter("proto", "com.google.protobuf.")
           .brings("jackson-core", "slf4j-api"),
       row("runtime-featureflags")

@@ -356,8 +356,8 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Makes the calls: with a client certificate (of {@code Mtls}), with traces (of {@code TracingHttpClient}), through a proxy.
-     * Without it there is an own one, which trusts the public authorities. The JDK's client, if it has a connect timeout, keeps
+     * Sets the client that makes the calls: with a client certificate (of {@code ClientTls}), with traces (of {@code
+     * TracedHttpClient}), through a proxy. Without it there is an own one, which trusts the public authorities. The JDK's client, if it has a connect timeout, keeps
      * the request that opened a connection, with its token, as long as the connection; the request timeout makes one unnecessary.
      *
      * @param client must not follow redirects, as they would get the token; it is not closed with this client

@@ -41,7 +41,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * A name of a kind.
+   * Checks the value.
    *
    * @throws IllegalArgumentException if the value is blank
    */
@@ -55,7 +55,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * A common name, for certificates that have nothing better.
+   * Returns a common name, for certificates that have nothing better.
    *
    * @param value not blank
    * @return the identity
@@ -65,7 +65,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * A DNS name.
+   * Returns a DNS name.
    *
    * @param value not blank
    * @return the identity
@@ -75,7 +75,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * A URI, such as {@code spiffe://prod/ns/billing/sa/api}.
+   * Returns a URI, such as {@code spiffe://prod/ns/billing/sa/api}.
    *
    * @param value not blank
    * @return the identity
@@ -85,7 +85,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * An e-mail address.
+   * Returns an e-mail address.
    *
    * @param value not blank
    * @return the identity
@@ -95,7 +95,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * Reads what {@link #toString()} writes, as for a list of allowed identities in the environment.
+   * Parses what {@link #toString()} writes, as for a list of allowed identities in the environment.
    *
    * @param text {@code cn:…}, {@code dns:…}, {@code uri:…} or {@code email:…}; white space around is ignored
    * @return the identity
@@ -113,7 +113,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   /**
-   * All names of a certificate.
+   * Returns all names of a certificate.
    *
    * @param leaf of the peer
    * @return common name, DNS names, URIs, e-mail addresses, without repeats
@@ -163,7 +163,7 @@ public record CertificateIdentity(Kind kind, String value) {
     return new LdapName(leaf.getSubjectX500Principal().getName());
   }
 
-  /** The kind and the value, such as {@code dns:svc.internal}. */
+  /** Returns the kind and the value, such as {@code dns:svc.internal}. */
   @Override
   public String toString() {
     return kind.prefix + ":" + value;

@@ -10,7 +10,7 @@ import javax.net.ssl.SSLPeerUnverifiedException;
 import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.Nullable;
 
-/** Which client certificates may pass, independent of the transport. Immutable, thread-safe. */
+/** Decides which client certificates may pass, independent of the transport. Immutable, thread-safe. */
 public final class CertificateRule {
   private final @Nullable Set<CertificateIdentity> allowed;
 
@@ -18,7 +18,7 @@ public final class CertificateRule {
     this.allowed = allowed;
   }
 
-  /** What becomes of a client. */
+  /** The decision on a client. */
   public enum Outcome {
     /** The client may pass. */
     ALLOWED("", ""),
@@ -39,7 +39,7 @@ public final class CertificateRule {
     }
 
     /**
-     * The code for the client's error response.
+     * Returns the code for the client's error response.
      *
      * @return empty if allowed
      */
@@ -48,7 +48,7 @@ public final class CertificateRule {
     }
 
     /**
-     * The text for the client's error response.
+     * Returns the message for the client's error response.
      *
      * @return empty if allowed
      */
@@ -58,15 +58,13 @@ public final class CertificateRule {
   }
 
   /**
-   * The answer for one client.
+   * The decision on one client, and the names that it has.
    *
-   * @param outcome may it pass
+   * @param outcome whether it may pass
    * @param identities all names of its certificate; empty without one
    */
   public record Decision(Outcome outcome, List<CertificateIdentity> identities) {
-    /**
-     * Copies the list.
-     */
+    /** Copies the list. */
     public Decision {
       identities = List.copyOf(identities);
     }
@@ -82,7 +80,7 @@ public final class CertificateRule {
   }
 
   /**
-   * Any certificate that the TLS handshake has verified.
+   * Returns a rule that any certificate passes that the TLS handshake has verified.
    *
    * @return the rule
    */
@@ -91,7 +89,7 @@ public final class CertificateRule {
   }
 
   /**
-   * Certificates with at least one of the names.
+   * Returns a rule that certificates pass with at least one of the names.
    *
    * @param allowed not empty: a list from an unset variable must not open the door
    * @return the rule

@@ -70,7 +70,7 @@ final class LiveContext extends SSLContext {
     protected SSLSocketFactory engineGetSocketFactory() {
       if (!policy.isClient()) {
         throw new UnsupportedOperationException(
-            "this SSLContext is for servers; build one with Mtls.client()");
+            "this SSLContext is for servers; a client needs one of ClientTls");
       }
       return new LiveSocketFactory(current, policy);
     }

@@ -12,7 +12,7 @@ import java.util.Collection;
 import java.util.List;
 
 /**
- * Filters that let only clients with the right certificate through. Others get 401, {@code
+ * Filters that require a client certificate. Other clients get 401, {@code
  * {"error":{"code":"client_certificate_required","message":"…"}}} or the code {@code
  * client_certificate_identity_not_allowed}, and the connection is closed, as its certificate cannot change. The filters are
  * thread-safe.
@@ -21,7 +21,7 @@ public final class MtlsFilters {
   private MtlsFilters() {}
 
   /**
-   * Asks for any client certificate that the TLS handshake has verified.
+   * Returns a filter that requires any client certificate that the TLS handshake has verified.
    *
    * @return the filter
    */
@@ -30,7 +30,7 @@ public final class MtlsFilters {
   }
 
   /**
-   * Asks for a client certificate with at least one of the names.
+   * Returns a filter that requires a client certificate with at least one of the names.
    *
    * @param allowed not empty
    * @return the filter
@@ -41,7 +41,7 @@ public final class MtlsFilters {
   }
 
   /**
-   * Asks for a client certificate with at least one of the names.
+   * Returns a filter that requires a client certificate with at least one of the names.
    *
    * @param allowed not empty
    * @return the filter
@@ -52,7 +52,7 @@ public final class MtlsFilters {
   }
 
   /**
-   * The names in the client's certificate, for a handler behind a filter.
+   * Returns the names in the client's certificate, for a handler behind a filter.
    *
    * @param exchange of the request
    * @return common name, DNS names, URIs, e-mail addresses; empty without a verified certificate
@@ -95,7 +95,7 @@ public final class MtlsFilters {
 
     @Override
     public String description() {
-      return "asks for a client certificate";
+      return "requires a client certificate";
     }
   }
 }

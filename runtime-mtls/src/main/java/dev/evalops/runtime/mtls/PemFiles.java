@@ -5,6 +5,7 @@ import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import java.io.IOException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
@@ -35,13 +36,13 @@ import org.jspecify.annotations.Nullable;
  */
 record PemFiles(
     Policy policy,
-    @Nullable Path ca,
-    @Nullable Path certificate,
-    @Nullable Path key) {
+    @Nullable String ca,
+    @Nullable String certificate,
+    @Nullable String key) {
   /** How long a session can be resumed without a new look at the certificates. */
   private static final int SESSION_SECONDS = 3600;
 
-  private static final int READS_OF_A_MOVING_TARGET = 3;
+  private static final int MAX_READS = 3;
 
   /** The files cannot be used; the message has every problem. */
   static final class UnusableException extends Exception {
@@ -53,7 +54,7 @@ record PemFiles(
   }
 
   /** A file's text, or why it could not be read. */
-  private record Read(Path path, String text, @Nullable String problem) {}
+  private record Read(String path, String text, @Nullable String problem) {}
 
   private record Contents(
       @Nullable Read ca,
@@ -77,7 +78,7 @@ record PemFiles(
       } catch (UnusableException e) {
         // A pair that was replaced between the reading of its two files is whole when read again.
         Contents again = read();
-        if (reads == READS_OF_A_MOVING_TARGET || again.digest.equals(contents.digest)) {
+        if (reads == MAX_READS || again.digest.equals(contents.digest)) {
           throw e;
         }
         contents = again;
@@ -92,12 +93,14 @@ record PemFiles(
     return new Contents(readCa, readCertificate, readKey, digest(readCa, readCertificate, readKey));
   }
 
-  private static @Nullable Read read(@Nullable Path path) {
+  private static @Nullable Read read(@Nullable String path) {
     if (path == null) {
       return null;
     }
     try {
-      return new Read(path, Files.readString(path, ISO_8859_1), null);
+      return new Read(path, Files.readString(Path.of(path), ISO_8859_1), null);
+    } catch (InvalidPathException e) {
+      return new Read(path, "", "not a path");
     } catch (NoSuchFileException e) {
       return new Read(path, "", "no such file");
     } catch (AccessDeniedException e) {
@@ -201,7 +204,7 @@ record PemFiles(
     if (!readable) {
       return null;
     }
-    Path reading = readCertificate.path;
+    String reading = readCertificate.path;
     try {
       List<X509Certificate> chain = Pem.certificates(readCertificate.text);
       reading = readKey.path;

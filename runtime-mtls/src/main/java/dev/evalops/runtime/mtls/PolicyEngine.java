@@ -46,8 +46,8 @@ final class PolicyEngine extends SSLEngine {
     if (client != policy.isClient()) {
       throw new IllegalArgumentException(
           client
-              ? "this SSLContext is for servers; build one with Mtls.client()"
-              : "this SSLContext is for clients; build one with Mtls.server()");
+              ? "this SSLContext is for servers; a client needs one of ClientTls"
+              : "this SSLContext is for clients; a server needs one of ServerTls");
     }
   }
 

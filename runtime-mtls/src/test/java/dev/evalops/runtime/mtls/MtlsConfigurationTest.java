@@ -36,40 +36,49 @@ class MtlsConfigurationTest {
     key = writeString(dir.resolve("tls.key"), issued.keyPem());
   }
 
-  private static Mtls.ClientBuilder client() {
-    return Mtls.client().reloadEvery(Duration.ZERO);
+  private static ClientTls.Builder client() {
+    return ClientTls.builder().reloadEvery(Duration.ZERO);
   }
 
-  private static Mtls.ServerBuilder server() {
-    return Mtls.server().reloadEvery(Duration.ZERO);
+  private static ServerTls.Builder server() {
+    return ServerTls.builder().reloadEvery(Duration.ZERO);
   }
 
-  private static void refuses(Mtls.Builder<?> builder, String message) {
-    assertThatIllegalArgumentException().isThrownBy(builder::build).withMessage(message);
+  private static void refuses(TlsBuilder<?> builder, String message) {
+    assertThat(builder.isConfigured()).isTrue();
+    refusesToOpen(builder, message);
+  }
+
+  private static void refusesToOpen(TlsBuilder<?> builder, String message) {
     assertThatIllegalArgumentException()
-        .isThrownBy(builder::buildIfConfigured)
+        .isThrownBy(() -> {
+          if (builder instanceof ClientTls.Builder client) {
+            client.open();
+          } else if (builder instanceof ServerTls.Builder server) {
+            server.open();
+          }
+        })
         .withMessage(message);
   }
 
   @Test
-  void givesNone_whenNothingIsConfigured() {
-    assertThat(client().buildIfConfigured()).isEmpty();
+  void tellsWhetherAnythingIsConfigured() {
+    assertThat(client().isConfigured()).isFalse();
     assertThat(
-            client().ca("").certificate(" ", "").serverName("\t").publicRoots().buildIfConfigured())
-        .isEmpty();
-    assertThat(client().ca((String) null).certificate((String) null, null).buildIfConfigured())
-        .isEmpty();
-    assertThat(server().certificate("", "").requireClients("").buildIfConfigured())
-        .isEmpty();
+            client().ca("").certificate(" ", "").serverName("\t").publicRoots().isConfigured())
+        .isFalse();
+    assertThat(client().ca((String) null).certificate((String) null, null).isConfigured())
+        .isFalse();
+    assertThat(server().certificate("", "").requireClients("").isConfigured()).isFalse();
+    assertThat(server().certificate(cert, key).isConfigured()).isTrue();
+    assertThat(client().ca(ca).isConfigured()).isTrue();
   }
 
   @Test
-  void refusesToBuildNothing() {
+  void refusesToOpenNothing() {
     String caRequired = "tls_ca_file_required (or publicRoots(), to trust every public authority)";
-    assertThatIllegalArgumentException().isThrownBy(() -> client().build()).withMessage(caRequired);
-    assertThatIllegalArgumentException()
-        .isThrownBy(() -> server().build())
-        .withMessage("tls_cert_and_key_must_both_be_set");
+    refusesToOpen(client(), caRequired);
+    refusesToOpen(server(), "tls_cert_and_key_must_both_be_set");
   }
 
   @Test
@@ -93,10 +102,10 @@ class MtlsConfigurationTest {
     String caRequired = "tls_ca_file_required (or publicRoots(), to trust every public authority)";
     refuses(client().certificate(cert, key), caRequired);
     refuses(client().serverName("svc.internal"), caRequired);
-    try (Mtls tls = client().certificate(cert, key).publicRoots().build()) {
+    try (ClientTls tls = client().certificate(cert, key).publicRoots().open()) {
       assertThat(tls.trustManager().getAcceptedIssuers()).hasSizeGreaterThan(20);
     }
-    try (Mtls tls = client().ca(ca).publicRoots().build()) {
+    try (ClientTls tls = client().ca(ca).publicRoots().open()) {
       assertThat(tls.trustManager().getAcceptedIssuers()).hasSize(1);
     }
   }
@@ -158,7 +167,7 @@ class MtlsConfigurationTest {
       strings = {"svc", "svc_a.internal", "_a", "svc.internal.", "10.0.0.1", "::1", "[::1]", "ü.de"
       })
   void takesEveryServerNameThatACertificateCanHave(String name) {
-    client().ca(ca).serverName(name).build().close();
+    client().ca(ca).serverName(name).open().close();
   }
 
   @Test
@@ -176,16 +185,16 @@ class MtlsConfigurationTest {
 
   @Test
   void takesPathsAndStringsWithWhiteSpaceAround() {
-    try (Mtls tls =
-        client().ca(" " + ca + "\n").certificate(cert + " ", " " + key).build()) {
+    try (ClientTls tls =
+        client().ca(" " + ca + "\n").certificate(cert + " ", " " + key).open()) {
       assertThat(tls.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
     }
   }
 
   @Test
   void tellsTheEndOfTheCertificatesLife_ifThereIsOne() {
-    try (Mtls server = server().certificate(cert, key).build();
-        Mtls client = client().ca(ca).build()) {
+    try (ServerTls server = server().certificate(cert, key).open();
+        ClientTls client = client().ca(ca).open()) {
       assertThat(server.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
       assertThat(client.notAfter()).isEmpty();
     }
@@ -193,8 +202,8 @@ class MtlsConfigurationTest {
 
   @Test
   void givesItsParametersToLibrariesThatAskForThem() {
-    try (Mtls server = server().certificate(cert, key).requireClients(ca).build();
-        Mtls client = client().ca(ca).serverName("b\u00fccher.example").build()) {
+    try (ServerTls server = server().certificate(cert, key).requireClients(ca).open();
+        ClientTls client = client().ca(ca).serverName("b\u00fccher.example").open()) {
       assertThat(server.sslParameters().getProtocols()).containsExactly("TLSv1.3");
       assertThat(server.sslParameters().getNeedClientAuth()).isTrue();
       assertThat(client.sslParameters().getEndpointIdentificationAlgorithm()).isEqualTo("HTTPS");
@@ -205,12 +214,9 @@ class MtlsConfigurationTest {
 
   @Test
   void refusesUseOnTheWrongSide() throws Exception {
-    try (Mtls server = server().certificate(cert, key).build();
-        Mtls closed = server().certificate(cert, key).requireClients(ca).build();
-        Mtls client = client().ca(ca).build()) {
-      assertThatIllegalStateException()
-          .isThrownBy(server::httpClient)
-          .withMessageContaining("Mtls.client()");
+    try (ServerTls server = server().certificate(cert, key).open();
+        ServerTls closed = server().certificate(cert, key).requireClients(ca).open();
+        ClientTls client = client().ca(ca).open()) {
       assertThatIllegalStateException()
           .isThrownBy(server::trustManager)
           .withMessage("no CA is configured");
@@ -219,10 +225,10 @@ class MtlsConfigurationTest {
           .withMessage("no certificate is configured");
       assertThatIllegalArgumentException()
           .isThrownBy(() -> client.sslContext().createSSLEngine().setUseClientMode(false))
-          .withMessageContaining("Mtls.server()");
+          .withMessageContaining("ServerTls");
       assertThatIllegalArgumentException()
           .isThrownBy(() -> closed.sslContext().createSSLEngine().setUseClientMode(true))
-          .withMessageContaining("Mtls.client()");
+          .withMessageContaining("ClientTls");
       assertThatThrownBy(() -> server.sslContext().getSocketFactory())
           .isInstanceOf(UnsupportedOperationException.class);
       assertThatThrownBy(() -> client.sslContext().getServerSocketFactory())
@@ -235,11 +241,16 @@ class MtlsConfigurationTest {
   @Test
   void refusesSettingsThatMakeNoSense() {
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> Mtls.client().reloadEvery(Duration.ofSeconds(-1)).build())
+        .isThrownBy(
+            () -> ClientTls.builder().reloadEvery(Duration.ofSeconds(-1)).open())
         .withMessageStartingWith("reloadEvery must be zero or more: PT-1S; tls_ca_file_required");
-    assertThatIllegalArgumentException()
-        .isThrownBy(() -> server().requireClients(ca).wantClients(ca))
-        .withMessageContaining("exclude each other");
+    refuses(
+        server().requireClients(ca).wantClients(ca),
+        "requireClients and wantClients must not both be set; tls_cert_and_key_must_both_be_set");
+    refuses(
+        server().certificate(cert, key).wantClients(ca).requireClients(""),
+        "requireClients and wantClients must not both be set; tls_client_ca_file_required");
+    refuses(client().ca("ca\0.pem"), "read_server_ca: ca\0.pem: not a path");
   }
 
   @Test

@@ -48,29 +48,29 @@ class MtlsFiltersTest {
   @TempDir
   Path dir;
 
-  private Mtls server;
-  private Mtls client;
-  private Mtls nobody;
+  private ServerTls server;
+  private ClientTls client;
+  private ClientTls nobody;
 
   @BeforeEach
   void tls() throws IOException {
     Path ca = writeString(dir.resolve("ca"), authority.pem());
     Issued serverPair = authority.issue("server");
-    server = Mtls.server()
+    server = ServerTls.builder()
         .certificate(
             writeString(dir.resolve("s.crt"), serverPair.chainPem()),
             writeString(dir.resolve("s.key"), serverPair.keyPem()))
         .wantClients(ca)
         .reloadEvery(Duration.ZERO)
-        .build();
-    client = Mtls.client()
+        .open();
+    client = ClientTls.builder()
         .certificate(
             writeString(dir.resolve("c.crt"), issued.chainPem()),
             writeString(dir.resolve("c.key"), issued.keyPem()))
         .ca(ca)
         .reloadEvery(Duration.ZERO)
-        .build();
-    nobody = Mtls.client().ca(ca).reloadEvery(Duration.ZERO).build();
+        .open();
+    nobody = ClientTls.builder().ca(ca).reloadEvery(Duration.ZERO).open();
   }
 
   @AfterEach
@@ -104,7 +104,7 @@ class MtlsFiltersTest {
     }
   }
 
-  private HttpResponse<String> get(Mtls caller, Filter filter) throws Exception {
+  private HttpResponse<String> get(ClientTls caller, Filter filter) throws Exception {
     return call(caller.httpClient(), "GET", MtlsFiltersTest::names, filter);
   }
 

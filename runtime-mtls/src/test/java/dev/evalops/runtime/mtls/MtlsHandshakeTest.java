@@ -49,24 +49,24 @@ class MtlsHandshakeTest {
     return writeString(dir.resolve("file" + ++files), text);
   }
 
-  private Mtls.ClientBuilder client(Issued issued) throws IOException {
-    return Mtls.client()
+  private ClientTls.Builder client(Issued issued) throws IOException {
+    return ClientTls.builder()
         .reloadEvery(Duration.ZERO)
         .ca(file(authority.pem()))
         .certificate(file(issued.chainPem()), file(issued.keyPem()));
   }
 
-  private Mtls.ClientBuilder anonymous() throws IOException {
-    return Mtls.client().reloadEvery(Duration.ZERO).ca(file(authority.pem()));
+  private ClientTls.Builder anonymous() throws IOException {
+    return ClientTls.builder().reloadEvery(Duration.ZERO).ca(file(authority.pem()));
   }
 
-  private Mtls.ServerBuilder server(Issued issued) throws IOException {
-    return Mtls.server()
+  private ServerTls.Builder server(Issued issued) throws IOException {
+    return ServerTls.builder()
         .reloadEvery(Duration.ZERO)
         .certificate(file(issued.chainPem()), file(issued.keyPem()));
   }
 
-  private Mtls.ServerBuilder server() throws IOException {
+  private ServerTls.Builder server() throws IOException {
     return server(authority.issue("server"));
   }
 
@@ -97,9 +97,9 @@ class MtlsHandshakeTest {
   @MethodSource
   void connectsWithEveryKindOfKey(KeyPair keys) throws Exception {
     Path ca = file(authority.pem());
-    try (Mtls server =
-            server(authority.issue("server", keys)).requireClients(ca).build();
-        Mtls client = client(authority.issue("client", keys)).build();
+    try (ServerTls server =
+            server(authority.issue("server", keys)).requireClients(ca).open();
+        ClientTls client = client(authority.issue("client", keys)).open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(client.httpClient(), http.uri())).isEqualTo("CN=client sni=localhost TLSv1.3");
     }
@@ -109,8 +109,9 @@ class MtlsHandshakeTest {
   void sendsTheIntermediates() throws Exception {
     TestCa intermediate = authority.intermediate();
     Path ca = file(authority.pem());
-    try (Mtls server = server(intermediate.issue("server")).requireClients(ca).build();
-        Mtls client = client(intermediate.issue("client")).build();
+    try (ServerTls server =
+            server(intermediate.issue("server")).requireClients(ca).open();
+        ClientTls client = client(intermediate.issue("client")).open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(client.httpClient(), http.uri())).startsWith("CN=client");
     }
@@ -120,9 +121,9 @@ class MtlsHandshakeTest {
   void trustsEveryAuthorityOfABundle() throws Exception {
     TestCa other = TestCa.create();
     Path bundle = file(TestCa.create().pem() + authority.pem() + other.pem());
-    try (Mtls server = server().requireClients(bundle).build();
-        Mtls one = client(authority.issue("one")).build();
-        Mtls two = client(other.issue("two")).build();
+    try (ServerTls server = server().requireClients(bundle).open();
+        ClientTls one = client(authority.issue("one")).open();
+        ClientTls two = client(other.issue("two")).open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(one.httpClient(), http.uri())).startsWith("CN=one");
       assertThat(get(two.httpClient(), http.uri())).startsWith("CN=two");
@@ -131,8 +132,8 @@ class MtlsHandshakeTest {
 
   @Test
   void refusesAServerOfAnotherAuthority() throws Exception {
-    try (Mtls server = server(TestCa.create().issue("server")).build();
-        Mtls client = anonymous().build();
+    try (ServerTls server = server(TestCa.create().issue("server")).open();
+        ClientTls client = anonymous().open();
         TestServer http = new TestServer(server.sslContext())) {
       refusedByTheClient(
           client.httpClient(), http.uri(), "unable to find valid certification path");
@@ -154,8 +155,8 @@ class MtlsHandshakeTest {
         .valid(now.plus(hour), now.plus(hour.multipliedBy(2)))
         .issue();
     for (Issued issued : new Issued[] {expired, notYet}) {
-      try (Mtls server = server(issued).build();
-          Mtls client = anonymous().build();
+      try (ServerTls server = server(issued).open();
+          ClientTls client = anonymous().open();
           TestServer http = new TestServer(server.sslContext())) {
         refusedByTheClient(client.httpClient(), http.uri(), "validity check failed");
       }
@@ -166,8 +167,8 @@ class MtlsHandshakeTest {
   void refusesAServerWithAnotherName() throws Exception {
     Issued issued =
         authority.request("CN=localhost", Keys.ec()).dns("other.internal").issue();
-    try (Mtls server = server(issued).build();
-        Mtls client = anonymous().build();
+    try (ServerTls server = server(issued).open();
+        ClientTls client = anonymous().open();
         TestServer http = new TestServer(server.sslContext())) {
       refusedByTheClient(client.httpClient(), http.uri(), "localhost");
       refusedByTheClient(client.httpClient(), http.uri("127.0.0.1"), "127.0.0.1");
@@ -178,9 +179,9 @@ class MtlsHandshakeTest {
   void checksAndSendsTheServerName_insteadOfTheHostOfTheUrl() throws Exception {
     Issued issued =
         authority.request("CN=server", Keys.ec()).dns("svc.internal").issue();
-    try (Mtls server = server(issued).build();
-        Mtls client = anonymous().serverName("svc.internal").build();
-        Mtls other = anonymous().serverName("other.internal").build();
+    try (ServerTls server = server(issued).open();
+        ClientTls client = anonymous().serverName("svc.internal").open();
+        ClientTls other = anonymous().serverName("other.internal").open();
         TestServer http = new TestServer(server.sslContext())) {
       for (String host : new String[] {"localhost", "127.0.0.1"}) {
         assertThat(get(client.httpClient(), http.uri(host)))
@@ -192,8 +193,8 @@ class MtlsHandshakeTest {
 
   @Test
   void refusesACertificateForTheHostOfTheUrl_whenAServerNameIsSet() throws Exception {
-    try (Mtls server = server().build();
-        Mtls client = anonymous().serverName("svc.internal").build();
+    try (ServerTls server = server().open();
+        ClientTls client = anonymous().serverName("svc.internal").open();
         TestServer http = new TestServer(server.sslContext())) {
       refusedByTheClient(client.httpClient(), http.uri(), "svc.internal");
       refusedByTheClient(client.httpClient(), http.uri("127.0.0.1"), "svc.internal");
@@ -210,10 +211,10 @@ class MtlsHandshakeTest {
         .dns("svc_a.internal")
         .dns("svc.internal")
         .issue();
-    try (Mtls server = server(issued).build();
-        Mtls underscore = anonymous().serverName("svc_a.internal").build();
-        Mtls dot = anonymous().serverName("svc.internal.").build();
-        Mtls other = anonymous().serverName("svc_b.internal").build();
+    try (ServerTls server = server(issued).open();
+        ClientTls underscore = anonymous().serverName("svc_a.internal").open();
+        ClientTls dot = anonymous().serverName("svc.internal.").open();
+        ClientTls other = anonymous().serverName("svc_b.internal").open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(underscore.httpClient(), http.uri())).isEqualTo("nobody sni=none TLSv1.3");
       assertThat(get(dot.httpClient(), http.uri())).isEqualTo("nobody sni=svc.internal TLSv1.3");
@@ -223,8 +224,8 @@ class MtlsHandshakeTest {
 
   @Test
   void takesAnAddressAsServerName() throws Exception {
-    try (Mtls server = server().build();
-        Mtls client = anonymous().serverName("127.0.0.1").build();
+    try (ServerTls server = server().open();
+        ClientTls client = anonymous().serverName("127.0.0.1").open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(client.httpClient(), http.uri())).isEqualTo("nobody sni=none TLSv1.3");
     }
@@ -232,8 +233,8 @@ class MtlsHandshakeTest {
 
   @Test
   void letsNoClientInWithoutACertificate_whenRequired() throws Exception {
-    try (Mtls server = server().requireClients(file(authority.pem())).build();
-        Mtls client = anonymous().build();
+    try (ServerTls server = server().requireClients(file(authority.pem())).open();
+        ClientTls client = anonymous().open();
         TestServer http = new TestServer(server.sslContext())) {
       refused(client.httpClient(), http.uri());
     }
@@ -246,10 +247,10 @@ class MtlsHandshakeTest {
         .request("CN=client", Keys.ec())
         .valid(now.minus(Duration.ofHours(2)), now.minus(Duration.ofHours(1)))
         .issue();
-    try (Mtls server = server().wantClients(file(authority.pem())).build();
-        Mtls nobody = anonymous().build();
-        Mtls good = client(authority.issue("client")).build();
-        Mtls bad = client(expired).build();
+    try (ServerTls server = server().wantClients(file(authority.pem())).open();
+        ClientTls nobody = anonymous().open();
+        ClientTls good = client(authority.issue("client")).open();
+        ClientTls bad = client(expired).open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(nobody.httpClient(), http.uri())).startsWith("nobody");
       assertThat(get(good.httpClient(), http.uri())).startsWith("CN=client");
@@ -264,9 +265,9 @@ class MtlsHandshakeTest {
         .request("CN=client", Keys.ec())
         .valid(now.plus(Duration.ofHours(1)), now.plus(Duration.ofHours(2)))
         .issue();
-    try (Mtls server = server().requireClients(file(authority.pem())).build();
-        Mtls stranger = client(TestCa.create().issue("client")).build();
-        Mtls early = client(notYet).build();
+    try (ServerTls server = server().requireClients(file(authority.pem())).open();
+        ClientTls stranger = client(TestCa.create().issue("client")).open();
+        ClientTls early = client(notYet).open();
         TestServer http = new TestServer(server.sslContext())) {
       refused(stranger.httpClient(), http.uri());
       refused(early.httpClient(), http.uri());
@@ -275,8 +276,8 @@ class MtlsHandshakeTest {
 
   @Test
   void asksNobodyForACertificate_withoutAClientCa() throws Exception {
-    try (Mtls server = server().build();
-        Mtls client = client(authority.issue("client")).build();
+    try (ServerTls server = server().open();
+        ClientTls client = client(authority.issue("client")).open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(client.httpClient(), http.uri())).startsWith("nobody");
     }
@@ -300,7 +301,7 @@ class MtlsHandshakeTest {
 
   @Test
   void refusesTls12OnTheServer() throws Exception {
-    try (Mtls server = server().build();
+    try (ServerTls server = server().open();
         TestServer http = new TestServer(server.sslContext())) {
       assertThat(get(careless("TLSv1.3"), http.uri())).startsWith("nobody");
       assertThatThrownBy(() -> get(careless("TLSv1.2"), http.uri()))
@@ -311,8 +312,8 @@ class MtlsHandshakeTest {
   @Test
   void refusesTls12OnTheClient() throws Exception {
     SSLContext old = SSLContext.getInstance("TLSv1.2");
-    try (Mtls server = server().build();
-        Mtls client = anonymous().build()) {
+    try (ServerTls server = server().open();
+        ClientTls client = anonymous().open()) {
       old.init(new KeyManager[] {server.keyManager()}, new TrustManager[0], null);
       try (TestServer http =
           new TestServer(new HttpsConfigurator(old), TestServer::describeClient)) {
@@ -325,8 +326,8 @@ class MtlsHandshakeTest {
 
   @Test
   void keepsItsPolicy_whateverAServerSetsOnTheEngine() throws Exception {
-    try (Mtls tls = server().requireClients(file(authority.pem())).build();
-        Mtls client = anonymous().build()) {
+    try (ServerTls tls = server().requireClients(file(authority.pem())).open();
+        ClientTls client = anonymous().open()) {
       HttpsConfigurator forgetful = new HttpsConfigurator(tls.sslContext()) {
         @Override
         public void configure(HttpsParameters parameters) {
@@ -353,7 +354,7 @@ class MtlsHandshakeTest {
 
   @Test
   void staysWithTls13_onAnEngineOfTheJdk_whateverAServerSetsOnIt() throws Exception {
-    try (Mtls tls = server().build()) {
+    try (ServerTls tls = server().open()) {
       HttpsConfigurator old = new HttpsConfigurator(tls.sslContext()) {
         @Override
         public void configure(HttpsParameters parameters) {
@@ -369,10 +370,10 @@ class MtlsHandshakeTest {
 
   @Test
   void negotiatesTheProtocolOfTheApplication() throws Exception {
-    try (Mtls client = client(authority.issue("client")).build();
-        Mtls open = server().build();
-        Mtls closed = server().requireClients(file(authority.pem())).build()) {
-      for (Mtls server : List.of(open, closed)) {
+    try (ClientTls client = client(authority.issue("client")).open();
+        ServerTls open = server().open();
+        ServerTls closed = server().requireClients(file(authority.pem())).open()) {
+      for (ServerTls server : List.of(open, closed)) {
         SSLEngine there = server.sslContext().createSSLEngine();
         there.setHandshakeApplicationProtocolSelector(
             (engine, offered) -> offered.contains("h2") ? "h2" : null);
@@ -392,7 +393,7 @@ class MtlsHandshakeTest {
 
   @Test
   void trustsNobody_whenAServersEngineIsMadeAClient() throws Exception {
-    try (Mtls tls = server().build()) {
+    try (ServerTls tls = server().open()) {
       SSLEngine turned = tls.sslContext().createSSLEngine("localhost", 443);
       turned.setUseClientMode(true);
       assertThatThrownBy(() -> shakeHands(turned, tls.sslContext().createSSLEngine()))
@@ -431,10 +432,10 @@ class MtlsHandshakeTest {
 
   @Test
   void keepsItsPolicy_inAClientThatIsGivenTheContextAlone() throws Exception {
-    try (Mtls server = server(
+    try (ServerTls server = server(
                 authority.request("CN=server", Keys.ec()).dns("other").issue())
-            .build();
-        Mtls client = anonymous().build();
+            .open();
+        ClientTls client = anonymous().open();
         TestServer http = new TestServer(server.sslContext())) {
       HttpClient plain = HttpClient.newBuilder()
           .sslContext(client.sslContext())
@@ -447,8 +448,8 @@ class MtlsHandshakeTest {
   @Test
   void connectsSocketsOfTheFactory() throws Exception {
     Path ca = file(authority.pem());
-    try (Mtls server = server().requireClients(ca).build();
-        Mtls client = client(authority.issue("client")).build();
+    try (ServerTls server = server().requireClients(ca).open();
+        ClientTls client = client(authority.issue("client")).open();
         TestServer http = new TestServer(server.sslContext())) {
       HttpsURLConnection old = (HttpsURLConnection) http.uri().toURL().openConnection();
       old.setSSLSocketFactory(client.sslContext().getSocketFactory());
@@ -464,9 +465,9 @@ class MtlsHandshakeTest {
   @Test
   void checksTheNameOnSocketsToo_whoseLibrariesForgetIt() throws Exception {
     Issued issued = authority.request("CN=server", Keys.ec()).dns("other").issue();
-    try (Mtls server = server(issued).build();
-        Mtls client = anonymous().build();
-        Mtls named = anonymous().serverName("other").build();
+    try (ServerTls server = server(issued).open();
+        ClientTls client = anonymous().open();
+        ClientTls named = anonymous().serverName("other").open();
         TestServer http = new TestServer(server.sslContext())) {
       try (SSLSocket socket = (SSLSocket)
           client.sslContext().getSocketFactory().createSocket("localhost", http.port())) {
@@ -482,8 +483,8 @@ class MtlsHandshakeTest {
   @Test
   void worksThroughItsManagers() throws Exception {
     Path ca = file(authority.pem());
-    try (Mtls server = server().requireClients(ca).build();
-        Mtls client = client(authority.issue("client")).build();
+    try (ServerTls server = server().requireClients(ca).open();
+        ClientTls client = client(authority.issue("client")).open();
         TestServer http = new TestServer(server.sslContext())) {
       X509ExtendedKeyManager keys = client.keyManager();
       X509ExtendedTrustManager trust = client.trustManager();

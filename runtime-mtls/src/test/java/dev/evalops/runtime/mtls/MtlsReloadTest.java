@@ -13,7 +13,6 @@ import static java.nio.file.StandardCopyOption.REPLACE_EXISTING;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import dev.evalops.runtime.mtls.Mtls.Reload;
 import dev.evalops.runtime.mtls.TestCa.Issued;
 import java.io.IOException;
 import java.net.URI;
@@ -51,7 +50,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 class MtlsReloadTest {
   private final TestCa authority = TestCa.create();
-  private final List<Reload> reloads = new ArrayList<>();
+  private final List<CertificateReload> reloads = new ArrayList<>();
 
   @TempDir
   Path dir;
@@ -74,16 +73,19 @@ class MtlsReloadTest {
     return Store.in(createDirectory(dir.resolve(name))).write(authority, issued);
   }
 
-  private Mtls.ServerBuilder server(Store store) {
-    return Mtls.server()
+  private ServerTls.Builder server(Store store) {
+    return ServerTls.builder()
         .certificate(store.cert, store.key)
         .requireClients(store.ca)
         .reloadEvery(Duration.ZERO)
         .onReload(reloads::add);
   }
 
-  private static Mtls.ClientBuilder client(Store store) {
-    return Mtls.client().ca(store.ca).certificate(store.cert, store.key).reloadEvery(Duration.ZERO);
+  private static ClientTls.Builder client(Store store) {
+    return ClientTls.builder()
+        .ca(store.ca)
+        .certificate(store.cert, store.key)
+        .reloadEvery(Duration.ZERO);
   }
 
   private static String get(HttpClient client, URI uri) throws IOException, InterruptedException {
@@ -93,13 +95,13 @@ class MtlsReloadTest {
   }
 
   /** The certificate that a new connection gets to see. */
-  private static X509Certificate presented(Mtls client, TestServer server) throws IOException {
+  private static X509Certificate presented(ClientTls client, TestServer server) throws IOException {
     try (SSLSocket socket = connect(client, server)) {
       return (X509Certificate) socket.getSession().getPeerCertificates()[0];
     }
   }
 
-  private static SSLSocket connect(Mtls client, TestServer server) throws IOException {
+  private static SSLSocket connect(ClientTls client, TestServer server) throws IOException {
     SSLSocket socket =
         (SSLSocket) client.sslContext().getSocketFactory().createSocket("localhost", server.port());
     socket.setSoTimeout(20_000);
@@ -117,8 +119,8 @@ class MtlsReloadTest {
   void usesARotatedPairInNewHandshakes_withTheSameContext() throws Exception {
     Issued next = authority.issue("server two");
     Store files = store("server", authority.issue("server one"));
-    try (Mtls server = server(files).build();
-        Mtls client = client(store("client", authority.issue("client"))).build();
+    try (ServerTls server = server(files).open();
+        ClientTls client = client(store("client", authority.issue("client"))).open();
         TestServer http = new TestServer(server.sslContext())) {
       SSLContext context = server.sslContext();
       assertThat(presented(client, http).getSubjectX500Principal().getName())
@@ -130,15 +132,16 @@ class MtlsReloadTest {
       assertThat(presented(client, http)).isEqualTo(next.leaf());
       assertThat(server.sslContext()).isSameAs(context);
       assertThat(server.notAfter()).contains(next.leaf().getNotAfter().toInstant());
-      assertThat(reloads).containsExactly(new Reload(server.notAfter(), Optional.empty()));
+      assertThat(reloads)
+          .containsExactly(new CertificateReload(server.notAfter(), Optional.empty()));
     }
   }
 
   @Test
   void presentsARotatedClientCertificate_fromAnHttpClientThatLivesOn() throws Exception {
     Store files = store("client", authority.issue("client one"));
-    try (Mtls server = server(store("server", authority.issue("server"))).build();
-        Mtls client = client(files).build();
+    try (ServerTls server = server(store("server", authority.issue("server"))).open();
+        ClientTls client = client(files).open();
         TestServer http = new TestServer(server.sslContext())) {
       HttpClient http1 = client.httpClient();
       assertThat(get(http1, http.uri())).startsWith("CN=client one");
@@ -160,7 +163,7 @@ class MtlsReloadTest {
         .issue();
     Store files = store("server", first);
     FileTime modified = getLastModifiedTime(files.cert);
-    try (Mtls server = server(files).build()) {
+    try (ServerTls server = server(files).open()) {
       writeString(files.cert, renewed.chainPem());
       setLastModifiedTime(files.cert, modified);
       assertThat(server.reload()).isTrue();
@@ -172,7 +175,7 @@ class MtlsReloadTest {
   void doesNothing_whenTheFilesSayTheSame() throws Exception {
     Issued issued = authority.issue("svc");
     Store files = store("server", issued);
-    try (Mtls server = server(files).build()) {
+    try (ServerTls server = server(files).open()) {
       files.write(authority, issued);
       assertThat(server.reload()).isFalse();
       assertThat(reloads).isEmpty();
@@ -198,7 +201,7 @@ class MtlsReloadTest {
   @Test
   void seesTheSwapOfAKubernetesVolume() throws Exception {
     Issued next = authority.issue("two");
-    try (Mtls server = server(volume(authority.issue("one"), next)).build()) {
+    try (ServerTls server = server(volume(authority.issue("one"), next)).open()) {
       swapTo("..2");
       assertThat(server.reload()).isTrue();
       assertThat(server.notAfter()).contains(next.leaf().getNotAfter().toInstant());
@@ -211,8 +214,8 @@ class MtlsReloadTest {
     AtomicBoolean done = new AtomicBoolean();
     Semaphore looks = new Semaphore(0);
     ExecutorService pool = Executors.newSingleThreadExecutor();
-    try (Mtls server =
-        server(volume(authority.issue("one"), authority.issue("two"))).build()) {
+    try (ServerTls server =
+        server(volume(authority.issue("one"), authority.issue("two"))).open()) {
       Future<?> looking = pool.submit(() -> {
         while (!done.get()) {
           server.reload();
@@ -240,8 +243,8 @@ class MtlsReloadTest {
     Issued good = authority.issue("good");
     Issued next = authority.issue("next");
     Store files = store("server", good);
-    try (Mtls server = server(files).build();
-        Mtls client = client(store("client", authority.issue("client"))).build();
+    try (ServerTls server = server(files).open();
+        ClientTls client = client(store("client", authority.issue("client"))).open();
         TestServer http = new TestServer(server.sslContext())) {
       writeString(files.cert, next.chainPem()); // its key comes later
       assertThat(server.reload()).isFalse();
@@ -265,8 +268,8 @@ class MtlsReloadTest {
   void keepsTheLastGoodCertificates_whateverBecomesOfTheFiles() throws Exception {
     Issued good = authority.issue("good");
     Store files = store("server", good);
-    try (Mtls server = server(files).build();
-        Mtls client = client(store("client", authority.issue("client"))).build();
+    try (ServerTls server = server(files).open();
+        ClientTls client = client(store("client", authority.issue("client"))).open();
         TestServer http = new TestServer(server.sslContext())) {
       writeString(files.key, "");
       server.reload();
@@ -292,11 +295,11 @@ class MtlsReloadTest {
   @Test
   void survivesAListenerThatThrows() throws Exception {
     Store files = store("server", authority.issue("one"));
-    try (Mtls server = server(files)
+    try (ServerTls server = server(files)
         .onReload(reload -> {
           throw new IllegalStateException("listener");
         })
-        .build()) {
+        .open()) {
       files.write(authority, authority.issue("two"));
       assertThat(server.reload()).isTrue();
     }
@@ -304,15 +307,15 @@ class MtlsReloadTest {
 
   @Test
   void goesOnWatching_whenTheListenerThrowsAnError() throws Exception {
-    BlockingQueue<Reload> seen = new LinkedBlockingQueue<>();
+    BlockingQueue<CertificateReload> seen = new LinkedBlockingQueue<>();
     Store files = store("server", authority.issue("one"));
-    try (Mtls server = server(files)
+    try (ServerTls server = server(files)
         .reloadEvery(Duration.ofMillis(5))
         .onReload(reload -> {
           seen.add(reload);
           throw new NoClassDefFoundError("listener");
         })
-        .build()) {
+        .open()) {
       writeString(files.key, "half written");
       assertThat(seen.poll(20, TimeUnit.SECONDS)).isNotNull();
       files.write(authority, authority.issue("two"));
@@ -327,8 +330,8 @@ class MtlsReloadTest {
     KeyPair keys = Keys.ec();
     Store files = store("server", authority.issue("server"));
     Store clientFiles = store("client", authority.issue("client", keys));
-    try (Mtls server = server(files).build();
-        Mtls client = client(clientFiles).build();
+    try (ServerTls server = server(files).open();
+        ClientTls client = client(clientFiles).open();
         TestServer http = new TestServer(server.sslContext())) {
       long first;
       try (SSLSocket socket = connect(client, http)) {
@@ -353,7 +356,7 @@ class MtlsReloadTest {
   }
 
   /** A refused client learns of it in TLS 1.3 when it reads, as an alert or as the end of the stream. */
-  private static boolean serves(Mtls client, TestServer server) {
+  private static boolean serves(ClientTls client, TestServer server) {
     try (SSLSocket socket = connect(client, server)) {
       return exchange(socket).contains("CN=client");
     } catch (IOException e) {
@@ -364,8 +367,8 @@ class MtlsReloadTest {
   @Test
   void refusesAServerOfARemovedAuthority_andNoLongerResumesItsSessions() throws Exception {
     Store files = store("client", authority.issue("client"));
-    try (Mtls server = server(store("server", authority.issue("server"))).build();
-        Mtls client = client(files).build();
+    try (ServerTls server = server(store("server", authority.issue("server"))).open();
+        ClientTls client = client(files).open();
         TestServer http = new TestServer(server.sslContext())) {
       try (SSLSocket socket = connect(client, http)) {
         exchange(socket);
@@ -379,7 +382,7 @@ class MtlsReloadTest {
 
   @Test
   void resumesNoSessionAfterAnHour() throws Exception {
-    try (Mtls server = server(store("server", authority.issue("server"))).build()) {
+    try (ServerTls server = server(store("server", authority.issue("server"))).open()) {
       assertThat(server.sslContext().getServerSessionContext().getSessionTimeout())
           .isEqualTo(3600);
       assertThat(server.sslContext().getClientSessionContext().getSessionTimeout())
@@ -393,7 +396,7 @@ class MtlsReloadTest {
     Issued two = authority.issue("two");
     TestCa successor = TestCa.create();
     Store files = store("server", one);
-    try (Mtls server = server(files).build()) {
+    try (ServerTls server = server(files).open()) {
       X509ExtendedKeyManager keys = server.keyManager();
       X509ExtendedTrustManager trust = server.trustManager();
       String alias = keys.chooseEngineServerAlias("EC", null, null);
@@ -415,10 +418,10 @@ class MtlsReloadTest {
   void watchesTheFilesOnItsOwn_untilClosed() throws Exception {
     BlockingQueue<Thread> seen = new LinkedBlockingQueue<>();
     Store files = store("server", authority.issue("one"));
-    Mtls server = server(files)
+    ServerTls server = server(files)
         .reloadEvery(Duration.ofMillis(5))
         .onReload(reload -> seen.add(Thread.currentThread()))
-        .build();
+        .open();
     writeString(files.key, "half written");
     Thread watcher = seen.poll(20, TimeUnit.SECONDS);
     assertThat(watcher).isNotNull();
@@ -435,7 +438,7 @@ class MtlsReloadTest {
 
   @Test
   void startsNoThread_whenNotAskedToWatch() throws Exception {
-    try (Mtls server = server(store("server", authority.issue("one"))).build()) {
+    try (ServerTls server = server(store("server", authority.issue("one"))).open()) {
       assertThat(server.notAfter()).isPresent();
       assertThat(Thread.getAllStackTraces().keySet())
           .extracting(Thread::getName)
@@ -461,18 +464,19 @@ class MtlsReloadTest {
     AtomicInteger started = new AtomicInteger();
     AtomicInteger rotation = new AtomicInteger();
     AtomicInteger reloaded = new AtomicInteger();
-    Consumer<Reload> counter = reload -> reloaded.addAndGet(reload.problem().isEmpty() ? 1 : 0);
+    Consumer<CertificateReload> counter =
+        reload -> reloaded.addAndGet(reload.problem().isEmpty() ? 1 : 0);
     int threads = 4;
     ExecutorService pool = Executors.newFixedThreadPool(threads);
     long begin = System.nanoTime();
-    try (Mtls server = server(serverFiles)
+    try (ServerTls server = server(serverFiles)
             .reloadEvery(Duration.ofMillis(2))
             .onReload(counter)
-            .build();
-        Mtls client = client(clientFiles)
+            .open();
+        ClientTls client = client(clientFiles)
             .reloadEvery(Duration.ofMillis(2))
             .onReload(counter)
-            .build();
+            .open();
         TestServer http = new TestServer(server.sslContext())) {
       HttpClient httpClient = client.httpClient();
       Callable<Integer> load = () -> {

@@ -16,12 +16,13 @@ import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.opentelemetry.HttpTelemetry;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.identity.IdentityClient;
-import dev.evalops.runtime.mtls.Mtls;
-import dev.evalops.runtime.mtls.opentelemetry.TracingHttpClient;
+import dev.evalops.runtime.mtls.ClientTls;
+import dev.evalops.runtime.mtls.ServerTls;
 import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.natsbus.NatsBusException;
 import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.observability.opentelemetry.RedisTracing;
+import dev.evalops.runtime.observability.opentelemetry.TracedHttpClient;
 import dev.evalops.runtime.observability.opentelemetry.Tracing;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
@@ -90,13 +91,17 @@ public final class NotesService {
             .openTelemetry(otel)
             .connect());
 
-    Mtls calls = life.add(
-        "tls of calls",
-        withFiles(Mtls.client().publicRoots().ca(settings.caFile()), settings).build());
+    ClientTls calls = life.add(
+        "client tls",
+        ClientTls.builder()
+            .publicRoots()
+            .ca(settings.caFile())
+            .certificate(settings.certificateFile(), settings.keyFile())
+            .open());
     IdentityClient identity = life.add(
         "identity",
         IdentityClient.builder(settings.identityUrl())
-            .httpClient(TracingHttpClient.of(calls.httpClient(), otel))
+            .httpClient(TracedHttpClient.of(calls.httpClient(), otel))
             .build());
     Auth auth = Auth.builder()
         .tokens(IdentityTokens.of(identity))
@@ -142,10 +147,13 @@ public final class NotesService {
         .handle("/healthz", HttpEndpoints.health("notes"))
         .handle("/readyz", health.handler())
         .handle("/metrics", HttpEndpoints.metrics(registry::scrape));
-    withFiles(Mtls.server().requireClients(settings.caFile()), settings)
-        .buildIfConfigured()
-        .ifPresent(tls -> service.tls(
-            life.add("tls", tls).sslContext(), HttpService.ClientCertificates.REQUIRED));
+    ServerTls.Builder tls = ServerTls.builder()
+        .certificate(settings.certificateFile(), settings.keyFile())
+        .requireClients(settings.caFile());
+    if (tls.isConfigured()) {
+      service.tls(
+          life.add("server tls", tls.open()).sslContext(), HttpService.ClientCertificates.REQUIRED);
+    }
     return life.add("http", service.start());
   }
 
@@ -159,9 +167,5 @@ public final class NotesService {
         "flags", FeatureFlags.builder(settings.flagsFile()).metrics(registry).open());
     flags.onReload(reload -> log.info("flags: {}", reload));
     return organization -> flags.enabledFor("notes.feed", organization);
-  }
-
-  private static <B extends Mtls.Builder<B>> B withFiles(B tls, Settings settings) {
-    return tls.certificate(settings.certificateFile(), settings.keyFile());
   }
 }

@@ -2,7 +2,7 @@ package dev.evalops.examples.notes;
 
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ClientTls;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
@@ -106,11 +106,11 @@ final class Demo {
         NatsServer nats = console.working("start NATS", NatsServer::start);
         IdentityServer identity = console.working(
             "start an identity service, behind mTLS", () -> identity(Optional.of(certificates)));
-        Mtls tls = Mtls.client()
+        ClientTls tls = ClientTls.builder()
             .ca(certificates.caFile())
             .certificate(certificates.certificateFile(), certificates.keyFile())
             .onReload(reload -> {})
-            .build();
+            .open();
         ScheduledExecutorService later = Executors.newSingleThreadScheduledExecutor()) {
       client = tls.httpClient();
       int postgresPort = freePort();
@@ -352,10 +352,10 @@ final class Demo {
     try (Traffic readers = new Traffic(4, () -> expect(200, new Call("GET", note).by(ANN)))) {
       certificates.renew();
       service.awaitLines(line -> line.contains("certificates reloaded"), 2, SOON);
-      try (Mtls fresh = Mtls.client()
+      try (ClientTls fresh = ClientTls.builder()
           .ca(certificates.caFile())
           .certificate(certificates.certificateFile(), certificates.keyFile())
-          .build()) {
+          .open()) {
         HttpResponse<String> answer = fresh
             .httpClient()
             .send(request(new Call("GET", note).by(ANN)), BodyHandlers.ofString());

@@ -7,7 +7,7 @@ import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.HttpService.ClientCertificates;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ServerTls;
 import java.io.IOException;
 import java.net.URI;
 import java.util.List;
@@ -20,10 +20,10 @@ final class IdentityServer implements AutoCloseable {
   private static final String PATH = "/v1/introspect";
 
   private final Map<String, Map<String, Object>> tokens = new ConcurrentHashMap<>();
-  private final Optional<Mtls> tls;
+  private final Optional<ServerTls> tls;
   private HttpService http;
 
-  private IdentityServer(Optional<Mtls> tls) {
+  private IdentityServer(Optional<ServerTls> tls) {
     this.tls = tls;
     this.http = serve(0);
   }
@@ -35,11 +35,11 @@ final class IdentityServer implements AutoCloseable {
 
   /** Over TLS, for clients with a certificate. */
   static IdentityServer start(Certificates certificates) {
-    return new IdentityServer(Optional.of(Mtls.server()
+    return new IdentityServer(Optional.of(ServerTls.builder()
         .certificate(certificates.certificateFile(), certificates.keyFile())
         .requireClients(certificates.caFile())
         .onReload(reload -> {})
-        .build()));
+        .open()));
   }
 
   private HttpService serve(int port) {
@@ -97,6 +97,6 @@ final class IdentityServer implements AutoCloseable {
   @Override
   public void close() {
     stop();
-    tls.ifPresent(Mtls::close);
+    tls.ifPresent(ServerTls::close);
   }
 }

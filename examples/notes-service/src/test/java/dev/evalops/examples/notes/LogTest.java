@@ -7,7 +7,7 @@ import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
 import dev.evalops.runtime.identity.IdentityClient;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ClientTls;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -36,11 +36,11 @@ class LogTest {
   @Test
   void hasTheLinesOfMtls(@TempDir Path folder) throws Exception {
     Certificates certificates = new Certificates(folder);
-    try (Mtls tls = Mtls.client()
+    try (ClientTls tls = ClientTls.builder()
         .ca(certificates.caFile())
         .certificate(certificates.certificateFile(), certificates.keyFile())
         .reloadEvery(Duration.ZERO)
-        .build()) {
+        .open()) {
       Files.delete(certificates.keyFile());
       tls.reload();
       assertLogged("dev.evalops.runtime.mtls", Level.WARN, "certificate reload failed");

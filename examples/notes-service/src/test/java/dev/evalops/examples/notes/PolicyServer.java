@@ -5,7 +5,7 @@ import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.http.HttpService.ClientCertificates;
-import dev.evalops.runtime.mtls.Mtls;
+import dev.evalops.runtime.mtls.ServerTls;
 import java.io.IOException;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
@@ -21,16 +21,16 @@ import java.util.concurrent.TimeUnit;
 final class PolicyServer implements AutoCloseable {
   private static final String REQUEST = "request-1";
 
-  private final Mtls tls;
+  private final ServerTls tls;
   private final HttpService http;
   private final CountDownLatch waitedFor = new CountDownLatch(1);
   private volatile boolean approved;
 
   PolicyServer(Certificates certificates) {
-    tls = Mtls.server()
+    tls = ServerTls.builder()
         .certificate(certificates.certificateFile(), certificates.keyFile())
         .requireClients(certificates.caFile())
-        .build();
+        .open();
     http = HttpService.builder(0)
         .host("127.0.0.1")
         .tls(tls.sslContext(), ClientCertificates.REQUIRED)

@@ -1,4 +1,4 @@
-package dev.evalops.runtime.mtls.opentelemetry;
+package dev.evalops.runtime.observability.opentelemetry;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -26,6 +26,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
@@ -39,7 +40,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-class TracingHttpClientTest {
+class TracedHttpClientTest {
   private final BlockingQueue<SpanData> spans = new LinkedBlockingQueue<>();
   private final BlockingQueue<List<String>> traceparents = new LinkedBlockingQueue<>();
   private final CountDownLatch released = new CountDownLatch(1);
@@ -60,7 +61,7 @@ class TracingHttpClientTest {
     server.setExecutor(threads);
     server.createContext("/", this::answer);
     server.start();
-    client = TracingHttpClient.of(HttpClient.newHttpClient(), telemetry);
+    client = TracedHttpClient.of(HttpClient.newHttpClient(), telemetry);
   }
 
   @AfterEach
@@ -202,10 +203,23 @@ class TracingHttpClientTest {
     SpanData span = ended();
     assertThat(span.getStatus().getStatusCode()).isEqualTo(StatusCode.ERROR);
     assertThat(attribute(span, "error.type")).isEqualTo("java.net.ConnectException");
-    assertThat(span.getEvents()).hasSize(1);
+    assertThat(span.getStatus().getDescription()).isEmpty();
+    assertThat(span.getEvents()).isEmpty();
     assertThat(client.sendAsync(unreachable, BodyHandlers.discarding()))
         .failsWithin(20, TimeUnit.SECONDS);
     assertThat(attribute(ended(), "error.type")).isEqualTo("java.net.ConnectException");
+  }
+
+  @Test
+  void keepsTheTextOfAnExceptionOutOfTheSpan() throws Exception {
+    assertThatThrownBy(() -> client.send(request("/"), info -> {
+          throw new IllegalStateException("hunter2");
+        }))
+        .hasStackTraceContaining("hunter2");
+    SpanData span = ended();
+    assertThat(attribute(span, "error.type")).isNotNull();
+    assertThat(span.toString()).doesNotContain("hunter2");
+    assertThat(span.getStatus().getDescription()).isEmpty();
   }
 
   @Test
@@ -220,7 +234,7 @@ class TracingHttpClientTest {
 
   @Test
   void sendsNothing_whenOpenTelemetryDoesNothing() throws Exception {
-    HttpClient quiet = TracingHttpClient.of(HttpClient.newHttpClient(), OpenTelemetry.noop());
+    HttpClient quiet = TracedHttpClient.of(HttpClient.newHttpClient(), OpenTelemetry.noop());
     assertThat(quiet.send(request("/"), BodyHandlers.discarding()).statusCode()).isEqualTo(204);
     assertThat(traceparents.poll(20, TimeUnit.SECONDS)).isEmpty();
   }
@@ -228,7 +242,7 @@ class TracingHttpClientTest {
   @Test
   void leavesEverythingElseToTheClientInside() {
     HttpClient inside = HttpClient.newHttpClient();
-    HttpClient outside = TracingHttpClient.of(inside, telemetry);
+    HttpClient outside = TracedHttpClient.of(inside, telemetry);
     assertThat(outside.sslContext()).isSameAs(inside.sslContext());
     assertThat(outside.version()).isEqualTo(inside.version());
     assertThat(outside.followRedirects()).isEqualTo(inside.followRedirects());
@@ -236,8 +250,14 @@ class TracingHttpClientTest {
   }
 
   @Test
-  void closesTheClientInside() throws Exception {
-    ((AutoCloseable) client).close();
+  void endsTheClientInside() throws Exception {
+    HttpClient inside = HttpClient.newHttpClient();
+    HttpClient outside = TracedHttpClient.of(inside, telemetry);
+    outside.shutdown();
+    assertThat(outside.awaitTermination(Duration.ofSeconds(20))).isTrue();
+    assertThat(outside.isTerminated()).isTrue();
+    assertThat(inside.isTerminated()).isTrue();
+    client.close();
     assertThatThrownBy(() -> client.send(request("/"), BodyHandlers.discarding()))
         .isInstanceOf(IOException.class);
   }

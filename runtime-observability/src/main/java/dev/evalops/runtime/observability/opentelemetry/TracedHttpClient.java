@@ -1,4 +1,4 @@
-package dev.evalops.runtime.mtls.opentelemetry;
+package dev.evalops.runtime.observability.opentelemetry;
 
 import static java.util.Objects.requireNonNull;
 
@@ -34,15 +34,16 @@ import javax.net.ssl.SSLParameters;
 import org.jspecify.annotations.Nullable;
 
 /**
- * An HTTP client that makes a client span of every call and sends its context along (W3C {@code traceparent}, or whatever
+ * An HTTP client that makes a client span for every call and sends its context along (W3C {@code traceparent}, or whatever
  * the given OpenTelemetry propagates). Spans follow the OpenTelemetry semantic conventions for HTTP; user-info and query of
- * a URL are left out of them, as they can hold secrets. Everything else is left to the client inside. Thread-safe.
+ * a URL and the texts of exceptions are left out of them, as they can hold secrets. Everything else is left to the client
+ * inside. Thread-safe.
  *
  * <pre>{@code
- * HttpClient http = TracingHttpClient.of(tls.httpClient(), openTelemetry);
+ * HttpClient http = TracedHttpClient.of(tls.httpClient(), openTelemetry);
  * }</pre>
  */
-public final class TracingHttpClient extends HttpClient {
+public final class TracedHttpClient extends HttpClient {
   private static final AttributeKey<String> METHOD = AttributeKey.stringKey("http.request.method");
   private static final AttributeKey<String> METHOD_ORIGINAL =
       AttributeKey.stringKey("http.request.method_original");
@@ -62,21 +63,21 @@ public final class TracingHttpClient extends HttpClient {
   private final Tracer tracer;
   private final TextMapPropagator propagator;
 
-  private TracingHttpClient(HttpClient client, OpenTelemetry openTelemetry) {
+  private TracedHttpClient(HttpClient client, OpenTelemetry openTelemetry) {
     this.client = client;
-    tracer = openTelemetry.getTracer("dev.evalops.runtime.mtls");
+    tracer = openTelemetry.getTracer("dev.evalops.runtime.observability");
     propagator = openTelemetry.getPropagators().getTextMapPropagator();
   }
 
   /**
-   * Wraps a client.
+   * Returns a client that traces the calls of another one.
    *
-   * @param client makes the calls
+   * @param client makes the calls; closed with the returned one
    * @param openTelemetry makes the spans and the headers
    * @return the client to use
    */
   public static HttpClient of(HttpClient client, OpenTelemetry openTelemetry) {
-    return new TracingHttpClient(
+    return new TracedHttpClient(
         requireNonNull(client, "client"), requireNonNull(openTelemetry, "openTelemetry"));
   }
 
@@ -187,20 +188,31 @@ public final class TracingHttpClient extends HttpClient {
   private static void failed(Span span, Throwable failure) {
     span.setAttribute(ERROR_TYPE, failure.getClass().getName());
     span.setStatus(StatusCode.ERROR);
-    span.recordException(failure);
   }
 
-  /** Closes the client inside where it can be closed: from Java 21 on, when {@code HttpClient} has this method. */
+  @Override
   public void close() {
-    if (client instanceof AutoCloseable closeable) {
-      try {
-        closeable.close();
-      } catch (RuntimeException e) {
-        throw e;
-      } catch (Exception e) {
-        throw new IllegalStateException("the HTTP client could not be closed", e);
-      }
-    }
+    client.close();
+  }
+
+  @Override
+  public void shutdown() {
+    client.shutdown();
+  }
+
+  @Override
+  public void shutdownNow() {
+    client.shutdownNow();
+  }
+
+  @Override
+  public boolean awaitTermination(Duration time) throws InterruptedException {
+    return client.awaitTermination(time);
+  }
+
+  @Override
+  public boolean isTerminated() {
+    return client.isTerminated();
   }
 
   @Override

@@ -1,4 +1,4 @@
-package dev.evalops.runtime.mtls.opentelemetry;
+package dev.evalops.runtime.observability.opentelemetry;
 
 import io.opentelemetry.context.Context;
 import io.opentelemetry.sdk.trace.ReadWriteSpan;

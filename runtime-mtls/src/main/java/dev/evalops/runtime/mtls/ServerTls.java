@@ -1,0 +1,125 @@
+package dev.evalops.runtime.mtls;
+
+import dev.evalops.runtime.mtls.Policy.ClientAuth;
+import dev.evalops.runtime.mtls.Policy.Side;
+import java.nio.file.Path;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * TLS 1.3 for a server, with certificates from PEM files.
+ *
+ * <pre>{@code
+ * ServerTls tls = ServerTls.builder().certificate(certFile, keyFile).requireClients(caFile).open();
+ * SSLContext context = tls.sslContext();
+ * }</pre>
+ *
+ * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates; those
+ * that are open live on. Files that cannot be used (half written, a key of another certificate) change nothing, and are
+ * reported once. No session from before a change is resumed after it, and none after an hour.
+ *
+ * <p>Thread-safe. {@link #close()} only stops the watching.
+ */
+public final class ServerTls extends Tls {
+  private ServerTls(TlsBuilder.Opened opened) {
+    super(opened);
+  }
+
+  /**
+   * Returns a builder.
+   *
+   * @return a builder with the defaults
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Builds a server. A value that is blank or null counts as not set, so that values can come straight from the environment.
+   * Not thread-safe.
+   */
+  public static final class Builder extends TlsBuilder<Builder> {
+    private ClientAuth clientAuth = ClientAuth.NONE;
+    private boolean contradicted;
+
+    private Builder() {}
+
+    @Override
+    Builder self() {
+      return this;
+    }
+
+    /**
+     * Requires a certificate of these authorities from every client: no other can connect.
+     *
+     * @param caFile PEM, one or more certificates
+     * @return this
+     */
+    public Builder requireClients(@Nullable Path caFile) {
+      return clients(ClientAuth.REQUIRED, unblank(caFile));
+    }
+
+    /**
+     * Requires a certificate of these authorities from every client: no other can connect.
+     *
+     * @param caFile PEM, one or more certificates
+     * @return this
+     */
+    public Builder requireClients(@Nullable String caFile) {
+      return clients(ClientAuth.REQUIRED, unblank(caFile));
+    }
+
+    /**
+     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of others.
+     * Handlers that need one say so with {@link MtlsFilters}.
+     *
+     * @param caFile PEM, one or more certificates
+     * @return this
+     */
+    public Builder wantClients(@Nullable Path caFile) {
+      return clients(ClientAuth.WANTED, unblank(caFile));
+    }
+
+    /**
+     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of others.
+     * Handlers that need one say so with {@link MtlsFilters}.
+     *
+     * @param caFile PEM, one or more certificates
+     * @return this
+     */
+    public Builder wantClients(@Nullable String caFile) {
+      return clients(ClientAuth.WANTED, unblank(caFile));
+    }
+
+    private Builder clients(ClientAuth mode, @Nullable String caFile) {
+      contradicted |= clientAuth != ClientAuth.NONE && clientAuth != mode;
+      clientAuth = mode;
+      ca = caFile;
+      return this;
+    }
+
+    @Override
+    Policy check(List<String> problems) {
+      if (contradicted) {
+        problems.add("requireClients and wantClients must not both be set");
+      }
+      if (certificate == null || key == null) {
+        problems.add("tls_cert_and_key_must_both_be_set");
+      }
+      if (clientAuth != ClientAuth.NONE && ca == null) {
+        problems.add("tls_client_ca_file_required");
+      }
+      return new Policy(Side.SERVER, null, clientAuth);
+    }
+
+    /**
+     * Reads the files, and starts to watch them.
+     *
+     * @return the certificates, ready for use
+     * @throws IllegalArgumentException with every problem, if something is missing or a file cannot be used
+     */
+    public ServerTls open() {
+      return new ServerTls(read());
+    }
+  }
+}
