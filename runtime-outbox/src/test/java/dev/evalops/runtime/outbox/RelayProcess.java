@@ -1,8 +1,8 @@
 package dev.evalops.runtime.outbox;
 
-import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.postgres.Postgres;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -15,7 +15,7 @@ final class RelayProcess implements AutoCloseable {
     this.process = process;
   }
 
-  static RelayProcess start(String jdbcUrl, String natsUrl) throws IOException {
+  static RelayProcess start(String databaseUrl, String natsUrl) throws IOException {
     return new RelayProcess(new ProcessBuilder(List.of(
             Path.of(System.getProperty("java.home"), "bin", "java").toString(),
             "-Xmx128m",
@@ -23,7 +23,7 @@ final class RelayProcess implements AutoCloseable {
             "-cp",
             System.getProperty("java.class.path"),
             RelayProcess.class.getName(),
-            jdbcUrl,
+            databaseUrl,
             natsUrl))
         .redirectErrorStream(true)
         .redirectOutput(ProcessBuilder.Redirect.DISCARD)
@@ -42,10 +42,9 @@ final class RelayProcess implements AutoCloseable {
   }
 
   public static void main(String[] args) throws InterruptedException {
-    HikariConfig config = new HikariConfig();
-    config.setJdbcUrl(args[0]);
-    config.setMaximumPoolSize(2);
-    try (HikariDataSource db = new HikariDataSource(config);
+    try (HikariDataSource db = Postgres.builder(args[0])
+            .configure(pool -> pool.setMaximumPoolSize(2))
+            .open();
         NatsBus bus = OutboxNatsTest.bus(args[1]);
         Outbox outbox = Outbox.start(db, bus)) {
       Thread.currentThread().join();
