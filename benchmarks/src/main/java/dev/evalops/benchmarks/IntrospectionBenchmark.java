@@ -61,7 +61,7 @@ public class IntrospectionBenchmark {
     server.start();
     client = IdentityClient.builder("http://localhost:" + server.getAddress().getPort() + "/")
         .freshFor(Duration.ofHours(1))
-        .build();
+        .open();
     for (int i = 0; i < 1_000; i++) {
       caffeine.put(TOKEN + i, client.introspect(TOKEN + i));
     }

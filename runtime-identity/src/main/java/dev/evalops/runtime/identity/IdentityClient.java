@@ -28,13 +28,13 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A client of the identity service: says whom a token belongs to, and gets tokens for calls to other services.
+ * A client of the identity service: tells whom a token belongs to, and gets tokens for calls to other services.
  *
  * <pre>{@code
- * IdentityClient identity = IdentityClient.builder(introspectUrl).httpClient(tls.httpClient()).build();
+ * IdentityClient identity = IdentityClient.builder(introspectUrl).httpClient(tls.httpClient()).open();
  * Introspection caller = identity.introspect(bearerToken);
  *
- * IdentityClient identity = IdentityClient.builder(introspectUrl).serviceTokens(issueUrl).bootstrapKey(key).build();
+ * IdentityClient identity = IdentityClient.builder(introspectUrl).serviceTokens(issueUrl).bootstrapKey(key).open();
  * String token = identity.serviceToken("org-1", "billing", Set.of("invoices:read"), Duration.ofMinutes(5));
  * }</pre>
  *
@@ -110,7 +110,7 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Asks whom a token belongs to.
+   * Returns whom a token belongs to.
    *
    * @param token the bearer token, without the scheme; white space at its ends is not part of it
    * @return what the identity service says of the token, which is active
@@ -219,7 +219,7 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Gets a token with which this service calls others. It is kept, by all four parameters, and renewed in the background before
+   * Returns a token with which this service calls others. It is kept, by all four parameters, and renewed in the background before
    * it is due, which is 10 seconds before its end (for a token of less than 40 seconds: a quarter of its life). One that is due and
    * cannot be renewed, or not within 2 seconds, is given while it is valid.
    *
@@ -255,7 +255,8 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * How often a cached result was given because the identity service was unavailable, for a metric and an alert on it.
+   * Returns how often a cached result was given because the identity service was unavailable, for a metric and an alert on
+   * it.
    *
    * @return the number since the start
    */
@@ -335,7 +336,7 @@ public final class IdentityClient implements AutoCloseable {
     }
   }
 
-  /** Describes a client. Values that are blank or null count as not set, so that they can come from the environment. Not thread-safe. */
+  /** Builds a client. Values that are blank or null count as not set, so that they can come from the environment. Not thread-safe. */
   public static final class Builder {
     private final @Nullable String introspectUrl;
     private @Nullable String serviceTokensUrl;
@@ -369,7 +370,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Where service tokens are issued. Needs a bootstrap key, or an HTTP client with a client certificate.
+     * Sets where service tokens are issued. Needs a bootstrap key, or an HTTP client with a client certificate.
      *
      * @param url with its path; blank or null: none
      * @return this
@@ -380,7 +381,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Authenticates this service where service tokens are issued. It is sent over TLS or to a loopback address only.
+     * Sets the key that authenticates this service where service tokens are issued. It is sent over TLS or to a loopback address only.
      *
      * @param key white space at its ends is not part of it; blank or null: the client certificate authenticates
      * @return this
@@ -391,7 +392,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * How long the last result of a token may stand in while the identity service is unavailable; never beyond the token's own
+     * Sets how long the last result of a token may stand in while the identity service is unavailable; never beyond the token's own
      * end. A token that is revoked meanwhile works that long.
      *
      * @param time since the service was asked; zero (the default): not at all
@@ -403,7 +404,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * How long a result is given again without asking the identity service; never beyond the token's own end. A token that is
+     * Sets how long a result is given again without asking the identity service; never beyond the token's own end. A token that is
      * revoked meanwhile works that long.
      *
      * @param time since the service was asked; zero (the default): not at all
@@ -415,7 +416,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Limits each call (5 seconds), from the look-up of the host's name to the last byte of the answer.
+     * Sets the limit of each call (5 seconds), from the look-up of the host's name to the last byte of the answer.
      *
      * @param timeout more than zero
      * @return this
@@ -426,7 +427,7 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Tells when tokens expire, for tests; the time that results are cached for is measured by {@link System#nanoTime}.
+     * Sets the clock that tells when tokens expire, for tests; the time that results are cached for is measured by {@link System#nanoTime}.
      *
      * @param source the wall clock
      * @return this
@@ -447,23 +448,23 @@ public final class IdentityClient implements AutoCloseable {
      * @return a client; the caller closes it
      * @throws IllegalArgumentException with every problem, naming each parameter; without the URLs and the key
      */
-    public IdentityClient build() {
+    public IdentityClient open() {
       List<String> problems = new ArrayList<>();
       URI introspect = url("introspectUrl", introspectUrl, problems);
       URI serviceTokens = url("serviceTokens", serviceTokensUrl, problems);
       if (bootstrapKey != null) {
         if (serviceTokensUrl == null) {
-          problems.add("serviceTokens is required with a bootstrapKey");
+          problems.add("serviceTokens must be set with a bootstrapKey");
         }
         if (!isBearer(bootstrapKey)) {
-          problems.add("bootstrapKey has characters that cannot be sent in a header");
+          problems.add("bootstrapKey must be printable ASCII without white space");
         }
         if (serviceTokens != null && !isPrivate(serviceTokens)) {
           problems.add("serviceTokens must be https, as the bootstrapKey is sent to it");
         }
       } else if (serviceTokensUrl != null && httpClient == null) {
         problems.add(
-            "serviceTokens needs a bootstrapKey, or an httpClient with a client certificate");
+            "bootstrapKey must be set with serviceTokens, or an httpClient with a client certificate");
       }
       if (httpClient != null && httpClient.followRedirects() != HttpClient.Redirect.NEVER) {
         problems.add("httpClient must not follow redirects, as they would get the token");

@@ -5,14 +5,13 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * What the identity service says of a token. The token itself is not in it. A text that the service leaves out is empty, as in
- * protobuf. Immutable.
+ * What the identity service says about a token. The token itself is not in it. Immutable.
  *
  * @param active always true in what {@link IdentityClient#introspect} returns
- * @param subject who the token is for
- * @param tokenType such as {@code user} or {@code service}
+ * @param subject who the token is for; {@code ""} when the service does not say
+ * @param tokenType such as {@code user} or {@code service}; {@code ""} when the service does not say
  * @param service the service, if the token is a service's
- * @param organizationId the organization that the subject acts in
+ * @param organizationId the organization that the subject acts in; {@code ""} when the service does not say
  * @param scopes what the token allows, in the order of the answer
  * @param agentType the kind of agent, if the token is an agent's
  * @param capabilities what the agent can do, in the order of the answer
@@ -28,22 +27,33 @@ public record Introspection(
     boolean active,
     String subject,
     String tokenType,
-    String service,
+    Optional<String> service,
     String organizationId,
     List<String> scopes,
-    String agentType,
+    Optional<String> agentType,
     List<String> capabilities,
-    String runId,
-    String surface,
-    String userSubject,
-    String email,
-    String name,
+    Optional<String> runId,
+    Optional<String> surface,
+    Optional<String> userSubject,
+    Optional<String> email,
+    Optional<String> name,
     Optional<Instant> expiresAt,
     Optional<Instant> issuedAt) {
 
-  /** Copies the lists. */
+  /** Copies the lists. An optional text that is blank becomes empty, as protobuf does not tell them apart. */
   public Introspection {
+    service = unblank(service);
     scopes = List.copyOf(scopes);
+    agentType = unblank(agentType);
     capabilities = List.copyOf(capabilities);
+    runId = unblank(runId);
+    surface = unblank(surface);
+    userSubject = unblank(userSubject);
+    email = unblank(email);
+    name = unblank(name);
+  }
+
+  private static Optional<String> unblank(Optional<String> text) {
+    return text.filter(value -> !value.isBlank());
   }
 }

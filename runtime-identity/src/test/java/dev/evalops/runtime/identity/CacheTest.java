@@ -40,7 +40,7 @@ class CacheTest {
         .freshFor(freshFor)
         .clock(now::get)
         .ticker(nanos::get)
-        .build();
+        .open();
   }
 
   private void pass(Duration time) {
@@ -181,7 +181,7 @@ class CacheTest {
     try (IdentityClient client = IdentityClient.builder(server.url())
         .fallbackFor(Duration.ofHours(1))
         .requestTimeout(Duration.ofMillis(700))
-        .build()) {
+        .open()) {
       server
           .then(request -> {
             try {

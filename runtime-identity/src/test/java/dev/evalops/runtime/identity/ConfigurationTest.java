@@ -16,7 +16,7 @@ class ConfigurationTest {
   private static final String URL = "https://identity.internal/v1/introspect";
 
   private static void assertRefused(IdentityClient.Builder builder, String problems) {
-    assertThatThrownBy(builder::build)
+    assertThatThrownBy(builder::open)
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(problems);
   }
@@ -32,10 +32,10 @@ class ConfigurationTest {
             .fallbackFor(Duration.ofSeconds(-1))
             .freshFor(Duration.ofSeconds(-2))
             .requestTimeout(Duration.ZERO)
-            .build())
+            .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("introspectUrl must be an http or https URL with a host"
-            + "; bootstrapKey has characters that cannot be sent in a header"
+            + "; bootstrapKey must be printable ASCII without white space"
             + "; serviceTokens must be https, as the bootstrapKey is sent to it"
             + "; httpClient must not follow redirects, as they would get the token"
             + "; fallbackFor must be zero or more: PT-1S"
@@ -56,7 +56,7 @@ class ConfigurationTest {
         "http://identity:65536/x"
       })
   void refusesAUrlThatIsNone(String url) {
-    assertThatThrownBy(() -> IdentityClient.builder(url).build())
+    assertThatThrownBy(() -> IdentityClient.builder(url).open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("introspectUrl ")
         .hasNoCause();
@@ -78,7 +78,7 @@ class ConfigurationTest {
         for (IdentityClient.Builder builder : List.of(
             IdentityClient.builder(url),
             IdentityClient.builder(URL).serviceTokens(url).bootstrapKey("key"))) {
-          assertThatThrownBy(builder::build)
+          assertThatThrownBy(builder::open)
               .isInstanceOf(IllegalArgumentException.class)
               .hasNoCause()
               .message()
@@ -92,10 +92,10 @@ class ConfigurationTest {
   void refusesHalfAConfiguration() {
     assertRefused(
         IdentityClient.builder(URL).bootstrapKey("key"),
-        "serviceTokens is required with a bootstrapKey");
+        "serviceTokens must be set with a bootstrapKey");
     assertRefused(
         IdentityClient.builder(URL).serviceTokens("https://identity/tokens").bootstrapKey(" "),
-        "serviceTokens needs a bootstrapKey, or an httpClient with a client certificate");
+        "bootstrapKey must be set with serviceTokens, or an httpClient with a client certificate");
   }
 
   @Test
@@ -107,7 +107,7 @@ class ConfigurationTest {
       "http://127.0.0.1:8/t",
       "http://[::1]:80/t"
     }) {
-      IdentityClient.builder("").serviceTokens(url).bootstrapKey("key").build().close();
+      IdentityClient.builder("").serviceTokens(url).bootstrapKey("key").open().close();
     }
     for (String url : new String[] {
       "http://identity.internal/t",
@@ -128,14 +128,14 @@ class ConfigurationTest {
             .fallbackFor(ever)
             .freshFor(ever)
             .requestTimeout(Duration.ofDays(365_000))
-            .build()
+            .open()
             .close())
         .doesNotThrowAnyException();
   }
 
   @Test
   void startsNothingThatIsNotConfigured() {
-    try (IdentityClient client = IdentityClient.builder(null).build()) {
+    try (IdentityClient client = IdentityClient.builder(null).open()) {
       assertThat(client.fallbacks()).isZero();
     }
   }

@@ -38,7 +38,7 @@ class FaultTest {
 
   private static IdentityException introspect(String url, Duration timeout) {
     try (IdentityClient client =
-        IdentityClient.builder(url).requestTimeout(timeout).build()) {
+        IdentityClient.builder(url).requestTimeout(timeout).open()) {
       return failure(() -> client.introspect("tok-1"));
     }
   }
@@ -136,7 +136,7 @@ class FaultTest {
           }
         });
         IdentityClient client =
-            IdentityClient.builder(server.url()).requestTimeout(TIMEOUT).build()) {
+            IdentityClient.builder(server.url()).requestTimeout(TIMEOUT).open()) {
       assertUnavailable(
           failure(() -> client.introspect("tok-1")),
           "read_response: no complete answer within 700 ms");
@@ -193,7 +193,7 @@ class FaultTest {
         });
         IdentityClient client = IdentityClient.builder(server.url())
             .requestTimeout(Duration.ofSeconds(30))
-            .build()) {
+            .open()) {
       assertThat(failure(() -> client.introspect("tok-1")))
           .hasMessageContaining(
               "identity_unavailable: read_response: IOException: longer than 1048576 bytes");
@@ -244,7 +244,7 @@ class FaultTest {
             RawServer.write(socket, OK + "Content-Length: 15\r\n\r\n{\"active\":true}");
           }
         });
-        IdentityClient client = IdentityClient.builder(server.url()).build()) {
+        IdentityClient client = IdentityClient.builder(server.url()).open()) {
       await()
           .atMost(Duration.ofSeconds(30))
           .ignoreExceptionsInstanceOf(IdentityException.class)
@@ -260,7 +260,7 @@ class FaultTest {
           RawServer.write(socket, OK + "Content-Length: 15\r\n\r\n{\"active\":true}");
           var unused = socket.getInputStream().read(); // the next request has begun
         });
-        IdentityClient client = IdentityClient.builder(server.url()).build()) {
+        IdentityClient client = IdentityClient.builder(server.url()).open()) {
       assertThat(client.introspect("tok-1").active()).isTrue();
       assertThat(client.introspect("tok-1").active()).isTrue();
       assertThat(connections).hasValue(2);
@@ -276,7 +276,7 @@ class FaultTest {
                 socket, OK + "Content-Length: 15\r\nConnection: close\r\n\r\n{\"active\":true}");
           }
         });
-        IdentityClient client = IdentityClient.builder(server.url()).build()) {
+        IdentityClient client = IdentityClient.builder(server.url()).open()) {
       assertThat(client.introspect("tok-1").active()).isTrue();
       assertUnavailable(failure(() -> client.introspect("tok-2")), "identity_request: ");
       assertThat(requests).hasValue(3);
@@ -292,7 +292,7 @@ class FaultTest {
     })) {
       IdentityClient client = IdentityClient.builder(server.url())
           .requestTimeout(Duration.ofSeconds(50))
-          .build();
+          .open();
       Thread closer = new Thread(() -> {
         try {
           asked.await();
@@ -313,7 +313,7 @@ class FaultTest {
   void ownThreadsEnd_whenClosed() throws Exception {
     try (IdentityServer server = new IdentityServer()) {
       server.then(200, "{\"active\":true}");
-      IdentityClient client = IdentityClient.builder(server.url()).build();
+      IdentityClient client = IdentityClient.builder(server.url()).open();
       client.introspect("tok-1");
       assertThat(threads("identity-timer")).isPositive();
       client.close();

@@ -31,7 +31,7 @@ final class HeapDumpChild {
         .bootstrapKey("bootstrap-key")
         .freshFor(Duration.ofHours(1))
         .fallbackFor(Duration.ofHours(1))
-        .build();
+        .open();
     for (int i = 0; i < TOKENS; i++) {
       introspect(client, args[0], i);
     }

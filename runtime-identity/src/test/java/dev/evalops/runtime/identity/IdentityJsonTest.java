@@ -59,7 +59,7 @@ class IdentityJsonTest {
   @Test
   void isUtf8_withoutHalfSurrogates() {
     String json = "{\"active\":true,\"name\":\"\ud83d\ude00\"}";
-    assertThat(IdentityJson.introspection(json.getBytes(UTF_8)).name()).isEqualTo("\ud83d\ude00");
+    assertThat(IdentityJson.introspection(json.getBytes(UTF_8)).name()).contains("\ud83d\ude00");
     byte[] half = json.getBytes(UTF_8);
     half[json.indexOf('\ud83d')] = (byte) 0xed; // ed a0 80: what a careless writer makes of \ud800
     half[json.indexOf('\ud83d') + 1] = (byte) 0xa0;

@@ -113,7 +113,7 @@ class SecretsTest {
       try (RawServer server = new RawServer(behaviour);
           IdentityClient client = IdentityClient.builder(server.url())
               .requestTimeout(Duration.ofSeconds(10))
-              .build()) {
+              .open()) {
         assertNoSecret(everythingOf(failure(() -> client.introspect(TOKEN))));
       }
     }
@@ -126,7 +126,7 @@ class SecretsTest {
         IdentityClient client = IdentityClient.builder(server.url())
             .serviceTokens(server.url("/t"))
             .bootstrapKey(KEY)
-            .build()) {
+            .open()) {
       for (String body : List.of(
           TOKEN,
           "\"" + TOKEN + "\"",
@@ -165,7 +165,7 @@ class SecretsTest {
             .fallbackFor(Duration.ofHours(1))
             .clock(now::get)
             .ticker(nanos::get)
-            .build()) {
+            .open()) {
       server.then(200, "{\"active\":true}");
       client.introspect(TOKEN);
       server.only(

@@ -55,7 +55,7 @@ class ServiceTokenTest {
         .serviceTokens(server.url("/v1/tokens"))
         .bootstrapKey(" boot-key\n")
         .clock(clock)
-        .build();
+        .open();
   }
 
   private static String token(String token, Instant expiresAt) {
@@ -102,7 +102,7 @@ class ServiceTokenTest {
         .serviceTokens(server.url("/v1/tokens"))
         .bootstrapKey(" ")
         .httpClient(HttpClient.newHttpClient())
-        .build()) {
+        .open()) {
       byCertificate.serviceToken("org-1", "billing", Set.of(), TTL);
     }
     assertThat(server.request().header("Authorization")).isNull();
@@ -128,7 +128,7 @@ class ServiceTokenTest {
   @Test
   void saysNotConfigured() {
     try (IdentityClient none =
-        IdentityClient.builder(server.url()).serviceTokens(" ").build()) {
+        IdentityClient.builder(server.url()).serviceTokens(" ").open()) {
       assertThat(failure(() -> none.serviceToken("org-1", "billing", Set.of(), TTL)))
           .hasMessage("identity_service_tokens_not_configured")
           .extracting(IdentityException::reason)
@@ -293,7 +293,7 @@ class ServiceTokenTest {
         .bootstrapKey("boot-key")
         .requestTimeout(Duration.ofMinutes(5))
         .clock(now::get)
-        .build();
+        .open();
     CountDownLatch release = new CountDownLatch(1);
     server.then(201, token("st-1", START.plus(TTL))).then(request -> secondTokenAfter(release));
     serviceToken();

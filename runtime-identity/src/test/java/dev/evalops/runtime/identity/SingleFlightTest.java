@@ -36,7 +36,7 @@ class SingleFlightTest {
         .serviceTokens(server.url("/v1/tokens"))
         .bootstrapKey("boot")
         .requestTimeout(Duration.ofSeconds(60))
-        .build();
+        .open();
   }
 
   @AfterEach

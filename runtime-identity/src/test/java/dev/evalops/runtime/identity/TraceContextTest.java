@@ -103,7 +103,7 @@ class TraceContextTest {
         IdentityClient client = IdentityClient.builder(server.url())
             .serviceTokens(server.url("/v1/tokens"))
             .httpClient(http)
-            .build()) {
+            .open()) {
       server
           .then(200, "{\"active\":true}")
           .then(201, "{\"token\":\"t\",\"expires_at\":\"" + Instant.now().plusSeconds(600) + "\"}");

@@ -102,7 +102,7 @@ public final class NotesService {
         "identity",
         IdentityClient.builder(settings.identityUrl())
             .httpClient(TracedHttpClient.of(calls.httpClient(), otel))
-            .build());
+            .open());
     Auth auth = Auth.builder()
         .tokens(IdentityTokens.of(identity))
         .apiKeys(new KeyTable(db))

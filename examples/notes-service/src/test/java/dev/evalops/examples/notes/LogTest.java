@@ -55,7 +55,7 @@ class LogTest {
     try (IdentityServer server = IdentityServer.start().person("token", "ada", "org-1");
         IdentityClient identity = IdentityClient.builder(server.url().toString())
             .fallbackFor(Duration.ofMinutes(1))
-            .build()) {
+            .open()) {
       identity.introspect("token");
       server.close();
       identity.introspect("token");

@@ -28,7 +28,7 @@ public final class IdentityTokens {
   private IdentityTokens() {}
 
   /**
-   * A verifier for {@link dev.evalops.runtime.auth.Auth.Builder#tokens}. The client gets 401 {@code invalid_token} or {@code
+   * Returns a verifier for {@link dev.evalops.runtime.auth.Auth.Builder#tokens}. The client gets 401 {@code invalid_token} or {@code
    * inactive_token} when the identity service says so, 403 {@code missing_subject} or {@code missing_organization} for a token of
    * nobody, and 503 for everything else.
    *
@@ -66,17 +66,17 @@ public final class IdentityTokens {
     return new VerifiedToken(
         actor,
         found.tokenType(),
-        found.service(),
-        found.userSubject(),
+        found.service().orElse(""),
+        found.userSubject().orElse(""),
         Set.copyOf(found.scopes()),
-        isHuman(actor.type()) && found.runId().isBlank() && found.capabilities().isEmpty());
+        isHuman(actor.type()) && found.runId().isEmpty() && found.capabilities().isEmpty());
   }
 
   private static String type(Introspection found) {
-    if (!found.agentType().isBlank()) {
+    if (found.agentType().isPresent()) {
       return "agent";
     }
-    if (!found.service().isBlank()) {
+    if (found.service().isPresent()) {
       return "service";
     }
     return found.tokenType().isBlank() ? "unknown" : found.tokenType();
@@ -88,13 +88,12 @@ public final class IdentityTokens {
 
   private static Map<String, String> attributes(Introspection found) {
     Map<String, String> attributes = new HashMap<>();
-    attributes.put("agent_type", found.agentType());
-    attributes.put("run_id", found.runId());
-    attributes.put("surface", found.surface());
-    if (!found.agentType().isBlank() && !isHuman(found.tokenType())) {
+    found.agentType().ifPresent(type -> attributes.put("agent_type", type));
+    found.runId().ifPresent(run -> attributes.put("run_id", run));
+    found.surface().ifPresent(surface -> attributes.put("surface", surface));
+    if (found.agentType().isPresent() && !isHuman(found.tokenType())) {
       attributes.put("agent_id", found.subject());
     }
-    attributes.values().removeIf(String::isBlank);
     return attributes;
   }
 }

@@ -58,7 +58,7 @@ class IdentityTokensTest {
     identity = IdentityClient.builder(
             identityService.uri().resolve("/introspect").toString())
         .requestTimeout(Duration.ofSeconds(2))
-        .build();
+        .open();
     Auth auth = Auth.of(IdentityTokens.of(identity));
     service = HttpService.builder(0)
         .handle(
@@ -115,6 +115,17 @@ class IdentityTokensTest {
          "expires_at":"2999-01-01T00:00:00Z"}""");
     assertCaller(
         "ann",
+        new Actor("user", "ann", "org-1"),
+        new Principal("org-1", "", "ann", "", "", "user", Set.of("notes:read"), "", true));
+  }
+
+  @Test
+  void aBlankAgentTypeIsNone() throws Exception {
+    answers("blank", 200, """
+        {"active":true,"subject":"ann","token_type":"user","organization_id":"org-1",
+         "scopes":["notes:read"],"agent_type":" ","run_id":" ","surface":" "}""");
+    assertCaller(
+        "blank",
         new Actor("user", "ann", "org-1"),
         new Principal("org-1", "", "ann", "", "", "user", Set.of("notes:read"), "", true));
   }
@@ -209,7 +220,7 @@ class IdentityTokensTest {
 
   @Test
   void aClientThatIsNotConfiguredIs503() throws Exception {
-    try (IdentityClient nowhere = IdentityClient.builder(null).build()) {
+    try (IdentityClient nowhere = IdentityClient.builder(null).open()) {
       Auth auth = Auth.of(IdentityTokens.of(nowhere));
       assertThatThrownBy(() -> auth.authenticate("Bearer ann", Set.of()))
           .isInstanceOfSatisfying(

@@ -6,12 +6,12 @@ import java.time.DateTimeException;
 import java.time.Instant;
 import java.util.Optional;
 
-/** Turns an {@link Introspection} into its protobuf message and back. Nothing is lost on the way. */
+/** Converts an {@link Introspection} to its protobuf message and back. */
 public final class ProtoIntrospection {
   private ProtoIntrospection() {}
 
   /**
-   * Writes the message.
+   * Returns the message of an introspection.
    *
    * @param introspection what the identity service said
    * @return the same as {@code identity.v1.IntrospectResponse}
@@ -21,26 +21,26 @@ public final class ProtoIntrospection {
         .setActive(introspection.active())
         .setSubject(introspection.subject())
         .setTokenType(introspection.tokenType())
-        .setService(introspection.service())
+        .setService(introspection.service().orElse(""))
         .setOrganizationId(introspection.organizationId())
         .addAllScopes(introspection.scopes())
-        .setAgentType(introspection.agentType())
+        .setAgentType(introspection.agentType().orElse(""))
         .addAllCapabilities(introspection.capabilities())
-        .setRunId(introspection.runId())
-        .setSurface(introspection.surface())
-        .setUserSubject(introspection.userSubject())
-        .setEmail(introspection.email())
-        .setName(introspection.name());
+        .setRunId(introspection.runId().orElse(""))
+        .setSurface(introspection.surface().orElse(""))
+        .setUserSubject(introspection.userSubject().orElse(""))
+        .setEmail(introspection.email().orElse(""))
+        .setName(introspection.name().orElse(""));
     introspection.expiresAt().map(ProtoIntrospection::timestamp).ifPresent(message::setExpiresAt);
     introspection.issuedAt().map(ProtoIntrospection::timestamp).ifPresent(message::setIssuedAt);
     return message.build();
   }
 
   /**
-   * Reads the message.
+   * Returns the introspection in a message.
    *
    * @param message an {@code identity.v1.IntrospectResponse}
-   * @return the same as a record
+   * @return the same as a record; a blank text is absent
    * @throws IllegalArgumentException if a time in it is out of range
    */
   public static Introspection fromProto(IntrospectResponse message) {
@@ -48,16 +48,16 @@ public final class ProtoIntrospection {
         message.getActive(),
         message.getSubject(),
         message.getTokenType(),
-        message.getService(),
+        Optional.of(message.getService()),
         message.getOrganizationId(),
         message.getScopesList(),
-        message.getAgentType(),
+        Optional.of(message.getAgentType()),
         message.getCapabilitiesList(),
-        message.getRunId(),
-        message.getSurface(),
-        message.getUserSubject(),
-        message.getEmail(),
-        message.getName(),
+        Optional.of(message.getRunId()),
+        Optional.of(message.getSurface()),
+        Optional.of(message.getUserSubject()),
+        Optional.of(message.getEmail()),
+        Optional.of(message.getName()),
         message.hasExpiresAt()
             ? Optional.of(instant("expires_at", message.getExpiresAt()))
             : Optional.empty(),

@@ -16,16 +16,16 @@ class ProtoIntrospectionTest {
       true,
       "subject",
       "user",
-      "billing",
+      Optional.of("billing"),
       "org-1",
       List.of("b", "a", "b"),
-      "coder",
+      Optional.of("coder"),
       List.of("shell"),
-      "run-3",
-      "codex",
-      "user:9",
-      "ada@example.org",
-      "Ada",
+      Optional.of("run-3"),
+      Optional.of("codex"),
+      Optional.of("user:9"),
+      Optional.of("ada@example.org"),
+      Optional.of("Ada"),
       Optional.of(Instant.parse("2030-01-02T03:04:05.123456789Z")),
       Optional.of(Instant.parse("2026-01-02T03:04:05Z")));
 
@@ -37,9 +37,16 @@ class ProtoIntrospectionTest {
   }
 
   @Test
-  void absentTimesStayAbsent() {
+  void whatIsAbsentStaysAbsent() {
     Introspection empty = ProtoIntrospection.fromProto(
         IntrospectResponse.newBuilder().setActive(true).build());
+    assertThat(empty.service()).isEmpty();
+    assertThat(empty.agentType()).isEmpty();
+    assertThat(empty.runId()).isEmpty();
+    assertThat(empty.surface()).isEmpty();
+    assertThat(empty.userSubject()).isEmpty();
+    assertThat(empty.email()).isEmpty();
+    assertThat(empty.name()).isEmpty();
     assertThat(empty.expiresAt()).isEmpty();
     assertThat(empty.issuedAt()).isEmpty();
     assertThat(ProtoIntrospection.toProto(empty))
