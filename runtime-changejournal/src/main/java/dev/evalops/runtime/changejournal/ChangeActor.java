@@ -1,8 +1,7 @@
 package dev.evalops.runtime.changejournal;
 
 /**
- * Who changes something, as both tables name it. A service with an actor of its own converts it in one expression: {@code new
- * ChangeActor(actor.type(), actor.id(), actor.organizationId())}.
+ * Who changes something, as both tables name it. {@link dev.evalops.runtime.changejournal.auth.ChangeActors} makes it of the actor of a request.
  *
  * <p>Immutable.
  *
