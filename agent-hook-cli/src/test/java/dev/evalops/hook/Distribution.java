@@ -33,7 +33,7 @@ public record Distribution(Path home) {
     }
 
     /** A path that ends in sh, by which a bash knows what it is to be. */
-    Path sh(Path work) throws IOException {
+    public Path sh(Path work) throws IOException {
       for (String folder : List.of("/usr/bin", "/bin", "/usr/local/bin")) {
         Path shell = Path.of(folder, name);
         if (Files.isExecutable(shell)) {
