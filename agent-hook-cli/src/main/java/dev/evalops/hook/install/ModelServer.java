@@ -177,12 +177,13 @@ final class ModelServer implements AutoCloseable {
       result.complete(body);
     }
     asked |= !told;
-    boolean newer = body.contains("\"name\":\"exec_command\"");
+    // Not every model's request names its tools.
+    boolean older = body.contains("\"name\":\"shell_command\"");
     String item = told
         ? "{\"type\":\"message\",\"role\":\"assistant\",\"id\":\"m1\",\"content\":[{\"type\":\"output_text\",\"text\":\"done\"}]}"
         : "{\"type\":\"function_call\",\"id\":\"f1\",\"call_id\":\"call_1\",\"name\":\""
-            + (newer ? "exec_command" : "shell_command") + "\",\"arguments\":"
-            + JsonDocument.quote(input(newer ? "cmd" : "command")) + "}";
+            + (older ? "shell_command" : "exec_command") + "\",\"arguments\":"
+            + JsonDocument.quote(input(older ? "command" : "cmd")) + "}";
     return event("response.created", "\"response\":{\"id\":\"r1\"}")
         + event("response.output_item.done", "\"item\":" + item)
         + event(
