@@ -11,7 +11,7 @@ ifdef MODULE
 TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
 endif
 
-.PHONY: help demo run test quick soak lint api format bench hook bench-hook install consumer-test install-hooks servers clean
+.PHONY: help demo run test quick soak lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as 
 
 bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
 	@scripts/bench-hook
+
+hook-hosts: hook ## try the agent hook on the newest Claude Code and Codex, offline (Linux, root, npm)
+	@scripts/hook-hosts
 
 install: ## put this clone's jars into the local Maven repository
 	$(MVN) -q install -DskipTests $(TEST_FLAGS)

@@ -2,6 +2,8 @@ package dev.evalops.hook;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -31,7 +33,7 @@ public record Distribution(Path home) {
     }
 
     /** A path that ends in sh, by which a bash knows what it is to be. */
-    Path sh(Path work) throws IOException {
+    public Path sh(Path work) throws IOException {
       for (String folder : List.of("/usr/bin", "/bin", "/usr/local/bin")) {
         Path shell = Path.of(folder, name);
         if (Files.isExecutable(shell)) {
@@ -56,9 +58,7 @@ public record Distribution(Path home) {
         distribution.launcher().getParent());
     Files.writeString(
         distribution.launcher(),
-        Files.readString(LAUNCHER)
-            .replaceFirst("#!/bin/sh -p", "#!" + shell.sh(work) + " -p")
-            .replace("@build@", "test"));
+        Files.readString(LAUNCHER).replaceFirst("#!/bin/sh -p", "#!" + shell.sh(work) + " -p"));
     mode("rwxr-xr-x", distribution.launcher());
     Files.writeString(distribution.jar(), "no jar");
     Files.setLastModifiedTime(
@@ -166,8 +166,21 @@ public record Distribution(Path home) {
     return folder;
   }
 
-  public Path cache(String name) throws IOException {
-    Path cache = Files.writeString(cacheFolder().resolve(name), "cache");
+  /** By what the launcher knows the start-up cache of this very jar. */
+  public String stamp() {
+    try {
+      Process cksum = new ProcessBuilder("cksum").redirectInput(jar().toFile()).start();
+      return new String(cksum.getInputStream().readAllBytes(), StandardCharsets.US_ASCII)
+          .strip()
+          .replace(' ', '-');
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /** The start-up cache of a Java. */
+  public Path cache(String java) throws IOException {
+    Path cache = Files.writeString(cacheFolder().resolve(stamp() + "-" + java), "cache");
     mode("rw-r--r--", cache);
     return cache;
   }

@@ -30,7 +30,7 @@ public final class Launched implements AutoCloseable {
     err = CompletableFuture.supplyAsync(() -> read(process.getErrorStream()));
   }
 
-  static Launched start(Path folder, Map<String, String> environment, String... command)
+  public static Launched start(Path folder, Map<String, String> environment, String... command)
       throws IOException {
     ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
     builder.environment().clear();

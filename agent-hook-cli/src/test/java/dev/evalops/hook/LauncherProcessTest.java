@@ -10,6 +10,7 @@ import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -385,6 +386,33 @@ class LauncherProcessTest {
     Files.write(cache, damaged);
     check().assertAllowed();
     assertThat(governance.requests()).isEqualTo(9);
+  }
+
+  @Test
+  void neverRunsTheClassesOfAnotherJar() throws Exception {
+    hook.cacheFolder();
+    check().assertAllowed();
+    byte[] jar = Files.readAllBytes(hook.jar());
+    FileTime time = Files.getLastModifiedTime(hook.jar());
+    byte[] garbage = new byte[jar.length];
+    Arrays.fill(garbage, (byte) 'x');
+
+    Files.write(hook.jar(), garbage);
+    Files.setLastModifiedTime(hook.jar(), time);
+    check().assertDenied();
+
+    // Another build: the same with a comment at the end of the archive.
+    byte[] other = Arrays.copyOf(jar, jar.length + 1);
+    other[jar.length - 2] = 1;
+    Files.write(hook.jar(), other);
+    Files.setLastModifiedTime(hook.jar(), time);
+    Path old = caches().stream().filter(Files::isRegularFile).findFirst().orElseThrow();
+    check().assertAllowed();
+    assertThat(old).doesNotExist();
+    assertThat(hook.lib().resolve("cache"))
+        .isDirectoryContaining(
+            file -> file.getFileName().toString().matches(hook.stamp() + "-.*[.](aot|jsa)"));
+    assertThat(governance.requests()).isEqualTo(2);
   }
 
   @Test

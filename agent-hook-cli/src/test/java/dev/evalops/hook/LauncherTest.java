@@ -466,8 +466,8 @@ class LauncherTest {
   @Test
   void startsWithTheCacheOfItsJava() throws Exception {
     String show = "cat >/dev/null; echo \"$@\" >&2; exit 2";
-    Path old = hook.cache("test-17.0.1+1.jsa");
-    Path newer = hook.cache("test-25.0.3+1.aot");
+    Path old = hook.cache("17.0.1+1.jsa");
+    Path newer = hook.cache("25.0.3+1.aot");
 
     hook.fakeJava("17.0.1", show);
     hook.check().assertDenied("-XX:SharedArchiveFile=" + old + " ");
@@ -480,7 +480,7 @@ class LauncherTest {
   @Test
   void startsWithoutACache_thatOthersCanChangeOrThatIsOfAnotherJar() throws Exception {
     hook.fakeJava("17.0.1", "cat >/dev/null; echo \"$@\" >&2; exit 2");
-    Path cache = hook.cache("test-17.0.1+1.jsa");
+    Path cache = hook.cache("17.0.1+1.jsa");
 
     Distribution.mode("rw-rw-r--", cache);
     assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
@@ -494,6 +494,15 @@ class LauncherTest {
     assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
     Files.setLastModifiedTime(hook.jar(), FileTime.from(Instant.now().minusSeconds(60)));
     assertThat(hook.check().assertDenied().err()).contains("SharedArchive");
+    FileTime time = Files.getLastModifiedTime(hook.jar());
+    for (String other : List.of("other", "jar no", "no jars")) { // of the same size, or not
+      Files.writeString(hook.jar(), other);
+      Files.setLastModifiedTime(hook.jar(), time);
+      assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
+    }
+    Files.writeString(hook.jar(), "no jar");
+    Files.setLastModifiedTime(hook.jar(), time);
+    assertThat(hook.check().assertDenied().err()).contains("SharedArchive");
     Files.delete(cache);
     Files.createSymbolicLink(cache, hook.jar());
     assertThat(hook.check().assertDenied().err()).doesNotContain("SharedArchive");
@@ -502,7 +511,7 @@ class LauncherTest {
   @Test
   void startsAgainWithoutTheCache_whenAJvmCannotStartWithIt() throws Exception {
     hook.fakeJava("17.0.1", "case $1 in -XX:SharedArchiveFile=*) exit 1 ;; esac; " + ALLOW);
-    hook.cache("test-17.0.1+1.jsa");
+    hook.cache("17.0.1+1.jsa");
 
     hook.check().assertAllowed();
 
@@ -518,7 +527,7 @@ class LauncherTest {
     String make = "case $* in *' prepare '*) for f; do :; done; echo made >>'" + log
         + "'; echo cache >\"$f\"; exit 0 ;; esac; "
         + "cat >/dev/null; case $1 in -XX:SharedArchiveFile=*) exit 42 ;; esac; exit 3";
-    hook.cache("test-17.0.1+1.jsa");
+    hook.cache("17.0.1+1.jsa");
     hook.fakeJava("17.0.2", make);
 
     hook.check().assertAllowed();
@@ -572,7 +581,8 @@ class LauncherTest {
       assertThat(result.status()).isEqualTo(7);
       assertThat(result.out())
           .endsWith(" dev.evalops.hook.install.Maintenance install --java " + java + " --cache "
-              + hook.lib().toRealPath().resolve("cache/test-17.0.1+1.jsa") + " --host claude\n");
+              + hook.lib().toRealPath().resolve("cache/" + hook.stamp() + "-17.0.1+1.jsa")
+              + " --host claude\n");
     }
   }
 }

@@ -6,23 +6,53 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
-/** The hook's entry in the settings of Claude Code, which are strict JSON. */
+/** The hook's entries in the settings of Claude Code, which are strict JSON. */
 final class ClaudeSettings implements HostSettings {
   private static final String MANAGED_ONLY = "allowManagedHooksOnly";
+  private static final String NO_SKILL_SHELL = "disableSkillShellExecution";
+
+  /** A tool call, and a shell command within the text of a skill. Versions that do not know an event pass it by. */
+  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand");
 
   private final boolean managed;
+  private final boolean skillsAsk;
 
-  ClaudeSettings(boolean managed) {
+  /**
+   * The settings of one user, or of all.
+   *
+   * @param skillsAsk whether the shell commands of skills ask the hook; where they do not, they must not run
+   */
+  ClaudeSettings(boolean managed, boolean skillsAsk) {
     this.managed = managed;
+    this.skillsAsk = skillsAsk;
+  }
+
+  /** What must be true beside the hooks. */
+  private List<String> switches() {
+    List<String> switches = new ArrayList<>();
+    if (managed) {
+      switches.add(MANAGED_ONLY);
+    }
+    if (!skillsAsk) {
+      switches.add(NO_SKILL_SHELL);
+    }
+    return switches;
   }
 
   @Override
   public String install(String text, String command) throws NotUnderstoodException {
     if (text.isBlank()) {
-      String only = managed ? "  \"" + MANAGED_ONLY + "\": true,\n" : "";
-      return "{\n" + only + "  \"hooks\": " + hooks(command).indented("  ", "  ", "\n") + "\n}\n";
+      StringBuilder json = new StringBuilder("{\n");
+      for (String name : switches()) {
+        json.append("  \"").append(name).append("\": true,\n");
+      }
+      return json.append("  \"hooks\": ")
+          .append(hooks(command).indented("  ", "  ", "\n"))
+          .append("\n}\n")
+          .toString();
     }
     Value root = object(JsonDocument.parse(text), "the file");
     if (isTrue(root.member("disableAllHooks"))) {
@@ -32,12 +62,12 @@ final class ClaudeSettings implements HostSettings {
     Layout layout = Layout.of(text, root);
     Edits edits = new Edits(text);
     List<Member> added = new ArrayList<>();
-    if (managed) {
-      Value only = root.member(MANAGED_ONLY);
-      if (only == null) {
-        added.add(new Member(MANAGED_ONLY, Json.of("true")));
-      } else if (!isTrue(only)) {
-        edits.replace(only.start(), only.end(), "true");
+    for (String name : switches()) {
+      Value there = root.member(name);
+      if (there == null) {
+        added.add(new Member(name, Json.of("true")));
+      } else if (!isTrue(there)) {
+        edits.replace(there.start(), there.end(), "true");
       }
     }
     Value hooks = root.member("hooks");
@@ -52,79 +82,228 @@ final class ClaudeSettings implements HostSettings {
 
   private static void addTo(Value hooks, String command, Layout layout, Edits edits)
       throws NotUnderstoodException {
-    Value groups = hooks.member("PreToolUse");
-    if (groups == null) {
-      layout.append(edits, hooks, List.of(new Member("PreToolUse", Json.array(group(command)))), 1);
-      return;
+    List<Member> added = new ArrayList<>();
+    for (String event : EVENTS) {
+      Value groups = hooks.member(event);
+      if (groups == null) {
+        added.add(new Member(event, Json.array(group(command))));
+        continue;
+      }
+      List<Value> ours = ours(hooks, event);
+      if (ours.isEmpty()) {
+        layout.append(edits, groups, List.of(new Member(null, group(command))), 2);
+        continue;
+      }
+      if (ours.size() > 1) {
+        throw new NotUnderstoodException(
+            "it has more than one entry of " + NAME + "; remove all but one");
+      }
+      Value group = ours.get(0);
+      if (expected(command).equals(group.plain())) {
+        continue;
+      }
+      if (handlers(group, event).size() > 1) {
+        throw new NotUnderstoodException(
+            "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
+      }
+      edits.replace(
+          group.start(),
+          group.end(),
+          group(command).indented(layout.indent(3), layout.unit(), layout.newline()));
     }
-    List<Value> ours = ours(hooks);
-    if (ours.isEmpty()) {
-      layout.append(edits, groups, List.of(new Member(null, group(command))), 2);
-      return;
-    }
-    if (ours.size() > 1) {
-      throw new NotUnderstoodException(
-          "it has more than one entry of " + NAME + "; remove all but one");
-    }
-    Value group = ours.get(0);
-    if (expected(command).equals(group.plain())) {
-      return;
-    }
-    List<Value> handlers = elements(group.member("hooks"), "hooks.PreToolUse[].hooks");
-    if (handlers.size() > 1) {
-      throw new NotUnderstoodException(
-          "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
-    }
-    edits.replace(
-        group.start(),
-        group.end(),
-        group(command).indented(layout.indent(3), layout.unit(), layout.newline()));
+    layout.append(edits, hooks, added, 1);
   }
 
   @Override
-  public List<String> problems(String text, String command) throws NotUnderstoodException {
+  public String uninstall(String text) throws NotUnderstoodException {
+    if (text.isBlank()) {
+      return text;
+    }
+    Value root = object(JsonDocument.parse(text), "the file");
+    Value hooks = root.member("hooks");
+    if (hooks == null) {
+      return text;
+    }
+    Removal removal = new Removal(text);
+    List<Value> emptied = new ArrayList<>();
+    for (String event : EVENTS) {
+      Value groups = object(hooks, "hooks").member(event);
+      List<Value> whole = new ArrayList<>();
+      for (Value group : ours(hooks, event)) {
+        List<Value> handlers = new ArrayList<>();
+        for (Value handler : handlers(group, event)) {
+          if (isOurs(handler, event)) {
+            handlers.add(handler);
+          }
+        }
+        if (handlers.size() == handlers(group, event).size()) {
+          whole.add(group);
+        } else {
+          removal.remove(group.member("hooks"), handlers);
+        }
+      }
+      if (groups == null || whole.isEmpty()) {
+        continue;
+      }
+      if (whole.size() == children(groups).size()) {
+        emptied.add(groups);
+      } else {
+        removal.remove(groups, whole);
+      }
+    }
+    if (!emptied.isEmpty() && emptied.size() == children(hooks).size()) {
+      removal.remove(root, List.of(hooks));
+    } else {
+      removal.remove(hooks, emptied);
+    }
+    return removal.apply();
+  }
+
+  @Override
+  public List<String> problems(String text, List<String> dropIns, String command)
+      throws NotUnderstoodException {
     List<String> problems = new ArrayList<>();
     Value root = object(JsonDocument.parse(text), "the file");
+    for (String dropIn : dropIns) {
+      root = merged(root, object(JsonDocument.parse(dropIn), "a file of managed-settings.d"));
+    }
     if (isTrue(root.member("disableAllHooks"))) {
       problems.add("disableAllHooks is true: no hook runs");
     }
     if (managed && !isTrue(root.member(MANAGED_ONLY))) {
       problems.add(MANAGED_ONLY + " is not true: hooks of users and repositories run as well");
     }
+    if (!skillsAsk && !isTrue(root.member(NO_SKILL_SHELL))) {
+      problems.add(NO_SKILL_SHELL + " is not true: before Claude Code " + Host.SKILLS_ASK
+          + " the shell commands of skills run unasked");
+    }
     Value hooks = root.member("hooks");
-    List<Value> ours = hooks == null ? List.of() : ours(object(hooks, "hooks"));
-    if (ours.isEmpty()) {
-      problems.add("there is no entry of " + NAME + " in hooks.PreToolUse");
-    } else if (ours.size() > 1) {
-      problems.add("there is more than one entry of " + NAME);
-    } else if (!expected(command).equals(ours.get(0).plain())) {
-      problems.add("the entry of " + NAME
+    List<String> missing = new ArrayList<>();
+    List<String> several = new ArrayList<>();
+    List<String> changed = new ArrayList<>();
+    for (String event : EVENTS) {
+      List<Value> ours = hooks == null ? List.of() : ours(object(hooks, "hooks"), event);
+      if (ours.isEmpty()) {
+        missing.add("hooks." + event);
+      } else if (ours.size() > 1) {
+        several.add("hooks." + event);
+      } else if (!expected(command).equals(ours.get(0).plain())) {
+        changed.add("hooks." + event);
+      }
+    }
+    if (!missing.isEmpty()) {
+      problems.add("there is no entry of " + NAME + " in " + String.join(", ", missing));
+    }
+    if (!several.isEmpty()) {
+      problems.add("there is more than one entry of " + NAME + " in " + String.join(", ", several));
+    }
+    if (!changed.isEmpty()) {
+      problems.add("the entry of " + NAME + " in " + String.join(", ", changed)
           + " is not as it was written (matcher, command, timeout, onFailure)");
     }
     return problems;
   }
 
-  /** The groups with a handler of ours. */
-  private static List<Value> ours(Value hooks) throws NotUnderstoodException {
+  /** As Claude Code merges its managed settings: objects by name, arrays one after the other, anything else by the later file. */
+  private static Value merged(Value base, Value over) {
+    Map<String, Value> members = base.members();
+    Map<String, Value> more = over.members();
+    if (members != null && more != null) {
+      Map<String, Value> all = new LinkedHashMap<>(members);
+      more.forEach((name, value) -> all.merge(name, value, ClaudeSettings::merged));
+      return new Value(base.start(), base.end(), all);
+    }
+    List<Value> elements = base.elements();
+    List<Value> others = over.elements();
+    if (elements != null && others != null) {
+      List<Value> all = new ArrayList<>(elements);
+      for (Value other : others) {
+        if (all.stream().noneMatch(value -> Objects.equals(value.plain(), other.plain()))) {
+          all.add(other);
+        }
+      }
+      return new Value(base.start(), base.end(), all);
+    }
+    return over;
+  }
+
+  /** The groups of an event with a handler of ours. */
+  private static List<Value> ours(Value hooks, String event) throws NotUnderstoodException {
     List<Value> ours = new ArrayList<>();
-    Value groups = hooks.member("PreToolUse");
+    Value groups = hooks.member(event);
     if (groups == null) {
       return ours;
     }
-    for (Value group : elements(groups, "hooks.PreToolUse")) {
-      for (Value handler : elements(
-          object(group, "hooks.PreToolUse[]").member("hooks"), "hooks.PreToolUse[].hooks")) {
-        Value command = object(handler, "hooks.PreToolUse[].hooks[]").member("command");
-        if (command != null && command.content() instanceof String line && line.contains(NAME)) {
-          ours.add(group);
-        }
+    for (Value group : elements(groups, "hooks." + event)) {
+      boolean found = false;
+      for (Value handler : handlers(group, event)) {
+        found |= isOurs(handler, event);
+      }
+      if (found) {
+        ours.add(group);
       }
     }
     return ours;
   }
 
+  private static List<Value> handlers(Value group, String event) throws NotUnderstoodException {
+    String what = "hooks." + event + "[]";
+    return elements(object(group, what).member("hooks"), what + ".hooks");
+  }
+
+  private static boolean isOurs(Value handler, String event) throws NotUnderstoodException {
+    Value command = object(handler, "hooks." + event + "[].hooks[]").member("command");
+    return command != null && command.content() instanceof String line && line.contains(NAME);
+  }
+
+  /** The values of an object or array, in the order of the text. */
+  private static List<Value> children(Value container) {
+    Map<String, Value> members = container.members();
+    if (members != null) {
+      return List.copyOf(members.values());
+    }
+    List<Value> elements = container.elements();
+    return elements == null ? List.of() : elements;
+  }
+
+  /** Takes values out of objects and arrays, each with its name and one comma. */
+  private static final class Removal {
+    private final String text;
+    private final Edits edits;
+
+    Removal(String text) {
+      this.text = text;
+      edits = new Edits(text);
+    }
+
+    void remove(@Nullable Value container, List<Value> removed) {
+      List<Value> all = container == null ? List.of() : children(container);
+      int begin = container == null ? 0 : container.start() + 1; // behind what comes before a value
+      boolean kept = false;
+      for (int i = 0; i < all.size(); i++) {
+        Value value = all.get(i);
+        int end = value.end();
+        if (!removed.contains(value)) {
+          kept = true;
+        } else {
+          if (!kept && i < all.size() - 1) {
+            end = text.indexOf(',', end) + 1;
+          }
+          edits.replace(begin, end, "");
+        }
+        begin = end;
+      }
+    }
+
+    String apply() {
+      return edits.apply();
+    }
+  }
+
   private static Json hooks(String command) {
-    return Json.object(new Member("PreToolUse", Json.array(group(command))));
+    return Json.object(EVENTS.stream()
+        .map(event -> new Member(event, Json.array(group(command))))
+        .toArray(Member[]::new));
   }
 
   private static Json group(String command) {
@@ -231,14 +410,9 @@ final class ClaudeSettings implements HostSettings {
       if (members.isEmpty()) {
         return;
       }
-      int last = container.start() + 1;
-      boolean empty = true;
-      Map<String, Value> named = container.members();
-      for (Value value :
-          named == null ? List.copyOf(container.elements()) : List.copyOf(named.values())) {
-        last = value.end();
-        empty = false;
-      }
+      List<Value> there = children(container);
+      boolean empty = there.isEmpty();
+      int last = empty ? container.start() + 1 : there.get(there.size() - 1).end();
       String indent = indent(depth + 1);
       StringBuilder added = new StringBuilder();
       for (Member member : members) {

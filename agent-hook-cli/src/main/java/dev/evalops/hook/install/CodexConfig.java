@@ -7,12 +7,17 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /** The hook's entry in Codex's {@code config.toml}, or in its managed {@code requirements.toml}. */
 final class CodexConfig implements HostSettings {
   private static final List<String> GROUP = List.of("hooks", "PreToolUse");
   private static final List<String> HANDLER = List.of("hooks", "PreToolUse", "hooks");
+  private static final String NOTE = "# Written by \"evalops-agent-hook install\".";
+  private static final Pattern WRITTEN =
+      Pattern.compile("(\\r?\\n)?" + Pattern.quote(NOTE) + "\\s*\\z");
   private static final String MANAGED_ONLY = "allow_managed_hooks_only";
 
   private final boolean managed;
@@ -49,7 +54,7 @@ final class CodexConfig implements HostSettings {
           "it has more than one entry of " + NAME + "; remove all but one");
     }
     if (ours.isEmpty()) {
-      appended.append("\n# Written by \"evalops-agent-hook install\".\n").append(group(command));
+      appended.append('\n').append(NOTE).append('\n').append(group(command));
     } else if (!isAsWritten(ours.get(0), command)) {
       Group group = ours.get(0);
       if (group.handlers.size() > 1) {
@@ -68,7 +73,28 @@ final class CodexConfig implements HostSettings {
   }
 
   @Override
-  public List<String> problems(String text, String command) throws NotUnderstoodException {
+  public String uninstall(String text) throws NotUnderstoodException {
+    TomlDocument toml = TomlDocument.parse(text);
+    Edits edits = new Edits(text);
+    for (Group group : Content.of(toml).ours()) {
+      if (group.handlers.size() > 1) {
+        throw new NotUnderstoodException(
+            "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
+      }
+      int start = group.start;
+      Matcher note = WRITTEN.matcher(text.substring(0, start));
+      if (note.find()) {
+        start = note.start();
+      }
+      int line = text.indexOf('\n', group.end);
+      edits.replace(start, line < 0 ? text.length() : line + 1, "");
+    }
+    return edits.apply();
+  }
+
+  @Override
+  public List<String> problems(String text, List<String> dropIns, String command)
+      throws NotUnderstoodException {
     TomlDocument toml = TomlDocument.parse(text);
     Content content = Content.of(toml);
     List<String> problems = new ArrayList<>();

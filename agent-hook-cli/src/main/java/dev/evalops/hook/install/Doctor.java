@@ -2,30 +2,24 @@ package dev.evalops.hook.install;
 
 import dev.evalops.hook.Probe;
 import java.io.IOException;
-import java.io.OutputStream;
 import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
-import java.util.EnumSet;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
-import java.util.concurrent.TimeUnit;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /** Finds what keeps the hook from being asked, or from answering: one line for each finding, with what to do. */
 final class Doctor {
-  static final String USAGE = "usage: evalops-agent-hook doctor";
+  private static final String USAGE = "usage: evalops-agent-hook doctor [--json]";
   static final String CANARY = "evalops-doctor-canary";
 
   private static final String FAIL_CLOSED = "blocked (fail closed): ";
-  private static final Pattern VERSION = Pattern.compile("[0-9]+(\\.[0-9]+)+");
-  private static final long PROGRAM_SECONDS = 30;
   private static final int DAYS = 7;
 
   private final Installation installation;
@@ -33,8 +27,10 @@ final class Doctor {
   private final PrintStream out;
   private @Nullable String java;
   private @Nullable String cache;
-  private final Set<Host> entries = EnumSet.noneOf(Host.class);
+  private boolean json;
+  private boolean asked;
   private boolean healthy = true;
+  private final List<String> findings = new ArrayList<>();
 
   Doctor(Installation installation, Host.Places places, PrintStream out) {
     this.installation = installation;
@@ -57,28 +53,37 @@ final class Doctor {
   }
 
   int run(List<String> args, PrintStream err) {
-    for (int i = 0; i < args.size(); i += 2) {
+    for (int i = 0; i < args.size(); i++) {
       String value = i + 1 < args.size() ? args.get(i + 1) : null;
-      if (args.get(i).equals("--java")) {
-        java = value;
-      } else if (args.get(i).equals("--cache")) {
-        cache = value;
-      } else {
-        err.println(USAGE);
-        return 2;
+      switch (args.get(i)) {
+        case "--json" -> json = true;
+        case "--java" -> {
+          i++;
+          java = value;
+        }
+        case "--cache" -> {
+          i++;
+          cache = value;
+        }
+        default -> {
+          err.println(USAGE);
+          return 2;
+        }
       }
     }
     examine("the program", this::program);
     examine("Java", this::java);
     examine("start-up cache", this::cache);
     examine("the configuration", this::configuration);
-    boolean asked = false;
     for (Host host : Host.values()) {
       examine(host.title(), () -> host(host));
-      asked |= entries.contains(host);
     }
     if (!asked) {
       bad("no host asks the hook: run evalops-agent-hook install --host claude, or --host codex");
+    }
+    if (json) {
+      out.println(
+          "{\"healthy\":" + healthy + ",\"findings\":[" + String.join(",", findings) + "]}");
     }
     return healthy ? 0 : 1;
   }
@@ -96,16 +101,25 @@ final class Doctor {
   }
 
   private void good(String finding) {
-    out.println("ok    " + finding);
+    tell("ok", finding);
   }
 
   private void bad(String finding) {
     healthy = false;
-    out.println("WRONG " + finding);
+    tell("WRONG", finding);
   }
 
   private void note(String finding) {
-    out.println("note  " + finding);
+    tell("note", finding);
+  }
+
+  private void tell(String level, String finding) {
+    if (json) {
+      findings.add("{\"level\":\"" + level.toLowerCase(Locale.ROOT) + "\",\"finding\":"
+          + JsonDocument.quote(finding) + "}");
+    } else {
+      out.printf("%-5s %s%n", level, finding);
+    }
   }
 
   private void program() throws IOException {
@@ -150,95 +164,137 @@ final class Doctor {
   }
 
   private void host(Host host) throws IOException, NotUnderstoodException {
-    String command = installation.command();
-    for (boolean managed : new boolean[] {true, false}) {
-      Path file = host.file(managed, places);
-      String text;
-      List<String> problems;
-      try {
-        text = SettingsFile.read(file).text();
-        if (!text.contains(HostSettings.NAME)) {
-          continue;
-        }
-        problems = host.settings(managed, installation).problems(text, command);
-      } catch (NotUnderstoodException e) {
-        bad(host.title() + ": " + file + " cannot be judged: " + e.getMessage());
-        continue;
-      }
-      entries.add(host);
-      problems.forEach(problem -> bad(
-          host.title() + ": " + file + ": " + problem + "; run evalops-agent-hook install --host "
-              + host.option() + (managed ? " --managed" : "")));
-      if (managed) {
-        for (String problem : installation.unmanaged()) {
-          bad(host.title() + ", managed: " + problem);
-        }
-        if (!Installation.isRoot(file)) {
-          bad(host.title() + ": " + file + " does not belong to root: chown root " + file);
-        }
-      }
-      if (problems.isEmpty()) {
-        good(host.title() + ": " + file);
-        if (!managed) {
-          note(
-              host.title()
-                  + ": a user or a repository can switch this entry off; install --managed cannot be undone by them");
-        }
-      }
-    }
-    version(host);
-  }
-
-  private void version(Host host) throws IOException, NotUnderstoodException {
-    boolean entered = entries.contains(host);
     Optional<Path> program = places.program(host.option());
+    Optional<String> version = program.isEmpty()
+        ? Optional.empty()
+        : Programs.version(program.get(), places.environment());
+    boolean managed = entry(host, true, version);
+    boolean ofUser = entry(host, false, version);
+    asked |= managed || ofUser;
     if (program.isEmpty()) {
-      if (entered) {
-        note(host.title() + ": its program is not on the path, its version was not examined");
+      if (managed || ofUser) {
+        note(
+            host.title()
+                + ": its program is not on the path, so that neither its version was examined nor a call made through it");
       }
       return;
     }
-    if (!entered) {
+    if (!managed && !ofUser) {
       bad(host.title()
           + " is on this machine and does not ask the hook: run evalops-agent-hook install --host "
           + host.option());
     }
-    Matcher version =
-        VERSION.matcher(run(List.of(program.get().toString(), "--version"), "").output());
-    if (!version.find()) {
+    if (version.isEmpty()) {
       note(host.title() + ": its version is unknown");
-    } else if (compare(version.group(), host.oldest()) < 0) {
-      bad(host.title() + " " + version.group() + " runs tools although the hook fails: use "
+      return;
+    }
+    if (Programs.isOlder(version.get(), host.oldest())) {
+      bad(host.title() + " " + version.get() + " runs tools although the hook fails: use "
           + host.oldest() + " or later");
-    } else {
-      good(host.title() + " " + version.group());
-      if (entered && host == Host.CODEX) {
-        trust(host, program.get());
+      return;
+    }
+    good(host.title() + " " + version.get());
+    if (!managed && !ofUser) {
+      return;
+    }
+    if (host == Host.CODEX) {
+      trust(host, program.get());
+    }
+    call(host, program.get(), managed);
+  }
+
+  /** Whether there is an entry, which may be wrong. */
+  private boolean entry(Host host, boolean managed, Optional<String> version)
+      throws IOException, NotUnderstoodException {
+    Path file = host.file(managed, places);
+    // A version that nobody knows may be one that asks, and one that is too old anyway has more to
+    // be told.
+    boolean skillsAsk = version
+        .filter(v -> Programs.isOlder(v, Host.SKILLS_ASK) && !Programs.isOlder(v, host.oldest()))
+        .isEmpty();
+    List<String> problems;
+    try {
+      String text = SettingsFile.read(file).text();
+      if (!text.contains(HostSettings.NAME)) {
+        return false;
       }
+      List<String> dropIns = new ArrayList<>();
+      for (Path dropIn : host.dropIns(managed, places)) {
+        dropIns.add(SettingsFile.read(dropIn).text());
+      }
+      problems = host.settings(managed, installation, skillsAsk)
+          .problems(text, dropIns, host.command(installation));
+    } catch (NotUnderstoodException e) {
+      bad(host.title() + ": " + file + " cannot be judged: " + e.getMessage());
+      return false;
+    }
+    problems.forEach(problem -> bad(host.title() + ": " + file
+        + (managed && host == Host.CLAUDE ? " with managed-settings.d" : "") + ": " + problem
+        + "; run evalops-agent-hook install --host " + host.option()
+        + (managed ? " --managed" : "")));
+    if (managed) {
+      managed(host, file);
+    }
+    if (problems.isEmpty()) {
+      good(host.title() + ": " + file);
+      if (!managed) {
+        note(
+            host.title()
+                + ": a user or a repository can switch this entry off; install --managed cannot be undone by them");
+      }
+    }
+    return true;
+  }
+
+  /** What must hold besides for an entry that nobody shall be able to undo. */
+  private void managed(Host host, Path file) throws IOException {
+    for (String problem : installation.unmanaged()) {
+      bad(host.title() + ", managed: " + problem);
+    }
+    if (!Installation.isRoot(file)) {
+      bad(host.title() + ": " + file + " does not belong to root: chown root " + file);
+    }
+    List<String> unreadable = new ArrayList<>(Installation.unreadable(places.root(), file));
+    for (Path dropIn : host.dropIns(true, places)) {
+      unreadable.addAll(Installation.unreadable(places.root(), dropIn));
+    }
+    unreadable.addAll(installation.unusable());
+    unreadable.stream().distinct().forEach(problem -> bad(host.title() + ", managed: " + problem));
+    try {
+      Probe.load(Map.of(), installation.configured("config").map(Path::of), installation.jar());
+    } catch (IllegalArgumentException e) {
+      bad(host.title()
+          + ", managed: without the environment, which a repository can change, the hook is not configured: "
+          + e.getMessage() + "; write it into "
+          + installation.configured("config").orElse(Probe.MANAGED_FILE.toString()));
+    }
+  }
+
+  private void call(Host host, Path program, boolean managed) {
+    String call = host.title() + ": a call through it";
+    Optional<Path> settings = managed ? Optional.empty() : Optional.of(host.file(false, places));
+    try {
+      Optional<String> reason = HostCanary.call(host, program, places, settings);
+      if (reason.isEmpty()) {
+        bad(call + " is run without asking the hook");
+      } else if (reason.get().startsWith(FAIL_CLOSED)) {
+        bad(call + " is " + reason.get());
+      } else {
+        good(call + " is denied");
+      }
+    } catch (IOException e) {
+      note(call + " could not be made: " + e.getMessage()
+          + "; let it call a tool that the policy denies, and see it denied");
     }
   }
 
   private void trust(Host host, Path program) throws IOException, NotUnderstoodException {
     List<String> problems =
-        CodexTrust.problems(program, places.environment(), installation.command());
+        CodexTrust.problems(program, places.environment(), host.command(installation));
     problems.forEach(this::bad);
     if (problems.isEmpty()) {
       good(host.title() + " trusts the hook");
     }
-  }
-
-  private static int compare(String one, String other) {
-    String[] ours = one.split("\\.", -1);
-    String[] theirs = other.split("\\.", -1);
-    for (int i = 0; i < Math.max(ours.length, theirs.length); i++) {
-      int difference = Long.compare(
-          i < ours.length ? Long.parseLong(ours[i]) : 0,
-          i < theirs.length ? Long.parseLong(theirs[i]) : 0);
-      if (difference != 0) {
-        return difference;
-      }
-    }
-    return 0;
   }
 
   private void configuration() throws IOException {
@@ -255,6 +311,11 @@ final class Doctor {
       bad("the configuration: " + e.getMessage());
       return;
     }
+    probe
+        .decisionLog()
+        .filter(folder -> !Files.isDirectory(folder) || !Files.isWritable(folder))
+        .ifPresent(
+            folder -> bad("the log of decisions: " + folder + " is no folder that can be written"));
     good("the configuration: workspace " + probe.workspaceId() + ", governance at "
         + probe.governance());
     try {
@@ -316,40 +377,15 @@ final class Doctor {
   private void canary() throws IOException {
     String event = "{\"session_id\":\"doctor\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\""
         + CANARY + "\",\"tool_input\":{}}";
-    Said said = run(List.of(installation.launcher().toString(), "governance-check"), event);
+    Programs.Said said = Programs.run(
+        List.of(installation.launcher().toString(), "governance-check"),
+        places.environment(),
+        event);
     if (said.status() == 2 && !said.output().isBlank() && !said.output().contains(FAIL_CLOSED)) {
       good("a call of " + CANARY + " is denied");
     } else {
       bad("a call of " + CANARY + " ended with status " + said.status() + ": "
           + said.output().strip());
-    }
-  }
-
-  private record Said(int status, String output) {}
-
-  /** What a program says on standard error and output. */
-  private Said run(List<String> command, String input) throws IOException {
-    ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
-    builder.environment().clear();
-    builder.environment().putAll(places.environment());
-    Process process = builder.start();
-    try (OutputStream in = process.getOutputStream()) {
-      in.write(input.getBytes(StandardCharsets.UTF_8));
-    } catch (IOException e) {
-      // It has ended without reading; its status says why.
-    }
-    try {
-      if (!process.waitFor(PROGRAM_SECONDS, TimeUnit.SECONDS)) {
-        throw new IOException(command.get(0) + " does not end");
-      }
-      return new Said(
-          process.exitValue(),
-          new String(process.getInputStream().readNBytes(10_000), StandardCharsets.UTF_8));
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IOException("interrupted", e);
-    } finally {
-      process.destroyForcibly();
     }
   }
 }

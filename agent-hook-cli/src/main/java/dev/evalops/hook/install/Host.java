@@ -1,10 +1,14 @@
 package dev.evalops.hook.install;
 
 import java.io.File;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 
 /** A program that calls the hook before it runs a tool. */
 enum Host {
@@ -20,6 +24,9 @@ enum Host {
     this.title = title;
     this.oldest = oldest;
   }
+
+  /** From this version on Claude Code asks before it runs a shell command in the text of a skill. */
+  static final String SKILLS_ASK = "2.1.332";
 
   /** As {@code --host} has it, which is also the name of the program. */
   String option() {
@@ -51,9 +58,40 @@ enum Host {
     };
   }
 
-  HostSettings settings(boolean managed, Installation installation) {
+  /** The files that the host merges into its managed settings, in their order. */
+  List<Path> dropIns(boolean managed, Places places) throws IOException {
+    Path folder = places.claudeManaged().resolveSibling("managed-settings.d");
+    if (this != CLAUDE || !managed || !Files.isDirectory(folder)) {
+      return List.of();
+    }
+    try (Stream<Path> files = Files.list(folder)) {
+      return files
+          .filter(file -> file.toString().endsWith(".json"))
+          .filter(file -> !file.getFileName().toString().startsWith("."))
+          .sorted()
+          .toList();
+    }
+  }
+
+  /**
+   * What the host gives to its shell. Codex runs the tool when that ends with anything but 0 or 2, so that a launcher that is not
+   * there, or killed, is turned into a 2 with a reason.
+   *
+   * @throws NotUnderstoodException if no shell would get it right
+   */
+  String command(Installation installation) throws NotUnderstoodException {
     return switch (this) {
-      case CLAUDE -> new ClaudeSettings(managed);
+      case CLAUDE -> installation.command("'");
+      case CODEX ->
+        "/bin/sh -c '" + installation.command("\"") + " || { [ $? = 2 ] || echo \""
+            + HostSettings.NAME
+            + ": blocked (fail closed): the launcher did not run\" >&2; exit 2; }'";
+    };
+  }
+
+  HostSettings settings(boolean managed, Installation installation, boolean skillsAsk) {
+    return switch (this) {
+      case CLAUDE -> new ClaudeSettings(managed, skillsAsk);
       case CODEX -> new CodexConfig(managed, installation.home().toString());
     };
   }
@@ -69,9 +107,14 @@ enum Host {
     static Places ofThisMachine() {
       return new Places(
           Path.of("/"),
-          Path.of(System.getProperty("user.home")),
+          home(System.getenv("HOME")),
           System.getenv(),
           System.getProperty("os.name").startsWith("Mac"));
+    }
+
+    /** As the hosts look for it. */
+    private static Path home(@Nullable String home) {
+      return Path.of(home == null || home.isBlank() ? System.getProperty("user.home") : home);
     }
 
     Path claudeManaged() {

@@ -18,12 +18,23 @@ interface HostSettings {
   String install(String text, String command) throws NotUnderstoodException;
 
   /**
+   * Takes the hook's entry away, and nothing else.
+   *
+   * @param text the file
+   * @return the new text; the same if it has no entry
+   * @throws NotUnderstoodException if the file is not what we know
+   */
+  String uninstall(String text) throws NotUnderstoodException;
+
+  /**
    * Looks for what keeps the hook from running.
    *
    * @param text the file
+   * @param dropIns files that the host merges into it, in their order
    * @param command as the host gives it to its shell
    * @return empty if all is well
-   * @throws NotUnderstoodException if the file is not what we know
+   * @throws NotUnderstoodException if a file is not what we know
    */
-  List<String> problems(String text, String command) throws NotUnderstoodException;
+  List<String> problems(String text, List<String> dropIns, String command)
+      throws NotUnderstoodException;
 }

@@ -5,15 +5,13 @@ import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
-/** Writes the hook's entry into the settings of a host. */
+/** Writes the hook's entry into the settings of a host, or takes it away. */
 final class Install {
-  static final String USAGE =
-      "usage: evalops-agent-hook install --host claude|codex [--managed] [--dry-run]";
-
   private final Installation installation;
   private final Host.Places places;
   private final PrintStream out;
@@ -33,32 +31,39 @@ final class Install {
   /**
    * Runs the command.
    *
-   * @return 0 if the entry is there, 1 if it could not be written, 2 for arguments that it does not know
+   * @param command {@code install} or {@code uninstall}
+   * @return 0 if all is done, 1 if it could not be, 2 for arguments that it does not know
    */
-  static int run(List<String> args, PrintStream out, PrintStream err) {
+  static int run(String command, List<String> args, PrintStream out, PrintStream err) {
     try {
-      return new Install(Installation.current(), Host.Places.ofThisMachine(), out).run(args, err);
+      return new Install(Installation.current(), Host.Places.ofThisMachine(), out)
+          .run(command, args, err);
     } catch (IOException e) {
       err.println("evalops-agent-hook: " + e.getMessage());
       return 1;
     }
   }
 
-  int run(List<String> args, PrintStream err) {
+  int run(String command, List<String> args, PrintStream err) {
     Host target = parse(args);
     if (target == null) {
-      err.println(USAGE);
+      err.println(
+          "usage: evalops-agent-hook " + command + " --host claude|codex [--managed] [--dry-run]");
       return 2;
     }
     Path file = target.file(managed, places);
     try {
-      install(target, file);
+      if (command.equals("install")) {
+        install(target, file);
+      } else {
+        uninstall(target, file);
+      }
       return 0;
     } catch (NotUnderstoodException e) {
       err.println("evalops-agent-hook: " + file + " stays as it is: " + e.getMessage());
       return 1;
     } catch (IOException e) {
-      err.println("evalops-agent-hook: not installed: " + e);
+      err.println("evalops-agent-hook: " + command + " failed: " + e);
       return 1;
     }
   }
@@ -102,33 +107,85 @@ final class Install {
   }
 
   private void install(Host target, Path file) throws IOException, NotUnderstoodException {
-    String command = installation.command();
-    List<String> unsafe = managed ? installation.unmanaged() : installation.changeable();
+    String command = target.command(installation);
+    List<String> unsafe =
+        new ArrayList<>(managed ? installation.unmanaged() : installation.changeable());
+    if (managed) {
+      unsafe.addAll(Installation.unreadable(places.root(), file));
+    }
     if (!unsafe.isEmpty()) {
       throw new NotUnderstoodException(String.join("; ", unsafe));
     }
-    HostSettings settings = target.settings(managed, installation);
+    boolean skillsAsk = skillsAsk(target);
+    HostSettings settings = target.settings(managed, installation, skillsAsk);
     SettingsFile current = SettingsFile.read(file);
     String text = settings.install(current.text(), command);
-    List<String> wrong = settings.problems(text, command);
+    List<String> dropIns = new ArrayList<>();
+    for (Path dropIn : target.dropIns(managed, places)) {
+      dropIns.add(SettingsFile.read(dropIn).text());
+    }
+    List<String> wrong = settings.problems(text, dropIns, command);
     if (!wrong.isEmpty()) {
       throw new NotUnderstoodException(String.join("; ", wrong));
     }
-    boolean changed = !text.equals(current.text());
-    if (changed) {
-      out.print(UnifiedDiff.of(file.toString(), current.text(), text));
-    } else {
-      out.println(file + " has the entry already");
-    }
     if (!dryRun) {
       prepare();
-      if (changed) {
-        Optional<Path> backup = current.replace(text, managed ? "rw-r--r--" : "rw-------");
-        out.println("written: " + file);
-        backup.ifPresent(copy -> out.println("what was there: " + copy));
-      }
     }
-    advise(target);
+    write(current, file, text, " has the entry already");
+    advise(target, skillsAsk);
+  }
+
+  private void uninstall(Host target, Path file) throws IOException, NotUnderstoodException {
+    SettingsFile current = SettingsFile.read(file);
+    String command = target.command(installation);
+    String text = target.settings(managed, installation, true).uninstall(current.text());
+    boolean ours = text.isBlank();
+    for (boolean skillsAsk : new boolean[] {true, false}) {
+      ours |= current
+          .text()
+          .equals(target.settings(managed, installation, skillsAsk).install("", command));
+    }
+    if (current.exists() && ours) {
+      out.print(UnifiedDiff.of(file.toString(), current.text(), ""));
+      if (!dryRun) {
+        current.delete();
+        out.println("deleted: " + file);
+      }
+      return;
+    }
+    write(current, file, text, " has no entry");
+    if (managed && !text.equals(current.text())) {
+      out.println("What else keeps hooks of users and repositories from running stays in " + file);
+    }
+  }
+
+  private void write(SettingsFile current, Path file, String text, String unchanged)
+      throws IOException {
+    if (text.equals(current.text())) {
+      out.println(file + unchanged);
+      return;
+    }
+    out.print(UnifiedDiff.of(file.toString(), current.text(), text));
+    if (!dryRun) {
+      Optional<Path> backup = current.replace(text, managed ? "rw-r--r--" : "rw-------");
+      out.println("written: " + file);
+      backup.ifPresent(copy -> out.println("what was there: " + copy));
+    }
+  }
+
+  /** Whether the version on this machine is known to ask about the shell commands of skills. */
+  private boolean skillsAsk(Host target) {
+    Optional<Path> program = places.program(target.option());
+    if (target != Host.CLAUDE || program.isEmpty()) {
+      return target != Host.CLAUDE;
+    }
+    try {
+      return Programs.version(program.get(), places.environment())
+          .filter(version -> !Programs.isOlder(version, Host.SKILLS_ASK))
+          .isPresent();
+    } catch (IOException e) {
+      return false;
+    }
   }
 
   /** Fixes the Java, and makes its start-up cache; without the right to do so the launcher does without both. */
@@ -149,9 +206,9 @@ final class Install {
       out.println("Java: " + java + ", fixed in " + installation.conf());
     }
     if (!Files.isDirectory(installation.cache())) {
-      Files.createDirectory(
-          installation.cache(),
-          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwxr-xr-x")));
+      Files.createDirectory(installation.cache());
+      Files.setPosixFilePermissions(
+          installation.cache(), PosixFilePermissions.fromString("rwxr-xr-x"));
     }
     if (cache == null) {
       return;
@@ -164,7 +221,17 @@ final class Install {
     }
   }
 
-  private void advise(Host target) {
+  private void advise(Host target, boolean skillsAsk) throws IOException {
+    if (managed) {
+      installation.unusable().forEach(problem -> out.println("All calls are blocked: " + problem));
+    }
+    if (!skillsAsk) {
+      out.println("disableSkillShellExecution is true, because Claude Code before "
+          + Host.SKILLS_ASK + " runs the shell commands of skills unasked"
+          + (places.program(target.option()).isPresent()
+              ? "."
+              : ", and its version is unknown: it is not on the path."));
+    }
     if (target == Host.CODEX && !managed) {
       out.println(
           "Codex runs the hook only once it is trusted: review it with /hooks, again after each change of the entry.");

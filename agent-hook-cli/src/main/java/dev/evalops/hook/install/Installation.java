@@ -7,8 +7,10 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFileAttributes;
 import java.nio.file.attribute.PosixFilePermission;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -68,17 +70,19 @@ record Installation(Path home) {
   }
 
   /**
-   * What a host gives to its shell.
+   * What a shell runs.
    *
+   * @param quote around the path where it needs one
    * @throws NotUnderstoodException if no shell would get it right
    */
-  String command() throws NotUnderstoodException {
+  String command(String quote) throws NotUnderstoodException {
     String path = launcher().toString();
-    if (path.chars().anyMatch(c -> c < ' ' || c == '\'' || c == 127)) {
+    String never = quote.equals("\"") ? "'\"$`\\" : "'";
+    if (path.chars().anyMatch(c -> c < ' ' || never.indexOf(c) >= 0 || c == 127)) {
       throw new NotUnderstoodException(
           "the path " + home + " cannot be written into a command; install it elsewhere");
     }
-    String word = path.matches("[A-Za-z0-9/._+-]+") ? path : "'" + path + "'";
+    String word = path.matches("[A-Za-z0-9/._+-]+") ? path : quote + path + quote;
     return word + " governance-check";
   }
 
@@ -120,6 +124,49 @@ record Installation(Path home) {
       }
     }
     return problems;
+  }
+
+  /**
+   * What keeps some users from reading a file: a host that cannot read its settings goes by none.
+   *
+   * @param root of the file system
+   */
+  static List<String> unreadable(Path root, Path file) throws IOException {
+    List<String> problems = new ArrayList<>();
+    Set<Path> paths = new LinkedHashSet<>(List.of(file));
+    if (Files.exists(file)) {
+      paths.add(file.toRealPath()); // of a link
+    }
+    for (Path path : paths) {
+      for (Path part = path; part != null && !part.equals(root); part = part.getParent()) {
+        if (!Files.exists(part)) {
+          continue;
+        }
+        Set<PosixFilePermission> permissions = Files.getPosixFilePermissions(part);
+        boolean folder = Files.isDirectory(part);
+        if (folder
+            ? !permissions.contains(PosixFilePermission.OTHERS_EXECUTE)
+            : !permissions.contains(PosixFilePermission.OTHERS_READ)) {
+          problems.add(
+              "not every user can read " + part + ": chmod " + (folder ? "a+rx " : "a+r ") + part);
+        }
+      }
+    }
+    return problems.stream().distinct().toList();
+  }
+
+  /** What keeps some users from running the hook, so that all their calls are blocked. */
+  List<String> unusable() throws IOException {
+    List<String> problems = new ArrayList<>();
+    for (Path file : List.of(launcher(), jar(), conf())) {
+      if (Files.exists(file)) {
+        problems.addAll(unreadable(Path.of("/"), file));
+      }
+    }
+    if (!Files.getPosixFilePermissions(launcher()).contains(PosixFilePermission.OTHERS_EXECUTE)) {
+      problems.add("not every user can run " + launcher() + ": chmod a+rx " + launcher());
+    }
+    return problems.stream().distinct().toList();
   }
 
   /** What keeps this from being an installation that users cannot change: itself, or a folder above it. */

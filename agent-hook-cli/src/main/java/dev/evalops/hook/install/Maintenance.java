@@ -7,7 +7,7 @@ import java.util.List;
 /** The commands that no tool call waits for. The launcher starts them here, and {@code governance-check} at its own class. */
 final class Maintenance {
   private static final String USAGE =
-      "usage: evalops-agent-hook governance-check | install | doctor";
+      "usage: evalops-agent-hook governance-check | install | uninstall | doctor";
 
   private Maintenance() {}
 
@@ -20,7 +20,7 @@ final class Maintenance {
     List<String> arguments = List.of(args).subList(Math.min(1, args.length), args.length);
     System.exit(
         switch (args.length == 0 ? "" : args[0]) {
-          case "install" -> Install.run(arguments, System.out, System.err);
+          case "install", "uninstall" -> Install.run(args[0], arguments, System.out, System.err);
           case "doctor" -> Doctor.run(arguments, System.out, System.err);
           case "prepare" -> prepare(arguments);
           default -> {

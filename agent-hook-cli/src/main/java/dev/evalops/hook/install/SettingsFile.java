@@ -137,11 +137,27 @@ final class SettingsFile {
     if (!Files.isDirectory(folder)) {
       // A folder can be entered by whoever may read the file.
       String folderMode = mode.replaceAll("r(.)[-x]", "r$1x");
-      Files.createDirectories(
-          folder,
-          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(folderMode)));
+      create(folder, PosixFilePermissions.fromString(folderMode));
     }
     return folder;
+  }
+
+  /** With the mode as it is given, whatever the umask. */
+  private static void create(Path folder, Set<PosixFilePermission> mode) throws IOException {
+    Path above = folder.getParent();
+    if (above != null && !Files.isDirectory(above)) {
+      create(above, mode);
+    }
+    Files.createDirectory(folder, PosixFilePermissions.asFileAttribute(mode));
+    Files.setPosixFilePermissions(folder, mode);
+  }
+
+  /** Deletes it, if it is still what was read. */
+  void delete() throws IOException {
+    if (!Arrays.equals(bytes, Files.readAllBytes(file))) {
+      throw new IOException("it was changed by somebody else meanwhile; run the command again");
+    }
+    Files.delete(file);
   }
 
   private Path backup() throws IOException {

@@ -10,6 +10,8 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
@@ -24,6 +26,9 @@ record StartupCache(Path file, Path java, List<String> options) {
   static final Path NOTHING = Path.of("/dev/null");
 
   private static final String WORK = ".making-";
+
+  /** The check sum and the size of the jar, with which the launcher begins the name. */
+  private static final Pattern STAMP = Pattern.compile("[0-9]+-[0-9]+-");
 
   /** For each program; the launcher waits less when a tool call does. */
   private static final long SECONDS = 120;
@@ -79,9 +84,26 @@ record StartupCache(Path file, Path java, List<String> options) {
       }
       Files.setPosixFilePermissions(made, PosixFilePermissions.fromString("rw-r--r--"));
       Files.move(made, file, StandardCopyOption.ATOMIC_MOVE);
+      deleteThoseOfOtherJars(folder);
     } finally {
       delete(work);
       delete(file.resolveSibling(file.getFileName() + ".lock"));
+    }
+  }
+
+  /** Nothing looks for them any more. */
+  private void deleteThoseOfOtherJars(Path folder) throws IOException {
+    Matcher stamp = STAMP.matcher(String.valueOf(file.getFileName()));
+    if (!stamp.lookingAt()) {
+      return;
+    }
+    try (DirectoryStream<Path> caches =
+        Files.newDirectoryStream(folder, "[0-9]*-[0-9]*.{aot,jsa}")) {
+      for (Path cache : caches) {
+        if (!cache.getFileName().toString().startsWith(stamp.group())) {
+          Files.deleteIfExists(cache);
+        }
+      }
     }
   }
 

@@ -3,6 +3,7 @@ package dev.evalops.hook.install;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -23,8 +24,8 @@ class ClaudeSettingsTest {
               ]
             }""";
 
-  private final ClaudeSettings user = new ClaudeSettings(false);
-  private final ClaudeSettings managed = new ClaudeSettings(true);
+  private final ClaudeSettings user = new ClaudeSettings(false, true);
+  private final ClaudeSettings managed = new ClaudeSettings(true, true);
 
   @Test
   void writesTheWholeFile_whenThereIsNone() throws Exception {
@@ -34,10 +35,13 @@ class ClaudeSettingsTest {
           "hooks": {
             "PreToolUse": [
               %s
+            ],
+            "PreSkillShellCommand": [
+              %s
             ]
           }
         }
-        """.formatted(GROUP));
+        """.formatted(GROUP, GROUP));
     assertThat(user.install(" \n", COMMAND)).doesNotContain("allowManaged").contains(GROUP);
   }
 
@@ -63,10 +67,13 @@ class ClaudeSettingsTest {
             "PostToolUse": [ {"hooks":[]} ],
             "PreToolUse": [
               %s
+            ],
+            "PreSkillShellCommand": [
+              %s
             ]
           },
           "last": [ ]
-        }""".formatted(GROUP));
+        }""".formatted(GROUP, GROUP));
   }
 
   @Test
@@ -87,10 +94,13 @@ class ClaudeSettingsTest {
             "PreToolUse": [
               {"matcher": "Bash", "hooks": [{"type": "command", "command": "/usr/bin/other"}]},
               %s
+            ],
+            "PreSkillShellCommand": [
+              %s
             ]
           }
         }
-        """.formatted(GROUP));
+        """.formatted(GROUP, GROUP));
   }
 
   @ParameterizedTest
@@ -108,7 +118,7 @@ class ClaudeSettingsTest {
     for (ClaudeSettings settings : new ClaudeSettings[] {user, managed}) {
       String after = settings.install(before, COMMAND);
 
-      assertThat(settings.problems(after, COMMAND)).isEmpty();
+      assertThat(settings.problems(after, List.of(), COMMAND)).isEmpty();
       assertThat(settings.install(after, COMMAND)).isEqualTo(after);
       assertThat(after.replace("\r\n", "").contains("\n")).isEqualTo(!before.contains("\r\n"));
     }
@@ -128,18 +138,19 @@ class ClaudeSettingsTest {
       "matcher": "*"                     | "matcher": "*", "if": "Bash(rm *)"
       """, quoteCharacter = '\'')
   void findsAndRepairsAnEntryThatWasChanged(String written, String changed) throws Exception {
-    String good =
-        "{\"a\": 1, \"hooks\": {\"PreToolUse\": [{\"matcher\": \"*\", \"hooks\": [{\"type\": \"command\", \"command\": \""
-            + COMMAND + "\", \"timeout\": 600, \"onFailure\": \"block\"}]}]}, \"b\": 2}";
+    String groups = "[{\"matcher\": \"*\", \"hooks\": [{\"type\": \"command\", \"command\": \""
+        + COMMAND + "\", \"timeout\": 600, \"onFailure\": \"block\"}]}]";
+    String good = "{\"a\": 1, \"hooks\": {\"PreToolUse\": " + groups
+        + ", \"PreSkillShellCommand\": " + groups + "}, \"b\": 2}";
     assertThat(user.install(good, COMMAND)).isEqualTo(good);
     String broken = good.replace(written, changed);
     assertThat(broken).isNotEqualTo(good);
 
-    assertThat(user.problems(broken, COMMAND))
+    assertThat(user.problems(broken, List.of(), COMMAND))
         .hasSize(1)
         .allMatch(p -> p.contains("not as it was written"));
     String repaired = user.install(broken, COMMAND);
-    assertThat(user.problems(repaired, COMMAND)).isEmpty();
+    assertThat(user.problems(repaired, List.of(), COMMAND)).isEmpty();
     assertThat(repaired)
         .startsWith("{\"a\": 1, \"hooks\": {\"PreToolUse\": [{")
         .endsWith("}]}, \"b\": 2}");
@@ -151,15 +162,19 @@ class ClaudeSettingsTest {
 
     assertThat(managed.problems(
             good.replace("\"allowManagedHooksOnly\": true", "\"allowManagedHooksOnly\": false"),
+            List.of(),
             COMMAND))
         .singleElement()
         .asString()
         .contains("allowManagedHooksOnly");
-    assertThat(managed.problems(good.replaceFirst("\\{", "{\"disableAllHooks\": true,"), COMMAND))
+    assertThat(managed.problems(
+            good.replaceFirst("\\{", "{\"disableAllHooks\": true,"), List.of(), COMMAND))
         .singleElement()
         .asString()
         .contains("disableAllHooks");
-    assertThat(user.problems("{}", COMMAND)).singleElement().asString().contains("no entry");
+    assertThat(user.problems("{}", List.of(), COMMAND))
+        .containsExactly(
+            "there is no entry of evalops-agent-hook in hooks.PreToolUse, hooks.PreSkillShellCommand");
     assertThat(managed.install(good.replace("true", "false"), COMMAND)).isEqualTo(good);
   }
 
@@ -190,6 +205,83 @@ class ClaudeSettingsTest {
     assertThatThrownBy(() -> user.install(text, COMMAND))
         .isInstanceOf(NotUnderstoodException.class)
         .hasMessageContaining(reason);
+  }
+
+  @Test
+  void switchesTheShellOfSkillsOff_whereItWouldNotAsk() throws Exception {
+    ClaudeSettings older = new ClaudeSettings(false, false);
+    for (String before : List.of("", "{}", "{\"disableSkillShellExecution\": false}")) {
+      String after = older.install(before, COMMAND);
+      assertThat(after).contains("\"disableSkillShellExecution\": true");
+      assertThat(older.problems(after, List.of(), COMMAND)).isEmpty();
+      assertThat(user.problems(after, List.of(), COMMAND)).isEmpty();
+    }
+    assertThat(older.problems(user.install("", COMMAND), List.of(), COMMAND))
+        .singleElement()
+        .asString()
+        .contains("disableSkillShellExecution is not true: before Claude Code 2.1.332");
+  }
+
+  @Test
+  void findsWhatADropInSwitchesOff() throws Exception {
+    String good = managed.install("", COMMAND);
+    String other = "{\"env\": {\"A\": \"1\"}, \"hooks\": {\"PreToolUse\": [{\"hooks\": []}]}}";
+
+    assertThat(managed.problems(good, List.of(other), COMMAND)).isEmpty();
+    assertThat(managed.problems(good, List.of(other, "{\"disableAllHooks\": true}"), COMMAND))
+        .singleElement()
+        .asString()
+        .contains("disableAllHooks is true");
+    assertThat(managed.problems(
+            good, List.of("{\"disableAllHooks\": true}", "{\"disableAllHooks\": false}"), COMMAND))
+        .isEmpty();
+    assertThat(managed.problems(good, List.of("{\"allowManagedHooksOnly\": false}"), COMMAND))
+        .singleElement()
+        .asString()
+        .contains("allowManagedHooksOnly is not true");
+    // Arrays are joined, equal elements once.
+    assertThat(managed.problems(good, List.of(good), COMMAND)).isEmpty();
+    for (String odd : List.of("{", "[]", "{\"hooks\": {\"PreToolUse\": null}}")) {
+      assertThatThrownBy(() -> managed.problems(good, List.of(odd), COMMAND))
+          .isInstanceOf(NotUnderstoodException.class);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "{\"a\":1}",
+        "{\r\n\t\"a\": 1\r\n}\r\n",
+        "{\"hooks\":{\"PostToolUse\":[]},\"b{\": 2}",
+        "{\n  \"hooks\": {\n    \"PreToolUse\": [\n      {\"hooks\": []}\n    ]\n  }\n}\n",
+        "{\"hooks\":{\"PreToolUse\":[{\"hooks\":[{\"command\":\"other\"}]}],\"PreSkillShellCommand\":[{\"hooks\":[]}]},\"a\":[1,2]}"
+      })
+  void takesAwayWhatItHasWritten_andNothingElse(String before) throws Exception {
+    String after = user.install(before, COMMAND);
+
+    String restored = user.uninstall(after);
+
+    assertThat(JsonDocument.parse(restored).plain())
+        .isEqualTo(JsonDocument.parse(before).plain());
+    assertThat(restored.replaceAll("\\s", "")).isEqualTo(before.replaceAll("\\s", ""));
+    assertThat(user.uninstall(before)).isEqualTo(before);
+  }
+
+  @Test
+  void takesItsEntryAwayFromAmongOthers() throws Exception {
+    String ours = "{\"hooks\":[{\"command\":\"" + COMMAND + "\"}]}";
+    String other = "{\"hooks\":[{\"command\":\"/bin/other\"}]}";
+    String both = "{\"hooks\":[{\"command\":\"" + COMMAND + "\"}, {\"command\":\"/bin/other\"}]}";
+    String frame = "{\"hooks\":{\"PreToolUse\":[%s],\"Stop\":[]}}";
+
+    assertThat(user.uninstall(frame.formatted(ours + "," + other + "," + ours + "," + ours)))
+        .isEqualTo(frame.formatted(other));
+    assertThat(user.uninstall(frame.formatted(ours + "," + ours + "," + other + "," + other)))
+        .isEqualTo(frame.formatted(other + "," + other));
+    assertThat(user.uninstall(frame.formatted(both)))
+        .isEqualTo(frame.formatted("{\"hooks\":[ {\"command\":\"/bin/other\"}]}"));
+    assertThat(user.uninstall(frame.formatted(ours))).isEqualTo("{\"hooks\":{\"Stop\":[]}}");
+    assertThat(user.uninstall("{\"hooks\":{\"PreToolUse\":[" + ours + "]}}")).isEqualTo("{}");
   }
 
   @Test

@@ -3,6 +3,7 @@ package dev.evalops.hook.install;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -61,7 +62,7 @@ class CodexConfigTest {
 
     assertThat(after)
         .isEqualTo(before + "\n\n# Written by \"evalops-agent-hook install\".\n" + GROUP);
-    assertThat(user.problems(after, COMMAND)).isEmpty();
+    assertThat(user.problems(after, List.of(), COMMAND)).isEmpty();
     assertThat(user.install(after, COMMAND)).isEqualTo(after);
   }
 
@@ -125,7 +126,7 @@ class CodexConfigTest {
     for (CodexConfig config : new CodexConfig[] {user, managed}) {
       String after = config.install(before, COMMAND);
 
-      assertThat(config.problems(after, COMMAND)).isEmpty();
+      assertThat(config.problems(after, List.of(), COMMAND)).isEmpty();
       assertThat(config.install(after, COMMAND)).isEqualTo(after);
       assertThat(after.replace("\r\n", "").contains("\n")).isEqualTo(!before.contains("\r\n"));
     }
@@ -145,11 +146,11 @@ class CodexConfigTest {
       """, quoteCharacter = '\'')
   void findsAndRepairsAnEntryThatWasChanged(String written, String changed) throws Exception {
     String good = user.install("a = 1\n", COMMAND) + "\n# after\n[b]\nc = 2\n";
-    assertThat(user.problems(good, COMMAND)).isEmpty();
+    assertThat(user.problems(good, List.of(), COMMAND)).isEmpty();
     String broken = good.replace(written, changed);
     assertThat(broken).isNotEqualTo(good);
 
-    assertThat(user.problems(broken, COMMAND))
+    assertThat(user.problems(broken, List.of(), COMMAND))
         .singleElement()
         .asString()
         .contains("not as it was written");
@@ -160,15 +161,15 @@ class CodexConfigTest {
   void saysWhatSwitchesTheHookOff() throws Exception {
     String good = managed.install("", COMMAND);
 
-    assertThat(managed.problems(good.replace("hooks = true", "hooks = false"), COMMAND))
+    assertThat(managed.problems(good.replace("hooks = true", "hooks = false"), List.of(), COMMAND))
         .singleElement()
         .asString()
         .contains("[features]");
-    assertThat(managed.problems(good.replace("only = true", "only = false"), COMMAND))
+    assertThat(managed.problems(good.replace("only = true", "only = false"), List.of(), COMMAND))
         .singleElement()
         .asString()
         .contains("allow_managed_hooks_only");
-    assertThat(user.problems("[features]\nhooks = false\n", COMMAND)).hasSize(2);
+    assertThat(user.problems("[features]\nhooks = false\n", List.of(), COMMAND)).hasSize(2);
   }
 
   @ParameterizedTest
@@ -213,5 +214,21 @@ class CodexConfigTest {
   void refusesWhatItDoesNotUnderstandOnSeveralLines(String text) {
     assertThatThrownBy(() -> user.install(text, COMMAND))
         .isInstanceOf(NotUnderstoodException.class);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "",
+        "model = \"x\"\n",
+        "model = \"x\"\r\n[tools]\r\na = 1\r\n",
+        "[[hooks.PreToolUse]]\nmatcher = \"x\"\n[[hooks.PreToolUse.hooks]]\ncommand = \"other\"\n",
+      })
+  void takesAwayWhatItHasWritten_andNothingElse(String before) throws Exception {
+    String after = user.install(before, COMMAND);
+
+    assertThat(user.uninstall(after)).isEqualTo(before);
+    assertThat(user.uninstall(before)).isEqualTo(before);
+    assertThat(user.uninstall(after + "\n[more]\nb = 2\n")).contains("[more]\nb = 2\n");
   }
 }

@@ -27,7 +27,8 @@ class CodexTrustTest {
         "#!/bin/sh\n[ \"$1\" = app-server ] || { echo 'codex-cli 0.169.0'; exit 0; }\n"
             + "read -r q; echo '{\"id\":1,\"result\":{\"codexHome\":\"/h\"}}'; read -r q\n"
             + "echo '{\"method\":\"configWarning\",\"params\":{\"details\":null}}'; read -r q\n"
-            + "case $q in *'\"hooks/list\"'*) echo '" + answer + "' ;; esac\n");
+            + "case $q in *'\"hooks/list\"'*) printf '%s\\n' '"
+            + answer.replace("'", "'\\''") + "' ;; esac\n");
     Distribution.mode("rwxr-xr-x", program);
   }
 

@@ -52,7 +52,7 @@ class DoctorProcessTest {
     if (files == null) {
       hook = Distribution.copy(
           Path.of("target/evalops-agent-hook"), work.toRealPath().resolve("evalops"));
-      host("claude", "2.1.330 (Claude Code)");
+      host("claude", "2.1.332 (Claude Code)");
       assertThat(run("install", "--host", "claude").status()).isZero();
       files = new TreeMap<>();
       modes = new TreeMap<>();
@@ -135,7 +135,7 @@ class DoctorProcessTest {
         .contains(
             "ok    a call of evalops-doctor-canary is denied",
             "ok    Claude Code: " + claude,
-            "ok    Claude Code 2.1.330");
+            "ok    Claude Code 2.1.332");
   }
 
   @Test
@@ -232,15 +232,18 @@ class DoctorProcessTest {
 
   private void enterIntoCodex() throws Exception {
     Path config = Files.createDirectories(work.resolve("codex")).resolve("config.toml");
-    Files.writeString(
-        config, new CodexConfig(false, "").install("", hook.launcher() + " governance-check"));
+    Files.writeString(config, new CodexConfig(false, "").install("", codexCommand()));
+  }
+
+  private static String codexCommand() throws Exception {
+    return Host.CODEX.command(new Installation(hook.home()));
   }
 
   private void codex(boolean enabled, String trust) throws Exception {
     CodexTrustTest.program(
         work.resolve("programs/codex"),
         CodexTrustTest.list(
-            CodexTrustTest.hook(hook.launcher() + " governance-check", enabled, trust)));
+            CodexTrustTest.hook(codexCommand().replace("\"", "\\\""), enabled, trust)));
   }
 
   @Test
@@ -278,6 +281,97 @@ class DoctorProcessTest {
     Files.delete(cache);
     Files.createDirectory(Path.of(cache + ".lock")); // keeps the canary from making it
     assertFinds("there is none for this Java");
+  }
+
+  @Test
+  void findsAnOldHostWhoseSkillsRunUnasked() throws Exception {
+    host("claude", "2.1.331 (Claude Code)");
+    assertFinds("disableSkillShellExecution is not true");
+    assertThat(run("install", "--host", "claude").status()).isZero();
+    assertFinds();
+    assertThat(Files.readString(claude)).contains("\"disableSkillShellExecution\": true");
+  }
+
+  @Test
+  void takesTheEntryAwayAgain() throws Exception {
+    Launched.Result result = run("uninstall", "--host", "claude");
+
+    assertThat(result.status()).as(result.err()).isZero();
+    assertThat(claude).doesNotExist();
+    assertFinds(
+        "does not ask the hook: run evalops-agent-hook install --host claude",
+        "no host asks the hook");
+  }
+
+  @Test
+  void speaksJson() throws Exception {
+    Launched.Result result = run("doctor", "--json");
+    assertThat(result.status()).isZero();
+    assertThat(result.out())
+        .startsWith("{\"healthy\":true,\"findings\":[{\"level\":\"ok\",\"finding\":\"the program: ")
+        .contains("{\"level\":\"note\",\"finding\":\"");
+    assertThat(JsonDocument.parse(result.out())).isNotNull();
+    Files.writeString(claude, "{}");
+    assertThat(run("doctor", "--json").out())
+        .startsWith("{\"healthy\":false")
+        .contains("{\"level\":\"wrong\",\"finding\":\"no host asks the hook");
+  }
+
+  @Test
+  void findsALogThatCannotBeWritten() throws Exception {
+    Path file = Files.writeString(
+        work.resolve("hook.properties"), "EVALOPS_DECISION_LOG=" + work + "/none\n");
+    Distribution.mode("rw-r--r--", file);
+    edit(hook.conf(), conf -> conf + "config=" + file + "\n");
+    assertFinds("the log of decisions: " + work + "/none is no folder");
+  }
+
+  /** A host in so far as it matters: asks a model, asks its hook (or does not), and tells the model. */
+  private void callingHost(boolean asks) throws Exception {
+    Path program = work.resolve("programs/claude");
+    Files.writeString(program, """
+        #!/bin/bash
+        [ "$1" = --version ] && { echo '2.1.332 (Claude Code)'; exit; }
+        post() {
+          exec 3<>/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}
+          printf 'POST /v1/messages?beta=true HTTP/1.1\\r\\nContent-Length: %%d\\r\\n\\r\\n%%s' ${#1} "$1" >&3
+          cat <&3
+          exec 3>&-
+        }
+        wanted=$(post '{"tools":[{"name":"Bash"}]}')
+        case $wanted in *evalops-doctor-canary*) ;; *) exit 1 ;; esac
+        said='command not found'
+        if %s; then
+          said=$('%s' governance-check 2>&1 >/dev/null <<<'{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"evalops-doctor-canary"}}')
+        fi
+        post "{\\"content\\":[{\\"type\\":\\"tool_result\\",\\"content\\":\\"$said\\"}]}"
+        """.formatted(asks, hook.launcher()));
+    Distribution.mode("rwxr-xr-x", program);
+  }
+
+  @Test
+  void callsThroughTheHost() throws Exception {
+    callingHost(true);
+    assertFinds();
+    assertThat(run("doctor").out()).contains("ok    Claude Code: a call through it is denied");
+    callingHost(false);
+    assertFinds("Claude Code: a call through it is run without asking the hook");
+  }
+
+  @Test
+  void callsThroughTheHost_alsoWhereThePolicyAllowsEverything() throws Exception {
+    callingHost(true);
+    governance.decide("ACTION_DECISION_ALLOW");
+    assertFinds("does not deny the tool evalops-doctor-canary");
+    assertThat(run("doctor").out()).contains("ok    Claude Code: a call through it is denied");
+  }
+
+  @Test
+  void saysWhenNoCallCouldBeMade() throws Exception {
+    assertThat(run("doctor").out())
+        .contains("note  Claude Code: a call through it could not be made");
+    Files.delete(work.resolve("programs/claude"));
+    assertThat(run("doctor").out()).contains("note  Claude Code: its program is not on the path");
   }
 
   @Test

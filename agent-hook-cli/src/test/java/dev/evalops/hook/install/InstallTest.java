@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Distribution.Shell;
+import dev.evalops.hook.Launched;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -14,6 +15,7 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
@@ -43,13 +45,17 @@ class InstallTest {
   }
 
   private int install(String... arguments) {
+    return run("install", arguments);
+  }
+
+  private int run(String command, String... arguments) {
     ByteArrayOutputStream outBytes = new ByteArrayOutputStream();
     ByteArrayOutputStream errBytes = new ByteArrayOutputStream();
     List<String> all = new ArrayList<>(List.of("--java", "/usr/lib/jvm/x/bin/java"));
     all.addAll(List.of(arguments));
     int status = new Install(
             installation, places, new PrintStream(outBytes, true, StandardCharsets.UTF_8))
-        .run(all, new PrintStream(errBytes, true, StandardCharsets.UTF_8));
+        .run(command, all, new PrintStream(errBytes, true, StandardCharsets.UTF_8));
     out = outBytes.toString(StandardCharsets.UTF_8);
     err = errBytes.toString(StandardCharsets.UTF_8);
     return status;
@@ -75,17 +81,20 @@ class InstallTest {
 
     assertThat(install("--host", "claude")).isZero();
     assertThat(Files.readString(claude()))
-        .isEqualTo(new ClaudeSettings(false).install("", command));
+        .isEqualTo(new ClaudeSettings(false, false).install("", command));
     assertThat(mode(claude())).isEqualTo("rw-------");
     assertThat(mode(claude().getParent())).isEqualTo("rwx------");
     assertThat(out)
         .contains("--- /dev/null\n", "\"onFailure\": \"block\"", "--managed")
+        .contains("disableSkillShellExecution is true", "its version is unknown")
         .doesNotContain("/hooks");
     assertThat(distribution.conf()).hasContent("java=/usr/lib/jvm/x/bin/java");
 
     assertThat(install("--host", "codex")).isZero();
     assertThat(places.home().resolve(".codex/config.toml"))
-        .hasContent(new CodexConfig(false, "").install("", command).strip());
+        .hasContent(new CodexConfig(false, "")
+            .install("", Host.CODEX.command(installation))
+            .strip());
     assertThat(out).contains("review it with /hooks");
   }
 
@@ -107,6 +116,105 @@ class InstallTest {
         .content()
         .contains(
             "allow_managed_hooks_only = true", "managed_dir = \"" + distribution.home() + "\"");
+  }
+
+  /** Installs for all users, in a process whose umask the caller has set. */
+  static final class ForAll {
+    private ForAll() {}
+
+    /**
+     * Installs.
+     *
+     * @param args the installation and the root of the file system
+     */
+    public static void main(String[] args) {
+      Host.Places places = new Host.Places(Path.of(args[1]), Path.of(args[1]), Map.of(), false);
+      System.exit(new Install(new Installation(Path.of(args[0])), places, System.out)
+          .run("install", List.of("--managed", "--host", args[2]), System.err));
+    }
+  }
+
+  @Test
+  void writesManagedSettingsThatEveryUserCanRead_whateverTheUmask() throws Exception {
+    if (!Installation.isRoot(work)) {
+      return;
+    }
+    for (String host : List.of("claude", "codex")) {
+      try (Launched started = Launched.start(
+          work,
+          Map.of(),
+          "/bin/sh",
+          "-c",
+          "umask 077; exec \"$@\"",
+          "sh",
+          System.getProperty("java.home") + "/bin/java",
+          "-cp",
+          System.getProperty("java.class.path"),
+          ForAll.class.getName(),
+          distribution.home().toString(),
+          places.root().toString(),
+          host)) {
+        Launched.Result result = started.end();
+        assertThat(result.status()).as(result.err()).isZero();
+      }
+      Path file =
+          places.root().relativize(Host.valueOf(host.toUpperCase(Locale.ROOT)).file(true, places));
+      Path part = places.root();
+      for (Path name : file) {
+        part = part.resolve(name);
+        assertThat(mode(part))
+            .as("%s", part)
+            .isEqualTo(Files.isDirectory(part) ? "rwxr-xr-x" : "rw-r--r--");
+      }
+      assertThat(mode(distribution.lib().resolve("cache"))).isEqualTo("rwxr-xr-x");
+    }
+  }
+
+  @Test
+  void refusesManagedSettingsThatSomeUsersCannotRead() throws Exception {
+    if (!Installation.isRoot(work)) {
+      return;
+    }
+    Path file = places.root().resolve("etc/claude-code/managed-settings.json");
+    Files.createDirectories(file.getParent());
+    Files.writeString(file, "{}");
+    for (Path part : List.of(file, file.getParent(), file.getParent().getParent())) {
+      String good = Files.isDirectory(part) ? "rwxr-xr-x" : "rw-r--r--";
+      Distribution.mode("rwx------", part);
+      assertThat(install("--host", "claude", "--managed")).isEqualTo(1);
+      assertThat(err).contains("not every user can read " + part + ": chmod a+r");
+      assertThat(file).hasContent("{}");
+      Distribution.mode(good, part);
+    }
+    Path dropIn =
+        Files.createDirectories(file.resolveSibling("managed-settings.d")).resolve("50.json");
+    Files.writeString(dropIn, "{\"disableAllHooks\": true}");
+    assertThat(install("--host", "claude", "--managed")).isEqualTo(1);
+    assertThat(err).contains("disableAllHooks is true");
+    Files.writeString(dropIn, "{\"model\": \"opus\"}");
+    assertThat(install("--host", "claude", "--managed")).as(err).isZero();
+  }
+
+  @Test
+  void takesTheEntryAwayAgain() throws Exception {
+    Files.createDirectories(claude().getParent());
+    Files.writeString(claude(), "{\n  \"model\": \"opus\"\n}\n");
+    assertThat(install("--host", "claude")).isZero();
+
+    assertThat(run("uninstall", "--host", "claude", "--dry-run")).isZero();
+    assertThat(Files.readString(claude())).contains("evalops-agent-hook");
+    assertThat(run("uninstall", "--host", "claude")).as(err).isZero();
+
+    assertThat(Files.readString(claude()))
+        .isEqualTo("{\n  \"model\": \"opus\",\n  \"disableSkillShellExecution\": true\n}\n");
+    assertThat(run("uninstall", "--host", "claude")).isZero();
+    assertThat(out).contains("has no entry");
+    assertThat(install("--host", "codex")).isZero();
+    assertThat(run("uninstall", "--host", "codex")).isZero();
+    assertThat(places.home().resolve(".codex/config.toml")).doesNotExist();
+    assertThat(run("uninstall", "--host", "codex")).isZero();
+    assertThat(run("uninstall")).isEqualTo(2);
+    assertThat(err).startsWith("usage: evalops-agent-hook uninstall --host");
   }
 
   @Test
@@ -135,7 +243,8 @@ class InstallTest {
 
     assertThat(claude()).isSymbolicLink();
     assertThat(Files.readString(real))
-        .startsWith("{\n    \"model\": \"opus\",\n    \"hooks\": {\n        \"PreToolUse\"");
+        .startsWith(
+            "{\n    \"model\": \"opus\",\n    \"disableSkillShellExecution\": true,\n    \"hooks\": {\n        \"PreToolUse\"");
     assertThat(mode(real)).isEqualTo("rw-rw-r--");
     Path backup = files(work).stream()
         .filter(file -> file.toString().contains("dotfiles.json.before-evalops-"))

@@ -7,16 +7,20 @@ import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
 
 class ReadmeTest {
-  private static final String COMMAND = "/opt/evalops/bin/evalops-agent-hook governance-check";
+  private static final Installation INSTALLATION = new Installation(Path.of("/opt/evalops"));
 
   @Test
   void showsTheEntriesThatInstallWrites() throws Exception {
     String readme = Files.readString(Path.of("README.md"));
 
     assertThat(readme)
-        .contains("```json\n" + new ClaudeSettings(false).install("", COMMAND) + "```");
+        .contains("```json\n"
+            + new ClaudeSettings(false, true).install("", Host.CLAUDE.command(INSTALLATION))
+            + "```");
     assertThat(readme)
-        .contains("```toml\n" + new CodexConfig(true, "/opt/evalops").install("", COMMAND) + "```");
+        .contains("```toml\n"
+            + new CodexConfig(true, "/opt/evalops").install("", Host.CODEX.command(INSTALLATION))
+            + "```");
     for (Host host : Host.values()) {
       assertThat(readme).contains("## " + host.title() + ", " + host.oldest() + " or later");
     }
