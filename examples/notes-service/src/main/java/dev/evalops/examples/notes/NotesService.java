@@ -18,7 +18,6 @@ import dev.evalops.runtime.identity.IdentityClient;
 import dev.evalops.runtime.mtls.Mtls;
 import dev.evalops.runtime.mtls.opentelemetry.TracingHttpClient;
 import dev.evalops.runtime.natsbus.NatsBus;
-import dev.evalops.runtime.natsbus.NatsBusException;
 import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.observability.opentelemetry.RedisTracing;
 import dev.evalops.runtime.observability.opentelemetry.Tracing;
@@ -56,7 +55,6 @@ public final class NotesService {
       life.await();
       log.info("notes is stopping");
     } catch (StartupException
-        | NatsBusException
         | IllegalArgumentException
         | IllegalStateException
         | UncheckedIOException e) {
@@ -87,7 +85,7 @@ public final class NotesService {
             .subjectPrefix("notes.changes")
             .metrics(registry)
             .openTelemetry(otel)
-            .connect());
+            .open());
 
     Mtls calls = life.add(
         "tls of calls",
@@ -121,7 +119,10 @@ public final class NotesService {
     Feed feed = new Feed(db, feedIsOnFor);
     life.add(
         "feed",
-        bus.consumer("notes.changes.note.*", "feed").deliver(DeliverPolicy.All).start(feed::take));
+        bus.consumer("notes.changes.note.*", "feed")
+            .deliver(DeliverPolicy.All)
+            .metrics(registry)
+            .start(feed::take));
 
     HttpService.Builder service = HttpService.builder(settings.port())
         .filters(
