@@ -25,18 +25,13 @@ final class Keeper {
   private final Thread thread;
 
   Keeper(
-      Connection connection,
-      String name,
-      Durable durable,
-      Lanes lanes,
-      DeadLetters deadLetters) {
+      Connection connection, String name, Durable durable, Lanes lanes, DeadLetters deadLetters) {
     this.connection = connection;
     this.name = name;
     this.durable = durable;
     this.lanes = lanes;
     this.deadLetters = deadLetters;
-    this.thread =
-        Thread.ofPlatform().daemon().name("natsbus-keeper-" + name).unstarted(this::keep);
+    this.thread = Thread.ofPlatform().daemon().name("natsbus-keeper-" + name).unstarted(this::keep);
   }
 
   void start() {
