@@ -71,7 +71,7 @@ public final class ReadPathLoad {
           "nats",
           NatsBus.builder(NatsServer.shared().url()).stream("NOTES")
               .subjectPrefix("notes.changes")
-              .connect());
+              .open());
       Outbox outbox = life.add("outbox", Outbox.start(db, bus));
       NoteStore store = new NoteStore(db);
       Actor actor = new Actor("user", "ann", "org-1");

@@ -1,7 +1,9 @@
 package dev.evalops.runtime.natsbus;
 
 import com.sun.management.OperatingSystemMXBean;
-import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.events.EventFormatBenchmark;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
 import io.nats.client.Dispatcher;
@@ -54,8 +56,8 @@ public final class NatsThroughput {
     this.raw = raw;
     this.stream = raw.jetStream();
     this.management = raw.jetStreamManagement();
-    this.body = new Encoder("notes.changes", WireFormat.JSON, Instant::now)
-        .encode(change(0), Map.of())
+    this.body = EventFormat.JSON
+        .encode(change(0), "notes.changes", Instant.now(), Map.of())
         .body();
   }
 
@@ -69,7 +71,7 @@ public final class NatsThroughput {
     try (NatsServer server = NatsServer.start();
         NatsBus bus = NatsBus.builder(server.url()).stream("NOTES")
             .subjectPrefix("notes.changes")
-            .connect();
+            .open();
         Connection raw = Nats.connect(server.url())) {
       new NatsThroughput(bus, raw).run();
     }
@@ -114,9 +116,8 @@ public final class NatsThroughput {
   }
 
   private static Change change(int number) {
-    return Change.of("note", "n-" + number % AGGREGATES)
-        .operation("create")
-        .tenant("org-1")
+    return Change.of("note", "n-" + number % AGGREGATES, "create")
+        .organization("org-1")
         .sequence(number)
         .version(number)
         .payload(EventFormatBenchmark.PAYLOAD);

@@ -14,7 +14,7 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import org.slf4j.event.Level;
 
-/** Says what happens to the connection, once each, and never with the user-info of a URL. */
+/** Logs what happens to the connection, once each, and never with the user-info of a URL. */
 final class ConnectionLog implements ErrorListener {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
 
@@ -31,7 +31,7 @@ final class ConnectionLog implements ErrorListener {
     boolean again = connection.getStatus() != Connection.Status.CONNECTED && !told.add(error);
     LOG.atLevel(again ? Level.DEBUG : Level.WARN)
         .addKeyValue("error", Secrets.hide(error))
-        .log("nats: the server reports an error");
+        .log("nats: server reported an error");
   }
 
   /** Each attempt to reconnect ends here, too. */
@@ -39,21 +39,21 @@ final class ConnectionLog implements ErrorListener {
   public void exceptionOccurred(Connection connection, Exception failure) {
     LOG.atDebug()
         .addKeyValue("error", Secrets.hide(String.valueOf(failure.getMessage())))
-        .log("nats: the client reports a failure");
+        .log("nats: client reported a failure");
   }
 
   @Override
   public void slowConsumerDetected(Connection connection, Consumer consumer) {
     LOG.atWarn()
         .addKeyValue("dropped", consumer.getDroppedCount())
-        .log("nats: messages come faster than they are taken");
+        .log("nats: slow consumer, messages dropped");
   }
 
   @Override
   public void messageDiscarded(Connection connection, Message message) {
     LOG.atWarn()
         .addKeyValue("subject", message.getSubject())
-        .log("nats: the client has discarded a message");
+        .log("nats: message discarded by the client");
   }
 
   /** Tells when the connection is lost, comes back, or is closed. */
@@ -84,12 +84,12 @@ final class ConnectionLog implements ErrorListener {
               .log("nats: connected again");
           reconnected.run();
         }
-        case LAME_DUCK -> LOG.atInfo().log("nats: the server is about to stop");
+        case LAME_DUCK -> LOG.atInfo().log("nats: server is about to stop");
         case CLOSED -> {
           if (!closing.getAsBoolean()) {
             LOG.atError()
                 .addKeyValue("error", Secrets.hide(connection.getLastError()))
-                .log("nats: connection closed for good, nothing will bring it back");
+                .log("nats: connection closed for good");
           }
         }
         default -> {

@@ -20,9 +20,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
-import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
@@ -50,8 +48,6 @@ import org.slf4j.LoggerFactory;
  */
 public final class EventConsumer implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
-  private static final Duration CHECK_EVERY = Duration.ofSeconds(10);
-  private static final Duration RETRY_CHECK = Duration.ofSeconds(1);
   private static final Duration AFTER_INTERRUPT = Duration.ofSeconds(1);
 
   private final NatsBus bus;
@@ -61,10 +57,9 @@ public final class EventConsumer implements AutoCloseable {
   private final Lanes lanes;
   private final Durable durable;
   private final DeadLetters deadLetters;
+  private final Keeper keeper;
   private final @Nullable ConsumerMetrics metrics;
   private final AtomicBoolean closed = new AtomicBoolean();
-  private final Semaphore checks = new Semaphore(0);
-  private volatile @Nullable Thread keeper;
 
   private EventConsumer(Builder settings, EventHandler handler) {
     this.bus = settings.bus;
@@ -75,6 +70,7 @@ public final class EventConsumer implements AutoCloseable {
     this.durable = new Durable(connection, settings, lanes);
     this.deadLetters =
         new DeadLetters(bus, settings.stream, settings.durable, settings.deadLetterSubject);
+    this.keeper = new Keeper(connection, settings.durable, durable, lanes, deadLetters);
     this.metrics = settings.registry == null
         ? null
         : new ConsumerMetrics(
@@ -88,12 +84,7 @@ public final class EventConsumer implements AutoCloseable {
   private void start() throws IOException, JetStreamApiException {
     deadLetters.prepare();
     durable.attach();
-    Thread thread = Thread.ofPlatform()
-        .daemon()
-        .name("natsbus-keeper-" + settings.durable)
-        .unstarted(this::keep);
-    keeper = thread;
-    thread.start();
+    keeper.start();
     bus.started(this);
   }
 
@@ -134,11 +125,15 @@ public final class EventConsumer implements AutoCloseable {
     // An interrupt that a handler leaves behind must not reach the client's calls below.
     boolean interrupted = Thread.interrupted() || failure instanceof InterruptedException;
     if (failure == null) {
-      count(ConsumerMetrics::handled);
+      if (metrics != null) {
+        metrics.handled();
+      }
       delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
       return true;
     }
-    count(ConsumerMetrics::failed);
+    if (metrics != null) {
+      metrics.failed();
+    }
     LOG.atWarn()
         .setCause(failure)
         .addKeyValue("subject", delivery.message.getSubject())
@@ -155,12 +150,6 @@ public final class EventConsumer implements AutoCloseable {
     }
     nak(delivery, delay(deliveries));
     return false;
-  }
-
-  private void count(Consumer<ConsumerMetrics> event) {
-    if (metrics != null) {
-      event.accept(metrics);
-    }
   }
 
   /** The server counts what was given back, too, and tells nobody why: the first failure here is not the end of it. */
@@ -192,73 +181,24 @@ public final class EventConsumer implements AutoCloseable {
       nak(delivery, settings.maxDelay);
       return false;
     }
-    count(ConsumerMetrics::deadLettered);
+    if (metrics != null) {
+      metrics.deadLettered();
+    }
     delivery.answer(connection, AckType.AckTerm.bytes, "consumer ack failed");
     return true;
   }
 
-  /** Tells the server that messages are in hand, and checks whether it still knows the durable. */
-  private void keep() {
-    Duration pause = CHECK_EVERY; // until the next look
-    Duration retry = RETRY_CHECK;
-    long checked = System.nanoTime();
-    boolean told = false;
-    while (!closed.get()) {
-      try {
-        Duration wait = shorter(durable.ackWait().dividedBy(3), pause);
-        boolean now = checks.tryAcquire(wait.toNanos(), TimeUnit.NANOSECONDS);
-        checks.drainPermits();
-        progress();
-        if ((now || System.nanoTime() - checked >= pause.toNanos())
-            && connection.getStatus() == Connection.Status.CONNECTED) {
-          checked = System.nanoTime();
-          pause = retry;
-          retry = shorter(retry.multipliedBy(2), CHECK_EVERY);
-          reattach();
-          pause = CHECK_EVERY;
-          retry = RETRY_CHECK;
-          told = false;
-        }
-      } catch (InterruptedException closing) {
-        return;
-      } catch (Throwable failure) {
-        (told ? LOG.atDebug() : LOG.atWarn())
-            .addKeyValue("durable", settings.durable)
-            .addKeyValue("error", Secrets.hide(failure.toString()))
-            .log("consumer check failed; will retry");
-        told = true;
-      }
-    }
-  }
-
-  private static Duration shorter(Duration a, Duration b) {
-    return a.compareTo(b) < 0 ? a : b;
-  }
-
   /** Has the durable checked soon, without waiting for it. */
   void checkNow() {
-    checks.release();
+    keeper.checkNow();
   }
 
   void reattach() throws IOException, JetStreamApiException {
-    String before = durable.deliverSubject();
-    deadLetters.restore();
-    durable.attach();
-    if (before != null && !before.equals(durable.deliverSubject())) {
-      LOG.atWarn().addKeyValue("durable", settings.durable).log("consumer subscribed again");
-    }
+    keeper.check();
   }
 
   int held() {
     return lanes.size();
-  }
-
-  private void progress() {
-    if (connection.getStatus() == Connection.Status.CONNECTED) {
-      for (Delivery delivery : lanes.held()) {
-        delivery.answer(connection, AckType.AckProgress.bytes, "consumer progress failed");
-      }
-    }
   }
 
   /**
@@ -292,10 +232,7 @@ public final class EventConsumer implements AutoCloseable {
           .addKeyValue("error", Secrets.hide(lost.getMessage()))
           .log("consumer closed without an answer from the server");
     } finally {
-      Thread thread = keeper;
-      if (thread != null) {
-        thread.interrupt();
-      }
+      keeper.stop();
       bus.stopped(this);
       if (metrics != null) {
         metrics.close();

@@ -12,7 +12,7 @@ import java.util.List;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Makes streams that are not there, and leaves those that are as they are. */
+/** Creates missing streams, and leaves existing ones unchanged. */
 final class Streams {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final int NOT_FOUND = 10_059;
@@ -33,7 +33,7 @@ final class Streams {
         .maxAge(Duration.ofDays(7));
   }
 
-  /** Returns the stream as it is: it is made, or one warning says how the one that is there differs. */
+  /** Returns the stream as it is: created, or compared with what is wanted, with one warning of the differences. */
   static StreamConfiguration ensure(JetStreamManagement management, StreamConfiguration wanted)
       throws IOException, JetStreamApiException {
     boolean created = !exists(management, wanted) && create(management, wanted);
@@ -49,7 +49,7 @@ final class Streams {
     return found;
   }
 
-  /** Makes the stream if it is there no more. */
+  /** Creates the stream again if it is gone. */
   static void restore(JetStreamManagement management, StreamConfiguration wanted)
       throws IOException, JetStreamApiException {
     if (!exists(management, wanted) && create(management, wanted)) {

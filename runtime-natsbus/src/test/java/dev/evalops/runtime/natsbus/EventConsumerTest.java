@@ -10,6 +10,7 @@ import dev.evalops.runtime.events.ChangePublisher.Outcome;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.nats.client.Connection.Status;
 import io.nats.client.JetStreamManagement;
 import io.nats.client.api.AckPolicy;
@@ -435,6 +436,43 @@ class EventConsumerTest {
     go.countDown();
     await().atMost(AWHILE).until(() -> handled.size() == 10_300);
     awaitAllAcknowledged("indexer");
+  }
+
+  @Test
+  void measuresWhatIsHandledFailedAndDeadLettered_andWhatIsInHandAndBehind() throws Exception {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    CountDownLatch go = new CountDownLatch(1);
+    EventConsumer consumer = bus.consumer(ALL, "indexer")
+        .configure(durable -> durable.maxAckPending(2))
+        .maxDeliveries(1)
+        .metrics(registry)
+        .start(event -> {
+          go.await();
+          if (event.aggregateId().orElseThrow().equals("poison")) {
+            throw new IllegalStateException("poison");
+          }
+        });
+    for (String id : List.of("a", "poison", "c")) {
+      bus.publish(change(id));
+    }
+    await()
+        .atMost(AWHILE)
+        .until(() -> registry.get("natsbus.consumer.in.hand").gauge().value() == 2);
+    consumer.reattach(); // as it does every ten seconds
+    assertThat(registry.get("natsbus.consumer.lag").gauge().value()).isEqualTo(1);
+
+    go.countDown();
+    awaitAllAcknowledged("indexer");
+    assertThat(registry.get("natsbus.consumer.handled").counter().count()).isEqualTo(2);
+    assertThat(registry.get("natsbus.consumer.failed").counter().count()).isEqualTo(1);
+    assertThat(registry
+            .get("natsbus.consumer.dead.lettered")
+            .tags("stream", "NOTES", "durable", "indexer")
+            .counter()
+            .count())
+        .isEqualTo(1);
+    consumer.close();
+    assertThat(registry.get("natsbus.consumer.in.hand").gauge().value()).isZero();
   }
 
   @Test

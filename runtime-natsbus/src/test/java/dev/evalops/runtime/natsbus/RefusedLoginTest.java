@@ -107,7 +107,7 @@ class RefusedLoginTest {
           "login refused %d times in %d outages, %d changes handled%n",
           server.logged(REFUSED), configurations.size(), handled.size());
       assertThat(handled).hasSize(3 * configurations.size());
-      assertThat(logs.count("WARN nats: the server reports an error"))
+      assertThat(logs.count("WARN nats: server reported an error"))
           // A refusal may be told when the connection is back already.
           .isBetween((long) configurations.size(), 2L * configurations.size());
       assertThat(logs.lines()).noneMatch(line -> line.contains("s3cr3t"));

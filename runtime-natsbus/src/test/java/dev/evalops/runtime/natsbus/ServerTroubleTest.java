@@ -160,7 +160,7 @@ class ServerTroubleTest {
       awaitStored(bus);
       server.signal("USR2");
       await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
-      await().atMost(AWHILE).until(() -> logs.count("the server is about to stop") == 1);
+      await().atMost(AWHILE).until(() -> logs.count("nats: server is about to stop") == 1);
       server.stop();
       server.start("");
 

@@ -10,7 +10,7 @@ import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
-import dev.evalops.runtime.natsbus.Event;
+import dev.evalops.runtime.events.Event;
 import java.io.IOException;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -51,11 +51,11 @@ final class Feed {
     Timestamp at = changed.getChangedAt();
     try (Connection connection = db.getConnection();
         PreparedStatement insert = connection.prepareStatement(sql)) {
-      insert.setObject(1, UUID.fromString(event.partitionKey().orElseThrow()));
+      insert.setObject(1, UUID.fromString(event.aggregateId().orElseThrow()));
       insert.setLong(2, event.version().orElseThrow());
       insert.setLong(3, event.sequence().orElseThrow());
-      insert.setString(4, event.tenantId().orElseThrow());
-      insert.setString(5, event.type().substring(event.type().lastIndexOf('.') + 1));
+      insert.setString(4, event.organizationId().orElseThrow());
+      insert.setString(5, event.operation().orElseThrow());
       insert.setString(6, changed.getTitle());
       insert.setObject(
           7, Instant.ofEpochSecond(at.getSeconds(), at.getNanos()).atOffset(ZoneOffset.UTC));

@@ -19,7 +19,6 @@ import dev.evalops.runtime.identity.IdentityClient;
 import dev.evalops.runtime.mtls.ClientTls;
 import dev.evalops.runtime.mtls.ServerTls;
 import dev.evalops.runtime.natsbus.NatsBus;
-import dev.evalops.runtime.natsbus.NatsBusException;
 import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.observability.opentelemetry.RedisTracing;
 import dev.evalops.runtime.observability.opentelemetry.TracedHttpClient;
@@ -58,7 +57,6 @@ public final class NotesService {
       life.await();
       log.info("notes is stopping");
     } catch (StartupException
-        | NatsBusException
         | IllegalArgumentException
         | IllegalStateException
         | UncheckedIOException e) {
@@ -89,7 +87,7 @@ public final class NotesService {
             .subjectPrefix("notes.changes")
             .metrics(registry)
             .openTelemetry(otel)
-            .connect());
+            .open());
 
     ClientTls calls = life.add(
         "client tls",
@@ -127,7 +125,10 @@ public final class NotesService {
     Feed feed = new Feed(db, feedIsOnFor);
     life.add(
         "feed",
-        bus.consumer("notes.changes.note.*", "feed").deliver(DeliverPolicy.All).start(feed::take));
+        bus.consumer("notes.changes.note.*", "feed")
+            .deliver(DeliverPolicy.All)
+            .metrics(registry)
+            .start(feed::take));
 
     Filter mayRead = auth.require("notes:read");
     Filter mayWrite = auth.require("notes:write");

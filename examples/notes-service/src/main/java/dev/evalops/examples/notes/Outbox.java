@@ -2,9 +2,9 @@ package dev.evalops.examples.notes;
 
 import com.google.protobuf.Timestamp;
 import dev.evalops.examples.notes.events.NoteChanged;
-import dev.evalops.runtime.natsbus.Change;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher.Outcome;
 import dev.evalops.runtime.natsbus.NatsBus;
-import io.nats.client.api.PublishAck;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.context.propagation.TextMapGetter;
@@ -52,7 +52,7 @@ final class Outbox implements AutoCloseable {
 
   private record Entry(long sequence, Map<String, String> trace, Change change) {}
 
-  private record Sent(long sequence, CompletableFuture<PublishAck> acknowledged) {}
+  private record Sent(long sequence, CompletableFuture<Outcome> acknowledged) {}
 
   private Outbox(DataSource db, NatsBus bus) {
     this.db = db;
@@ -172,9 +172,8 @@ final class Outbox implements AutoCloseable {
         .setTitle(row.getString(8))
         .setChangedAt(Timestamp.newBuilder().setSeconds(at.getEpochSecond()).setNanos(at.getNano()))
         .build();
-    return Change.of("note", row.getString(4))
-        .operation(row.getString(5))
-        .tenant(row.getString(3))
+    return Change.of("note", row.getString(4), row.getString(5))
+        .organization(row.getString(3))
         .sequence(sequence)
         .version(row.getLong(6))
         .recordedAt(at)
@@ -188,7 +187,7 @@ final class Outbox implements AutoCloseable {
         ("notes:" + sequence + ":" + at).getBytes(StandardCharsets.UTF_8));
   }
 
-  private CompletableFuture<PublishAck> publish(Entry entry) {
+  private CompletableFuture<Outcome> publish(Entry entry) {
     Context request =
         W3CTraceContextPropagator.getInstance().extract(Context.root(), entry.trace, TRACE_OF);
     try {

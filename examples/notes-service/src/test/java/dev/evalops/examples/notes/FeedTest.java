@@ -3,7 +3,7 @@ package dev.evalops.examples.notes;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.examples.notes.events.NoteChanged;
-import dev.evalops.runtime.natsbus.Change;
+import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.natsbus.NatsBus;
 import io.opentelemetry.api.OpenTelemetry;
 import java.nio.file.Path;
@@ -32,11 +32,10 @@ class FeedTest {
     try (RunningService service = new RunningService(folder, OpenTelemetry.noop(), Map.of());
         NatsBus bus = NatsBus.builder(service.nats().url()).stream("NOTES")
             .subjectPrefix("notes.changes")
-            .connect()) {
+            .open()) {
       for (long version : new long[] {2, 1, 2, 1, 3}) {
-        bus.publish(Change.of("note", note)
-            .operation("update")
-            .tenant(RunningService.ORGANIZATION)
+        bus.publish(Change.of("note", note, "update")
+            .organization(RunningService.ORGANIZATION)
             .sequence(1_000 + version)
             .version(version)
             .payload(NoteChanged.newBuilder().setTitle("title " + version).build()));

@@ -173,7 +173,7 @@ class SpooledPublisherTest {
           await()
               .pollInterval(Duration.ofMillis(5))
               .atMost(AWHILE)
-              .until(() -> call.getState() == Thread.State.TIMED_WAITING || !call.isAlive());
+              .until(() -> waits(call) || !call.isAlive());
           calls.add(call);
         }
         back(server);
@@ -228,13 +228,15 @@ class SpooledPublisherTest {
     }
   }
 
+  private static boolean waits(Thread thread) {
+    Thread.State state = thread.getState();
+    return state == Thread.State.WAITING || state == Thread.State.TIMED_WAITING;
+  }
+
   /** The first of two calls for the same aggregate, which is tried while the second is on disk. */
   private static Thread startedBeforeOneThatIsKept(SpooledPublisher publisher) {
     Thread first = Thread.ofPlatform().start(() -> publisher.publish(change("a", 1)));
-    await()
-        .pollInterval(Duration.ofMillis(5))
-        .atMost(AWHILE)
-        .until(() -> first.getState() == Thread.State.TIMED_WAITING);
+    await().pollInterval(Duration.ofMillis(5)).atMost(AWHILE).until(() -> waits(first));
     Thread.currentThread().interrupt(); // it does not wait for the first
     assertThat(publisher.publish(change("a", 2))).isEqualTo(Outcome.SPOOLED);
     assertThat(Thread.interrupted()).isTrue();

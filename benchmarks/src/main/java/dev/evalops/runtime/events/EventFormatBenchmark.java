@@ -1,15 +1,12 @@
-package dev.evalops.runtime.natsbus;
+package dev.evalops.runtime.events;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.Api;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Method;
 import com.google.protobuf.util.JsonFormat;
-import dev.evalops.runtime.natsbus.Encoder.Outgoing;
-import dev.evalops.runtime.natsbus.NatsBus.WireFormat;
 import io.cloudevents.CloudEvent;
 import io.cloudevents.core.builder.CloudEventBuilder;
-import io.cloudevents.core.format.EventFormat;
 import io.cloudevents.core.provider.EventFormatProvider;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
@@ -31,7 +28,7 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * An event with a protobuf payload, to bytes and back: our three forms, and the CloudEvents SDK's JSON with protobuf's own proto JSON
+ * An event with a protobuf payload, to bytes and back: our three formats, and the CloudEvents SDK's JSON with protobuf's own proto JSON
  * as its data. The payload is decoded, too.
  */
 @State(Scope.Benchmark)
@@ -51,7 +48,7 @@ public class EventFormatBenchmark {
   private static final JsonFormat.Parser PARSER =
       JsonFormat.parser().ignoringUnknownFields().usingTypeRegistry(TYPES);
 
-  static final Api PAYLOAD = Api.newBuilder()
+  public static final Api PAYLOAD = Api.newBuilder()
       .setName("notes.v1.Notes")
       .setVersion("v1.4.2")
       .addMethods(Method.newBuilder()
@@ -63,27 +60,23 @@ public class EventFormatBenchmark {
       .build();
 
   private final UUID id = UUID.randomUUID();
-  private final Change change = Change.of("note", "n-1")
-      .operation("create")
-      .tenant("org-1")
+  private final Change change = Change.of("note", "n-1", "create")
+      .organization("org-1")
       .sequence(42)
       .version(7)
       .recordedAt(TIME)
       .eventId(id)
       .payload(PAYLOAD);
-  private final Encoder json = encoder(WireFormat.JSON);
-  private final Encoder proto = encoder(WireFormat.PROTO);
-  private final Encoder headers = encoder(WireFormat.PROTO_HEADERS);
-  private final Outgoing jsonMessage = json.encode(change, Map.of());
-  private final Outgoing protoMessage = proto.encode(change, Map.of());
-  private final Outgoing headersMessage = headers.encode(change, Map.of());
-  private final EventFormat sdk = Objects.requireNonNull(
+  private final EncodedEvent jsonMessage = encode(EventFormat.JSON);
+  private final EncodedEvent protoMessage = encode(EventFormat.PROTO);
+  private final EncodedEvent headersMessage = encode(EventFormat.PROTO_HEADERS);
+  private final io.cloudevents.core.format.EventFormat sdk = Objects.requireNonNull(
       EventFormatProvider.getInstance().resolveFormat("application/cloudevents+json"));
   private final byte[] sdkBytes = sdk.serialize(cloudEvent(sdkData()));
   private final byte[] sdkReadyData = sdkData();
 
-  private static Encoder encoder(WireFormat format) {
-    return new Encoder("notes.changes", format, () -> TIME);
+  private EncodedEvent encode(EventFormat format) {
+    return format.encode(change, "notes.changes", TIME, Map.of());
   }
 
   private static byte[] sdkData() {
@@ -109,18 +102,18 @@ public class EventFormatBenchmark {
   }
 
   @Benchmark
-  public byte[] encodeJson() {
-    return json.encode(change, Map.of()).body();
+  public EncodedEvent encodeJson() {
+    return encode(EventFormat.JSON);
   }
 
   @Benchmark
-  public byte[] encodeProto() {
-    return proto.encode(change, Map.of()).body();
+  public EncodedEvent encodeProto() {
+    return encode(EventFormat.PROTO);
   }
 
   @Benchmark
-  public byte[] encodeProtoHeaders() {
-    return headers.encode(change, Map.of()).body();
+  public EncodedEvent encodeProtoHeaders() {
+    return encode(EventFormat.PROTO_HEADERS);
   }
 
   @Benchmark
@@ -148,7 +141,7 @@ public class EventFormatBenchmark {
     return decode(headersMessage);
   }
 
-  private static Api decode(Outgoing message) {
+  private static Api decode(EncodedEvent message) {
     return Event.read(message.headers(), message.body()).payload(Api.getDefaultInstance());
   }
 
