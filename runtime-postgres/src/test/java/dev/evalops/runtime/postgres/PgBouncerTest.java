@@ -9,6 +9,7 @@ import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.auth.VerifiedToken;
 import dev.evalops.runtime.changejournal.ChangeActor;
 import dev.evalops.runtime.changejournal.ChangeJournal;
+import dev.evalops.runtime.changejournal.JournalReader;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
@@ -114,6 +115,7 @@ class PgBouncerTest {
         sent.add(clients.submit(
             () -> client.send(request, HttpResponse.BodyHandlers.discarding()).statusCode()));
       }
+      List<String> journaled = journaled(db, run, sent);
       List<Integer> statuses = new ArrayList<>();
       for (Future<Integer> each : sent) {
         statuses.add(each.get(120, TimeUnit.SECONDS));
@@ -131,10 +133,30 @@ class PgBouncerTest {
       }) {
         assertThat(number(db, rows)).as(rows).isEqualTo(count / 2);
       }
+      assertThat(journaled).hasSize(count / 2).doesNotHaveDuplicates();
       assertThat(
               number(db, "SELECT count(*) FROM api_idempotency_keys WHERE response_code IS NULL"))
           .isZero();
     }
+  }
+
+  /** Reads the journal while it is written and then to its end, each statement on whichever connection the pooler takes. */
+  private static List<String> journaled(
+      HikariDataSource db, String run, List<Future<Integer>> writing) throws SQLException {
+    JournalReader reader = ChangeJournal.reader(db);
+    JournalReader.Position position = JournalReader.Position.START;
+    List<String> read = new ArrayList<>();
+    boolean done;
+    do {
+      done = writing.stream().allMatch(Future::isDone);
+      JournalReader.Changes page = reader.changes(position, 100);
+      page.changes().stream()
+          .map(change -> change.aggregateId().orElse(""))
+          .filter(key -> key.startsWith(run))
+          .forEach(read::add);
+      position = page.next();
+    } while (!done || reader.lag(position).changes() > 0);
+    return read;
   }
 
   private static HttpService serve(HikariDataSource db) {
