@@ -32,7 +32,7 @@ class MetricsTest {
 
   @Test
   void hasEverySeries_withItsLabels() throws Exception {
-    Map<String, String> small = Map.of("RATE_LIMIT_PER_SECOND", "0.01", "RATE_LIMIT_BURST", "4");
+    Map<String, String> small = Map.of("RATE_LIMIT_PER_SECOND", "0.01", "RATE_LIMIT_BURST", "3");
     try (RunningService service = new RunningService(folder, OpenTelemetry.noop(), small)) {
       String note = service
           .send(service.write("POST", "/v1/notes", NOTE))
@@ -56,7 +56,7 @@ class MetricsTest {
           .anyMatch(is(
               "notes_http_requests_total{method=\"PUT\",route=\"/v1/notes/{id}\",status=\"428\"}"))
           .anyMatch(
-              is("notes_http_requests_total{method=\"GET\",route=\"/v1/notes\",status=\"429\"}"))
+              is("notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"429\"}"))
           .anyMatch(
               is(
                   "notes_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/notes\",status=\"201\"}"))
@@ -70,7 +70,7 @@ class MetricsTest {
           .anyMatch(is("notes_redis_commands_total{command=\"set\",status=\"ok\"}"))
           .anyMatch(is("notes_redis_command_duration_seconds_count{command=\"set\",status=\"ok\"}"))
           .anyMatch(is("notes_rate_limit_hits_total{action=\"allowed\",route=\"/v1/notes\"}"))
-          .anyMatch(is("notes_rate_limit_hits_total{action=\"limited\",route=\"/v1/notes\"}"))
+          .anyMatch(is("notes_rate_limit_hits_total{action=\"limited\",route=\"/v1/notes/{id}\"}"))
           .anyMatch(is("notes_rate_limit_hits_total{action=\"exempt\",route=\"/readyz\"}"))
           .anyMatch(is("notes_rate_limit_fallbacks_total"))
           .anyMatch(is("natsbus_connected"))
