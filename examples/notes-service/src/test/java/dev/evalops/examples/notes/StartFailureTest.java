@@ -62,7 +62,7 @@ class StartFailureTest {
       assertThat(log.lines().filter(line -> line.contains("ERROR")))
           .singleElement()
           .asString()
-          .contains("notes cannot start: ", "listen failed");
+          .contains("notes cannot start: ", "http: cannot listen on port ");
     }
   }
 
