@@ -55,8 +55,8 @@ class MetricsTest {
               "notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"404\"}"))
           .anyMatch(is(
               "notes_http_requests_total{method=\"PUT\",route=\"/v1/notes/{id}\",status=\"428\"}"))
-          .anyMatch(
-              is("notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"429\"}"))
+          .anyMatch(is(
+              "notes_http_requests_total{method=\"GET\",route=\"/v1/notes/{id}\",status=\"429\"}"))
           .anyMatch(
               is(
                   "notes_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/notes\",status=\"201\"}"))
