@@ -21,7 +21,7 @@ import java.util.Optional;
  * @param email the user's address
  * @param name the user's name
  * @param expiresAt the end of the token's life; empty when the service does not say
- * @param issuedAt the begin of the token's life; empty when the service does not say
+ * @param issuedAt the start of the token's life; empty when the service does not say
  */
 public record Introspection(
     boolean active,

@@ -14,11 +14,11 @@ import org.jspecify.annotations.Nullable;
  * SSLContext context = tls.sslContext();
  * }</pre>
  *
- * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates; those
- * that are open live on. Files that cannot be used (half written, a key of another certificate) change nothing, and are
+ * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates; open
+ * connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing, and are
  * reported once. No session from before a change is resumed after it, and none after an hour.
  *
- * <p>Thread-safe. {@link #close()} only stops the watching.
+ * <p>Thread-safe. {@link #close()} only stops the checks.
  */
 public final class ServerTls extends Tls {
   private ServerTls(TlsBuilder.Opened opened) {
@@ -113,7 +113,7 @@ public final class ServerTls extends Tls {
     }
 
     /**
-     * Reads the files, and starts to watch them.
+     * Returns the certificates, read from the files, which are checked from now on.
      *
      * @return the certificates, ready for use
      * @throws IllegalArgumentException with every problem, if something is missing or a file cannot be used

@@ -68,10 +68,9 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns the certificate and key for libraries that take managers instead of a context (Netty's); follows the files as
-   * well.
+   * Returns a key manager for libraries that take managers instead of a context, such as Netty. It follows the files too.
    *
-   * @return our certificate and key
+   * @return a manager with our certificate and key
    * @throws IllegalStateException on a client without a certificate
    */
   public X509ExtendedKeyManager keyManager() {
@@ -82,11 +81,11 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns the judge of the peer's certificates for libraries that take managers instead of a context (Netty's); follows
-   * the files as well. A client's checks the name of the server itself; a library that checks it too does so against the
-   * host that it connects to.
+   * Returns a trust manager for libraries that take managers instead of a context, such as Netty. It follows the files too.
+   * A client's checks the name of the server itself; a library that checks it too does so against the host that it connects
+   * to.
    *
-   * @return judge of the peer's certificates
+   * @return a manager that verifies the peer's certificates
    * @throws IllegalStateException on a server without a CA for its clients
    */
   public X509ExtendedTrustManager trustManager() {
@@ -177,7 +176,7 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
     }
   }
 
-  /** Stops the watching of the files. Connections, and the context with the last certificates, go on working. */
+  /** Stops checking the files. Connections, and the context with the last certificates, keep working. */
   @Override
   public void close() {
     closed.countDown();
