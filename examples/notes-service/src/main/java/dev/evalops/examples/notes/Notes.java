@@ -57,8 +57,10 @@ final class Notes {
   }
 
   void read(HttpExchange exchange) throws IOException, SQLException {
-    UUID id = HttpRequests.pathUuid(exchange, "id");
-    String organization = Actor.of(exchange).organizationId();
+    read(exchange, Actor.of(exchange).organizationId(), HttpRequests.pathUuid(exchange, "id"));
+  }
+
+  void read(HttpExchange exchange, String organization, UUID id) throws IOException, SQLException {
     Optional<Note> cached = cache.get(organization, id);
     Note note = cached.isPresent() ? cached.get() : store.read(organization, id);
     if (cached.isEmpty()) {
