@@ -24,7 +24,7 @@ run: servers ## start the example service and leave it up
 
 test: servers ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
 	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
-	$(MVN) verify $(TEST_FLAGS)
+	$(MVN) -T2 verify $(TEST_FLAGS)
 	@scripts/test-summary
 
 quick: servers ## check the format, compile, and test the modules that differ from main

@@ -437,17 +437,17 @@ public final class EventConsumer implements AutoCloseable {
       List<String> problems = new ArrayList<>();
       Objects.requireNonNull(handler, "handler");
       if (subject.isBlank()) {
-        problems.add("subject is not set");
+        problems.add("consumer_subject_required");
       } else {
         Subjects.checkSubject("subject", subject, true, problems);
       }
       if (stream.isBlank()) {
-        problems.add("stream is not set");
+        problems.add("consumer_stream_required");
       } else {
         Subjects.checkName("stream", stream, problems);
       }
       if (durable.isBlank()) {
-        problems.add("durable is not set");
+        problems.add("consumer_durable_required");
       } else {
         Subjects.checkName("durable", durable, problems);
         Subjects.checkName("queue", queue, problems);

@@ -523,17 +523,17 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       List<String> problems = new ArrayList<>();
       List<String> servers = List.of();
       if (url.isBlank()) {
-        problems.add("url is not set");
+        problems.add("nats_url_required");
       } else {
         servers = NatsUrl.servers(url, problems);
       }
       if (stream.isBlank()) {
-        problems.add("stream is not set");
+        problems.add("stream_name_required");
       } else {
         Subjects.checkName("stream", stream, problems);
       }
       if (Subjects.prefix(subjectPrefix).isEmpty()) {
-        problems.add("subjectPrefix is not set");
+        problems.add("subject_prefix_required");
       } else {
         Subjects.checkSubject("subjectPrefix", Subjects.prefix(subjectPrefix), false, problems);
       }

@@ -219,7 +219,7 @@ public class NatsBusTest {
   void namesEveryMissingParameter() {
     assertThatThrownBy(() -> NatsBus.builder(" ").open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("url is not set; stream is not set; subjectPrefix is not set");
+        .hasMessage("nats_url_required; stream_name_required; subject_prefix_required");
     assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:1").stream("A.B")
             .subjectPrefix("a..b")
             .maxPending(0)

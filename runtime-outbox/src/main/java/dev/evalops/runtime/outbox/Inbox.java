@@ -3,6 +3,8 @@ package dev.evalops.runtime.outbox;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.EventHandler;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.SQLException;
@@ -99,25 +101,51 @@ public final class Inbox {
   }
 
   private void handle(Event event, Handler handler) throws Exception {
-    try (Connection tx = db.getConnection()) {
-      boolean before = tx.getAutoCommit();
-      tx.setAutoCommit(false);
+    try (Connection connection = db.getConnection()) {
+      boolean before = connection.getAutoCommit();
+      connection.setAutoCommit(false);
       try {
-        if (isNew(tx, event.id())) {
-          handler.handle(event, tx);
+        if (isNew(connection, event.id())) {
+          handler.handle(event, transaction(connection));
         }
-        tx.commit();
+        connection.commit();
       } catch (Throwable failure) {
         try {
-          tx.rollback();
+          connection.rollback();
+          connection.setAutoCommit(before);
         } catch (SQLException e) {
           failure.addSuppressed(e);
         }
         throw failure;
-      } finally {
-        tx.setAutoCommit(before);
       }
+      connection.setAutoCommit(before);
     }
+  }
+
+  /** Keeps the handler from ending the transaction that its event is recorded in. */
+  private static Connection transaction(Connection connection) {
+    return (Connection) Proxy.newProxyInstance(
+        Inbox.class.getClassLoader(), new Class<?>[] {Connection.class}, (proxy, method, args) -> {
+          switch (method.getName()) {
+            case "commit", "setAutoCommit", "close", "abort" -> throw refused(method.getName());
+            case "rollback" -> {
+              if (args == null) {
+                throw refused("rollback");
+              }
+            }
+            default -> {}
+          }
+          try {
+            return method.invoke(connection, args);
+          } catch (InvocationTargetException e) {
+            throw e.getCause();
+          }
+        });
+  }
+
+  private static SQLException refused(String method) {
+    return new SQLException(
+        method + " is not for the handler: the transaction ends with the event");
   }
 
   /** Waits for another transaction that has the same event in hand. */
@@ -135,10 +163,7 @@ public final class Inbox {
         Statement statement = connection.createStatement()) {
       statement.execute("SELECT consumer, event_id, received_at FROM event_inbox LIMIT 0");
     } catch (SQLException e) {
-      throw new StartupException(
-          "inbox: table event_inbox cannot be used; /dev/evalops/runtime/outbox/outbox.sql of runtime-outbox makes it: "
-              + e.getMessage(),
-          e);
+      throw Rows.failedCheck("inbox", e);
     }
   }
 
@@ -161,16 +186,17 @@ public final class Inbox {
     try (Connection connection = db.getConnection()) {
       boolean before = connection.getAutoCommit();
       connection.setAutoCommit(true);
+      int deleted;
       try (PreparedStatement delete = connection.prepareStatement(
           "DELETE FROM event_inbox WHERE (consumer, event_id) IN (SELECT consumer, event_id FROM event_inbox"
               + " WHERE received_at <= now() - ? * interval '1 millisecond'"
               + " ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED)")) {
         delete.setLong(1, keepFor.toMillis());
         delete.setInt(2, SWEEP_BATCH);
-        return delete.executeUpdate();
-      } finally {
-        connection.setAutoCommit(before);
+        deleted = delete.executeUpdate();
       }
+      connection.setAutoCommit(before);
+      return deleted;
     }
   }
 
@@ -189,7 +215,7 @@ public final class Inbox {
      * Sets for how long an id is kept (7 days). An event that is delivered again after that has its effect again, so keep it for longer than the
      * stream keeps its events.
      *
-     * @param keepFor more than zero
+     * @param keepFor from a minute to 100 years
      * @return this
      */
     public Builder keepFor(Duration keepFor) {
@@ -208,8 +234,10 @@ public final class Inbox {
       if (consumer.isBlank()) {
         problems = "consumer must not be blank";
       }
-      if (!keepFor.isPositive()) {
-        problems += (problems.isEmpty() ? "" : "; ") + "keepFor must be more than zero: " + keepFor;
+      if (keepFor.compareTo(Duration.ofMinutes(1)) < 0
+          || keepFor.compareTo(Duration.ofDays(36_500)) > 0) {
+        problems += (problems.isEmpty() ? "" : "; ")
+            + "keepFor must be from a minute to 100 years: " + keepFor;
       }
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException(problems);

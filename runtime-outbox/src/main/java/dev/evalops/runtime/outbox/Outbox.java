@@ -32,6 +32,12 @@ import org.jspecify.annotations.Nullable;
  * its id, so that the broker drops what is sent twice. What the broker cannot take now waits for as long as that lasts; what it refuses is parked
  * after 3 attempts, and with it, by default, its lane.
  *
+ * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. It takes
+ * a connection of the pool for each of its statements.
+ *
+ * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate window, {@link Inbox}
+ * afterwards.
+ *
  * <p>Every process of the service may start one; one of them relays at a time, and another takes over within 2 seconds when it is gone. The
  * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
  *
@@ -95,7 +101,7 @@ public final class Outbox implements AutoCloseable {
     return event.id();
   }
 
-  /** Says that a change was committed, so that it is sent at once. Without, it is found by the poll, within half a second. */
+  /** Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within about a second otherwise. */
   public void wake() {
     relay.wake();
   }
@@ -157,7 +163,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before the rest of its lane.
+   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before what its lane holds back.
    *
    * @param id the event's id
    * @return whether it was parked
@@ -170,7 +176,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Gives a parked change up. The rest of its lane goes on.
+   * Deletes a parked change. The rest of its lane goes on.
    *
    * @param id the event's id
    * @return whether it was parked
@@ -183,7 +189,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Stops the relay. Waits up to 2 seconds for what is under way; the rest is published by another process, or after the next start. A second
+   * Stops the relay. Waits up to 4 seconds for what is under way; the rest is published by another process, or after the next start. A second
    * call does nothing.
    */
   @Override
@@ -240,8 +246,8 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Counts: gauges {@code outbox_pending}, {@code outbox_oldest_seconds} and {@code outbox_parked}, counter {@code
-     * outbox_published_total}.
+     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked}, every 10 seconds,
+     * and counter {@code outbox_published_total}.
      *
      * @param registry where to
      * @return this

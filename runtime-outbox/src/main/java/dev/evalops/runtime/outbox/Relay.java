@@ -22,7 +22,7 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Sends what is in the table, one event of a lane at a time, and removes what is stored. One process at a time does: the one that has the lease. A process
+ * Sends what is in the table, one event of a lane at a time, and removes what is stored. Of several processes only the one with the lease does. A process
  * that was stopped and goes on may send again what another has sent since; the order of a lane holds all the same, because nobody sends an event before
  * the one ahead of it is stored, and the broker drops repeats.
  *
@@ -31,11 +31,13 @@ import org.slf4j.LoggerFactory;
 final class Relay implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Outbox.class);
 
-  static final Duration LEASE = Duration.ofMillis(1300);
-  private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(500);
-  private static final long LEASE_MARGIN = TimeUnit.MILLISECONDS.toNanos(200);
+  static final Duration LEASE = Duration.ofMillis(1450);
+  private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(900);
+  private static final long STANDBY_EVERY = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long LEASE_MARGIN = TimeUnit.MILLISECONDS.toNanos(150);
   private static final long MIN_POLL = TimeUnit.MILLISECONDS.toNanos(10);
-  private static final long MAX_POLL = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long MAX_POLL = TimeUnit.MILLISECONDS.toNanos(1100);
+  private static final long DATABASE_RETRY = TimeUnit.MILLISECONDS.toNanos(500);
   private static final long MIN_BETWEEN_FETCHES = TimeUnit.MILLISECONDS.toNanos(2);
   private static final long REMOVE_WITHIN = TimeUnit.MILLISECONDS.toNanos(5);
   private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
@@ -65,7 +67,7 @@ final class Relay implements AutoCloseable {
   private final Map<String, Lane> lanes = new HashMap<>();
   private final Deque<Lane> ready = new ArrayDeque<>(); // have a row and none in flight
   private final Map<String, Long> pausedLanes = new HashMap<>(); // until when
-  private final List<Long> stored = new ArrayList<>(); // and not removed yet
+  private final List<String> stored = new ArrayList<>(); // ids that are not removed yet
   private int inMemory;
   private int inFlight;
   private boolean leads;
@@ -153,10 +155,10 @@ final class Relay implements AutoCloseable {
           step();
         } catch (SQLException e) {
           databaseFailed(e);
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) {
           log.atError().setCause(e).log("outbox: relay failed; will retry");
           forget();
-          TimeUnit.NANOSECONDS.sleep(MAX_POLL);
+          TimeUnit.NANOSECONDS.sleep(DATABASE_RETRY);
         }
       }
     } catch (InterruptedException e) {
@@ -190,6 +192,9 @@ final class Relay implements AutoCloseable {
       apply(result);
       result = results.poll();
     }
+  }
+
+  private void databaseAnswered() {
     if (!databaseHealthy) {
       databaseHealthy = true;
       log.info("outbox: database available again");
@@ -221,7 +226,7 @@ final class Relay implements AutoCloseable {
       long fetch = woken.get() ? lastFetch + MIN_BETWEEN_FETCHES : fetchAt;
       next = earlier(next, pausedUntil - fetch > 0 ? pausedUntil : fetch);
     }
-    if (!ready.isEmpty()) {
+    if (!ready.isEmpty() && inFlight < maxInFlight && pausedUntil - System.nanoTime() > 0) {
       next = earlier(next, pausedUntil);
     }
     return stored.isEmpty() ? next : earlier(next, removeAt);
@@ -232,25 +237,32 @@ final class Relay implements AutoCloseable {
   }
 
   private void look(long now) throws SQLException {
-    woken.set(false);
+    if (now - renewAt >= 0) {
+      if (leads && now - leaseUntil >= 0) {
+        forget(); // another may have sent it since
+      }
+      long asked = System.nanoTime();
+      boolean held = rows.lease(holder, LEASE);
+      databaseAnswered();
+      if (held) {
+        leaseUntil = asked + Rows.nanos(LEASE) - LEASE_MARGIN;
+      }
+      renewAt = asked + (held ? RENEW_EVERY : STANDBY_EVERY);
+      lead(held);
+    }
+    if (!leads || now - pausedUntil < 0 || room() <= 0) {
+      return;
+    }
+    if (!woken.getAndSet(false) && now - fetchAt < 0) {
+      return;
+    }
     pausedLanes.values().removeIf(until -> now - until >= 0);
     List<Long> without = new ArrayList<>(inMemory);
     lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
-    int room = now - pausedUntil >= 0 ? Math.max(0, room()) : 0;
+    int room = room();
     lastFetch = now;
-    List<Rows.Row> found;
-    if (now - renewAt >= 0) {
-      long asked = System.nanoTime();
-      Rows.Page page = rows.leasedFetch(holder, LEASE, without, pausedLanes.keySet(), room);
-      renewAt = asked + RENEW_EVERY;
-      if (page.leads()) {
-        leaseUntil = asked + Rows.nanos(LEASE) - LEASE_MARGIN;
-      }
-      lead(page.leads());
-      found = page.rows();
-    } else {
-      found = rows.fetch(without, pausedLanes.keySet(), room);
-    }
+    List<Rows.Row> found = rows.fetch(without, pausedLanes.keySet(), room);
+    databaseAnswered();
     for (Rows.Row row : found) {
       Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
       lane.waiting.addLast(row);
@@ -260,12 +272,12 @@ final class Relay implements AutoCloseable {
       }
     }
     poll = found.isEmpty() ? Math.min(2 * poll, MAX_POLL) : MIN_POLL;
-    fetchAt = room > 0 && found.size() == room ? now : now + poll;
+    fetchAt = found.size() == room && room > 1 ? now : now + poll;
   }
 
   private void lead(boolean now) {
     if (leads != now) {
-      log.atInfo().addKeyValue("relays", now).log("outbox: relay changed");
+      log.info(now ? "outbox: lease acquired" : "outbox: lease lost");
       poll = MIN_POLL;
     }
     leads = now;
@@ -322,7 +334,7 @@ final class Relay implements AutoCloseable {
     lane.inFlight = false;
     lane.waiting.removeFirst();
     if (result.failure() == null) {
-      isStored(row);
+      onStored(row);
       if (lane.waiting.isEmpty()) {
         lanes.remove(lane.name);
       } else {
@@ -336,18 +348,18 @@ final class Relay implements AutoCloseable {
             : result.failure();
     inMemory -= lane.waiting.size();
     lanes.remove(lane.name);
-    if (failure instanceof PublishException e && e.reason() == PublishException.Reason.AWAY) {
-      isAway(lane, e);
+    if (failure instanceof PublishException e && e.reason() == PublishException.Reason.REFUSED) {
+      onRefused(lane, row, e);
     } else {
-      isRefused(lane, row, failure);
+      onAway(lane, failure);
     }
   }
 
-  private void isStored(Rows.Row row) {
+  private void onStored(Rows.Row row) {
     if (stored.isEmpty()) {
       removeAt = System.nanoTime() + REMOVE_WITHIN;
     }
-    stored.add(row.seq());
+    stored.add(row.event().id());
     awayInARow = 0;
     if (!healthy) {
       healthy = true;
@@ -355,18 +367,18 @@ final class Relay implements AutoCloseable {
     }
   }
 
-  private void isAway(Lane lane, PublishException failure) {
+  private void onAway(Lane lane, Throwable failure) {
     awayInARow++;
     long now = System.nanoTime();
     pausedLanes.put(lane.name, now + backoff(awayInARow));
     if (awayInARow >= AWAY_FOR_ALL) {
-      pausedUntil = now + backoff(awayInARow - AWAY_FOR_ALL + 1);
-      pausedLanes.clear();
+      // The lanes stay paused, so that the next probe is another one.
+      pausedUntil = now + backoff(Math.min(awayInARow - AWAY_FOR_ALL + 1, 3));
       forget();
       if (healthy) {
         healthy = false;
         log.atWarn()
-            .addKeyValue("error", failure.getMessage())
+            .addKeyValue("error", String.valueOf(failure.getMessage()))
             .log("outbox: broker unavailable; changes wait");
       }
     }
@@ -377,7 +389,7 @@ final class Relay implements AutoCloseable {
     return most / 2 + ThreadLocalRandom.current().nextLong(most / 2);
   }
 
-  private void isRefused(Lane lane, Rows.Row row, Throwable failure) throws SQLException {
+  private void onRefused(Lane lane, Rows.Row row, PublishException failure) throws SQLException {
     boolean park = row.attempts() + 1 >= MAX_ATTEMPTS;
     String reason = String.valueOf(failure.getMessage());
     pausedLanes.put(lane.name, System.nanoTime() + backoff(row.attempts() + 1));
@@ -400,10 +412,14 @@ final class Relay implements AutoCloseable {
     }
   }
 
-  private void depth(long now) throws SQLException {
+  private void depth(long now) {
     if (metrics != null && now - depthAt >= 0) {
       depthAt = now + DEPTH_EVERY;
-      metrics.depth(rows.depth());
+      try {
+        metrics.depth(rows.depth());
+      } catch (SQLException e) { // the relay has other things to do
+        log.atDebug().setCause(e).log("outbox: not counted");
+      }
     }
   }
 
@@ -416,9 +432,9 @@ final class Relay implements AutoCloseable {
     }
     forget();
     long now = System.nanoTime();
-    renewAt = now + MAX_POLL;
+    renewAt = now + DATABASE_RETRY;
     fetchAt = renewAt;
-    Result result = results.poll(MAX_POLL, TimeUnit.NANOSECONDS);
+    Result result = results.poll(DATABASE_RETRY, TimeUnit.NANOSECONDS);
     while (result != null) {
       try {
         apply(result);

@@ -22,6 +22,8 @@ import javax.sql.DataSource;
 /** The table of the outbox, and the lease of who relays. */
 final class Rows {
   private static final int NETWORK_TIMEOUT_MILLIS = 5000;
+  private static final long MAX_PAGE_BYTES = 8 << 20;
+  private static final int MAX_COUNTED = 100_000;
 
   // The lock is taken before the number: within a lane the numbers have the order of the commits.
   private static final String INSERT =
@@ -38,25 +40,21 @@ final class Rows {
       " AND NOT EXISTS (SELECT FROM change_outbox p WHERE p.lane = o.lane AND p.parked_at IS NOT NULL)";
 
   private final DataSource db;
-  private final String leasedFetch;
   private final String fetch;
 
   Rows(DataSource db, boolean holdParkedLanes) {
     this.db = db;
-    String wanted = "SELECT seq, id, lane, subject, headers, body, attempts FROM change_outbox o"
+    String next = "SELECT seq FROM change_outbox o"
         + " WHERE parked_at IS NULL AND seq <> ALL (?) AND lane <> ALL (?)"
-        + (holdParkedLanes ? NOT_HELD : "");
-    this.fetch = wanted + " ORDER BY seq LIMIT ?";
-    this.leasedFetch = "WITH lease AS (" + LEASE
-        + ") SELECT * FROM (SELECT EXISTS (SELECT FROM lease) AS held) l" + " LEFT JOIN LATERAL ("
-        + wanted + " AND l.held ORDER BY seq LIMIT ?) page ON true ORDER BY page.seq";
+        + (holdParkedLanes ? NOT_HELD : "") + " ORDER BY seq LIMIT ?";
+    // The first whatever its size, then as many as fit.
+    this.fetch = "SELECT * FROM (SELECT seq, id, lane, subject, headers, body, attempts,"
+        + " sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before"
+        + " FROM change_outbox WHERE seq IN (" + next + ")) page WHERE before < ? ORDER BY seq";
   }
 
   /** An event that waits. */
   record Row(long seq, EncodedEvent event, int attempts) {}
-
-  /** What a look has found; whether this process relays. */
-  record Page(boolean leads, List<Row> rows) {}
 
   /** How full it is. */
   record Depth(long pending, Optional<Instant> oldest, long parked) {}
@@ -91,37 +89,31 @@ final class Rows {
         return Optional.empty();
       });
     } catch (SQLException e) {
-      String state = String.valueOf(e.getSQLState());
-      throw new StartupException(
-          state.equals("42P01") || state.equals("42703")
-              ? "outbox: tables are missing or too old; make them with"
-                  + " /dev/evalops/runtime/outbox/outbox.sql of runtime-outbox"
-              : "outbox: tables could not be checked: " + e.getMessage(),
-          e);
+      throw failedCheck("outbox", e);
     }
   }
 
-  /** Takes or renews the lease, and looks for rows if that succeeds. */
-  Page leasedFetch(
-      String holder, Duration ttl, Collection<Long> without, Collection<String> lanes, int max)
-      throws SQLException {
+  static StartupException failedCheck(String who, SQLException failure) {
+    String state = String.valueOf(failure.getSQLState());
+    return new StartupException(
+        state.equals("42P01") || state.equals("42703")
+            ? who + ": tables are missing or too old; make them with"
+                + " /dev/evalops/runtime/outbox/outbox.sql of runtime-outbox"
+            : who + ": tables could not be checked: " + failure.getMessage(),
+        failure);
+  }
+
+  /**
+   * Takes or renews the lease. By itself, so that the row is locked for as long as one statement takes, and not until a page has been sent to a
+   * process that may have stopped.
+   */
+  boolean lease(String holder, Duration ttl) throws SQLException {
     return run(connection -> {
-      try (PreparedStatement statement = connection.prepareStatement(leasedFetch)) {
+      try (PreparedStatement statement = connection.prepareStatement(LEASE)) {
         statement.setString(1, holder);
         statement.setLong(2, ttl.toMillis());
-        statement.setArray(3, connection.createArrayOf("bigint", without.toArray()));
-        statement.setArray(4, connection.createArrayOf("text", lanes.toArray()));
-        statement.setInt(5, max);
-        try (ResultSet result = statement.executeQuery()) {
-          boolean held = false;
-          List<Row> rows = new ArrayList<>();
-          while (result.next()) {
-            held = result.getBoolean("held");
-            if (result.getString("id") != null) {
-              rows.add(row(result));
-            }
-          }
-          return new Page(held, rows);
+        try (ResultSet held = statement.executeQuery()) {
+          return held.next();
         }
       }
     });
@@ -133,6 +125,7 @@ final class Rows {
         statement.setArray(1, connection.createArrayOf("bigint", without.toArray()));
         statement.setArray(2, connection.createArrayOf("text", lanes.toArray()));
         statement.setInt(3, max);
+        statement.setLong(4, MAX_PAGE_BYTES);
         try (ResultSet result = statement.executeQuery()) {
           List<Row> rows = new ArrayList<>();
           while (result.next()) {
@@ -167,11 +160,12 @@ final class Rows {
         holder);
   }
 
-  void remove(Collection<Long> sequences) throws SQLException {
+  /** By id: after a failover to a standby that had not seen all, a number may be given again. */
+  void remove(Collection<String> ids) throws SQLException {
     run(connection -> {
       try (PreparedStatement delete =
-          connection.prepareStatement("DELETE FROM change_outbox WHERE seq = ANY (?)")) {
-        delete.setArray(1, connection.createArrayOf("bigint", sequences.toArray()));
+          connection.prepareStatement("DELETE FROM change_outbox WHERE id = ANY (?)")) {
+        delete.setArray(1, connection.createArrayOf("text", ids.toArray()));
         return delete.executeUpdate();
       }
     });
@@ -182,11 +176,11 @@ final class Rows {
     run(connection -> {
       try (PreparedStatement update = connection.prepareStatement(
           "UPDATE change_outbox SET attempts = ?, reason = ?, parked_at = CASE WHEN ? THEN now() END"
-              + " WHERE seq = ? AND parked_at IS NULL")) {
+              + " WHERE id = ? AND parked_at IS NULL")) {
         update.setInt(1, row.attempts() + 1);
         update.setString(2, reason.replace("\0", ""));
         update.setBoolean(3, park);
-        update.setLong(4, row.seq());
+        update.setString(4, row.event().id());
         return update.executeUpdate();
       }
     });
@@ -235,16 +229,23 @@ final class Rows {
     });
   }
 
+  /** Counts no further than {@link #MAX_COUNTED}, so that a long outage does not make it slow. */
   Depth depth() throws SQLException {
-    long parked = run(connection -> {
+    return run(connection -> {
       try (Statement statement = connection.createStatement();
           ResultSet row = statement.executeQuery(
-              "SELECT count(*) FROM change_outbox WHERE parked_at IS NOT NULL")) {
+              "SELECT (SELECT count(*) FROM (SELECT FROM change_outbox WHERE parked_at IS NULL LIMIT "
+                  + MAX_COUNTED
+                  + ") w), (SELECT count(*) FROM change_outbox WHERE parked_at IS NOT NULL),"
+                  + " (SELECT created_at FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1)")) {
         row.next();
-        return row.getLong(1);
+        OffsetDateTime oldest = row.getObject(3, OffsetDateTime.class);
+        return new Depth(
+            row.getLong(1),
+            oldest == null ? Optional.empty() : Optional.of(oldest.toInstant()),
+            row.getLong(2));
       }
     });
-    return new Depth(pending(), oldest(), parked);
   }
 
   List<Outbox.Parked> parked(int max) throws SQLException {
@@ -274,19 +275,33 @@ final class Rows {
     T run(Connection connection) throws SQLException;
   }
 
-  /** Each statement by itself; a server that has gone without a word holds nobody for long. */
+  /** Runs a statement by itself; a server that does not answer is not waited for. */
   private <T> T run(Query<T> query) throws SQLException {
     try (Connection connection = db.getConnection()) {
       boolean before = connection.getAutoCommit();
       int timeout = connection.getNetworkTimeout();
       connection.setAutoCommit(true);
       connection.setNetworkTimeout(Runnable::run, NETWORK_TIMEOUT_MILLIS);
+      T result;
       try {
-        return query.run(connection);
-      } finally {
-        connection.setNetworkTimeout(Runnable::run, timeout);
-        connection.setAutoCommit(before);
+        result = query.run(connection);
+      } catch (SQLException | RuntimeException e) {
+        restore(connection, before, timeout, e);
+        throw e;
       }
+      connection.setNetworkTimeout(Runnable::run, timeout);
+      connection.setAutoCommit(before);
+      return result;
+    }
+  }
+
+  private static void restore(
+      Connection connection, boolean autoCommit, int timeout, Exception failure) {
+    try {
+      connection.setNetworkTimeout(Runnable::run, timeout);
+      connection.setAutoCommit(autoCommit);
+    } catch (SQLException e) { // the connection is gone, which the failure says better
+      failure.addSuppressed(e);
     }
   }
 

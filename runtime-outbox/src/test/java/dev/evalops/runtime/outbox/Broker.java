@@ -22,6 +22,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 final class Broker implements ChangePublisher, AutoCloseable {
   final List<EncodedEvent> stored = new CopyOnWriteArrayList<>();
   final Set<String> refusedLanes = ConcurrentHashMap.newKeySet();
+  final Set<String> awayLanes = ConcurrentHashMap.newKeySet();
   final AtomicInteger sent = new AtomicInteger();
   volatile boolean away;
   volatile int percentLost;
@@ -49,7 +50,7 @@ final class Broker implements ChangePublisher, AutoCloseable {
     CompletableFuture<Outcome> outcome = new CompletableFuture<>();
     boolean lost = ThreadLocalRandom.current().nextInt(100) < percentLost;
     boolean beforeStoring = ThreadLocalRandom.current().nextBoolean();
-    if (away || (lost && beforeStoring)) {
+    if (away || awayLanes.contains(event.lane()) || (lost && beforeStoring)) {
       return CompletableFuture.failedFuture(
           new PublishException(PublishException.Reason.AWAY, "timeout", null));
     }

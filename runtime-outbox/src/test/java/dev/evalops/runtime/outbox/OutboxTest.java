@@ -131,11 +131,28 @@ class OutboxTest {
           .isThrownBy(() -> outbox.check(Duration.ofMillis(1)))
           .withMessageStartingWith("outbox: a change has waited for ");
       outbox.check(Duration.ofHours(1));
+      assertThat(attempts(db)).isZero();
       broker.away = false;
       await().atMost(SOON).until(() -> outbox.pending() == 0);
     }
     assertThat(broker.stored).hasSize(50);
-    assertThat(attempts(db)).isZero();
+  }
+
+  @Test
+  void oneLaneThatTheBrokerDoesNotTakeNow_holdsUpNoOther(HikariDataSource db) throws Exception {
+    broker.awayLanes.add("note/1");
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> broker.sent.get() > 9);
+      for (int i = 0; i < 5; i++) {
+        add(db, Broker.event("note/2", i));
+      }
+      await().atMost(SOON).until(() -> broker.bodies("note/2").size() == 5);
+      assertThat(outbox.pending()).isEqualTo(1);
+      assertThat(outbox.parked(1)).isEmpty();
+      broker.awayLanes.clear();
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
   }
 
   private static long attempts(HikariDataSource db) throws SQLException {

@@ -50,7 +50,7 @@ class StartFailureTest {
     assertThat(log.lines().filter(line -> line.contains("ERROR")))
         .singleElement()
         .asString()
-        .contains("notes cannot start: url: ");
+        .contains("notes cannot start: url must be ");
     assertThat(log).doesNotContain(SECRET);
   }
 

@@ -541,7 +541,7 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     public SpooledPublisher open() {
       List<String> problems = new ArrayList<>();
       if (directory.toString().isBlank()) {
-        problems.add("directory is not set");
+        problems.add("dead_letter_dir_required");
       }
       if (maxAttempts < 1) {
         problems.add("maxAttempts must be one or more: " + maxAttempts);

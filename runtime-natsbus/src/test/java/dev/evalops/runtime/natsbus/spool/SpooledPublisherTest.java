@@ -557,7 +557,7 @@ class SpooledPublisherTest {
             .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
-            "directory is not set; maxAttempts must be one or more: 0; replayEvery must be more"
+            "dead_letter_dir_required; maxAttempts must be one or more: 0; replayEvery must be more"
                 + " than zero: PT0S; maxSpooled must be one or more: 0");
   }
 }
