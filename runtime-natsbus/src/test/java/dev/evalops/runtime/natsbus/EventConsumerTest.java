@@ -187,7 +187,8 @@ class EventConsumerTest {
   void namesEveryWrongParameter() {
     assertThatThrownBy(() -> bus.consumer(" ", " ").stream("").start(event -> {}))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("consumer_subject_required; consumer_stream_required; consumer_durable_required");
+        .hasMessage(
+            "consumer_subject_required; consumer_stream_required; consumer_durable_required");
     assertThatThrownBy(() -> bus.consumer("a.>.b", "a b")
             .deliver(DeliverPolicy.LastPerSubject)
             .ackWait(Duration.ZERO)
