@@ -15,9 +15,9 @@ record Command(int allowStatus, int denyStatus, @Nullable Path config) {
   static final String USAGE =
       "usage: evalops-agent-hook governance-check [--allow-exit-code <4-125>] [--deny-exit-code <4-125>] [--config <file>]";
 
-  private static final int LOWEST_STATUS =
+  private static final int MIN_STATUS =
       4; // those below come from Java itself, or mean something to a host
-  private static final int HIGHEST_STATUS = 125; // those above come from shells and signals
+  private static final int MAX_STATUS = 125; // those above come from shells and signals
 
   /** Reads the command line; null if it is not understood. */
   static @Nullable Command parse(String[] args) {
@@ -52,7 +52,7 @@ record Command(int allowStatus, int denyStatus, @Nullable Path config) {
   private static int status(String text) {
     try {
       int status = Integer.parseInt(text);
-      return status < LOWEST_STATUS || status > HIGHEST_STATUS ? 0 : status;
+      return status < MIN_STATUS || status > MAX_STATUS ? 0 : status;
     } catch (NumberFormatException e) {
       return 0;
     }

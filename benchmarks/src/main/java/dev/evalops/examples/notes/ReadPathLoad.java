@@ -13,6 +13,7 @@ import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.outbox.Outbox;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
@@ -73,7 +74,7 @@ public final class ReadPathLoad {
               .subjectPrefix("notes.changes")
               .open());
       Outbox outbox = life.add("outbox", Outbox.start(db, bus));
-      NoteStore store = new NoteStore(db);
+      NoteStore store = new NoteStore(db, outbox);
       Actor actor = new Actor("user", "ann", "org-1");
       UUID note;
       try (java.sql.Connection tx = db.getConnection()) {
@@ -81,7 +82,7 @@ public final class ReadPathLoad {
         note = store.create(tx, actor, "milk", "two litres").note().id();
         tx.commit();
       }
-      Notes cached = new Notes(store, new NoteCache(redis.connection()), outbox);
+      Notes cached = new Notes(store, new NoteCache(redis.connection()));
       HttpHandler hello = exchange -> {
         exchange.getResponseHeaders().set("Content-Type", "application/json");
         exchange.sendResponseHeaders(200, HELLO.length);

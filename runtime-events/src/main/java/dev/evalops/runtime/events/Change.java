@@ -48,7 +48,10 @@ public record Change(
     Subjects.checkToken("aggregateType", aggregateType, problems);
     Subjects.checkToken("operation", operation, problems);
     if (aggregateId.isPresent() && aggregateId.get().isEmpty()) {
-      problems.add("aggregateId must be not empty");
+      problems.add("aggregateId must not be empty");
+    }
+    if (aggregateId.isPresent() && aggregateId.get().indexOf('\0') >= 0) {
+      problems.add("aggregateId must not have NUL");
     }
     if (sequence.isPresent() && sequence.getAsLong() < 0) {
       problems.add("sequence must be 0 or more: " + sequence.getAsLong());

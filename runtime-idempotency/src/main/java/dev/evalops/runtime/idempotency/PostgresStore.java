@@ -28,7 +28,7 @@ final class PostgresStore implements IdempotencyStore {
   static final String TABLE = "api_idempotency_keys";
 
   /** With the pauses between them half a second. */
-  private static final int MOST_TRIES = 10;
+  private static final int MAX_TRIES = 10;
 
   private static final String INSPECT = """
       SELECT c.relname, n.nspname,
@@ -207,7 +207,7 @@ final class PostgresStore implements IdempotencyStore {
   public Decision begin(Attempt attempt) throws SQLException {
     try (Connection connection = autoCommitting(db);
         PreparedStatement begin = connection.prepareStatement(beginSql)) {
-      for (int i = 0; i < MOST_TRIES; i++) {
+      for (int i = 0; i < MAX_TRIES; i++) {
         if (i > 1) {
           LockSupport.parkNanos(1_000_000L << (i - 2));
           if (Thread.currentThread().isInterrupted()) {

@@ -130,8 +130,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    *
    * @param change what has happened
    * @return {@link ChangePublisher.Outcome#STORED}
-   * @throws IllegalArgumentException {@inheritDoc}
-   * @throws PublishException {@inheritDoc}
+   * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
+   * @throws PublishException if it is not stored, as far as is known; also when interrupted, with the flag set again
    */
   @Override
   public Outcome publish(Change change) {

@@ -44,7 +44,7 @@ import org.slf4j.Logger;
  * <p>Thread-safe.
  */
 public final class ServiceMetrics {
-  private static final int MOST_ROUTES = 1000;
+  private static final int MAX_ROUTES = 1000;
   private static final String UNKNOWN = "unknown";
   private static final String OTHER = "other";
   private static final int CUT = -1; // RequestContext.status() of a response that was cut short
@@ -155,7 +155,7 @@ public final class ServiceMetrics {
     if (route.isBlank()) {
       return UNKNOWN;
     }
-    if (routes.size() >= MOST_ROUTES) {
+    if (routes.size() >= MAX_ROUTES) {
       return OTHER;
     }
     routes.put(route, route);

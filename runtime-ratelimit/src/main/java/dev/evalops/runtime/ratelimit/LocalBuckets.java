@@ -27,7 +27,7 @@ final class LocalBuckets {
   private static final double TICKS_PER_SECOND = 1e9 * (1 << TICK_BITS);
   private static final double SECONDS_PER_TICK = 1 / TICKS_PER_SECOND;
   private static final long SWEEP_TICKS = TimeUnit.MINUTES.toNanos(1) << TICK_BITS;
-  private static final long LEAST_RETRY_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
+  private static final long MIN_RETRY_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
 
   // In place of the time of a bucket that is no longer used.
   private static final long EVICTED = Long.MIN_VALUE;
@@ -168,7 +168,7 @@ final class LocalBuckets {
         long owed = owed(full, now);
         long owedAfter = owed + ticksPerToken;
         if (owedAfter > capacity) {
-          long retry = Math.max(LEAST_RETRY_NANOS, nanos(owedAfter - capacity));
+          long retry = Math.max(MIN_RETRY_NANOS, nanos(owedAfter - capacity));
           return new Decision(0, retry, nanos(owed));
         }
         if (FULL_AT.compareAndSet(this, full, now + owedAfter)) {

@@ -317,8 +317,8 @@ public final class RateLimiter implements AutoCloseable {
    * @param exempt whether everything is allowed and nothing counted down
    */
   public record Policy(double perSecond, int burst, String scope, boolean exempt) {
-    private static final double MOST_PER_SECOND = 1_000_000;
-    private static final double LONGEST_SECONDS = Duration.ofDays(365).toSeconds();
+    private static final double MAX_PER_SECOND = 1_000_000;
+    private static final double MAX_SECONDS = Duration.ofDays(365).toSeconds();
 
     /**
      * Checks the values.
@@ -338,13 +338,13 @@ public final class RateLimiter implements AutoCloseable {
 
     private static List<String> problems(double perSecond, int burst) {
       List<String> problems = new ArrayList<>();
-      if (!(perSecond > 0 && perSecond <= MOST_PER_SECOND)) {
+      if (!(perSecond > 0 && perSecond <= MAX_PER_SECOND)) {
         problems.add("perSecond must be more than 0 and at most 1000000, not " + perSecond);
       }
       if (burst < 1) {
         problems.add("burst must be 1 or more, not " + burst);
       }
-      if (problems.isEmpty() && burst / perSecond > LONGEST_SECONDS) {
+      if (problems.isEmpty() && burst / perSecond > MAX_SECONDS) {
         problems.add(
             "burst / perSecond must be at most 365 days, the time in which a bucket fills");
       }

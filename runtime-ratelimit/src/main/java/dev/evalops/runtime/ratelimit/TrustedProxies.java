@@ -34,7 +34,7 @@ public final class TrustedProxies {
   private static final Pattern IPV6 = Pattern.compile("[0-9a-fA-F:]*:[0-9a-fA-F:.]*");
 
   /** Eight groups, the last two of them as an IPv4 address. What is longer is not matched: that takes its time squared. */
-  private static final int LONGEST_ADDRESS = 45;
+  private static final int MAX_ADDRESS = 45;
 
   private final List<Network> networks;
 
@@ -182,7 +182,7 @@ public final class TrustedProxies {
 
   /** Null if the text is no address. */
   private static @Nullable InetAddress parse(String text) {
-    if (text.length() > LONGEST_ADDRESS) {
+    if (text.length() > MAX_ADDRESS) {
       return null;
     }
     Matcher v4 = IPV4.matcher(text);

@@ -44,13 +44,12 @@ final class Feed {
   }
 
   /** Takes in a change; one that is known, by its note and version, changes nothing. */
-  void take(Event event) throws SQLException {
+  void apply(Event event, Connection tx) throws SQLException {
     String sql = "INSERT INTO feed (note_id, version, seq, organization_id, operation, title,"
         + " changed_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
     NoteChanged changed = event.payload(NoteChanged.getDefaultInstance());
     Timestamp at = changed.getChangedAt();
-    try (Connection connection = db.getConnection();
-        PreparedStatement insert = connection.prepareStatement(sql)) {
+    try (PreparedStatement insert = tx.prepareStatement(sql)) {
       insert.setObject(1, UUID.fromString(event.aggregateId().orElseThrow()));
       insert.setLong(2, event.version().orElseThrow());
       insert.setLong(3, event.sequence().orElseThrow());

@@ -3,10 +3,14 @@ package dev.evalops.examples.notes;
 import static dev.evalops.runtime.errors.ErrorCode.NOT_FOUND;
 import static dev.evalops.runtime.errors.ErrorCode.VERSION_CONFLICT;
 
+import com.google.protobuf.Timestamp;
+import dev.evalops.examples.notes.events.NoteChanged;
 import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.changejournal.ChangeJournal;
 import dev.evalops.runtime.changejournal.auth.ChangeActors;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.outbox.Outbox;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -28,9 +32,11 @@ final class NoteStore {
   private static final String COLUMNS = "id, title, body, version, created_at, updated_at";
 
   private final DataSource db;
+  private final Outbox outbox;
 
-  NoteStore(DataSource db) {
+  NoteStore(DataSource db, Outbox outbox) {
     this.db = db;
+    this.outbox = outbox;
   }
 
   Saved create(Connection tx, Actor actor, String title, String body) throws SQLException {
@@ -65,14 +71,25 @@ final class NoteStore {
     throw ServiceException.of(VERSION_CONFLICT).op("note.update");
   }
 
-  private static Saved journaled(Connection tx, Actor actor, String operation, Note note)
+  private Saved journaled(Connection tx, Actor actor, String operation, Note note)
       throws SQLException {
     long sequence = ChangeJournal.mutation("note", note.id(), operation)
         .by(ChangeActors.of(actor))
         .payload(note)
         .metadata("source", "api")
         .write(tx);
-    Outbox.add(tx, sequence);
+    Instant at = note.updatedAt();
+    NoteChanged changed = NoteChanged.newBuilder()
+        .setTitle(note.title())
+        .setChangedAt(Timestamp.newBuilder().setSeconds(at.getEpochSecond()).setNanos(at.getNano()))
+        .build();
+    outbox.add(
+        tx,
+        Change.of("note", note.id(), operation)
+            .organization(actor.organizationId())
+            .sequence(sequence)
+            .version(note.version())
+            .payload(changed));
     return new Saved(note, sequence);
   }
 

@@ -21,12 +21,10 @@ import java.util.UUID;
 final class Notes {
   private final NoteStore store;
   private final NoteCache cache;
-  private final Outbox outbox;
 
-  Notes(NoteStore store, NoteCache cache, Outbox outbox) {
+  Notes(NoteStore store, NoteCache cache) {
     this.store = store;
     this.cache = cache;
-    this.outbox = outbox;
   }
 
   void create(HttpExchange exchange) throws IOException, SQLException {
@@ -85,7 +83,6 @@ final class Notes {
     String organization = Actor.of(exchange).organizationId();
     context.onComplete(Context.current().wrap(() -> {
       if (context.status() >= 200 && context.status() <= 299) {
-        outbox.wake();
         cache.overwrite(organization, note);
       }
     }));

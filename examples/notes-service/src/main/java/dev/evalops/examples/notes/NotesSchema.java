@@ -2,6 +2,7 @@ package dev.evalops.examples.notes;
 
 import dev.evalops.runtime.changejournal.ChangeJournal;
 import dev.evalops.runtime.idempotency.Idempotency;
+import dev.evalops.runtime.outbox.Outbox;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -31,10 +32,6 @@ final class NotesSchema {
         organization_id text NOT NULL,
         scopes text[] NOT NULL CHECK (array_position(scopes, NULL) IS NULL)
       );
-      CREATE TABLE IF NOT EXISTS outbox (
-        seq bigint PRIMARY KEY,
-        traceparent text
-      );
       CREATE TABLE IF NOT EXISTS feed (
         note_id uuid NOT NULL,
         version bigint NOT NULL,
@@ -55,6 +52,7 @@ final class NotesSchema {
       statement.execute(DDL);
       statement.execute(resource(ChangeJournal.class, "changejournal.sql"));
       statement.execute(resource(Idempotency.class, "idempotency.sql"));
+      statement.execute(resource(Outbox.class, "outbox.sql"));
     }
   }
 

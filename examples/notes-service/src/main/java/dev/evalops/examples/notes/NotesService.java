@@ -23,6 +23,8 @@ import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.observability.opentelemetry.RedisTracing;
 import dev.evalops.runtime.observability.opentelemetry.TracedHttpClient;
 import dev.evalops.runtime.observability.opentelemetry.Tracing;
+import dev.evalops.runtime.outbox.Inbox;
+import dev.evalops.runtime.outbox.Outbox;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.redis.Redis;
@@ -120,15 +122,15 @@ public final class NotesService {
         .add("redis", RedisHealth.of(redis.connection()))
         .addOptional("nats", NatsHealth.of(bus.connection()));
 
-    Outbox outbox = life.add("outbox", Outbox.start(db, bus));
-    Notes notes = new Notes(new NoteStore(db), new NoteCache(redis.connection()), outbox);
+    Outbox outbox = life.add("outbox", Outbox.builder(db, bus).metrics(registry).start());
+    Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.connection()));
     Feed feed = new Feed(db, feedIsOnFor);
     life.add(
         "feed",
         bus.consumer("notes.changes.note.*", "feed")
             .deliver(DeliverPolicy.All)
             .metrics(registry)
-            .start(feed::take));
+            .start(Inbox.of(db, "feed").handler(feed::apply)));
 
     Filter mayRead = auth.require("notes:read");
     Filter mayWrite = auth.require("notes:write");

@@ -64,7 +64,7 @@ class FeedTest {
       Awaitility.await().atMost(SOON).until(() -> titles(service).size() == 21);
       Awaitility.await()
           .atMost(SOON)
-          .until(() -> rows(service, "SELECT seq FROM outbox").isEmpty());
+          .until(() -> rows(service, "SELECT seq FROM change_outbox").isEmpty());
     }
   }
 
