@@ -28,6 +28,7 @@ public final class Probe {
    * @param environment of the call
    * @param file the managed file that the installation names
    * @param program the jar, whose owner may own that file
+   * @return the configuration
    * @throws IllegalArgumentException if calls are denied because of it, with their reason
    */
   public static Probe load(Map<String, String> environment, Optional<Path> file, Path program) {
@@ -40,27 +41,47 @@ public final class Probe {
     }
   }
 
-  /** The workspace that asks. */
+  /**
+   * Returns the workspace that asks.
+   *
+   * @return its id
+   */
   public String workspaceId() {
     return settings.workspaceId();
   }
 
-  /** Host and port of the governance service. */
+  /**
+   * Returns host and port of the governance service.
+   *
+   * @return for example {@code governance:443}
+   */
   public String governance() {
     return settings.governance().authority();
   }
 
-  /** Host and port of the approval service. */
+  /**
+   * Returns host and port of the approval service.
+   *
+   * @return empty if there is none
+   */
   public Optional<String> approvals() {
     return Optional.ofNullable(settings.approvals()).map(ServiceUrl::authority);
   }
 
-  /** The file of the client certificate. */
+  /**
+   * Returns the file of the client certificate.
+   *
+   * @return empty if there is none
+   */
   public Optional<String> certificate() {
     return Optional.ofNullable(settings.tls().certificate());
   }
 
-  /** The folder of the log of decisions. */
+  /**
+   * Returns the folder of the log of decisions.
+   *
+   * @return empty if there is none
+   */
   public Optional<Path> decisionLog() {
     return Optional.ofNullable(settings.decisionLog());
   }
@@ -83,6 +104,7 @@ public final class Probe {
   /**
    * Asks whether a tool may run. An approval that the policy wants is not requested, for somebody would have to look at it.
    *
+   * @param tool the name of the tool
    * @return whether the answer is a "no" of the policy
    * @throws IOException if there is no answer
    */
@@ -108,6 +130,7 @@ public final class Probe {
   /**
    * Asks for an approval that is not there.
    *
+   * @param id the id to ask for
    * @throws IOException if the service cannot be reached, or does not know us
    */
   public void askApprovals(String id) throws IOException {
