@@ -18,7 +18,7 @@ import org.jspecify.annotations.Nullable;
  * <p>A library's reader was measured: its classes alone take a quarter of the time that one call may take.
  */
 final class Json {
-  /** The text is no JSON, or none that we accept; the message says where and never what stands there. */
+  /** The text is no JSON, or none that we accept; the message says where, and never quotes the text. */
   static final class MalformedException extends Exception {
     private static final long serialVersionUID = 1L;
 

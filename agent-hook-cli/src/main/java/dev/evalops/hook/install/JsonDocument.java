@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/** JSON by the letter, with the place of each value in the text, so that it can be edited without being written anew. */
+/** JSON by the letter, with the place of each value in the text, so that it can be edited in place. */
 final class JsonDocument {
   private static final int MAX_DEPTH = 200;
 

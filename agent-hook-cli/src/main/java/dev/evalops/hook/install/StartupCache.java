@@ -56,7 +56,7 @@ record StartupCache(Path file, Path java, List<String> options) {
   }
 
   /**
-   * Makes it anew.
+   * Recreates it.
    *
    * @throws IOException if it could not be made; what was there is as it was
    */

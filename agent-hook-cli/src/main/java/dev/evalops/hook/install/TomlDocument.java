@@ -8,7 +8,7 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The statements of a TOML file with their places in the text, so that it can be edited without being written anew. Values
+ * The statements of a TOML file with their places in the text, so that it can be edited in place. Values
  * are looked into only as far as their end has to be found; single strings and booleans are understood.
  */
 final class TomlDocument {

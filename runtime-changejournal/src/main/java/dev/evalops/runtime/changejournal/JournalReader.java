@@ -260,7 +260,7 @@ public final class JournalReader {
    * One statement, and so one snapshot, that reads the window if its fence is passed, and looks how far the table goes now. The fence of that is
    * an id which this statement takes: whoever has taken a number by now has a smaller one. (The snapshot's xmax would not do: it is the end of
    * the transactions that have ended.) The statement's transaction has ended when the position is there, so a fence that is not below xmax is of
-   * another server, such as the one that a dump comes from, or of a time that a crash has undone; the reader then looks anew.
+   * another server, such as the one that a dump comes from, or of a time that a crash has undone; the reader then looks again.
    */
   private static String page(String table, String columns) {
     return "WITH given AS (SELECT ?::bigint AS after, ?::bigint AS high, ?::text::xid8 AS fence),"

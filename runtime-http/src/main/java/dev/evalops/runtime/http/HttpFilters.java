@@ -218,7 +218,9 @@ public final class HttpFilters {
   }
 
   /**
-   * An exchange that calls another one, for filters that change a part of it. Passed to the chain as {@link #forChain()}:
+   * An exchange that calls another one, for filters that change a part of it. Behind the guard of {@link HttpService} and {@link
+   * HttpFilters#chain} attributes belong to the request; those of a bare exchange of the JDK's server are shared by all requests of its context. Passed to
+   * the chain as {@link #forChain()}:
    *
    * <pre>{@code
    * chain.doFilter(new ForwardingExchange(exchange) {

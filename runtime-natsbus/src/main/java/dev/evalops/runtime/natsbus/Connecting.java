@@ -1,7 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
 import dev.evalops.runtime.errors.StartupException;
-import io.nats.client.AuthenticationException;
+import dev.evalops.runtime.startup.Retry;
 import io.nats.client.Connection;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.Nats;
@@ -10,7 +10,9 @@ import io.nats.client.api.StreamConfiguration;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.Callable;
 import java.util.function.Consumer;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -66,47 +68,48 @@ final class Connecting {
   }
 
   Connection connect() {
-    while (true) {
-      try {
-        return Nats.connect(options);
-      } catch (AuthenticationException refused) {
-        throw failed("nats_connect", refused);
-      } catch (IOException | RuntimeException notYet) {
-        waitFor("nats_connect", notYet);
-      } catch (InterruptedException interrupted) {
-        Thread.currentThread().interrupt();
-        throw new StartupException("nats_connect: interrupted", interrupted);
-      }
-    }
+    return retry("nats_connect", () -> Nats.connect(options), failure -> "nats_connect");
   }
 
   /** Returns the stream as it is. */
   StreamConfiguration prepare(Connection connection, StreamConfiguration wanted) {
-    while (true) {
-      try {
-        return Streams.ensure(connection.jetStreamManagement(), wanted);
-      } catch (IOException notYet) {
-        waitFor("jetstream_connect", notYet);
-      } catch (JetStreamApiException refused) {
-        if (refused.getErrorCode() != UNAVAILABLE && refused.getApiErrorCode() != NO_PEERS) {
-          throw failed("create_stream", refused);
-        }
-        waitFor("jetstream_connect", refused);
-      }
-    }
+    return retry(
+        "jetstream_connect",
+        () -> Streams.ensure(connection.jetStreamManagement(), wanted),
+        failure -> isRefusal(failure) ? "create_stream" : "jetstream_connect");
   }
 
-  private void waitFor(String step, Exception failure) {
-    if (System.nanoTime() + ATTEMPT_WAIT.toNanos() - deadline > 0) {
-      throw failed(step, failure);
-    }
-    String why = Secrets.hide(failure.getMessage());
-    LOG.atWarn().addKeyValue("step", step).addKeyValue("error", why).log("nats: not up yet");
+  private static boolean isRefusal(Throwable failure) {
+    return failure instanceof JetStreamApiException api
+        && api.getErrorCode() != UNAVAILABLE
+        && api.getApiErrorCode() != NO_PEERS;
+  }
+
+  private <T> T retry(
+      String step, Callable<T> attempt, Function<? super Throwable, String> failedStep) {
+    Retry retry = Retry.builder()
+        .maxAttempts(Integer.MAX_VALUE)
+        .delay(ATTEMPT_WAIT)
+        .stopWhen(failure ->
+            isRefusal(failure) || System.nanoTime() + ATTEMPT_WAIT.toNanos() - deadline > 0)
+        .onFailedAttempt(failed -> {
+          if (failed.nextDelay().isPresent()) {
+            LOG.atWarn()
+                .addKeyValue("step", step)
+                .addKeyValue("error", Secrets.hide(failed.failure().getMessage()))
+                .log("nats: not up yet");
+          }
+        })
+        .build();
     try {
-      Thread.sleep(ATTEMPT_WAIT);
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      throw new StartupException(step + ": interrupted; before: " + why, interrupted);
+      return retry.call(attempt);
+    } catch (StartupException failed) {
+      if (failed.getCause() instanceof InterruptedException interrupted) {
+        throw new StartupException(step + ": interrupted", interrupted);
+      }
+      throw failed.getCause() instanceof Exception cause
+          ? failed(failedStep.apply(cause), cause)
+          : failed;
     }
   }
 

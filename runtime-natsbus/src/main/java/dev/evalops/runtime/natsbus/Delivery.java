@@ -17,7 +17,7 @@ final class Delivery {
   volatile Message message; // the newest, whose acknowledgement counts
   volatile boolean lost; // its stream is gone, and its acknowledgement would be that of another
 
-  /** Where a message is in the stream; the time tells it from one in a stream that was created anew. */
+  /** Where a message is in the stream; the time tells it from one in a stream that was recreated. */
   record Place(long sequence, ZonedDateTime time) {}
 
   Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {

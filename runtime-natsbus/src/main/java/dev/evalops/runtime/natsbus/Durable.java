@@ -161,7 +161,7 @@ final class Durable {
           .log(
               sameStream
                   ? "durable was deleted; created again where this process was"
-                  : "stream was created anew; durable created again, from the first event");
+                  : "stream was recreated; durable created again, from the first event");
     }
     return made;
   }
@@ -223,7 +223,7 @@ final class Durable {
       if (connection.getStatus() == Connection.Status.CONNECTED) {
         throw new IOException("the server does not answer", late);
       }
-      confirmed = true; // the client subscribes anew when it is connected again
+      confirmed = true; // the client subscribes again when it is connected again
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
       throw new IOException("interrupted", interrupted);

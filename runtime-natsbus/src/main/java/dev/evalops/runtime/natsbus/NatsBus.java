@@ -462,7 +462,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
     /**
      * Changes the client's options, such as TLS, credentials, name or error listener. A token supplier and an authentication handler
-     * (such as {@code Nats.credentials(file)}, which reads its file anew) are asked at each login, so that they can give what has been
+     * (such as {@code Nats.credentials(file)}, which reads its file each time) are asked at each login, so that they can give what has been
      * rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool of one's own, or a number of reconnects, takes
      * the place of this bus's, which never gives up.
      *

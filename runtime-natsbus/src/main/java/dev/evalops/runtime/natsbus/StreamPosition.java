@@ -9,7 +9,7 @@ import java.time.ZonedDateTime;
  * <p>What counts is up to where all is acknowledged, and not the last event that this process has seen: there may be earlier ones in the
  * hands of other processes, or waiting to be delivered again. What this process has finished since comes again, and is known.
  *
- * @param streamCreated tells the stream from one that was made anew
+ * @param streamCreated tells the stream from one that was recreated
  * @param acknowledged the sequence up to which all is acknowledged
  */
 record StreamPosition(ZonedDateTime streamCreated, long acknowledged) {

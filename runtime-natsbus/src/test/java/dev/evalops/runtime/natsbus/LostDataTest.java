@@ -124,8 +124,7 @@ class LostDataTest {
 
       await().atMost(AWHILE).until(() -> handled.size() == 11 && handled.get(15L) == 2);
       awaitAcknowledged(bus);
-      assertThat(logs.count("WARN stream was created anew; durable created again"))
-          .isEqualTo(1);
+      assertThat(logs.count("WARN stream was recreated; durable created again")).isEqualTo(1);
     }
   }
 
@@ -170,8 +169,7 @@ class LostDataTest {
       assertThat(handled.values()).containsOnly(1);
       // The stream, and that of dead letters.
       assertThat(logs.count("WARN stream was gone; created again, empty")).isEqualTo(2);
-      assertThat(logs.count("WARN stream was created anew; durable created again"))
-          .isEqualTo(1);
+      assertThat(logs.count("WARN stream was recreated; durable created again")).isEqualTo(1);
     }
   }
 

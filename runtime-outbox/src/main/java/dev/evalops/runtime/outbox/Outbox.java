@@ -38,7 +38,7 @@ import org.jspecify.annotations.Nullable;
  * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate window, {@link Inbox}
  * afterwards.
  *
- * <p>Every process of the service may start one; one of them relays at a time, and another takes over within 2 seconds when it is gone. The
+ * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease has run out, 1.45 seconds after it was last renewed. The
  * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
  *
  * <p>Thread-safe.

@@ -143,6 +143,9 @@ final class Relay implements AutoCloseable {
       thread.interrupt();
       interrupted = true;
     }
+    if (metrics != null) {
+      metrics.close();
+    }
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
@@ -245,7 +248,7 @@ final class Relay implements AutoCloseable {
       boolean held = rows.lease(holder, LEASE);
       databaseAnswered();
       if (held) {
-        leaseUntil = asked + Rows.nanos(LEASE) - LEASE_MARGIN;
+        leaseUntil = asked + LEASE.toNanos() - LEASE_MARGIN;
       }
       renewAt = asked + (held ? RENEW_EVERY : STANDBY_EVERY);
       lead(held);

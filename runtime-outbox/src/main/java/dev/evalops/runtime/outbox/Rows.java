@@ -16,7 +16,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.TimeUnit;
 import javax.sql.DataSource;
 
 /** The table of the outbox, and the lease of who relays. */
@@ -303,9 +302,5 @@ final class Rows {
     } catch (SQLException e) { // the connection is gone, which the failure says better
       failure.addSuppressed(e);
     }
-  }
-
-  static long nanos(Duration duration) {
-    return TimeUnit.NANOSECONDS.convert(duration);
   }
 }

@@ -106,6 +106,8 @@ class OutboxTest {
         second.commit();
         return null;
       });
+      // Without the lock of the lane it would not wait, and come before the next one.
+      await().atMost(SOON).until(() -> waits.isDone() || waitsForALane(db));
       Rows.insert(first, Broker.event("note/1", 0));
       first.commit();
       waits.get(20, TimeUnit.SECONDS);
@@ -114,6 +116,28 @@ class OutboxTest {
       await().atMost(SOON).until(() -> outbox.pending() == 0);
     }
     assertThat(broker.bodies("note/1")).containsExactly("note/1:0", "note/1:0", "note/1:1");
+  }
+
+  private static boolean waitsForALane(HikariDataSource db) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement();
+        var row = statement.executeQuery(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory'"
+                + " AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))")) {
+      row.next();
+      return row.getBoolean(1);
+    }
+  }
+
+  @Test
+  void leavesNoGaugeBehind(HikariDataSource db) {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    for (int i = 0; i < 2; i++) {
+      Outbox outbox = Outbox.builder(db, broker).metrics(registry).start();
+      assertThat(registry.find("outbox.pending").gauge()).isNotNull();
+      outbox.close();
+      assertThat(registry.find("outbox.pending").gauge()).isNull();
+    }
   }
 
   @Test

@@ -54,10 +54,9 @@ public final class HttpTelemetry {
       Set.of("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE");
 
   private static final TextMapGetter<Headers> HEADERS = new TextMapGetter<>() {
+    // Abstract in older versions of the API, and how propagators find names by their prefix.
     @Override
-    @SuppressWarnings(
-        "deprecation") // Abstract in older versions of the API; propagators look for prefixes with
-    // it.
+    @SuppressWarnings("deprecation")
     public Iterable<String> keys(Headers carrier) {
       return carrier.keySet();
     }

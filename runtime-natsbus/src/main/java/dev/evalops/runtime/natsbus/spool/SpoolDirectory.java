@@ -150,7 +150,7 @@ final class SpoolDirectory {
       return file;
     } finally {
       try {
-        // While it counts as being written: nobody takes up what was not kept.
+        // Still marked as being written, so that nobody reads a record that was not kept.
         if (!written) {
           Files.deleteIfExists(temporary);
           Files.deleteIfExists(file);
