@@ -7,6 +7,7 @@ import static org.awaitility.Awaitility.await;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
+import dev.evalops.runtime.events.PublishException;
 import dev.evalops.runtime.natsbus.spool.SpooledPublisher;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
@@ -15,6 +16,7 @@ import io.nats.client.JetStreamManagement;
 import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.StreamConfiguration;
+import io.nats.client.api.StreamState;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,6 +25,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -50,6 +53,18 @@ class LostDataTest {
   private static void publish(NatsBus bus, long from, long to) {
     for (long i = from; i <= to; i++) {
       assertThat(bus.publish(change(i))).isEqualTo(Outcome.STORED);
+    }
+  }
+
+  /** As a caller does it: what was under way when a leader died is published again, with its id. */
+  private static void publishUntilStored(NatsBus bus, long from, long to) {
+    for (long i = from; i <= to; i++) {
+      Change change = change(i).eventId(UUID.randomUUID());
+      await()
+          .atMost(AWHILE)
+          .ignoreExceptionsMatching(failure ->
+              failure instanceof PublishException e && e.reason() == PublishException.Reason.AWAY)
+          .until(() -> bus.publish(change) == Outcome.STORED);
     }
   }
 
@@ -203,7 +218,7 @@ class LostDataTest {
       try (NatsBus bus = NatsBus.builder(urls).stream("NOTES")
               .subjectPrefix("notes.changes")
               .configureStream(stream -> stream.replicas(3))
-              .publishTimeout(Duration.ofSeconds(20))
+              .publishTimeout(Duration.ofSeconds(3))
               .configure(options -> options
                   .reconnectWait(Duration.ofMillis(50))
                   .reconnectJitter(Duration.ofMillis(10)))
@@ -220,8 +235,12 @@ class LostDataTest {
             .getLeader();
         servers.get(Integer.parseInt(leader.substring(1))).signal("KILL");
 
-        publish(bus, 51, 100);
+        publishUntilStored(bus, 51, 100);
         await().atMost(AWHILE).until(() -> handled.size() == 100);
+        assertThat(bus.connection().jetStreamManagement().getStreamInfo("NOTES").getStreamState())
+            .as("each stored once")
+            .extracting(StreamState::getMsgCount)
+            .isEqualTo(100L);
         assertThat(bus.connection().getStatus()).isEqualTo(Status.CONNECTED);
       }
     } finally {
