@@ -114,14 +114,9 @@ public final class Postgres {
      *
      * @param timeout more than zero
      * @return this
-     * @throws IllegalArgumentException if it is zero or less
      */
     public Builder pingTimeout(Duration timeout) {
-      if (!timeout.isPositive()) {
-        throw new IllegalArgumentException("pingTimeout must be more than zero");
-      }
-      // The longest there is instead of an overflow.
-      this.pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(timeout));
+      this.pingTimeout = Objects.requireNonNull(timeout, "pingTimeout");
       return this;
     }
 
@@ -160,6 +155,10 @@ public final class Postgres {
      *     {@code ... open_postgres: ...})
      */
     public HikariDataSource open() {
+      if (!pingTimeout.isPositive()) {
+        throw new IllegalArgumentException(
+            "open_postgres: pingTimeout must be more than zero: " + pingTimeout);
+      }
       HikariConfig config = config(PostgresUrl.parse(url));
       return retry.stopWhen(Failures::permanent).call(() -> attempt(config));
     }
@@ -168,7 +167,7 @@ public final class Postgres {
       Properties properties = parsed.properties();
       HikariConfig config = new HikariConfig();
       config.setPoolName(parsed.applicationName() == null ? "postgres" : parsed.applicationName());
-      PgDataSource driver = new PgDataSource(parsed.jdbcUrl(), properties, pingTimeout);
+      PgDataSource driver = new PgDataSource(parsed.jdbcUrl(), properties, pingTimeout());
       config.setDataSource(driver);
       config.setUsername(parsed.user());
       config.setPassword(parsed.password());
@@ -212,12 +211,17 @@ public final class Postgres {
       return config;
     }
 
+    /** As nanoseconds, the longest there are instead of an overflow. */
+    private Duration pingTimeout() {
+      return Duration.ofNanos(TimeUnit.NANOSECONDS.convert(pingTimeout));
+    }
+
     private HikariDataSource attempt(HikariConfig config)
         throws SQLException, InterruptedException {
       ping(config);
       HikariDataSource pool = null;
       try {
-        pool = new HikariDataSource(config);
+        pool = new ConnectionPool(config);
         initialise(pool);
         return pool;
       } catch (Throwable failure) {
@@ -240,7 +244,7 @@ public final class Postgres {
     private void ping(HikariConfig config) throws SQLException, InterruptedException {
       try {
         config.getDataSource().setLoginTimeout(0); // a pool of an earlier attempt may have set one
-        Cancellable.call(pingTimeout, () -> pinged(config)).close();
+        Cancellable.call(pingTimeout(), () -> pinged(config)).close();
       } catch (InterruptedException interrupted) {
         throw interrupted;
       } catch (TimeoutException timeout) {

@@ -5,6 +5,10 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.awaitility.Awaitility.await;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
@@ -43,6 +47,7 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
+import org.slf4j.LoggerFactory;
 
 @ExtendWith(TestPostgres.class)
 class PostgresTest {
@@ -74,6 +79,50 @@ class PostgresTest {
       assertThat(pool.getMaximumPoolSize()).isEqualTo(10);
       assertThat(pool.getConnectionTimeout()).isEqualTo(10_000);
     }
+  }
+
+  @Test
+  void warnsOncePerPlace_whenAThreadTakesASecondConnectionDuringItsTransaction(TestSchema schema)
+      throws SQLException {
+    Logger logger = (Logger) LoggerFactory.getLogger(Postgres.class);
+    ListAppender<ILoggingEvent> log = new ListAppender<>();
+    log.start();
+    logger.addAppender(log);
+    logger.setLevel(Level.WARN);
+    logger.setAdditive(false);
+    try (HikariDataSource pool = Postgres.open(schema.url())) {
+      for (int i = 0; i < 3; i++) {
+        try (Connection transaction = pool.getConnection()) {
+          try (Connection withoutTransaction = pool.getConnection()) {
+            assertThat(withoutTransaction.getAutoCommit()).isTrue();
+          }
+          transaction.setAutoCommit(false);
+        }
+        pool.getConnection().close(); // the transaction's is given back
+      }
+      assertThat(log.list).isEmpty();
+
+      for (int i = 0; i < 3; i++) {
+        try (Connection transaction = pool.getConnection()) {
+          transaction.setAutoCommit(false);
+          takeAnother(pool);
+          takeAnother(pool);
+        }
+      }
+
+      assertThat(log.list).hasSize(1);
+      assertThat(log.list.getFirst().getLevel()).isEqualTo(Level.WARN);
+      assertThat(log.list.getFirst().getKeyValuePairs().get(1).value.toString())
+          .contains("PostgresTest.takeAnother(PostgresTest.java:");
+    } finally {
+      logger.detachAppender(log);
+      logger.setLevel(null);
+      logger.setAdditive(true);
+    }
+  }
+
+  private static void takeAnother(HikariDataSource pool) throws SQLException {
+    pool.getConnection().close();
   }
 
   @Test
@@ -200,8 +249,12 @@ class PostgresTest {
 
   @Test
   void theLoginTimeoutOfTheProcessIsLeftAlone() {
+    int before = DriverManager.getLoginTimeout();
+    DriverManager.setLoginTimeout(7);
     try (HikariDataSource pool = Postgres.open(url("app", "S3cret", "postgres"))) {
-      assertThat(DriverManager.getLoginTimeout()).isZero();
+      assertThat(DriverManager.getLoginTimeout()).isEqualTo(7);
+    } finally {
+      DriverManager.setLoginTimeout(before);
     }
   }
 
@@ -551,7 +604,8 @@ class PostgresTest {
 
   @Test
   void setterRefusesNonsense() {
-    assertThatThrownBy(() -> Postgres.builder("postgres://h/d").pingTimeout(Duration.ZERO))
+    assertThatThrownBy(
+            () -> Postgres.builder("postgres://h/d").pingTimeout(Duration.ZERO).open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContaining("pingTimeout");
   }
