@@ -8,6 +8,8 @@ import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
+import dev.evalops.runtime.health.HealthReport.Dependency;
+import dev.evalops.runtime.health.HealthReport.Status;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -16,10 +18,8 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CyclicBarrier;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
@@ -36,14 +36,11 @@ import tools.jackson.databind.json.JsonMapper;
 @Timeout(60)
 class HealthCheckerTest {
   private static final Duration SHORT = Duration.ofMillis(100);
+  private static final Duration SOON = Duration.ofMillis(20);
+  private static final Duration NEVER = Duration.ofDays(1);
   private static final HealthCheck HEALTHY = () -> {};
 
-  private final AtomicLong clock = new AtomicLong();
-  private final HealthChecker health = HealthChecker.builder()
-      .checkTimeout(Duration.ofSeconds(30))
-      .nanoTime(clock::get)
-      .build();
-  private final ExecutorService callers = Executors.newCachedThreadPool();
+  private final List<HealthChecker> opened = new ArrayList<>();
   private final Logger logger = (Logger) LoggerFactory.getLogger(HealthChecker.class);
   private final ListAppender<ILoggingEvent> log = new ListAppender<>();
 
@@ -56,13 +53,28 @@ class HealthCheckerTest {
 
   @AfterEach
   void release() {
+    opened.forEach(HealthChecker::close);
     logger.detachAppender(log);
-    callers.shutdownNow();
+  }
+
+  private HealthChecker open(HealthChecker.Builder builder) {
+    HealthChecker health = builder.open();
+    opened.add(health);
+    return health;
+  }
+
+  /** Checks once, and then every day. */
+  private static HealthChecker.Builder once() {
+    return HealthChecker.builder().checkTimeout(Duration.ofSeconds(30)).checkEvery(NEVER);
+  }
+
+  private static HealthChecker.Builder often() {
+    return HealthChecker.builder().checkTimeout(Duration.ofSeconds(30)).checkEvery(SOON);
   }
 
   @Test
-  void isHealthyWithAnEmptyList_whenThereAreNoChecks() throws Exception {
-    assertThat(JsonMapper.shared().writeValueAsString(health.report()))
+  void isHealthyWithAnEmptyList_whenThereAreNoChecks() {
+    assertThat(JsonMapper.shared().writeValueAsString(open(once()).report()))
         .isEqualTo("{\"healthy\":true,\"checks\":[],\"duration_ms\":0}");
   }
 
@@ -71,61 +83,65 @@ class HealthCheckerTest {
     HealthReport report = new HealthReport(
         false,
         List.of(
-            new HealthReport.Check("a", true, false, Duration.ofMillis(12), Optional.empty()),
             new HealthReport.Check(
-                "b", false, true, Duration.ofNanos(1), Optional.of("check failed"))),
+                "a",
+                Dependency.REQUIRED,
+                Status.HEALTHY,
+                Duration.ofMillis(12),
+                Duration.ofMillis(3),
+                Optional.empty()),
+            new HealthReport.Check(
+                "b",
+                Dependency.OPTIONAL,
+                Status.UNHEALTHY,
+                Duration.ofNanos(1),
+                Duration.ZERO,
+                Optional.of("check failed")),
+            new HealthReport.Check(
+                "c",
+                Dependency.SHARED,
+                Status.UNKNOWN,
+                Duration.ofMillis(13),
+                Duration.ofSeconds(4),
+                Optional.of("timed out"))),
         Duration.ofMillis(13));
 
     assertThat(JsonMapper.shared().writeValueAsString(report))
         .isEqualTo("{\"healthy\":false,\"checks\":["
-            + "{\"name\":\"a\",\"healthy\":true,\"latency_ms\":12},"
-            + "{\"name\":\"b\",\"healthy\":false,\"latency_ms\":0,\"error\":\"check failed\",\"optional\":true}],"
+            + "{\"name\":\"a\",\"healthy\":true,\"latency_ms\":12,\"age_ms\":3},"
+            + "{\"name\":\"b\",\"healthy\":false,\"latency_ms\":0,\"error\":\"check failed\",\"age_ms\":0,\"optional\":true},"
+            + "{\"name\":\"c\",\"healthy\":false,\"latency_ms\":13,\"error\":\"timed out\",\"status\":\"unknown\",\"age_ms\":4000,\"shared\":true}],"
             + "\"duration_ms\":13}");
   }
 
   @Test
-  void reportsTheChecksInTheOrderAdded_withLatencyAndDuration() throws Exception {
+  void reportsTheChecksInTheOrderDeclared_withLatencyAgeAndDuration() {
+    AtomicLong clock = new AtomicLong();
     CountDownLatch first = new CountDownLatch(1);
-    health.add("z", () -> {
-      clock.addAndGet(Duration.ofMillis(7).toNanos());
-      first.countDown();
-    });
-    health.add("a", first::await);
+    HealthChecker health = open(once()
+        .nanoTime(clock::get)
+        .required("z", () -> {
+          clock.addAndGet(Duration.ofMillis(7).toNanos());
+          first.countDown();
+        })
+        .required("a", first::await));
 
+    clock.addAndGet(Duration.ofSeconds(3).toNanos());
     HealthReport report = health.report();
 
     assertThat(report.healthy()).isTrue();
     assertThat(report.checks()).extracting(HealthReport.Check::name).containsExactly("z", "a");
     assertThat(report.checks().getFirst().latency()).isEqualTo(Duration.ofMillis(7));
+    assertThat(report.checks().getFirst().age()).isEqualTo(Duration.ofSeconds(3));
     assertThat(report.duration()).isEqualTo(Duration.ofMillis(7));
   }
 
   @Test
-  void countsALatencyUntilTheCheckEnded_notUntilItWasLookedAt() throws Exception {
-    CountDownLatch failed = new CountDownLatch(1);
-    health.add("slow", () -> {
-      failed.await();
-      await().until(() -> threadEnded("health-check-failing"));
-      clock.addAndGet(Duration.ofMillis(500).toNanos());
-    });
-    health.add("failing", () -> {
-      failed.countDown();
-      throw new IOException();
-    });
-
-    assertThat(health.report().checks().get(1).latency()).isZero();
-  }
-
-  private static boolean threadEnded(String name) {
-    return Thread.getAllStackTraces().keySet().stream()
-        .noneMatch(thread -> thread.getName().equals(name));
-  }
-
-  @Test
-  void isUnhealthy_whenOneRequiredCheckFails() throws Exception {
-    health.add("good", HEALTHY).add("bad", failing(new UnhealthyException("queue_full")));
-
-    HealthReport report = health.report();
+  void isUnhealthy_whenARequiredCheckFails() {
+    HealthReport report = open(once()
+            .required("good", HEALTHY)
+            .required("bad", failing(new UnhealthyException("queue_full"))))
+        .report();
 
     assertThat(report.healthy()).isFalse();
     assertThat(report.checks().get(0).healthy()).isTrue();
@@ -134,22 +150,29 @@ class HealthCheckerTest {
   }
 
   @Test
-  void staysHealthyButReportsIt_whenOnlyAnOptionalCheckFails() throws Exception {
-    health.add("good", HEALTHY).addOptional("extra", failing(new UnhealthyException("queue_full")));
-
-    HealthReport report = health.report();
+  void staysHealthyButReportsIt_whenASharedOrAnOptionalCheckFails() {
+    HealthReport report = open(once()
+            .required("good", HEALTHY)
+            .shared("database", failing(new UnhealthyException("away")))
+            .optional("extra", failing(new UnhealthyException("queue_full"))))
+        .report();
 
     assertThat(report.healthy()).isTrue();
-    assertThat(report.checks().get(1).healthy()).isFalse();
-    assertThat(report.checks().get(1).optional()).isTrue();
+    assertThat(report.checks())
+        .extracting(HealthReport.Check::status)
+        .containsExactly(Status.HEALTHY, Status.UNHEALTHY, Status.UNHEALTHY);
+    assertThat(report.checks())
+        .extracting(HealthReport.Check::dependency)
+        .containsExactly(Dependency.REQUIRED, Dependency.SHARED, Dependency.OPTIONAL);
   }
 
   @Test
-  void showsAFixedText_whenTheTextWasNotChosen() throws Exception {
-    health.add("db", failing(new IOException("user \"admin\" at db-7.internal refused")));
-    health.add("wrapped", failing(new IOException(new UnhealthyException("inner"))));
-    health.add("slow", failing(new TimeoutException("db-7.internal took too long")));
-    health.add("textless", failing(new RuntimeException()));
+  void showsAFixedText_whenTheTextWasNotChosen() {
+    HealthChecker health = open(once()
+        .required("db", failing(new IOException("user \"admin\" at db-7.internal refused")))
+        .required("wrapped", failing(new IOException(new UnhealthyException("inner"))))
+        .required("slow", failing(new TimeoutException("db-7.internal took too long")))
+        .required("textless", failing(new RuntimeException())));
 
     assertThat(health.report().checks())
         .extracting(check -> check.error().orElseThrow())
@@ -157,12 +180,13 @@ class HealthCheckerTest {
   }
 
   @Test
-  void countsAnErrorAsUnhealthy() throws Exception {
-    health.add("assertion", () -> {
-      throw new AssertionError("boom");
-    });
-    health.add("stack", () -> recurse(1));
-    health.add("good", HEALTHY);
+  void countsAnErrorAsUnhealthy() {
+    HealthChecker health = open(once()
+        .required("assertion", () -> {
+          throw new AssertionError("boom");
+        })
+        .required("stack", () -> recurse(1))
+        .required("good", HEALTHY));
 
     assertThat(health.report().checks())
         .extracting(HealthReport.Check::healthy)
@@ -174,18 +198,19 @@ class HealthCheckerTest {
   }
 
   @Test
-  void runsTheChecksAtTheSameTime() throws Exception {
+  void runsTheChecksAtTheSameTime() {
     CyclicBarrier both = new CyclicBarrier(2);
-    health.add("one", both::await).add("two", both::await);
 
-    assertThat(health.report().healthy()).isTrue();
+    assertThat(open(once().required("one", both::await).required("two", both::await))
+            .report()
+            .healthy())
+        .isTrue();
   }
 
   @Test
   void runsACheckOnItsOwnNamedDaemonThread() throws Exception {
     AtomicReference<Thread> thread = new AtomicReference<>();
-    health.add("db", () -> thread.set(Thread.currentThread()));
-    health.report();
+    open(once().required("db", () -> thread.set(Thread.currentThread())));
 
     assertThat(thread.get().getName()).isEqualTo("health-check-db");
     assertThat(thread.get().isDaemon()).isTrue();
@@ -193,228 +218,193 @@ class HealthCheckerTest {
   }
 
   @Test
-  void interruptsACheck_whenItsTimeIsUp() throws Exception {
-    HealthChecker shortly = HealthChecker.builder().checkTimeout(SHORT).build();
-    CountDownLatch interrupted = new CountDownLatch(1);
-    shortly.add("slow", () -> {
-      try {
-        new CountDownLatch(1).await();
-      } catch (InterruptedException e) {
-        interrupted.countDown();
-        throw e;
-      }
-    });
-
-    assertThat(shortly.report().checks().getFirst().error()).contains("timed out");
-    interrupted.await();
-  }
-
-  @Test
-  void startsNoSecondExecution_whileOneIgnoresItsInterrupt() throws Exception {
-    HealthChecker shortly = HealthChecker.builder()
-        .checkTimeout(SHORT)
-        .cacheFor(Duration.ZERO)
-        .nanoTime(() -> System.nanoTime() + clock.get())
-        .build();
-    CountDownLatch release = new CountDownLatch(1);
-    AtomicInteger starts = new AtomicInteger();
-    AtomicReference<Thread> hung = new AtomicReference<>();
-    shortly.add("good", HEALTHY);
-    shortly.add("hung", () -> {
-      if (starts.incrementAndGet() == 1) {
-        hung.set(Thread.currentThread());
-        awaitUninterruptibly(release);
-      }
-    });
-
-    for (int probe = 0; probe < 20; probe++) {
-      HealthReport report = shortly.report();
-      assertThat(report.healthy()).isFalse();
-      assertThat(report.checks().get(0).healthy()).isTrue();
-      assertThat(report.checks().get(1).error()).contains("timed out");
-      assertThat(report.checks().get(1).latency())
-          .isGreaterThanOrEqualTo(Duration.ofMinutes(probe).plus(SHORT));
-      clock.addAndGet(Duration.ofMinutes(1).toNanos());
-    }
-    assertThat(starts).hasValue(1);
-
-    release.countDown();
-    hung.get().join();
-    assertThat(shortly.report().healthy()).isTrue();
-    assertThat(starts).hasValue(2);
-  }
-
-  @Test
-  void sharesOneRunAmongConcurrentCallers() throws Exception {
-    Gate gate = new Gate();
-    health.add("gate", gate);
-
-    List<Future<HealthReport>> reports = new ArrayList<>();
-    List<Thread> waiting = new ArrayList<>();
-    for (int i = 0; i < 32; i++) {
-      reports.add(call(health, waiting));
-    }
-    awaitParked(waiting);
-    gate.open.countDown();
-
-    HealthReport first = reports.getFirst().get();
-    for (Future<HealthReport> report : reports) {
-      assertThat(report.get()).isSameAs(first);
-    }
-    assertThat(gate.starts).hasValue(1);
-  }
-
-  @Test
-  void leavesTheRunToTheOthers_whenOneCallerIsInterrupted() throws Exception {
-    Gate gate = new Gate();
-    health.add("gate", gate);
-    List<Thread> waiting = new ArrayList<>();
-    Future<HealthReport> starter = call(health, waiting);
-    awaitParked(waiting);
-    Future<HealthReport> other = call(health, waiting);
-    awaitParked(waiting);
-
-    waiting.getFirst().interrupt();
-    assertThatThrownBy(starter::get).hasCauseInstanceOf(InterruptedException.class);
-    gate.open.countDown();
-
-    assertThat(other.get().healthy()).isTrue();
-    assertThat(gate.starts).hasValue(1);
-  }
-
-  @Test
-  void keepsTheReportForTheCacheTime() throws Exception {
+  void readsTheLastResult_andRunsNothing() {
     AtomicInteger runs = new AtomicInteger();
-    health.add("counted", runs::incrementAndGet);
+    HealthChecker health = open(once().required("counted", runs::incrementAndGet));
 
-    HealthReport first = health.report();
-    clock.addAndGet(Duration.ofSeconds(5).toNanos() - 1);
-    assertThat(health.report()).isSameAs(first);
-    clock.incrementAndGet();
-    assertThat(health.report()).isNotSameAs(first);
-    assertThat(runs).hasValue(2);
-  }
+    for (int probe = 0; probe < 100; probe++) {
+      health.report();
+    }
 
-  @Test
-  void keepsNothing_whenTheCacheTimeIsZero() throws Exception {
-    HealthChecker uncached =
-        HealthChecker.builder().cacheFor(Duration.ZERO).nanoTime(clock::get).build();
-    AtomicInteger runs = new AtomicInteger();
-    uncached.add("counted", runs::incrementAndGet);
-
-    uncached.report();
-    uncached.report();
-
-    assertThat(runs).hasValue(2);
-  }
-
-  @Test
-  void keepsAFailureToo() throws Exception {
-    AtomicInteger runs = new AtomicInteger();
-    health.add("bad", () -> {
-      runs.incrementAndGet();
-      throw new IOException();
-    });
-
-    assertThat(health.report()).isSameAs(health.report());
     assertThat(runs).hasValue(1);
   }
 
   @Test
-  void forgetsTheReport_whenACheckIsAdded() throws Exception {
-    health.add("one", HEALTHY);
-    assertThat(health.report().checks()).hasSize(1);
+  void checksAgainInTheBackground() {
+    AtomicInteger runs = new AtomicInteger();
+    open(often().required("counted", runs::incrementAndGet));
 
-    health.add("two", HEALTHY);
-
-    assertThat(health.report().checks()).hasSize(2);
+    await().until(() -> runs.get() >= 5);
   }
 
   @Test
-  void joinsTheExecutionInProgress_whenACheckIsAddedDuringARun() throws Exception {
-    Gate gate = new Gate();
-    health.add("gate", gate);
-    List<Thread> waiting = new ArrayList<>();
-    Future<HealthReport> before = call(health, waiting);
-    gate.entered.await();
+  void doesNotChange_whileResultsFlap() {
+    AtomicInteger runs = new AtomicInteger();
+    List<Boolean> seen = Collections.synchronizedList(new ArrayList<>());
+    AtomicReference<HealthChecker> health = new AtomicReference<>();
+    health.set(open(often().required("flapping", () -> {
+      if (health.get() != null) {
+        seen.add(health.get().report().healthy());
+      }
+      if (runs.incrementAndGet() % 2 == 0) {
+        throw new IOException();
+      }
+    })));
 
-    CountDownLatch lateRan = new CountDownLatch(1);
-    health.add("late", lateRan::countDown);
-    Future<HealthReport> after = call(health, waiting);
-    lateRan.await();
-    gate.open.countDown();
-
-    assertThat(before.get().checks()).hasSize(1);
-    assertThat(after.get().checks()).hasSize(2);
-    assertThat(after.get().healthy()).isTrue();
-    assertThat(gate.starts).hasValue(1);
-    assertThat(health.report()).isSameAs(after.get());
+    await().until(() -> seen.size() >= 20);
+    assertThat(seen).containsOnly(true);
+    assertThat(log.list).isEmpty();
   }
 
   @Test
-  void takesChecksWhileOthersReport() throws Exception {
-    HealthChecker busy = HealthChecker.builder().cacheFor(Duration.ZERO).build();
-    int adders = 4;
-    int each = 25;
-    CyclicBarrier start = new CyclicBarrier(adders + 4);
-    List<Future<?>> all = new ArrayList<>();
-    for (int adder = 0; adder < adders; adder++) {
-      String prefix = "check-" + adder + "-";
-      all.add(callers.submit(() -> {
-        start.await();
-        for (int i = 0; i < each; i++) {
-          busy.add(prefix + i, HEALTHY);
-        }
-        return null;
-      }));
-    }
-    for (int reader = 0; reader < 4; reader++) {
-      all.add(callers.submit(() -> {
-        start.await();
-        int size = 0;
-        while (size < adders * each) {
-          HealthReport report = busy.report();
-          assertThat(report.healthy()).isTrue();
-          assertThat(report.checks()).hasSizeGreaterThanOrEqualTo(size);
-          size = report.checks().size();
-        }
-        return null;
-      }));
-    }
-    for (Future<?> one : all) {
-      one.get();
-    }
+  void changesWithTheSecondResultInARow_andBack() {
+    AtomicBoolean away = new AtomicBoolean();
+    AtomicInteger failures = new AtomicInteger();
+    HealthChecker health = open(often().required("db", () -> {
+      if (away.get()) {
+        failures.incrementAndGet();
+        throw new IOException();
+      }
+    }));
+
+    away.set(true);
+    await().until(() -> !health.report().healthy());
+    assertThat(failures).hasValueGreaterThanOrEqualTo(2);
+    away.set(false);
+    await().until(() -> health.report().healthy());
   }
 
   @Test
-  void refusesBlankAndTakenNames() {
-    health.add("db", HEALTHY);
+  void interruptsACheck_whenItsTimeIsUp() throws Exception {
+    CountDownLatch interrupted = new CountDownLatch(1);
+    HealthChecker health =
+        open(HealthChecker.builder().checkTimeout(SHORT).checkEvery(NEVER).required("slow", () -> {
+          try {
+            new CountDownLatch(1).await();
+          } catch (InterruptedException e) {
+            interrupted.countDown();
+            throw e;
+          }
+        }));
 
-    assertThatThrownBy(() -> health.add(" ", HEALTHY))
+    interrupted.await();
+    await()
+        .untilAsserted(() ->
+            assertThat(health.report().checks().getFirst().status()).isEqualTo(Status.UNHEALTHY));
+    assertThat(health.report().checks().getFirst().error()).contains("timed out");
+  }
+
+  @Test
+  void isUnknownAndStartsNoSecondExecution_whileOneIgnoresItsInterrupt() {
+    CountDownLatch release = new CountDownLatch(1);
+    AtomicInteger starts = new AtomicInteger();
+    HealthChecker health = open(HealthChecker.builder()
+        .checkTimeout(SHORT)
+        .checkEvery(SOON)
+        .required("good", HEALTHY)
+        .required("hung", () -> {
+          if (starts.incrementAndGet() == 1) {
+            awaitUninterruptibly(release);
+          }
+        }));
+
+    await()
+        .until(
+            () -> health.report().checks().get(1).latency().compareTo(SHORT.multipliedBy(5)) > 0);
+    HealthReport report = health.report();
+    assertThat(report.healthy()).isFalse();
+    assertThat(report.checks().get(0).healthy()).isTrue();
+    assertThat(report.checks().get(1).status()).isEqualTo(Status.UNKNOWN);
+    assertThat(report.checks().get(1).error()).contains("timed out");
+    assertThat(report.checks().get(1).age()).isGreaterThanOrEqualTo(SHORT);
+    assertThat(starts).hasValue(1);
+
+    release.countDown();
+    await().until(() -> health.report().healthy());
+    assertThat(starts).hasValueGreaterThanOrEqualTo(2);
+  }
+
+  @Test
+  void becomesUnknown_whenACheckHangsLater() {
+    AtomicBoolean hangs = new AtomicBoolean();
+    CountDownLatch release = new CountDownLatch(1);
+    HealthChecker health =
+        open(HealthChecker.builder().checkTimeout(SHORT).checkEvery(SOON).shared("hung", () -> {
+          if (hangs.get()) {
+            awaitUninterruptibly(release);
+          }
+        }));
+    assertThat(health.report().checks().getFirst().healthy()).isTrue();
+
+    hangs.set(true);
+    await().until(() -> health.report().checks().getFirst().status() == Status.UNKNOWN);
+    assertThat(health.report().healthy()).isTrue();
+    release.countDown();
+  }
+
+  @Test
+  void closes_withoutWaitingForACheckThatHangs_andKeepsTheLastReport() {
+    CountDownLatch release = new CountDownLatch(1);
+    HealthChecker health = open(HealthChecker.builder()
+        .checkTimeout(SHORT)
+        .required("hung", () -> awaitUninterruptibly(release))
+        .required("good", HEALTHY));
+
+    health.close();
+    health.close();
+
+    assertThat(health.report().checks())
+        .extracting(HealthReport.Check::healthy)
+        .containsExactly(false, true);
+    release.countDown();
+  }
+
+  @Test
+  void checksNothingAfterItWasClosed() throws Exception {
+    AtomicInteger runs = new AtomicInteger();
+    AtomicReference<Thread> last = new AtomicReference<>();
+    HealthChecker health = open(often().required("counted", () -> {
+      runs.incrementAndGet();
+      last.set(Thread.currentThread());
+    }));
+    await().until(() -> runs.get() >= 2);
+
+    health.close();
+    last.get().join();
+    int before = runs.get();
+
+    assertThat(Thread.getAllStackTraces().keySet())
+        .noneMatch(thread -> thread.getName().equals("health-check-counted"));
+    assertThat(runs).hasValue(before);
+  }
+
+  @Test
+  void namesEveryWrongSetting() {
+    assertThatThrownBy(() -> HealthChecker.builder()
+            .required(" ", HEALTHY)
+            .required("db", HEALTHY)
+            .optional("db", HEALTHY)
+            .checkEvery(Duration.ZERO)
+            .checkTimeout(Duration.ofSeconds(-1))
+            .open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("name must not be blank");
-    assertThatThrownBy(() -> health.addOptional("db", HEALTHY))
-        .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("name is taken by another check: db");
-    assertThatThrownBy(() -> health.add("null", null))
+        .hasMessage("name must not be blank; name must be declared once: db;"
+            + " checkEvery must be more than zero and at most a day: PT0S;"
+            + " checkTimeout must be more than zero and at most a day: PT-1S");
+    assertThatThrownBy(() -> HealthChecker.builder().required("null", null))
         .isInstanceOf(NullPointerException.class)
         .hasMessage("check");
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"PT0S", "PT-1S", "PT24H0.000000001S", "PT2562047788015H"})
-  void refusesATimeoutThatMakesNoSense(Duration timeout) {
-    assertThatThrownBy(() -> HealthChecker.builder().checkTimeout(timeout).build())
+  @ValueSource(strings = {"PT24H0.000000001S", "PT2562047788015H"})
+  void refusesTimesThatMakeNoSense(Duration time) {
+    assertThatThrownBy(() -> HealthChecker.builder().checkTimeout(time).open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("checkTimeout must be");
-  }
-
-  @ParameterizedTest
-  @ValueSource(strings = {"PT-1S", "PT24H0.000000001S", "PT2562047788015H"})
-  void refusesACacheTimeThatMakesNoSense(Duration cacheFor) {
-    assertThatThrownBy(() -> HealthChecker.builder().cacheFor(cacheFor).build())
+    assertThatThrownBy(() -> HealthChecker.builder().checkEvery(time).open())
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContaining("cacheFor must be");
+        .hasMessageStartingWith("checkEvery must be");
   }
 
   @Test
@@ -423,28 +413,25 @@ class HealthCheckerTest {
   }
 
   @Test
-  void logsTheDetailOncePerChangeOfState() throws Exception {
-    HealthChecker logged = HealthChecker.builder().cacheFor(Duration.ZERO).build();
+  void logsTheDetailOncePerChangeOfState() {
     AtomicReference<Exception> failure = new AtomicReference<>();
-    logged.add("db", () -> {
+    AtomicInteger runs = new AtomicInteger();
+    open(often().required("db", () -> {
+      runs.incrementAndGet();
       if (failure.get() != null) {
         throw failure.get();
       }
-    });
+    }));
 
-    logged.report();
     failure.set(new IOException("db-7.internal refused"));
-    logged.report();
     awaitLogged(1);
-    logged.report();
+    int before = runs.get();
+    await().until(() -> runs.get() > before + 3);
     failure.set(
         new UnhealthyException("nats_not_ready: CLOSED", new IOException("nats-3.internal")));
-    logged.report();
     awaitLogged(2);
     failure.set(null);
-    logged.report();
     awaitLogged(3);
-    logged.report();
 
     assertThat(log.list)
         .extracting(ILoggingEvent::getLevel)
@@ -459,12 +446,12 @@ class HealthCheckerTest {
   }
 
   @Test
-  void logsWhereACheckHangs() throws Exception {
-    HealthChecker shortly = HealthChecker.builder().checkTimeout(SHORT).build();
+  void logsWhereACheckHangs() {
     CountDownLatch never = new CountDownLatch(1);
-    shortly.add("hung", () -> awaitUninterruptibly(never));
+    open(HealthChecker.builder()
+        .checkTimeout(SHORT)
+        .required("hung", () -> awaitUninterruptibly(never)));
 
-    shortly.report();
     awaitLogged(1);
     never.countDown();
 
@@ -482,26 +469,6 @@ class HealthCheckerTest {
     };
   }
 
-  private Future<HealthReport> call(HealthChecker checker, List<Thread> threads)
-      throws InterruptedException {
-    CountDownLatch started = new CountDownLatch(1);
-    AtomicReference<Thread> thread = new AtomicReference<>();
-    Future<HealthReport> report = callers.submit(() -> {
-      thread.set(Thread.currentThread());
-      started.countDown();
-      return checker.report();
-    });
-    started.await();
-    threads.add(thread.get());
-    return report;
-  }
-
-  private static void awaitParked(List<Thread> threads) {
-    await()
-        .until(
-            () -> threads.stream().allMatch(thread -> thread.getState() == Thread.State.WAITING));
-  }
-
   private static void awaitUninterruptibly(CountDownLatch latch) {
     boolean done = false;
     while (!done) {
@@ -511,20 +478,6 @@ class HealthCheckerTest {
       } catch (InterruptedException ignored) {
         // That is the point.
       }
-    }
-  }
-
-  /** A check that waits until it is let through. */
-  private static final class Gate implements HealthCheck {
-    final AtomicInteger starts = new AtomicInteger();
-    final CountDownLatch entered = new CountDownLatch(1);
-    final CountDownLatch open = new CountDownLatch(1);
-
-    @Override
-    public void check() throws InterruptedException {
-      starts.incrementAndGet();
-      entered.countDown();
-      open.await();
     }
   }
 }

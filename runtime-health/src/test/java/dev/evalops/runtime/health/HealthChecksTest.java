@@ -148,7 +148,7 @@ class HealthChecksTest {
     server.stop(0);
 
     HealthReport report =
-        HealthChecker.create().add("peer", HealthChecks.http(client, gone)).report();
+        report(HealthChecker.builder().required("peer", HealthChecks.http(client, gone)));
 
     assertThat(report.checks().getFirst().error()).contains("check failed");
   }
@@ -170,11 +170,10 @@ class HealthChecksTest {
 
   @Test
   void reportsWhatIsNotConfigured() throws Exception {
-    HealthReport report = HealthChecker.create()
-        .add("postgres", HealthChecks.postgres(null))
-        .add("http", HealthChecks.http(client, null))
-        .add("ping", HealthChecks.ping(null))
-        .report();
+    HealthReport report = report(HealthChecker.builder()
+        .required("postgres", HealthChecks.postgres(null))
+        .required("http", HealthChecks.http(client, null))
+        .required("ping", HealthChecks.ping(null)));
 
     assertThat(report.healthy()).isFalse();
     assertThat(report.checks())
@@ -249,18 +248,23 @@ class HealthChecksTest {
 
   @Test
   void ping_isHealthyOnlyWhenAnsweredWithTrue() throws Exception {
-    HealthReport report = HealthChecker.create()
-        .add("true", HealthChecks.ping(() -> true))
-        .add("false", HealthChecks.ping(() -> false))
-        .add("null", HealthChecks.ping(() -> null))
-        .add("throws", HealthChecks.ping(() -> {
+    HealthReport report = report(HealthChecker.builder()
+        .required("true", HealthChecks.ping(() -> true))
+        .required("false", HealthChecks.ping(() -> false))
+        .required("null", HealthChecks.ping(() -> null))
+        .required("throws", HealthChecks.ping(() -> {
           throw new IOException();
-        }))
-        .report();
+        })));
 
     assertThat(report.checks())
         .extracting(HealthReport.Check::healthy)
         .containsExactly(true, false, false, false);
+  }
+
+  private static HealthReport report(HealthChecker.Builder checks) {
+    try (HealthChecker health = checks.open()) {
+      return health.report();
+    }
   }
 
   private void answer(String path, int status) {
@@ -275,15 +279,13 @@ class HealthChecksTest {
   /** The check is reported as timed out, and its interrupt ends it. */
   private static void assertTimesOutAndEnds(HealthCheck check) throws InterruptedException {
     AtomicReference<Thread> thread = new AtomicReference<>();
-    HealthChecker health = HealthChecker.builder()
-        .checkTimeout(Duration.ofMillis(200))
-        .build()
-        .add("hung", () -> {
+    HealthReport report =
+        report(HealthChecker.builder().checkTimeout(Duration.ofMillis(200)).required("hung", () -> {
           thread.set(Thread.currentThread());
           check.check();
-        });
+        }));
 
-    assertThat(health.report().checks().getFirst().error()).contains("timed out");
+    assertThat(report.checks().getFirst().error()).contains("timed out");
     thread.get().join();
   }
 

@@ -1,8 +1,10 @@
 package dev.evalops.runtime.health;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import com.sun.net.httpserver.Filter;
 import dev.evalops.runtime.http.HttpService;
 import java.io.IOException;
 import java.net.http.HttpClient;
@@ -15,25 +17,31 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 @Timeout(60)
 class HealthHandlerTest {
-  private final HealthChecker health = HealthChecker.create();
   private final HttpClient client = HttpClient.newHttpClient();
+  private HealthChecker health;
   private HttpService service;
 
-  @BeforeEach
-  void start() throws IOException {
+  private void serve(HealthChecker.Builder checks) throws IOException {
+    health = checks.checkEvery(Duration.ofMillis(20)).open();
     service = HttpService.builder(0)
         .readinessDelay(Duration.ofMinutes(5))
         .drainTimeout(Duration.ZERO)
         .handle("/readyz", health.handler())
+        .handle("/notes", exchange -> exchange.sendResponseHeaders(204, -1), requires())
         .start();
+  }
+
+  private Filter[] requires() {
+    return health.report().checks().stream()
+        .map(check -> health.require(check.name()))
+        .toArray(Filter[]::new);
   }
 
   @AfterEach
@@ -41,12 +49,19 @@ class HealthHandlerTest {
     Thread.currentThread().interrupt();
     service.close();
     assertThat(Thread.interrupted()).isTrue();
+    health.close();
     client.shutdownNow();
+  }
+
+  private static HealthCheck away() {
+    return () -> {
+      throw new IOException("user \"admin\" at db-7.internal refused");
+    };
   }
 
   @Test
   void answers200WithTheReport_whenHealthy() throws Exception {
-    health.add("db", () -> {});
+    serve(HealthChecker.builder().required("db", () -> {}));
 
     HttpResponse<String> response = send("GET");
 
@@ -55,15 +70,13 @@ class HealthHandlerTest {
     assertThat(response.headers().firstValue("Cache-Control")).contains("no-store");
     assertThat(response.body())
         .matches(
-            "\\{\"healthy\":true,\"checks\":\\[\\{\"name\":\"db\",\"healthy\":true,\"latency_ms\":\\d+}],"
-                + "\"duration_ms\":\\d+}\\s*");
+            "\\{\"healthy\":true,\"checks\":\\[\\{\"name\":\"db\",\"healthy\":true,\"latency_ms\":\\d+,"
+                + "\"age_ms\":\\d+}],\"duration_ms\":\\d+}\\s*");
   }
 
   @Test
-  void answers503WithTheReport_whenUnhealthy() throws Exception {
-    health.add("db", () -> {
-      throw new IOException("user \"admin\" at db-7.internal refused");
-    });
+  void answers503WithTheReport_whenARequiredDependencyIsUnhealthy() throws Exception {
+    serve(HealthChecker.builder().required("db", away()));
 
     HttpResponse<String> response = send("GET");
 
@@ -72,11 +85,44 @@ class HealthHandlerTest {
     assertThat(response.body())
         .matches(
             "\\{\"healthy\":false,\"checks\":\\[\\{\"name\":\"db\",\"healthy\":false,\"latency_ms\":\\d+,"
-                + "\"error\":\"check failed\"}],\"duration_ms\":\\d+}\\s*");
+                + "\"error\":\"check failed\",\"age_ms\":\\d+}],\"duration_ms\":\\d+}\\s*");
+  }
+
+  @Test
+  void staysReadyButRefusesWhatNeedsIt_whenASharedDependencyIsAway() throws Exception {
+    AtomicBoolean away = new AtomicBoolean(true);
+    serve(HealthChecker.builder().shared("db", () -> {
+      if (away.get()) {
+        throw new IOException();
+      }
+    }));
+
+    HttpResponse<String> ready = send("GET");
+    HttpResponse<String> refused = send("GET", "/notes");
+
+    assertThat(ready.statusCode()).isEqualTo(200);
+    assertThat(ready.body()).contains("\"healthy\":false", "\"shared\":true");
+    assertThat(refused.statusCode()).isEqualTo(503);
+    assertThat(refused.headers().firstValue("Retry-After")).contains("1");
+    assertThat(refused.body()).contains("\"unavailable\"").doesNotContain("db");
+
+    away.set(false);
+    await().until(() -> send("GET", "/notes").statusCode() == 204);
+  }
+
+  @Test
+  void refusesToRequireWhatIsNotChecked() throws Exception {
+    serve(HealthChecker.builder().shared("db", () -> {}));
+
+    assertThatThrownBy(() -> health.require("database"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("name must be that of a check: database");
   }
 
   @Test
   void answers200_whenThereIsNothingToCheck() throws Exception {
+    serve(HealthChecker.builder());
+
     HttpResponse<String> response = send("GET");
 
     assertThat(response.statusCode()).isEqualTo(200);
@@ -85,9 +131,7 @@ class HealthHandlerTest {
 
   @Test
   void answersHeadWithTheStatusAlone() throws Exception {
-    health.add("db", () -> {
-      throw new IOException();
-    });
+    serve(HealthChecker.builder().required("db", away()));
 
     HttpResponse<String> response = send("HEAD");
 
@@ -97,31 +141,26 @@ class HealthHandlerTest {
   }
 
   @Test
-  void refusesOtherMethods_withoutChecking() throws Exception {
-    AtomicInteger runs = new AtomicInteger();
-    health.add("db", runs::incrementAndGet);
+  void refusesOtherMethods() throws Exception {
+    serve(HealthChecker.builder().required("db", () -> {}));
 
     HttpResponse<String> response = send("POST");
 
     assertThat(response.statusCode()).isEqualTo(405);
     assertThat(response.headers().firstValue("Allow")).contains("GET, HEAD");
-    assertThat(runs).hasValue(0);
   }
 
   @Test
-  void answers503WithoutChecking_whileTheServerDrains() throws Exception {
-    AtomicInteger runs = new AtomicInteger();
-    health.add("db", runs::incrementAndGet);
+  void answers503_whileTheServerDrains() throws Exception {
+    serve(HealthChecker.builder().required("db", () -> {}));
     Thread closing = Thread.ofPlatform().start(service::close);
     try {
       await().until(() -> send("GET").statusCode() == 503);
-      int before = runs.get();
 
       assertThat(send("GET").body())
           .startsWith(
               "{\"healthy\":false,\"checks\":[{\"name\":\"server\",\"healthy\":false,\"latency_ms\":0,"
-                  + "\"error\":\"draining\"}],\"duration_ms\":0}");
-      assertThat(runs).hasValue(before);
+                  + "\"error\":\"draining\",\"age_ms\":0}],\"duration_ms\":0}");
     } finally {
       closing.interrupt();
       closing.join();
@@ -130,6 +169,7 @@ class HealthHandlerTest {
 
   @Test
   void answers_whenTheServiceHasAsManyRequestsAsItTakes() throws Exception {
+    serve(HealthChecker.builder());
     CountDownLatch leave = new CountDownLatch(1);
     HttpService.Handler busy = exchange -> {
       leave.await();
@@ -152,33 +192,38 @@ class HealthHandlerTest {
   }
 
   @Test
-  void sharesOneRunAmongConcurrentProbes() throws Exception {
-    AtomicInteger runs = new AtomicInteger();
-    CountDownLatch open = new CountDownLatch(1);
-    health.add("db", () -> {
-      runs.incrementAndGet();
-      open.await();
-    });
+  void answersProbesWhileACheckHangs() throws Exception {
+    CountDownLatch never = new CountDownLatch(1);
+    AtomicBoolean hangs = new AtomicBoolean();
+    serve(HealthChecker.builder().required("db", () -> {
+      if (hangs.get()) {
+        never.await();
+      }
+    }));
+    hangs.set(true);
 
     List<CompletableFuture<HttpResponse<String>>> probes = new ArrayList<>();
     for (int i = 0; i < 64; i++) {
-      probes.add(client.sendAsync(request("GET"), BodyHandlers.ofString()));
+      probes.add(client.sendAsync(request("GET", "/readyz"), BodyHandlers.ofString()));
     }
-    await().until(() -> runs.get() == 1);
-    open.countDown();
 
     for (CompletableFuture<HttpResponse<String>> probe : probes) {
       assertThat(probe.get().statusCode()).isEqualTo(200);
     }
-    assertThat(runs).hasValue(1);
+    never.countDown();
   }
 
   private HttpResponse<String> send(String method) throws IOException, InterruptedException {
-    return client.send(request(method), BodyHandlers.ofString());
+    return send(method, "/readyz");
   }
 
-  private HttpRequest request(String method) {
-    return HttpRequest.newBuilder(service.uri().resolve("/readyz"))
+  private HttpResponse<String> send(String method, String path)
+      throws IOException, InterruptedException {
+    return client.send(request(method, path), BodyHandlers.ofString());
+  }
+
+  private HttpRequest request(String method, String path) {
+    return HttpRequest.newBuilder(service.uri().resolve(path))
         .method(method, BodyPublishers.noBody())
         .build();
   }

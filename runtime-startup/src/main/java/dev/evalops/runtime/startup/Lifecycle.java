@@ -1,5 +1,6 @@
 package dev.evalops.runtime.startup;
 
+import dev.evalops.runtime.errors.StartupException;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -106,7 +107,7 @@ public final class Lifecycle implements AutoCloseable {
    * @param resource what to close; a lambda will do
    * @param <T> its type
    * @return the resource
-   * @throws IllegalStateException if this lifecycle has begun to close; the resource is closed then
+   * @throws StartupException if this lifecycle has begun to close; the resource is closed then
    */
   public <T extends AutoCloseable> T add(String name, T resource) {
     Objects.requireNonNull(resource, "resource");
@@ -120,8 +121,7 @@ public final class Lifecycle implements AutoCloseable {
     } finally {
       lock.unlock();
     }
-    IllegalStateException refused = new IllegalStateException(
-        hook.name + " came when the lifecycle was closing, and was closed");
+    StartupException refused = new StartupException(hook.name + ": the service is closing");
     boolean interrupted = Thread.interrupted();
     try {
       close(hook, closeTimeoutNanos);
@@ -326,7 +326,7 @@ public final class Lifecycle implements AutoCloseable {
      *
      * @return the lifecycle; the caller closes it
      * @throws IllegalArgumentException if the time limit is not more than zero
-     * @throws IllegalStateException if it ends with the process and the process is ending already
+     * @throws StartupException if it ends with the process and the process is ending already
      */
     public Lifecycle open() {
       if (!closeTimeout.isPositive()) {
@@ -334,7 +334,11 @@ public final class Lifecycle implements AutoCloseable {
       }
       Lifecycle life = new Lifecycle(Bounded.nanos(closeTimeout), untilTerminated);
       if (life.jvmHook != null) {
-        Runtime.getRuntime().addShutdownHook(life.jvmHook);
+        try {
+          Runtime.getRuntime().addShutdownHook(life.jvmHook);
+        } catch (IllegalStateException e) {
+          throw new StartupException("lifecycle: the process is ending", e);
+        }
       }
       return life;
     }

@@ -210,13 +210,13 @@ class LifecycleTest {
   void closesAtOnceWhatComesTooLate() {
     life.close();
     assertThatThrownBy(() -> life.add("late", closes("late")))
-        .isInstanceOf(IllegalStateException.class)
-        .hasMessage("late came when the lifecycle was closing, and was closed");
+        .isInstanceOf(StartupException.class)
+        .hasMessage("late: the service is closing");
     assertThat(closed).containsExactly("late");
     assertThatThrownBy(() -> life.add("late", () -> {
           throw new IOException("stuck");
         }))
-        .isInstanceOf(IllegalStateException.class)
+        .isInstanceOf(StartupException.class)
         .satisfies(
             e -> assertThat(e.getSuppressed()).singleElement().isInstanceOf(IOException.class));
   }
@@ -226,7 +226,7 @@ class LifecycleTest {
     life.close();
     Thread.currentThread().interrupt();
     assertThatThrownBy(() -> life.add("late", closes("late")))
-        .isInstanceOf(IllegalStateException.class)
+        .isInstanceOf(StartupException.class)
         .hasNoSuppressedExceptions();
     assertThat(Thread.interrupted()).isTrue();
     assertThat(closed).containsExactly("late");
@@ -256,7 +256,7 @@ class LifecycleTest {
   void aResourceMayCloseTheLifecycleItself_whenAnotherCameTooLate() {
     life.add("a", () -> {
       assertThatThrownBy(() -> life.add("late", closes("late")))
-          .isInstanceOf(IllegalStateException.class);
+          .isInstanceOf(StartupException.class);
       life.close();
       closed.add("a");
     });

@@ -33,7 +33,6 @@ import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.nats.client.api.DeliverPolicy;
 import io.opentelemetry.api.OpenTelemetry;
-import java.io.UncheckedIOException;
 import java.util.function.Predicate;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -58,10 +57,7 @@ public final class NotesService {
       log.atInfo().addKeyValue("port", http.port()).log("notes is up");
       life.await();
       log.info("notes is stopping");
-    } catch (StartupException
-        | IllegalArgumentException
-        | IllegalStateException
-        | UncheckedIOException e) {
+    } catch (IllegalArgumentException | StartupException e) {
       log.error("notes cannot start: {}", e.getMessage());
       System.exit(1);
     }
@@ -117,10 +113,13 @@ public final class NotesService {
             .open());
     Idempotency idempotency =
         Idempotency.builder(db).leaseFor(settings.idempotencyLease()).build();
-    HealthChecker health = HealthChecker.create()
-        .add("postgres", HealthChecks.postgres(db))
-        .add("redis", RedisHealth.of(redis.connection()))
-        .addOptional("nats", NatsHealth.of(bus.connection()));
+    HealthChecker health = life.add(
+        "health",
+        HealthChecker.builder()
+            .shared("postgres", HealthChecks.postgres(db))
+            .optional("redis", RedisHealth.of(redis.connection()))
+            .optional("nats", NatsHealth.of(bus.connection()))
+            .open());
 
     Outbox outbox = life.add("outbox", Outbox.builder(db, bus).metrics(registry).start());
     Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.connection()));

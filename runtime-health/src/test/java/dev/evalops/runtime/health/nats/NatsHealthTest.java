@@ -120,18 +120,21 @@ class NatsHealthTest {
 
   @Test
   void isTimedOut_whenTheServerHangs_andRecoversWithIt() throws Exception {
-    HealthChecker health = HealthChecker.builder()
+    try (HealthChecker health = HealthChecker.builder()
         .checkTimeout(Duration.ofMillis(300))
-        .cacheFor(Duration.ZERO)
-        .build()
-        .add("nats", check);
-    await().until(() -> health.report().healthy());
+        .checkEvery(Duration.ofMillis(20))
+        .required("nats", check)
+        .open()) {
+      await().until(() -> health.report().healthy());
 
-    try (Paused paused = pause()) {
-      assertThat(health.report().checks().getFirst().error()).contains("timed out");
+      try (Paused paused = pause()) {
+        await()
+            .untilAsserted(() ->
+                assertThat(health.report().checks().getFirst().error()).contains("timed out"));
+      }
+
+      await().until(() -> health.report().healthy());
     }
-
-    await().until(() -> health.report().healthy());
   }
 
   @Test

@@ -4,16 +4,18 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.runtime.health.HealthCheck;
 import dev.evalops.runtime.health.HealthChecker;
-import dev.evalops.runtime.health.HealthReport;
 import dev.evalops.runtime.health.Paused;
 import dev.evalops.runtime.testutil.RedisServer;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisCommandExecutionException;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.protocol.ProtocolVersion;
 import java.time.Duration;
-import java.util.Optional;
+import java.util.ArrayList;
+import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -24,6 +26,7 @@ class RedisHealthTest {
   private RedisServer server;
   private RedisClient client;
   private StatefulRedisConnection<String, String> connection;
+  private final List<HealthChecker> opened = new ArrayList<>();
   private HealthChecker health;
 
   @BeforeEach
@@ -36,22 +39,26 @@ class RedisHealthTest {
 
   @AfterEach
   void stop() {
+    opened.forEach(HealthChecker::close);
     connection.close();
     client.shutdown(Duration.ZERO, Duration.ofSeconds(5));
     server.close();
   }
 
   private HealthChecker checker(Duration timeout) {
-    return HealthChecker.builder()
+    HealthChecker checker = HealthChecker.builder()
         .checkTimeout(timeout)
-        .cacheFor(Duration.ZERO)
-        .build()
-        .add("redis", RedisHealth.of(connection));
+        .checkEvery(Duration.ofMillis(20))
+        .required("redis", RedisHealth.of(connection))
+        .open();
+    opened.add(checker);
+    return checker;
   }
 
-  private Optional<String> error() throws InterruptedException {
-    HealthReport report = health.report();
-    return report.checks().getFirst().error();
+  private void awaitError(String error) {
+    await()
+        .untilAsserted(
+            () -> assertThat(health.report().checks().getFirst().error()).contains(error));
   }
 
   @Test
@@ -69,7 +76,7 @@ class RedisHealthTest {
     await().until(() -> health.report().healthy());
     server.kill();
 
-    assertThat(error()).contains("timed out");
+    awaitError("timed out");
     server.restart();
 
     await().until(() -> health.report().healthy());
@@ -77,24 +84,32 @@ class RedisHealthTest {
 
   @Test
   void doesNotNoticeAReconnectWithinTheTimeout() throws Exception {
-    HealthChecker patient = checker(Duration.ofSeconds(60));
-    assertThat(patient.report().healthy()).isTrue();
+    health.close();
+    RedisHealth.of(connection).check();
     server.kill();
     await().until(() -> !connection.isOpen());
     server.restart();
 
+    HealthChecker patient = checker(Duration.ofSeconds(60));
     assertThat(patient.report().healthy()).isTrue();
   }
 
   @Test
   void leavesOnePingOnTheWire_howeverOftenAHangingServerIsProbed() throws Exception {
-    await().until(() -> health.report().healthy());
+    health.close();
     connection.sync().configResetstat();
 
-    try (Paused paused = Paused.tree(processId())) {
+    try (Paused paused = Paused.tree(processId());
+        HealthChecker impatient = HealthChecker.builder()
+            .checkTimeout(Duration.ofMillis(100))
+            .checkEvery(Duration.ofMillis(20))
+            .required("redis", RedisHealth.of(connection))
+            .open()) {
       for (int probe = 0; probe < 5; probe++) {
-        assertThat(error()).contains("timed out");
+        Duration seen = impatient.report().checks().getFirst().latency();
+        await().until(() -> !impatient.report().checks().getFirst().latency().equals(seen));
       }
+      assertThat(impatient.report().checks().getFirst().error()).contains("timed out");
     }
 
     assertThat(connection.sync().ping()).isEqualTo("PONG");
@@ -105,17 +120,16 @@ class RedisHealthTest {
   void fails_whenTheConnectionIsClosed() throws Exception {
     connection.close();
 
-    assertThat(error()).contains("check failed");
+    awaitError("check failed");
   }
 
   @Test
   void fails_whenTheServerWantsAPassword() throws Exception {
     connection.sync().configSet("requirepass", "secret");
     try (StatefulRedisConnection<String, String> unauthenticated = connectWithoutHandshake()) {
-      HealthReport report =
-          HealthChecker.create().add("redis", RedisHealth.of(unauthenticated)).report();
+      HealthCheck check = RedisHealth.of(unauthenticated);
 
-      assertThat(report.checks().getFirst().error()).contains("check failed");
+      assertThatThrownBy(check::check).hasRootCauseInstanceOf(RedisCommandExecutionException.class);
     }
   }
 
