@@ -12,6 +12,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -27,35 +28,35 @@ import org.jspecify.annotations.Nullable;
  * user_subject}, {@code service}, {@code token_type}, {@code scopes}, {@code agent_id} and {@code is_human}.
  *
  * @param organizationId the organization; not blank
- * @param workspaceId the workspace; empty if the caller is bound to none
+ * @param workspaceId the workspace, if the caller is bound to one
  * @param subject who calls; not blank
- * @param userSubject on whose behalf; may be empty
- * @param service the service that calls; empty if none does
- * @param tokenType what kind of token or key came with the request; may be empty
+ * @param userSubject on whose behalf, if on anybody's
+ * @param service the service that calls, if one does
+ * @param tokenType what kind of token or key came with the request, if it says
  * @param scopes all scopes of the token or key
- * @param agentId the agent that calls; empty if none does
+ * @param agentId the agent that calls, if one does
  * @param human whether a human being calls, and not a program on their behalf
  */
 public record Principal(
     @JsonProperty("organization_id") String organizationId,
 
     @JsonProperty("workspace_id") @JsonInclude(JsonInclude.Include.NON_EMPTY)
-    String workspaceId,
+    Optional<String> workspaceId,
 
     String subject,
 
     @JsonProperty("user_subject") @JsonInclude(JsonInclude.Include.NON_EMPTY)
-    String userSubject,
+    Optional<String> userSubject,
 
-    @JsonInclude(JsonInclude.Include.NON_EMPTY) String service,
+    @JsonInclude(JsonInclude.Include.NON_EMPTY) Optional<String> service,
 
     @JsonProperty("token_type") @JsonInclude(JsonInclude.Include.NON_EMPTY)
-    String tokenType,
+    Optional<String> tokenType,
 
     @JsonInclude(JsonInclude.Include.NON_EMPTY) Set<String> scopes,
 
     @JsonProperty("agent_id") @JsonInclude(JsonInclude.Include.NON_EMPTY)
-    String agentId,
+    Optional<String> agentId,
 
     @JsonProperty("is_human") @JsonInclude(JsonInclude.Include.NON_DEFAULT)
     boolean human) {
@@ -65,17 +66,17 @@ public record Principal(
       Set.of("workspace_id", "workspace", "agent_id", "agent", "user_subject");
 
   /**
-   * Checks the values and copies the scopes.
+   * Checks the values and copies the scopes. An optional text that is blank becomes empty.
    *
    * @throws IllegalArgumentException if organization or subject are blank; the message names each of them
    */
   public Principal {
-    Objects.requireNonNull(workspaceId, "workspaceId");
-    Objects.requireNonNull(userSubject, "userSubject");
-    Objects.requireNonNull(service, "service");
-    Objects.requireNonNull(tokenType, "tokenType");
+    workspaceId = Text.unblank("workspaceId", workspaceId);
+    userSubject = Text.unblank("userSubject", userSubject);
+    service = Text.unblank("service", service);
+    tokenType = Text.unblank("tokenType", tokenType);
     scopes = Set.copyOf(Objects.requireNonNull(scopes, "scopes"));
-    Objects.requireNonNull(agentId, "agentId");
+    agentId = Text.unblank("agentId", agentId);
     Actor.requireNotBlank("organizationId", organizationId, "subject", subject);
   }
 
@@ -106,13 +107,13 @@ public record Principal(
     boolean isService = token.service().isEmpty() && actor.type().equalsIgnoreCase("service");
     return new Principal(
         actor.organizationId(),
-        agreed(read, "", "workspace_id", "workspace"),
+        agreed(read, Optional.empty(), "workspace_id", "workspace"),
         actor.id(),
         agreed(read, token.userSubject(), "user_subject"),
-        isService ? actor.id() : token.service(),
+        isService ? Optional.of(actor.id()) : token.service(),
         token.tokenType(),
         token.scopes(),
-        agreed(read, "", "agent_id", "agent"),
+        agreed(read, Optional.empty(), "agent_id", "agent"),
         token.human());
   }
 
@@ -131,20 +132,21 @@ public record Principal(
     return read;
   }
 
-  private static String agreed(Map<String, String> read, String verified, String... names) {
-    String agreed = verified;
+  private static Optional<String> agreed(
+      Map<String, String> read, Optional<String> verified, String... names) {
+    Optional<String> agreed = verified;
     for (String name : names) {
       String value = read.get(name);
       if (value != null) {
-        requireEqual(name, value, agreed);
-        agreed = value;
+        requireEqual(name, value, agreed.orElse(null));
+        agreed = Optional.of(value);
       }
     }
     return agreed;
   }
 
   private static void requireEqual(String name, String value, @Nullable String other) {
-    if (other != null && !other.isEmpty() && !other.equals(value)) {
+    if (other != null && !other.equals(value)) {
       throw ServiceException.of(Auth.FORBIDDEN, "conflicting_attributes")
           .op("auth.principal (attribute " + name + ")");
     }
@@ -179,10 +181,11 @@ public record Principal(
    *     if it is blank or null
    */
   public void requireWorkspace(@Nullable String requested) {
-    require("workspace", "workspace_id", requested, workspaceId);
+    require("workspace", "workspace_id", requested, workspaceId.orElse(null));
   }
 
-  private static void require(String what, String field, @Nullable String requested, String own) {
+  private static void require(
+      String what, String field, @Nullable String requested, @Nullable String own) {
     if (requested == null || Text.isBlank(requested)) {
       throw ServiceException.of(ErrorCode.INVALID_INPUT, field + " is required")
           .op("auth.require_" + what);
@@ -228,10 +231,11 @@ public record Principal(
   public void rejectSelfApproval(String requester) {
     Actor.requireNotBlank("requester", requester);
     String asked = Text.trim(requester);
-    for (String self : List.of(subject, userSubject, agentId)) {
-      if (asked.equals(Text.trim(self))) {
-        throw refused("reject_self_approval", "principal cannot approve its own request");
-      }
+    boolean own = Stream.of(Optional.of(subject), userSubject, agentId)
+        .flatMap(Optional::stream)
+        .anyMatch(self -> asked.equals(Text.trim(self)));
+    if (own) {
+      throw refused("reject_self_approval", "principal cannot approve its own request");
     }
   }
 

@@ -1,6 +1,9 @@
 package dev.evalops.runtime.auth;
 
-/** White space as all services of the estate see it, whatever they are written in; {@code strip} and {@code trim} differ. */
+import java.util.Objects;
+import java.util.Optional;
+
+/** White space as Go's {@code unicode.IsSpace} has it, so that Go and Java services agree; {@code strip} and {@code trim} differ. */
 final class Text {
   private Text() {}
 
@@ -23,6 +26,11 @@ final class Text {
       }
     }
     return true;
+  }
+
+  /** A blank text is absent. */
+  static Optional<String> unblank(String name, Optional<String> text) {
+    return Objects.requireNonNull(text, name).filter(value -> !isBlank(value));
   }
 
   private static boolean isSpace(char c) {

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.auth;
 
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 
 /**
@@ -8,27 +9,27 @@ import java.util.Set;
  * never makes it human, a service, or of another token type.
  *
  * @param actor whom the token was issued to; its id is the subject of the token
- * @param tokenType what kind of token it is, for example {@code user}; may be empty
- * @param service the service that calls; empty if none does, and then the subject if the actor's type is {@code service}
- * @param userSubject the user on whose behalf the actor calls; may be empty, and then taken from the attribute {@code
+ * @param tokenType what kind of token it is, for example {@code user}, if it says
+ * @param service the service that calls, if one does; if none, the subject if the actor's type is {@code service}
+ * @param userSubject the user on whose behalf the actor calls, if any; if none, taken from the attribute {@code
  *     user_subject}
  * @param scopes all scopes of the token, not only those that were asked for
  * @param human whether a human being holds the token, and not a program on their behalf
  */
 public record VerifiedToken(
     Actor actor,
-    String tokenType,
-    String service,
-    String userSubject,
+    Optional<String> tokenType,
+    Optional<String> service,
+    Optional<String> userSubject,
     Set<String> scopes,
     boolean human) {
 
-  /** Copies the scopes. */
+  /** Copies the scopes. An optional text that is blank becomes empty. */
   public VerifiedToken {
     Objects.requireNonNull(actor, "actor");
-    Objects.requireNonNull(tokenType, "tokenType");
-    Objects.requireNonNull(service, "service");
-    Objects.requireNonNull(userSubject, "userSubject");
+    tokenType = Text.unblank("tokenType", tokenType);
+    service = Text.unblank("service", service);
+    userSubject = Text.unblank("userSubject", userSubject);
     scopes = Set.copyOf(Objects.requireNonNull(scopes, "scopes"));
   }
 
@@ -42,6 +43,7 @@ public record VerifiedToken(
   public static VerifiedToken of(Actor actor, Set<String> scopes) {
     String type = actor.type();
     boolean human = type.equalsIgnoreCase("human") || type.equalsIgnoreCase("user");
-    return new VerifiedToken(actor, type, "", "", scopes, human);
+    return new VerifiedToken(
+        actor, Optional.of(type), Optional.empty(), Optional.empty(), scopes, human);
   }
 }

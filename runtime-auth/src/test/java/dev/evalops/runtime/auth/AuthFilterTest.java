@@ -82,7 +82,7 @@ class AuthFilterTest {
         List.of(
             Actor.of(exchange).id(),
             Actor.find(exchange).orElseThrow().organizationId(),
-            Principal.of(exchange).tokenType(),
+            Principal.of(exchange).tokenType().orElseThrow(),
             exchange.getPrincipal().getUsername(),
             exchange.getPrincipal().getRealm()));
     service = HttpService.builder(0)

@@ -325,7 +325,15 @@ class AuthTest {
         .isEqualTo(new Actor("api_key", "key-1", "org-1", Map.of("workspace", "ws-1")));
     assertThat(caller.principal())
         .isEqualTo(new Principal(
-            "org-1", "ws-1", "key-1", "", "", "api_key", Set.of("notes:read"), "", false));
+            "org-1",
+            Optional.of("ws-1"),
+            "key-1",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.of("api_key"),
+            Set.of("notes:read"),
+            Optional.empty(),
+            false));
     assertThat(body(refusal(auth, "Bearer pk_live", "notes:read", "notes:write")))
         .isEqualTo(error(403, "authorization_failed", "missing_required_scopes: notes:write"));
     assertThat(body(refusal(auth, "Bearer pk_dead")))

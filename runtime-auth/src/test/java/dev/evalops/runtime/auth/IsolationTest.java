@@ -101,7 +101,7 @@ class IsolationTest {
         " ",
         Actor.of(exchange).id(),
         principal.organizationId(),
-        principal.workspaceId(),
+        principal.workspaceId().orElseThrow(),
         Boolean.toString(principal.hasScope("scope-" + actor.get().id())),
         exchange.getPrincipal().getUsername());
   }

@@ -77,10 +77,10 @@ final class IdentityJson {
       }
       return new Introspection(
           Boolean.TRUE.equals(values.get("active")),
-          text(values, "subject"),
-          text(values, "token_type"),
+          Optional.of(text(values, "subject")),
+          Optional.of(text(values, "token_type")),
           Optional.of(text(values, "service")),
-          text(values, "organization_id"),
+          Optional.of(text(values, "organization_id")),
           list(values, "scopes"),
           Optional.of(text(values, "agent_type")),
           list(values, "capabilities"),

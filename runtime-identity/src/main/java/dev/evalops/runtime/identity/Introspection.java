@@ -8,10 +8,10 @@ import java.util.Optional;
  * What the identity service says about a token. The token itself is not in it. Immutable.
  *
  * @param active always true in what {@link IdentityClient#introspect} returns
- * @param subject who the token is for; {@code ""} when the service does not say
- * @param tokenType such as {@code user} or {@code service}; {@code ""} when the service does not say
+ * @param subject who the token is for; empty when the service does not say
+ * @param tokenType such as {@code user} or {@code service}; empty when the service does not say
  * @param service the service, if the token is a service's
- * @param organizationId the organization that the subject acts in; {@code ""} when the service does not say
+ * @param organizationId the organization that the subject acts in; empty when the service does not say
  * @param scopes what the token allows, in the order of the answer
  * @param agentType the kind of agent, if the token is an agent's
  * @param capabilities what the agent can do, in the order of the answer
@@ -25,10 +25,10 @@ import java.util.Optional;
  */
 public record Introspection(
     boolean active,
-    String subject,
-    String tokenType,
+    Optional<String> subject,
+    Optional<String> tokenType,
     Optional<String> service,
-    String organizationId,
+    Optional<String> organizationId,
     List<String> scopes,
     Optional<String> agentType,
     List<String> capabilities,
@@ -42,7 +42,10 @@ public record Introspection(
 
   /** Copies the lists. An optional text that is blank becomes empty, as protobuf does not tell them apart. */
   public Introspection {
+    subject = unblank(subject);
+    tokenType = unblank(tokenType);
     service = unblank(service);
+    organizationId = unblank(organizationId);
     scopes = List.copyOf(scopes);
     agentType = unblank(agentType);
     capabilities = List.copyOf(capabilities);

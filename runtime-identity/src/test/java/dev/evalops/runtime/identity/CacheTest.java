@@ -58,7 +58,7 @@ class CacheTest {
       server.then(200, "{\"active\":true,\"subject\":\"one\"}");
       client.introspect("tok-1");
       pass(Duration.ofSeconds(29));
-      assertThat(client.introspect(" tok-1 ").subject()).isEqualTo("one");
+      assertThat(client.introspect(" tok-1 ").subject()).contains("one");
       assertThat(server.requests()).hasSize(1);
       client.introspect("tok-2");
       assertThat(server.requests()).hasSize(2);
@@ -100,7 +100,7 @@ class CacheTest {
       client.introspect("tok-1");
       server.only(503, "");
       pass(Duration.ofMillis(59_999));
-      assertThat(client.introspect("tok-1").subject()).isEqualTo("one");
+      assertThat(client.introspect("tok-1").subject()).contains("one");
       pass(Duration.ofMillis(1));
       assertThat(reason(() -> client.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
     }
@@ -129,8 +129,8 @@ class CacheTest {
       assertThat(client.fallbacks()).isZero();
       server.only(status, "garbage");
       pass(Duration.ofSeconds(299));
-      assertThat(client.introspect("tok-1").subject()).isEqualTo("one");
-      assertThat(client.introspect("tok-1").subject()).isEqualTo("one");
+      assertThat(client.introspect("tok-1").subject()).contains("one");
+      assertThat(client.introspect("tok-1").subject()).contains("one");
       assertThat(client.fallbacks()).isEqualTo(2);
       assertThat(reason(() -> client.introspect("tok-2"))).isEqualTo(Reason.UNAVAILABLE);
       pass(Duration.ofSeconds(1));
@@ -145,7 +145,7 @@ class CacheTest {
       server.then(200, "{\"active\":true,\"subject\":\"one\"}");
       client.introspect("tok-1");
       server.close();
-      assertThat(client.introspect("tok-1").subject()).isEqualTo("one");
+      assertThat(client.introspect("tok-1").subject()).contains("one");
     }
   }
 

@@ -22,10 +22,10 @@ import org.junit.jupiter.params.provider.ValueSource;
 class IntrospectTest {
   private static final Introspection FULL = new Introspection(
       true,
-      "agent:7",
-      "agent",
+      Optional.of("agent:7"),
+      Optional.of("agent"),
       Optional.of("billing"),
-      "org-1",
+      Optional.of("org-1"),
       List.of("invoices:read", "invoices:write"),
       Optional.of("coder"),
       List.of("shell"),
@@ -92,10 +92,10 @@ class IntrospectTest {
     assertThat(client.introspect("tok-1"))
         .isEqualTo(new Introspection(
             true,
-            "",
-            "",
             Optional.empty(),
-            "",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.empty(),
             List.of(),
             Optional.empty(),
             List.of(),

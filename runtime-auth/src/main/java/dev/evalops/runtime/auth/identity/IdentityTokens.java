@@ -55,19 +55,19 @@ public final class IdentityTokens {
   }
 
   private static VerifiedToken verified(Introspection found) {
-    if (found.subject().isBlank() || found.organizationId().isBlank()) {
+    if (found.subject().isEmpty() || found.organizationId().isEmpty()) {
       throw ServiceException.of(
               ErrorCode.FORBIDDEN,
-              found.subject().isBlank() ? "missing_subject" : "missing_organization")
+              found.subject().isEmpty() ? "missing_subject" : "missing_organization")
           .op(OP);
     }
-    Actor actor =
-        new Actor(type(found), found.subject(), found.organizationId(), attributes(found));
+    Actor actor = new Actor(
+        type(found), found.subject().get(), found.organizationId().get(), attributes(found));
     return new VerifiedToken(
         actor,
         found.tokenType(),
-        found.service().orElse(""),
-        found.userSubject().orElse(""),
+        found.service(),
+        found.userSubject(),
         Set.copyOf(found.scopes()),
         isHuman(actor.type()) && found.runId().isEmpty() && found.capabilities().isEmpty());
   }
@@ -79,7 +79,7 @@ public final class IdentityTokens {
     if (found.service().isPresent()) {
       return "service";
     }
-    return found.tokenType().isBlank() ? "unknown" : found.tokenType();
+    return found.tokenType().orElse("unknown");
   }
 
   private static boolean isHuman(String type) {
@@ -91,8 +91,8 @@ public final class IdentityTokens {
     found.agentType().ifPresent(type -> attributes.put("agent_type", type));
     found.runId().ifPresent(run -> attributes.put("run_id", run));
     found.surface().ifPresent(surface -> attributes.put("surface", surface));
-    if (found.agentType().isPresent() && !isHuman(found.tokenType())) {
-      attributes.put("agent_id", found.subject());
+    if (found.agentType().isPresent() && !isHuman(found.tokenType().orElse(""))) {
+      found.subject().ifPresent(subject -> attributes.put("agent_id", subject));
     }
     return attributes;
   }

@@ -19,6 +19,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
@@ -116,7 +117,16 @@ class IdentityTokensTest {
     assertCaller(
         "ann",
         new Actor("user", "ann", "org-1"),
-        new Principal("org-1", "", "ann", "", "", "user", Set.of("notes:read"), "", true));
+        new Principal(
+            "org-1",
+            Optional.empty(),
+            "ann",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.of("user"),
+            Set.of("notes:read"),
+            Optional.empty(),
+            true));
   }
 
   @Test
@@ -127,7 +137,16 @@ class IdentityTokensTest {
     assertCaller(
         "blank",
         new Actor("user", "ann", "org-1"),
-        new Principal("org-1", "", "ann", "", "", "user", Set.of("notes:read"), "", true));
+        new Principal(
+            "org-1",
+            Optional.empty(),
+            "ann",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.of("user"),
+            Set.of("notes:read"),
+            Optional.empty(),
+            true));
   }
 
   @Test
@@ -139,7 +158,15 @@ class IdentityTokensTest {
         "billing",
         new Actor("service", "svc-7", "org-1"),
         new Principal(
-            "org-1", "", "svc-7", "", "billing", "service", Set.of("notes:read"), "", false));
+            "org-1",
+            Optional.empty(),
+            "svc-7",
+            Optional.empty(),
+            Optional.of("billing"),
+            Optional.of("service"),
+            Set.of("notes:read"),
+            Optional.empty(),
+            false));
   }
 
   @Test
@@ -155,7 +182,16 @@ class IdentityTokensTest {
             "a-7",
             "org-1",
             Map.of("agent_type", "coder", "run_id", "run-1", "surface", "cli", "agent_id", "a-7")),
-        new Principal("org-1", "", "a-7", "ann", "", "agent", Set.of("notes:read"), "a-7", false));
+        new Principal(
+            "org-1",
+            Optional.empty(),
+            "a-7",
+            Optional.of("ann"),
+            Optional.empty(),
+            Optional.of("agent"),
+            Set.of("notes:read"),
+            Optional.of("a-7"),
+            false));
   }
 
   @Test
@@ -166,7 +202,16 @@ class IdentityTokensTest {
     assertCaller(
         "borrowed",
         new Actor("agent", "ann", "org-1", Map.of("agent_type", "coder")),
-        new Principal("org-1", "", "ann", "", "", "user", Set.of("notes:read"), "", false));
+        new Principal(
+            "org-1",
+            Optional.empty(),
+            "ann",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.of("user"),
+            Set.of("notes:read"),
+            Optional.empty(),
+            false));
   }
 
   @Test
@@ -176,7 +221,16 @@ class IdentityTokensTest {
     assertCaller(
         "plain",
         new Actor("unknown", "x", "org-1"),
-        new Principal("org-1", "", "x", "", "", "", Set.of("notes:read"), "", false));
+        new Principal(
+            "org-1",
+            Optional.empty(),
+            "x",
+            Optional.empty(),
+            Optional.empty(),
+            Optional.empty(),
+            Set.of("notes:read"),
+            Optional.empty(),
+            false));
   }
 
   @Test

@@ -19,10 +19,10 @@ public final class ProtoIntrospection {
   public static IntrospectResponse toProto(Introspection introspection) {
     IntrospectResponse.Builder message = IntrospectResponse.newBuilder()
         .setActive(introspection.active())
-        .setSubject(introspection.subject())
-        .setTokenType(introspection.tokenType())
+        .setSubject(introspection.subject().orElse(""))
+        .setTokenType(introspection.tokenType().orElse(""))
         .setService(introspection.service().orElse(""))
-        .setOrganizationId(introspection.organizationId())
+        .setOrganizationId(introspection.organizationId().orElse(""))
         .addAllScopes(introspection.scopes())
         .setAgentType(introspection.agentType().orElse(""))
         .addAllCapabilities(introspection.capabilities())
@@ -46,10 +46,10 @@ public final class ProtoIntrospection {
   public static Introspection fromProto(IntrospectResponse message) {
     return new Introspection(
         message.getActive(),
-        message.getSubject(),
-        message.getTokenType(),
+        Optional.of(message.getSubject()),
+        Optional.of(message.getTokenType()),
         Optional.of(message.getService()),
-        message.getOrganizationId(),
+        Optional.of(message.getOrganizationId()),
         message.getScopesList(),
         Optional.of(message.getAgentType()),
         message.getCapabilitiesList(),

@@ -14,10 +14,10 @@ import org.junit.jupiter.api.Test;
 class ProtoIntrospectionTest {
   private static final Introspection FULL = new Introspection(
       true,
-      "subject",
-      "user",
+      Optional.of("subject"),
+      Optional.of("user"),
       Optional.of("billing"),
-      "org-1",
+      Optional.of("org-1"),
       List.of("b", "a", "b"),
       Optional.of("coder"),
       List.of("shell"),
