@@ -105,6 +105,22 @@ final class Checkout {
           .toList();
     }
 
+    /** The text of its Java files that are in its jar. */
+    List<String> sources() throws IOException {
+      Path folder = path("src/main/java");
+      if (!Files.exists(folder)) {
+        return List.of();
+      }
+      try (Stream<Path> files = Files.walk(folder)) {
+        List<String> sources = new ArrayList<>();
+        for (Path file :
+            files.filter(file -> file.toString().endsWith(".java")).sorted().toList()) {
+          sources.add(Files.readString(file));
+        }
+        return sources;
+      }
+    }
+
     /** The classes of its jar, package-info included. */
     List<ClassNode> classes() {
       try (Stream<Path> files = Files.walk(path("target/classes"))) {

@@ -3,10 +3,13 @@ package dev.evalops.conformance;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.conformance.Checkout.Module;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedClass;
@@ -27,9 +30,19 @@ class IdiomTest {
   private static final String DURATION = "Ljava/time/Duration;";
   private static final String FILTER = "Lcom/sun/net/httpserver/Filter;";
 
-  private final List<ClassNode> types;
+  private static final Pattern SETTER =
+      Pattern.compile("(?s)/\\*\\*(?<doc>(?:(?!\\*/).)*)\\*/\\s*(?:@\\w+(?:\\([^)]*\\))?\\s*)*"
+          + "public \\w*Builder (?<name>\\w+)\\((?:(?<number>(?:Duration|int|long|double) \\w+)|[^()]*)\\)"
+          + " \\{(?<body>.*?)\n    }\n");
 
-  IdiomTest(Module module) {
+  private static final Pattern RANGE =
+      Pattern.compile("\\b(zero|or more|more than|at least|from an? |0|1 to )\\b");
+
+  private final List<ClassNode> types;
+  private final List<String> sources;
+
+  IdiomTest(Module module) throws IOException {
+    this.sources = module.sources();
     PublicApi api = PublicApi.of(module.classes());
     this.types = api.types().stream()
         .filter(type -> !PublicApi.isGenerated(type))
@@ -116,6 +129,29 @@ class IdiomTest {
                 .filter(method -> !method.name.matches("filter|requests|require.*"))
                 .map(method -> type.name + "." + method.name)))
         .as("methods that give a filter")
+        .isEmpty();
+  }
+
+  @Test
+  void settersCheckNothing_andSayTheirRange() {
+    List<String> checking = new ArrayList<>();
+    List<String> silent = new ArrayList<>();
+    for (String source : sources) {
+      for (Matcher setter = SETTER.matcher(source); setter.find(); ) {
+        if (setter.group("body").contains("throw new ")) {
+          checking.add(setter.group("name"));
+        }
+        if (setter.group("number") != null
+            && !RANGE.matcher(setter.group("doc")).find()) {
+          silent.add(setter.group("name"));
+        }
+      }
+    }
+    assertThat(checking)
+        .as("setters that check more than null: all settings are checked in the last call")
+        .isEmpty();
+    assertThat(silent)
+        .as("setters of a number or a time whose Javadoc does not say the range")
         .isEmpty();
   }
 

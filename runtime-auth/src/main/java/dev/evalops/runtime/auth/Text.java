@@ -34,16 +34,6 @@ final class Text {
   }
 
   private static boolean isSpace(char c) {
-    return c == ' '
-        || (c >= '\t' && c <= '\r')
-        || c == '\u0085'
-        || c == '\u00a0'
-        || c == '\u1680'
-        || (c >= '\u2000' && c <= '\u200a')
-        || c == '\u2028'
-        || c == '\u2029'
-        || c == '\u202f'
-        || c == '\u205f'
-        || c == '\u3000';
+    return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 }

@@ -22,16 +22,16 @@ final class Subjects {
   private static String trim(String text) {
     int start = 0;
     int end = text.length();
-    while (start < end && isWhiteSpace(text.charAt(start))) {
+    while (start < end && isSpace(text.charAt(start))) {
       start++;
     }
-    while (end > start && isWhiteSpace(text.charAt(end - 1))) {
+    while (end > start && isSpace(text.charAt(end - 1))) {
       end--;
     }
     return text.substring(start, end);
   }
 
-  private static boolean isWhiteSpace(char c) {
+  private static boolean isSpace(char c) {
     return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 
