@@ -150,8 +150,9 @@ final class ModuleTable {
           .brings(JACKSON_JARS),
       row("runtime-idempotency")
           .needs("runtime-http", "runtime-auth", SLF4J)
-          .optional("org.junit.jupiter:junit-jupiter-api")
+          .optional("org.junit.jupiter:junit-jupiter-api", "org.springframework:spring-jdbc")
           .adapter("junit", "org.junit.jupiter.api.")
+          .adapter("spring", "org.springframework.transaction.")
           .brings("runtime-http", "runtime-auth", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
       row("runtime-ratelimit")

@@ -27,11 +27,29 @@ final class Execution {
   private final Idempotency idempotency;
   private final IdempotencyStore.Claim claim;
   private @Nullable TransactionConnection transaction;
+
+  /** That of {@link Idempotency.Builder#transactions}. */
+  private Transactions.@Nullable Transaction owned;
+
+  private boolean ownedHasEnded;
   private boolean ended;
 
   Execution(Idempotency idempotency, IdempotencyStore.Claim claim) {
     this.idempotency = idempotency;
     this.claim = claim;
+  }
+
+  /** Begins the transaction that somebody else owns, if there is to be one. */
+  void begin() {
+    Transactions transactions = idempotency.transactions();
+    if (transactions != null) {
+      try {
+        owned = transactions.begin();
+      } catch (SQLException | RuntimeException e) {
+        throw ServiceException.of(code(e, ErrorCode.INTERNAL_ERROR), e)
+            .op("idempotency.transaction");
+      }
+    }
   }
 
   Connection transaction() throws SQLException {
@@ -43,7 +61,8 @@ final class Execution {
       throw new IllegalStateException("the outcome of this request is settled already");
     }
     if (transaction == null) {
-      transaction = new TransactionConnection(store.transaction());
+      transaction =
+          new TransactionConnection(owned == null ? store.transaction() : owned.connection());
     }
     return transaction.forHandler();
   }
@@ -54,7 +73,7 @@ final class Execution {
    * @throws IllegalStateException if there is a transaction: the response would have to wait for its commit
    */
   void finishTooLarge(int status, Map<String, String> headers) {
-    if (transaction != null) {
+    if (transaction != null || owned != null) {
       throw new IllegalStateException(
           "the response of a request with a transaction is larger than maxResponse");
     }
@@ -79,11 +98,14 @@ final class Execution {
     if (ended) {
       return;
     }
-    if (transaction != null && response.isFinal()) {
+    if (owned != null && response.isFinal()) {
+      commit(owned, response);
+      ended = true;
+    } else if (transaction != null && response.isFinal()) {
       commit(transaction, response);
       ended = true;
       transaction.close(connection -> {});
-    } else if (transaction != null) {
+    } else if (transaction != null || owned != null) {
       abandon();
     } else {
       // Before the store is asked: whatever it says, this attempt cannot be undone any more.
@@ -115,6 +137,42 @@ final class Execution {
       if (interrupted) {
         Thread.currentThread().interrupt();
       }
+    }
+    if (!kept) {
+      Idempotency.overtaken(claim);
+      throw ServiceException.of(Idempotency.IN_PROGRESS).op("idempotency.commit");
+    }
+  }
+
+  private void commit(Transactions.Transaction owned, StoredResponse response) {
+    boolean interrupted = Thread.interrupted(); // else drivers could give up half-way
+    try {
+      complete(owned, response);
+      ownedHasEnded = true; // also by a commit that fails
+      owned.commit();
+    } catch (SQLException | RuntimeException e) {
+      throw e instanceof ServiceException known
+          ? known
+          : ServiceException.of(code(e, ErrorCode.INTERNAL_ERROR), e).op("idempotency.commit");
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+    if (transaction != null) {
+      transaction.committed();
+    }
+  }
+
+  private void complete(Transactions.Transaction owned, StoredResponse response) {
+    boolean kept;
+    try {
+      if (transaction != null) {
+        transaction.forCommit();
+      }
+      kept = ((PostgresStore) idempotency.store()).complete(owned.connection(), claim, response);
+    } catch (SQLException e) {
+      throw ServiceException.of(code(e, Idempotency.FAILED), e).op("idempotency.commit");
     }
     if (!kept) {
       Idempotency.overtaken(claim);
@@ -167,9 +225,25 @@ final class Execution {
       return;
     }
     ended = true;
-    // What is complete is not released: the commit may have come through after all.
-    if (transaction == null || !transaction.close(this::release)) {
+    if (owned != null) {
+      if (!ownedHasEnded) {
+        rollback(owned);
+      }
       idempotency.release(claim);
+    } else if (transaction == null || !transaction.close(this::release)) {
+      // What is complete is not released: the commit may have come through after all.
+      idempotency.release(claim);
+    }
+  }
+
+  private void rollback(Transactions.Transaction owned) {
+    if (transaction != null) {
+      transaction.end();
+    }
+    try {
+      owned.rollback();
+    } catch (SQLException | RuntimeException e) {
+      LOG.atWarn().setCause(e).log("rollback failed");
     }
   }
 

@@ -139,6 +139,7 @@ public final class Idempotency {
   private final Duration lease;
   private final Duration ttl;
   private final Scope scope;
+  private final @Nullable Transactions transactions;
   private final int maxBody;
   private final int maxResponse;
 
@@ -149,6 +150,7 @@ public final class Idempotency {
     this.lease = builder.leaseFor;
     this.ttl = builder.keepFor;
     this.scope = builder.scope;
+    this.transactions = builder.transactions;
     this.maxBody = (int) builder.maxBody;
     this.maxResponse = (int) builder.maxResponse;
   }
@@ -174,7 +176,7 @@ public final class Idempotency {
    */
   public static Builder builder(DataSource db) {
     Objects.requireNonNull(db, "db");
-    return new Builder(() -> PostgresStore.open(db));
+    return new Builder(() -> PostgresStore.open(db), true);
   }
 
   /**
@@ -185,7 +187,7 @@ public final class Idempotency {
    */
   public static Builder builder(IdempotencyStore store) {
     Objects.requireNonNull(store, "store");
-    return new Builder(() -> store);
+    return new Builder(() -> store, false);
   }
 
   /**
@@ -371,6 +373,11 @@ public final class Idempotency {
     return warnedRoutes.add(route);
   }
 
+  @Nullable
+  Transactions transactions() {
+    return transactions;
+  }
+
   IdempotencyStore store() {
     return store;
   }
@@ -423,6 +430,7 @@ public final class Idempotency {
   /** Builds an {@link Idempotency}. Not thread-safe. */
   public static final class Builder {
     private final Opening opening;
+    private final boolean ofDataSource;
     private Duration leaseFor = Duration.ofSeconds(60);
     private Duration keepFor = Duration.ofHours(24);
     private Duration sweepInterval = Duration.ofMinutes(5);
@@ -430,7 +438,10 @@ public final class Idempotency {
     private long maxBody = 1 << 20;
     private long maxResponse = 1 << 20;
 
-    private Builder(Opening opening) {
+    private @Nullable Transactions transactions;
+
+    private Builder(Opening opening, boolean ofDataSource) {
+      this.ofDataSource = ofDataSource;
       this.opening = opening;
     }
 
@@ -453,6 +464,20 @@ public final class Idempotency {
      */
     public Builder keepFor(Duration keepFor) {
       this.keepFor = Objects.requireNonNull(keepFor, "keepFor");
+      return this;
+    }
+
+    /**
+     * Runs each request that needs a key in a transaction that something else owns, such as Spring (default: in none, until the handler
+     * asks for {@link Idempotency#transaction}). It begins before the handler; the key and the answer are written in it when the handler has
+     * returned, and then it commits. Nothing commits if the handler throws, or if its answer is not {@linkplain StoredResponse#isFinal()
+     * final}. Only with a data source, not with a store of one's own.
+     *
+     * @param transactions begins them; of the same database as the table of keys
+     * @return this
+     */
+    public Builder transactions(Transactions transactions) {
+      this.transactions = Objects.requireNonNull(transactions, "transactions");
       return this;
     }
 
@@ -509,6 +534,10 @@ public final class Idempotency {
       }
       if (keepFor.compareTo(leaseFor) < 0 || keepFor.compareTo(Duration.ofDays(36_500)) > 0) {
         problems.add("keepFor must be from the lease to 100 years: " + keepFor);
+      }
+      if (transactions != null && !ofDataSource) {
+        problems.add(
+            "transactions must be set with Idempotency.builder(db), not with a store of one's own");
       }
       checkBytes("maxBody", maxBody, problems);
       checkBytes("maxResponse", maxResponse, problems);

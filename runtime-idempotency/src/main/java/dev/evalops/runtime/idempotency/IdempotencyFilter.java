@@ -88,6 +88,7 @@ final class IdempotencyFilter extends Filter {
     Execution execution = new Execution(idempotency, claim);
     HeldExchange held = new HeldExchange(exchange, body, maxResponse, execution);
     try {
+      execution.begin();
       RequestContext.of(exchange).put(Execution.KEY, execution);
       chain.doFilter(held.forChain());
       if (held.getResponseCode() < 0) {

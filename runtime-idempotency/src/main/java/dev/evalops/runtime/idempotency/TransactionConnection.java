@@ -122,6 +122,11 @@ final class TransactionConnection implements InvocationHandler {
     return connection;
   }
 
+  /** Takes the connection away from the handler, whose transaction somebody else ends. */
+  void end() {
+    ended = true;
+  }
+
   /** Runs what waits for the commit. */
   void committed() {
     for (Runnable task = afterCommit.poll(); task != null; task = afterCommit.poll()) {
