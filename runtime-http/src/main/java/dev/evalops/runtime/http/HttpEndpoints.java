@@ -1,12 +1,16 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
 import java.nio.charset.StandardCharsets;
+import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.TreeMap;
+import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 
 /**
@@ -44,6 +48,37 @@ public final class HttpEndpoints {
     return (Exempt) exchange -> {
       HttpRequests.requireMethod(exchange, "GET");
       HttpResponses.json(exchange, 200, body);
+    };
+  }
+
+  /**
+   * Returns a handler that answers whether the service has started, for a start-up probe.
+   *
+   * @param pending gives what is still waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are shown
+   * @return a handler for GET: 200 with <code>{"pending":[],"status":"started"}</code>, or 503 with {@code "starting"} and the texts
+   */
+  public static HttpHandler startup(Supplier<? extends Collection<?>> pending) {
+    Objects.requireNonNull(pending, "pending");
+    return (Exempt) exchange -> {
+      HttpRequests.requireMethod(exchange, "GET");
+      List<String> waiting = pending.get().stream().map(Object::toString).toList();
+      boolean started = waiting.isEmpty();
+      exchange.getResponseHeaders().set("Cache-Control", "no-store");
+      HttpResponses.json(
+          exchange,
+          started ? 200 : 503,
+          new TreeMap<>(Map.of("status", started ? "started" : "starting", "pending", waiting)));
+    };
+  }
+
+  /**
+   * Returns a handler that answers 503 {@code unavailable} with {@code Retry-After}, for what a service cannot serve yet.
+   *
+   * @return a handler for every method
+   */
+  public static HttpHandler unavailable() {
+    return (Exempt) exchange -> {
+      throw ServiceException.of(ErrorCode.UNAVAILABLE).op("http.unavailable");
     };
   }
 

@@ -106,7 +106,7 @@ public final class HttpService implements AutoCloseable {
   private final HttpServer server;
   private final ExecutorService executor;
   private final Limits limits;
-  private final Routes routes;
+  private volatile Routes routes;
   private final Duration drainTimeout;
   private final Duration readinessDelay;
   private final URI uri;
@@ -228,6 +228,26 @@ public final class HttpService implements AutoCloseable {
     } finally {
       serving.decrementAndGet();
     }
+  }
+
+  /**
+   * Serves other routes and filters from the next request on, such as those that need what was not up when this was started.
+   *
+   * <pre>{@code
+   * HttpService http = HttpService.builder(8080)
+   *     .handle("/healthz", HttpEndpoints.health("notes"))
+   *     .handle("/startupz", HttpEndpoints.startup(life::pending))
+   *     .handle("/", HttpEndpoints.unavailable())
+   *     .start();
+   * // … the dependencies are up
+   * http.serve(HttpService.builder().filters(…).handle(…));
+   * }</pre>
+   *
+   * @param routes the routes and filters; its other settings do not count, those that this was started with stay
+   * @throws IllegalArgumentException if routes are wrong, the message names each of them
+   */
+  public void serve(Builder routes) {
+    this.routes = routes.routes(new ArrayList<>());
   }
 
   /**

@@ -1,9 +1,12 @@
 package dev.evalops.runtime.http;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.io.OutputStream;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -39,6 +42,37 @@ class HttpEndpointsTest {
       assertThat(response.header("Content-Type")).contains("application/json");
       assertThat(response.body()).isEqualTo("{\"service\":\"notes\",\"status\":\"ok\"}\n");
       assertThat(client.post("/healthz", "").status()).isEqualTo(405);
+    }
+  }
+
+  @Test
+  void saysWhatIsWaitedFor_andServesTheRestLater() throws IOException {
+    List<Object> pending = new CopyOnWriteArrayList<>(List.of("postgres: for 3 s"));
+    try (HttpService service = HttpService.builder(0)
+            .handle("/startupz", HttpEndpoints.startup(() -> pending))
+            .handle("/", HttpEndpoints.unavailable())
+            .start();
+        RawClient client = new RawClient(service)) {
+      RawClient.Response starting = client.get("/startupz");
+      assertThat(starting.status()).isEqualTo(503);
+      assertThat(starting.header("Cache-Control")).contains("no-store");
+      assertThat(starting.body())
+          .isEqualTo("{\"pending\":[\"postgres: for 3 s\"],\"status\":\"starting\"}\n");
+      RawClient.Response early = client.post("/v1/notes", "");
+      assertThat(early.status()).isEqualTo(503);
+      assertThat(early.header("Retry-After")).contains("1");
+
+      pending.clear();
+      assertThatThrownBy(() ->
+              service.serve(HttpService.builder().handle("no slash", HttpEndpoints.unavailable())))
+          .isInstanceOf(IllegalArgumentException.class);
+      assertThat(client.get("/startupz").body())
+          .isEqualTo("{\"pending\":[],\"status\":\"started\"}\n");
+      service.serve(HttpService.builder().handle("POST /v1/notes", (HttpService.Handler)
+          exchange -> HttpResponses.noContent(exchange)));
+
+      assertThat(client.post("/v1/notes", "").status()).isEqualTo(204);
+      assertThat(client.get("/startupz").status()).isEqualTo(404);
     }
   }
 

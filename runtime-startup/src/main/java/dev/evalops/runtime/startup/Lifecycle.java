@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
@@ -51,6 +52,7 @@ public final class Lifecycle implements AutoCloseable {
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
   private final Deque<Hook> hooks = new ArrayDeque<>(); // the next to close comes first
+  private final Openings openings = new Openings();
   private final List<Failure> failures = new ArrayList<>();
   private final Set<Thread> closingThreads = ConcurrentHashMap.newKeySet(); // of hooks that run
   private boolean terminated;
@@ -101,7 +103,8 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Takes over a resource: it is closed before all that were added earlier.
+   * Takes over a resource: it is closed before all that were added earlier. Adding it again moves it, so that a server that answers
+   * probes from the start can still be closed before what it needs.
    *
    * @param name what a failure to close begins with; if blank, {@code shutdown hook}
    * @param resource what to close; a lambda will do
@@ -109,12 +112,14 @@ public final class Lifecycle implements AutoCloseable {
    * @return the resource
    * @throws StartupException if this lifecycle has begun to close; the resource is closed then
    */
+  @SuppressWarnings("ReferenceEquality") // the same resource, not an equal one
   public <T extends AutoCloseable> T add(String name, T resource) {
     Objects.requireNonNull(resource, "resource");
     Hook hook = new Hook(name.isBlank() ? "shutdown hook" : name, resource);
     lock.lock();
     try {
       if (!closing) {
+        hooks.removeIf(earlier -> earlier.resource == resource);
         hooks.addFirst(hook);
         return resource;
       }
@@ -133,6 +138,38 @@ public final class Lifecycle implements AutoCloseable {
       Thread.currentThread().interrupt();
     }
     throw refused;
+  }
+
+  /**
+   * Opens a resource on a thread of its own, so that several dependencies are waited for at the same time. It is closed before all that
+   * were added or begun earlier; one that is not open yet is interrupted.
+   *
+   * <pre>{@code
+   * Opening<HikariDataSource> db = life.open("postgres", () -> Postgres.open(databaseUrl));
+   * Opening<Redis> redis = life.open("redis", () -> Redis.open(redisUrl));
+   * NoteStore store = new NoteStore(db.get());
+   * }</pre>
+   *
+   * @param name what {@link #pending()}, the log and a failure to close call it
+   * @param resource opens it, on that thread
+   * @param <T> its type
+   * @return the opening
+   * @throws StartupException if this lifecycle has begun to close
+   */
+  public <T extends AutoCloseable> Opening<T> open(String name, Callable<? extends T> resource) {
+    Opening<T> opening = openings.of(name, resource);
+    add(name, opening::close);
+    opening.start();
+    return opening;
+  }
+
+  /**
+   * Returns what {@link #open(String, Callable)} is still waiting for.
+   *
+   * @return what has not ended, in the order in which it was begun; empty when everything is open
+   */
+  public List<Opening.Pending> pending() {
+    return openings.pending();
   }
 
   /**

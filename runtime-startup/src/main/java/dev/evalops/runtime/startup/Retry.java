@@ -210,6 +210,7 @@ public final class Retry {
   }
 
   private void tell(Attempt attempt) {
+    Opening.failed(attempt);
     try {
       listener.accept(attempt);
     } catch (Throwable e) {

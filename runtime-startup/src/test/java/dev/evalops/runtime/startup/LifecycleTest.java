@@ -66,6 +66,15 @@ class LifecycleTest {
   }
 
   @Test
+  void movesWhatIsAddedAgain() {
+    AutoCloseable server = life.add("server", closes("server"));
+    life.add("db", closes("db"));
+    life.add("server", server);
+    life.close();
+    assertThat(closed).containsExactly("server", "db");
+  }
+
+  @Test
   void givesBackWhatItTakes() {
     ExecutorService executor = life.add("executor", Executors.newSingleThreadExecutor());
     life.close();

@@ -29,6 +29,7 @@ import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
+import dev.evalops.runtime.startup.Opening;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.nats.client.api.DeliverPolicy;
@@ -65,27 +66,31 @@ public final class NotesService {
 
   /** Starts everything; what it has opened is closed by the lifecycle, also when this fails. */
   static HttpService start(Lifecycle life, Settings settings, OpenTelemetry otel) {
+    HttpService http = life.add("http", probes(life, settings));
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
     ServiceMetrics metrics = ServiceMetrics.of("notes", registry);
     Predicate<String> feedIsOnFor = feedRollout(life, settings, registry);
 
-    HikariDataSource db = life.add(
+    Opening<HikariDataSource> postgres = life.open(
         "postgres",
-        Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply).open());
-    metrics.bind(db);
-    Redis redis = life.add(
+        () -> Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply).open());
+    Opening<Redis> cache = life.open(
         "redis",
-        Redis.builder(settings.redisUrl())
+        () -> Redis.builder(settings.redisUrl())
             .configureResources(resources -> resources.tracing(RedisTracing.of(otel)))
             .commandListener(metrics.redisCommands())
             .open());
-    NatsBus bus = life.add(
+    Opening<NatsBus> nats = life.open(
         "nats",
-        NatsBus.builder(settings.natsUrl()).stream("NOTES")
+        () -> NatsBus.builder(settings.natsUrl()).stream("NOTES")
             .subjectPrefix("notes.changes")
             .metrics(registry)
             .openTelemetry(otel)
             .open());
+    HikariDataSource db = postgres.get();
+    Redis redis = cache.get();
+    NatsBus bus = nats.get();
+    metrics.bind(db);
 
     ClientTls calls = life.add(
         "client tls",
@@ -134,7 +139,7 @@ public final class NotesService {
     Filter mayRead = auth.require("notes:read");
     Filter mayWrite = auth.require("notes:write");
     Filter maxBody = HttpFilters.maxBody(256 * 1024);
-    HttpService.Builder service = HttpService.builder(settings.port())
+    http.serve(HttpService.builder()
         .filters(
             HttpTelemetry.filter(otel),
             HttpFilters.requestId(),
@@ -148,7 +153,17 @@ public final class NotesService {
         .handle("GET /v1/feed", feed::read, mayRead)
         .handle("/healthz", HttpEndpoints.health("notes"))
         .handle("/readyz", health.handler())
-        .handle("/metrics", HttpEndpoints.metrics(registry::scrape));
+        .handle("/startupz", HttpEndpoints.startup(life::pending))
+        .handle("/metrics", HttpEndpoints.metrics(registry::scrape)));
+    return life.add("http", http); // again, so that it is closed first
+  }
+
+  /** Answers while the dependencies are waited for. */
+  private static HttpService probes(Lifecycle life, Settings settings) {
+    HttpService.Builder service = HttpService.builder(settings.port())
+        .handle("/healthz", HttpEndpoints.health("notes"))
+        .handle("/startupz", HttpEndpoints.startup(life::pending))
+        .handle("/", HttpEndpoints.unavailable());
     ServerTls.Builder tls = ServerTls.builder()
         .certificate(settings.certificateFile(), settings.keyFile())
         .requireClients(settings.caFile());
@@ -156,7 +171,7 @@ public final class NotesService {
       service.tls(
           life.add("server tls", tls.open()).sslContext(), HttpService.ClientCertificates.REQUIRED);
     }
-    return life.add("http", service.start());
+    return service.start();
   }
 
   /** Without a file of flags nobody sees the feed. */

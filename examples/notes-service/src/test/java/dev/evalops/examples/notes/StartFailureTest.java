@@ -9,6 +9,7 @@ import java.net.ServerSocket;
 import java.net.URI;
 import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -37,20 +38,16 @@ class StartFailureTest {
         .replace("{user}", user[0])
         .replace("{password}", user[1]);
 
-    assertThat(logOfFailedStart(Map.of("DATABASE_URL", wrong)))
-        .contains("notes cannot start: ", cause)
-        .doesNotContain(SECRET)
-        .hasLineCount(1);
+    String log = logOfFailedStart(Map.of("DATABASE_URL", wrong));
+    assertThat(errors(log)).singleElement().asString().contains("notes cannot start: ", cause);
+    assertThat(log).doesNotContain(SECRET);
   }
 
   @Test
   void endsWithOneLine_whenTheNatsUrlIsWrong() throws Exception {
     String log = logOfFailedStart(Map.of("NATS_URL", "nats://user:" + SECRET + "%zz@localhost"));
 
-    assertThat(log.lines().filter(line -> line.contains("ERROR")))
-        .singleElement()
-        .asString()
-        .contains("notes cannot start: url must be ");
+    assertThat(errors(log)).singleElement().asString().contains("notes cannot start: url must be ");
     assertThat(log).doesNotContain(SECRET);
   }
 
@@ -59,7 +56,7 @@ class StartFailureTest {
     try (ServerSocket taken = new ServerSocket(0)) {
       String log = logOfFailedStart(Map.of("PORT", Integer.toString(taken.getLocalPort())));
 
-      assertThat(log.lines().filter(line -> line.contains("ERROR")))
+      assertThat(errors(log))
           .singleElement()
           .asString()
           .contains("notes cannot start: ", "http: cannot listen on port ");
@@ -70,10 +67,10 @@ class StartFailureTest {
   void endsWithOneLine_whenOnlyHalfOfTlsIsConfigured() throws Exception {
     String log = logOfFailedStart(Map.of("TLS_CERT_FILE", "/nowhere/tls.crt"));
 
-    assertThat(log.lines().filter(line -> line.contains("ERROR")))
+    assertThat(errors(log))
         .singleElement()
         .asString()
-        .contains("notes cannot start: ", "tls_key_file_required");
+        .contains("notes cannot start: ", "tls_cert_and_key_must_both_be_set");
   }
 
   @ParameterizedTest
@@ -83,9 +80,10 @@ class StartFailureTest {
   })
   void endsWithOneLine_whenASettingCannotBeUsed(String name, String value, String cause)
       throws Exception {
-    assertThat(logOfFailedStart(Map.of(name, value)))
-        .contains("notes cannot start: ", cause)
-        .hasLineCount(1);
+    assertThat(errors(logOfFailedStart(Map.of(name, value))))
+        .singleElement()
+        .asString()
+        .contains("notes cannot start: ", cause);
   }
 
   @Test
@@ -113,6 +111,12 @@ class StartFailureTest {
               "RATE_LIMIT_BURST must be",
               "PORT must be");
     }
+  }
+
+  private static List<String> errors(String log) {
+    return log.lines()
+        .filter(line -> line.contains("ERROR") || line.startsWith("\tat "))
+        .toList();
   }
 
   private static String logOfFailedStart(Map<String, String> settings) throws Exception {

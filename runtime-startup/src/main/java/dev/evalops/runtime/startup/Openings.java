@@ -1,0 +1,140 @@
+package dev.evalops.runtime.startup;
+
+import dev.evalops.runtime.errors.StartupException;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.Callable;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** The openings of one lifecycle, with their one lock. */
+final class Openings {
+  static final Logger LOG = LoggerFactory.getLogger(Lifecycle.class);
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Condition changed = lock.newCondition();
+  private final List<Opening<?>> openings = new ArrayList<>();
+
+  <T extends AutoCloseable> Opening<T> of(String name, Callable<? extends T> resource) {
+    Opening<T> opening = new Opening<>(this, name, Objects.requireNonNull(resource, "resource"));
+    change(() -> openings.add(opening));
+    return opening;
+  }
+
+  void change(Runnable change) {
+    lock.lock();
+    try {
+      change.run();
+      changed.signalAll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  <T extends AutoCloseable> T await(Opening<T> opening) {
+    lock.lock();
+    try {
+      while (true) {
+        throwIfFailed();
+        T opened = opening.opened();
+        if (opening.isCancelled()) {
+          throw new StartupException(opening.name() + ": the service is closing");
+        }
+        if (opened != null) {
+          return opened;
+        }
+        changed.await();
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new StartupException("startup interrupted", e);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void throwIfFailed() {
+    List<Opening<?>> failed =
+        openings.stream().filter(opening -> opening.failure() != null).toList();
+    if (failed.isEmpty() || failed.stream().anyMatch(Opening::isCancelled)) {
+      return; // what fails because it is cancelled is no news
+    }
+    Throwable first = Objects.requireNonNull(failed.getFirst().failure());
+    for (Opening<?> other : failed) {
+      Throwable failure = Objects.requireNonNull(other.failure());
+      if (!failure.equals(first) && !List.of(first.getSuppressed()).contains(failure)) {
+        first.addSuppressed(failure);
+      }
+    }
+    if (first instanceof Error error) {
+      throw error;
+    }
+    throw first instanceof RuntimeException known
+        ? known
+        : new StartupException(failed.getFirst().name() + ": " + Bounded.text(first), first);
+  }
+
+  /**
+   * Takes the result of an opening.
+   *
+   * @return whether nobody will close it any more
+   */
+  <T extends AutoCloseable> boolean end(
+      Opening<T> opening, @Nullable T result, @Nullable Throwable thrown) {
+    lock.lock();
+    try {
+      opening.end(result, thrown);
+      changed.signalAll();
+      if (openings.stream().allMatch(one -> one.opened() != null)) {
+        LOG.info("dependencies are up: {}", slowest());
+      }
+      return opening.isAbandoned();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private String slowest() {
+    return openings.stream()
+        .sorted(Comparator.comparing((Opening<?> opening) -> opening.took()).reversed())
+        .limit(3)
+        .map(opening -> opening.name() + " in " + Bounded.text(opening.took()))
+        .collect(Collectors.joining(", "));
+  }
+
+  List<Opening.Pending> pending() {
+    lock.lock();
+    try {
+      return openings.stream()
+          .filter(opening -> opening.opened() == null)
+          .map(Opening::pending)
+          .toList();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Returns what is to be closed, or null; waits for the end of an opening. */
+  <T extends AutoCloseable> @Nullable T cancel(Opening<T> opening) throws InterruptedException {
+    lock.lock();
+    try {
+      opening.cancel();
+      changed.signalAll();
+      while (!opening.hasEnded()) {
+        changed.await();
+      }
+      return opening.opened();
+    } catch (InterruptedException e) {
+      opening.abandon();
+      throw e;
+    } finally {
+      lock.unlock();
+    }
+  }
+}
