@@ -45,8 +45,8 @@ public final class AgentHook {
     }
     process.denyWith(command.denyStatus());
     Path program = Path.of(System.getProperty("java.class.path", ""));
-    Verdict verdict =
-        governanceCheck(System.getenv(), command.managedFile(program), stdin, process);
+    Verdict verdict = governanceCheck(
+        System.getenv(), command.managedFile(program), Tickets.ofUser(), stdin, process);
     if (verdict == Verdict.ALLOW) {
       process.allow(command.allowStatus());
     }
@@ -54,7 +54,11 @@ public final class AgentHook {
   }
 
   static Verdict governanceCheck(
-      Map<String, String> environment, ManagedFile file, Stdin stdin, HookProcess process) {
+      Map<String, String> environment,
+      ManagedFile file,
+      Tickets tickets,
+      Stdin stdin,
+      HookProcess process) {
     Settings settings = null;
     Denial problem = null;
     try {
@@ -73,7 +77,7 @@ public final class AgentHook {
       }
       ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
       process.judges(toolUse);
-      return GovernanceCheck.of(settings, toolUse);
+      return GovernanceCheck.of(settings, toolUse, tickets);
     } catch (Denial e) {
       stdin.drain();
       return Verdict.deny(problem == null ? e.reason() : problem.reason());

@@ -3,15 +3,18 @@ package dev.evalops.hook;
 import dev.evalops.hook.HttpExchange.FailedException;
 import java.time.Duration;
 import java.time.Instant;
+import java.time.ZoneId;
+import java.time.format.DateTimeFormatter;
 import java.time.format.DateTimeParseException;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/** Requests one approval and waits for its end. */
+/** An approval of one call: requested, or found again, and waited for. */
 final class Approval {
   static final String REQUEST = "/approvals.v1.ApprovalService/RequestApproval";
   static final String GET = "/approvals.v1.ApprovalService/GetApproval";
+  static final String CONSUME = "/approvals.v1.ApprovalService/ConsumeApproval";
 
   private static final String[] DECISIONS = {
     "DECISION_TYPE_UNSPECIFIED",
@@ -22,59 +25,154 @@ final class Approval {
     "DECISION_TYPE_AUTO_APPROVED"
   };
 
-  /** The wait between two looks grows by half, up to so many times the first one. */
+  /** The wait after a look that has failed grows by half, up to so many times the usual one. */
   private static final int MAX_GROWTH = 5;
 
+  /** A look whose time ends with that of the approval ends up to a millisecond before it. */
+  private static final long CUT_SHORT_NANOS = 2_000_000;
+
   private static final int SHOWN_STATE = 64;
+  private static final int MAX_ID = 200;
+  private static final Duration OTHERS_REQUEST = Duration.ofMillis(50);
+  private static final DateTimeFormatter TIME = DateTimeFormatter.ofPattern("HH:mm xxx");
 
   private final Service service;
   private final Settings settings;
+  private final long end;
 
+  /** Why the last look has failed; empty if it has not. */
+  private String failure = "";
+
+  /** The time for an approval begins now. */
   Approval(Service service, Settings settings) {
     this.service = service;
     this.settings = settings;
+    end = System.nanoTime() + settings.approvalTimeout().toNanos();
   }
 
   /**
-   * Requests the approval, and looks for its decision until it is there or the time is up.
+   * Requests the approval, and waits for its decision until it is there or the time is up.
    *
    * @param request the message in JSON
    */
   Verdict await(StringBuilder request) throws Denial {
     String id = request(request);
+    if (decision(id) == null) {
+      throw Denial.decided("approval timed out: " + id + failure);
+    }
+    return Verdict.ALLOW;
+  }
+
+  /**
+   * Uses the approval of an earlier call that was the same, or requests one. One that is not decided in time is found by the next call.
+   *
+   * @param request the message in JSON
+   */
+  Verdict await(StringBuilder request, Action action, Tickets tickets) throws Denial {
+    String digest = tickets.digest(action);
+    while (true) {
+      Tickets.Ticket ticket = tickets.find(digest, settings.approvalsTimeout());
+      boolean found = ticket != null;
+      if (ticket == null) {
+        if (!tickets.reserve(digest)) {
+          continue;
+        }
+        ticket = request(request, digest, tickets);
+      } else if (!ticket.isRequested()) {
+        if (end - System.nanoTime() <= 0) {
+          throw Denial.failClosed(
+              "an approval is being requested by another call that is the same; repeat this one");
+        }
+        pause(OTHERS_REQUEST.toNanos());
+        continue;
+      }
+      Map<?, ?> answer;
+      try {
+        answer = decision(ticket.id());
+      } catch (Denial e) {
+        if (!Thread.currentThread().isInterrupted()) {
+          tickets.drop(ticket);
+        }
+        throw e;
+      }
+      if (answer == null) {
+        throw Denial.decided("approval " + ticket.id() + " requested, valid until "
+            + TIME.format(ticket.validUntil().atZone(ZoneId.systemDefault()))
+            + "; ask the user to approve it, then repeat exactly this call" + failure);
+      }
+      if (found && !action.isSameAs(Json.get(answer, "approvalRequest"))) {
+        tickets.drop(ticket);
+        throw Denial.failClosed("approval " + ticket.id() + " is not for this call");
+      }
+      if (tickets.spend(settings.workspaceId(), ticket)) {
+        consume(ticket);
+        return Verdict.ALLOW;
+      }
+    }
+  }
+
+  private Tickets.Ticket request(StringBuilder request, String digest, Tickets tickets)
+      throws Denial {
+    try {
+      return tickets.requested(digest, request(request));
+    } catch (Denial e) {
+      tickets.drop(new Tickets.Ticket(digest, "", Instant.now()));
+      throw e;
+    }
+  }
+
+  /** For a service that keeps the tickets as well. */
+  private void consume(Tickets.Ticket ticket) throws Denial {
+    StringBuilder message = lookup(ticket.id());
+    message.setLength(message.length() - 1);
+    message.append(",\"digest\":");
+    Json.quote(ticket.digest(), message);
+    try {
+      service.callIfThere(CONSUME, message.append('}'), settings.approvalsTimeout());
+    } catch (FailedException e) {
+      throw Denial.failClosed("approval " + ticket.id() + " cannot be used: " + e.getMessage());
+    }
+  }
+
+  private StringBuilder lookup(String id) {
     StringBuilder message = new StringBuilder("{\"approvalRequestId\":");
     Json.quote(id, message);
     message.append(",\"workspaceId\":");
     Json.quote(settings.workspaceId(), message);
-    message.append('}');
+    return message.append('}');
+  }
 
-    long end = System.nanoTime() + settings.approvalTimeout().toNanos();
-    long pause =
+  /** Waits for the answer that approves; null if the time is up. */
+  private @Nullable Map<?, ?> decision(String id) throws Denial {
+    StringBuilder message = lookup(id);
+    long usual =
         Math.min(settings.pollInterval().toNanos(), settings.approvalTimeout().toNanos());
-    long maxPause = pause * MAX_GROWTH;
-    String failure = "";
+    long pause = usual;
+    failure = "";
     while (true) {
       long left = end - System.nanoTime();
       if (left <= 0) {
-        throw Denial.decided("approval timed out" + failure);
+        return null;
       }
       try {
         Duration timeout =
             Duration.ofNanos(Math.min(left, settings.approvalsTimeout().toNanos()));
         Map<?, ?> answer = service.call(GET, message, timeout);
         if (isDecided(answer, id)) {
-          return verdict(answer, id);
+          requireApproved(answer, id);
+          return answer;
         }
         failure = "";
+        pause = usual;
       } catch (
           FailedException
               e) { // a later look may succeed; the last one may only have been cut short
-        if (end - System.nanoTime() > 0) {
+        if (end - System.nanoTime() > CUT_SHORT_NANOS) {
           failure = "; approval lookup failed: " + e.getMessage();
         }
+        pause = Math.min(usual * MAX_GROWTH, pause + pause / 2);
       }
       pause(Math.min(pause, Math.max(0, end - System.nanoTime())));
-      pause = Math.min(maxPause, pause + pause / 2);
     }
   }
 
@@ -84,12 +182,22 @@ final class Approval {
       if (Json.get(answer, "approvalRequest") instanceof Map<?, ?> created
           && created.get("id") instanceof String id
           && !GoText.trim(id).isEmpty()) {
-        return id;
+        return usable(id);
       }
       throw Denial.failClosed("approval request failed: missing approval id");
     } catch (FailedException e) {
       throw Denial.failClosed("approval request failed: " + e.getMessage());
     }
+  }
+
+  /** It stands in a reason and in a file. */
+  private static String usable(String id) throws Denial {
+    for (int i = 0; i < id.length(); i++) {
+      if (i == MAX_ID || Character.getType(id.charAt(i)) == Character.CONTROL) {
+        throw Denial.failClosed("approval request failed: the approval id cannot be used");
+      }
+    }
+    return id;
   }
 
   private static void pause(long nanos) throws Denial {
@@ -124,7 +232,7 @@ final class Approval {
   }
 
   /** The newest decision of this very request counts, and no other. */
-  private static Verdict verdict(Map<?, ?> answer, String id) throws Denial, FailedException {
+  private static void requireApproved(Map<?, ?> answer, String id) throws Denial, FailedException {
     Map<?, ?> newest = null;
     Instant newestTime = null;
     Object decisions = Json.get(answer, "decisions");
@@ -151,10 +259,9 @@ final class Approval {
     if (newest == null) {
       throw Denial.failClosed("approval resolved without a final decision");
     }
-    if (isApproval(newest)) {
-      return Verdict.ALLOW;
+    if (!isApproval(newest)) {
+      throw refusal(newest);
     }
-    throw refusal(newest);
   }
 
   private static boolean isApproval(Map<?, ?> decision) {

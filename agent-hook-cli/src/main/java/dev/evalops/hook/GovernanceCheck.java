@@ -5,7 +5,6 @@ import dev.evalops.runtime.mtls.ClientTls;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import javax.net.ssl.SSLSocketFactory;
@@ -24,16 +23,18 @@ final class GovernanceCheck {
 
   private final Settings settings;
   private final @Nullable ClientTls mtls;
+  private final Tickets tickets;
 
-  private GovernanceCheck(Settings settings, @Nullable ClientTls mtls) {
+  private GovernanceCheck(Settings settings, @Nullable ClientTls mtls, Tickets tickets) {
     this.settings = settings;
     this.mtls = mtls;
+    this.tickets = tickets;
   }
 
   /** The one way to a verdict. */
-  static Verdict of(Settings settings, ToolUse toolUse) {
+  static Verdict of(Settings settings, ToolUse toolUse, Tickets tickets) {
     try {
-      return new GovernanceCheck(settings, mtls(settings)).verdict(toolUse);
+      return new GovernanceCheck(settings, mtls(settings), tickets).verdict(toolUse);
     } catch (Denial e) {
       return Verdict.deny(e.reason());
     }
@@ -74,7 +75,11 @@ final class GovernanceCheck {
       throw Denial.failClosed(
           "agent_id is required via " + Settings.AGENT_ID + " or hook session_id");
     }
-    StringBuilder action = action(agentId, toolUse);
+    Action action = new Action(
+        settings.workspaceId(),
+        agentId,
+        settings.surface() == null ? toolUse.surface() : settings.surface(),
+        toolUse);
     Map<?, ?> evaluation = evaluate(action);
     String decision = Enums.name(evaluation.get("decision"), DECISIONS);
     if (toolUse.isCanary() && !decision.equals("ACTION_DECISION_DENY")) {
@@ -89,8 +94,11 @@ final class GovernanceCheck {
           throw Denial.failClosed(
               "approval required but " + Settings.APPROVALS_URL + " is not configured");
         }
-        yield new Approval(service(approvals), settings)
-            .await(approvalRequest(action, toolUse, evaluation));
+        Approval approval = new Approval(service(approvals), settings);
+        StringBuilder request = approvalRequest(action, evaluation);
+        yield settings.tickets()
+            ? approval.await(request, action, tickets)
+            : approval.await(request);
       }
       default -> throw Denial.failClosed("governance returned an unknown decision");
     };
@@ -101,10 +109,10 @@ final class GovernanceCheck {
     return reasons.isEmpty() ? "governance denied this action" : String.join("; ", reasons);
   }
 
-  private Map<?, ?> evaluate(StringBuilder action) throws Denial {
+  private Map<?, ?> evaluate(Action action) throws Denial {
     try {
       Map<?, ?> answer = service(settings.governance())
-          .call(EVALUATE, new StringBuilder(action).append('}'), settings.governanceTimeout());
+          .call(EVALUATE, action.json().append('}'), settings.governanceTimeout());
       if (!(Json.get(answer, "evaluation") instanceof Map<?, ?> evaluation)) {
         throw Denial.failClosed("governance returned no evaluation");
       }
@@ -114,25 +122,10 @@ final class GovernanceCheck {
     }
   }
 
-  /** What both requests have in common, without the brace at the end. */
-  private StringBuilder action(String agentId, ToolUse toolUse) {
-    byte[] payload = toolUse.action();
-    StringBuilder json = new StringBuilder(payload.length / 3 * 4 + 512);
-    json.append("{\"workspaceId\":");
-    Json.quote(settings.workspaceId(), json);
-    json.append(",\"agentId\":");
-    Json.quote(agentId, json);
-    json.append(",\"actionType\":");
-    Json.quote(toolUse.toolName(), json);
-    return json.append(",\"actionPayload\":\"")
-        .append(Base64.getEncoder().encodeToString(payload))
-        .append('"');
-  }
-
-  private StringBuilder approvalRequest(StringBuilder action, ToolUse toolUse, Map<?, ?> evaluation)
-      throws Denial {
-    StringBuilder json = new StringBuilder(action).append(",\"surface\":");
-    Json.quote(settings.surface() == null ? toolUse.surface() : settings.surface(), json);
+  private static StringBuilder approvalRequest(Action action, Map<?, ?> evaluation) throws Denial {
+    ToolUse toolUse = action.toolUse();
+    StringBuilder json = action.json().append(",\"surface\":");
+    Json.quote(action.surface(), json);
     Object risk = Json.get(evaluation, "riskLevel");
     if (risk instanceof Json.Numeral number) {
       json.append(",\"riskLevel\":").append(number.text());

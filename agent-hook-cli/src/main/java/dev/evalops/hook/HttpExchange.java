@@ -46,7 +46,7 @@ final class HttpExchange extends Thread {
     }
   }
 
-  /** A whole answer; one that is not of status 200 has no body. */
+  /** A whole answer; it has a body with status 200, and with 404, which a procedure that is not there is told from by its body. */
   static final class Answer {
     final int status;
     final @Nullable String contentType;
@@ -179,8 +179,9 @@ final class HttpExchange extends Thread {
     for (int interim = 0; interim <= MAX_INTERIM_ANSWERS; interim++) {
       Head head = head(connection, in);
       if (head.status >= 200) {
-        // Nobody reads the body of a refusal, which may be endless.
-        byte[] body = head.status == 200 ? body(connection, in, head) : new byte[0];
+        // Nobody reads the body of any other refusal, which may be endless.
+        boolean read = head.status == 200 || head.status == 404;
+        byte[] body = read ? body(connection, in, head) : new byte[0];
         return new Answer(head.status, head.contentType, body);
       }
     }

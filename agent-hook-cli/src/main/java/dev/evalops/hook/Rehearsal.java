@@ -25,7 +25,8 @@ final class Rehearsal {
     warmUp.start();
     warmUp.join();
     Settings settings = Settings.load(Map.of(), ManagedFile.named(Path.of(args[1]), program));
-    Verdict verdict = GovernanceCheck.of(settings, ToolUse.parse(event, event.length));
+    Verdict verdict =
+        GovernanceCheck.of(settings, ToolUse.parse(event, event.length), Tickets.ofUser());
     if (verdict != Verdict.ALLOW) {
       throw new IllegalStateException(verdict.reason());
     }

@@ -30,11 +30,46 @@ final class Service {
    * @return the answer, which is an object
    */
   Map<?, ?> call(String procedure, StringBuilder message, Duration timeout) throws FailedException {
-    HttpExchange.Answer answer =
-        HttpExchange.send(url, tls, request(procedure, message, timeout), timeout.toNanos());
+    HttpExchange.Answer answer = send(procedure, message, timeout);
     if (answer.status != 200) {
       throw new FailedException("HTTP status " + answer.status);
     }
+    return object(answer);
+  }
+
+  /**
+   * Calls a procedure that not every service has.
+   *
+   * @return false if this one has not
+   */
+  boolean callIfThere(String procedure, StringBuilder message, Duration timeout)
+      throws FailedException {
+    HttpExchange.Answer answer = send(procedure, message, timeout);
+    if (answer.status == 200) {
+      return true;
+    }
+    if (answer.status == 501 || (answer.status == 404 && !isConnectError(answer))) {
+      return false;
+    }
+    throw new FailedException("HTTP status " + answer.status);
+  }
+
+  /** Whether the procedure itself says so, and not somebody who does not know it. */
+  private static boolean isConnectError(HttpExchange.Answer answer) {
+    try {
+      Object code = Json.get(object(answer), "code");
+      return code != null && !code.equals("unimplemented");
+    } catch (FailedException e) {
+      return false;
+    }
+  }
+
+  private HttpExchange.Answer send(String procedure, StringBuilder message, Duration timeout)
+      throws FailedException {
+    return HttpExchange.send(url, tls, request(procedure, message, timeout), timeout.toNanos());
+  }
+
+  private static Map<?, ?> object(HttpExchange.Answer answer) throws FailedException {
     if (!isJson(answer.contentType)) {
       throw new FailedException("the answer is not application/json");
     }

@@ -13,6 +13,7 @@ import org.jspecify.annotations.Nullable;
  * What the operator says: the managed file, and where that is silent the environment.
  *
  * @param token secret
+ * @param tickets whether an approval that is late is kept for the next call; else a call waits for it
  * @param decisionLog the folder of the log of decisions; null for none
  * @param deadline for the whole call, from the start of the process on
  */
@@ -23,6 +24,7 @@ record Settings(
     @Nullable String token,
     @Nullable String agentId,
     @Nullable String surface,
+    boolean tickets,
     Duration approvalTimeout,
     Duration pollInterval,
     Duration governanceTimeout,
@@ -37,6 +39,7 @@ record Settings(
   static final String AGENT_ID = "EVALOPS_AGENT_ID";
   static final String HOOK_SURFACE = "EVALOPS_HOOK_SURFACE";
   static final String SURFACE = "EVALOPS_SURFACE";
+  static final String APPROVAL_MODE = "EVALOPS_APPROVAL_MODE";
   static final String APPROVAL_TIMEOUT = "EVALOPS_APPROVAL_TIMEOUT";
   static final String APPROVAL_POLL_INTERVAL = "EVALOPS_APPROVAL_POLL_INTERVAL";
   static final String GOVERNANCE_TIMEOUT = "EVALOPS_GOVERNANCE_TIMEOUT";
@@ -72,6 +75,7 @@ record Settings(
       AGENT_ID,
       HOOK_SURFACE,
       SURFACE,
+      APPROVAL_MODE,
       APPROVAL_TIMEOUT,
       APPROVAL_POLL_INTERVAL,
       GOVERNANCE_TIMEOUT,
@@ -183,7 +187,9 @@ record Settings(
       if (workspaceId == null) {
         problems.add(WORKSPACE_ID + " is required");
       }
-      Duration approvalTimeout = duration(APPROVAL_TIMEOUT, Duration.ofMinutes(5));
+      boolean tickets = tickets();
+      Duration approvalTimeout =
+          duration(APPROVAL_TIMEOUT, tickets ? Duration.ofSeconds(15) : Duration.ofMinutes(5));
       Duration pollInterval = duration(APPROVAL_POLL_INTERVAL, Duration.ofSeconds(3));
       Duration governanceTimeout = duration(GOVERNANCE_TIMEOUT, Duration.ofSeconds(5));
       Duration approvalsTimeout = duration(APPROVALS_TIMEOUT, Duration.ofSeconds(5));
@@ -193,7 +199,11 @@ record Settings(
       if (governance == null || workspaceId == null || !problems.isEmpty()) {
         return null;
       }
-      fit(deadline, governanceTimeout, approvalsTimeout, approvalTimeout, approvals != null);
+      if (approvals != null) {
+        fit(deadline, governanceTimeout, approvalsTimeout, approvalTimeout, tickets);
+      } else {
+        fit(deadline, governanceTimeout, GOVERNANCE_TIMEOUT);
+      }
       return new Settings(
           governance,
           approvals,
@@ -201,6 +211,7 @@ record Settings(
           token,
           values.get(AGENT_ID),
           values.containsKey(HOOK_SURFACE) ? values.get(HOOK_SURFACE) : values.get(SURFACE),
+          tickets,
           approvalTimeout,
           pollInterval,
           governanceTimeout,
@@ -274,25 +285,35 @@ record Settings(
       }
     }
 
-    /** A call that outlives its deadline denies; a configuration that plans for that is a mistake. */
+    private boolean tickets() {
+      String mode = values.get(APPROVAL_MODE);
+      if (mode != null && !mode.equals("ticket") && !mode.equals("wait")) {
+        problems.add(APPROVAL_MODE + " must be ticket or wait");
+      }
+      return !"wait".equals(mode);
+    }
+
     private void fit(
         Duration deadline,
         Duration governanceTimeout,
         Duration approvalsTimeout,
         Duration approvalTimeout,
-        boolean approvals) {
+        boolean tickets) {
+      // A ticket is used up in a call of its own.
+      int calls = tickets ? 2 : 1;
+      fit(
+          deadline,
+          governanceTimeout.plus(approvalsTimeout.multipliedBy(calls)).plus(approvalTimeout),
+          GOVERNANCE_TIMEOUT + " + " + (tickets ? "2 x " : "") + APPROVALS_TIMEOUT + " + "
+              + APPROVAL_TIMEOUT);
+    }
+
+    /** A call that outlives its deadline denies; a configuration that plans for that is a mistake. */
+    private void fit(Duration deadline, Duration planned, String names) {
       if (deadline.compareTo(MAX_DEADLINE) > 0) {
         problems.add(HOOK_DEADLINE + " must not be more than " + seconds(MAX_DEADLINE)
             + ", because the hosts let the tool run after 600 s");
-        return;
-      }
-      Duration planned = governanceTimeout;
-      String names = GOVERNANCE_TIMEOUT;
-      if (approvals) {
-        planned = planned.plus(approvalsTimeout).plus(approvalTimeout);
-        names += " + " + APPROVALS_TIMEOUT + " + " + APPROVAL_TIMEOUT;
-      }
-      if (planned.compareTo(deadline) > 0) {
+      } else if (planned.compareTo(deadline) > 0) {
         problems.add(
             names + " must not be more than " + HOOK_DEADLINE + " (" + seconds(deadline) + ")");
       }

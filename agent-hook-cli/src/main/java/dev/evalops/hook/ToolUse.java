@@ -3,6 +3,7 @@ package dev.evalops.hook;
 import static java.nio.charset.StandardCharsets.US_ASCII;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import java.io.ByteArrayOutputStream;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
@@ -22,6 +23,7 @@ final class ToolUse {
   private final String toolName;
   private final int inputBegin;
   private final int inputEnd;
+  private final byte[] workingDirectory;
   private final @Nullable String agentId;
   private final String surface;
 
@@ -31,6 +33,7 @@ final class ToolUse {
       String toolName,
       int inputBegin,
       int inputEnd,
+      byte[] workingDirectory,
       @Nullable String agentId,
       String surface) {
     this.text = text;
@@ -38,6 +41,7 @@ final class ToolUse {
     this.toolName = toolName;
     this.inputBegin = inputBegin;
     this.inputEnd = inputEnd;
+    this.workingDirectory = workingDirectory;
     this.agentId = agentId;
     this.surface = surface;
   }
@@ -48,10 +52,10 @@ final class ToolUse {
    * @param text has it from its beginning on
    */
   static ToolUse parse(byte[] text, int length) throws Denial {
-    Event event = new Event();
+    Event event = new Event(text);
     try {
       Json.parseObject(text, length, event);
-      return event.toolUse(text, length);
+      return event.toolUse(length);
     } catch (Json.MalformedException e) {
       throw Denial.failClosed("decode_tool_use_payload: " + e.getMessage());
     }
@@ -84,6 +88,44 @@ final class ToolUse {
         : Arrays.copyOfRange(text, inputBegin, inputEnd);
   }
 
+  /** Where the call would run, as the event has it; empty if it does not say. */
+  byte[] workingDirectory() {
+    return workingDirectory;
+  }
+
+  /** What two calls that are the same have in common of {@link #action}. */
+  byte[] exactInput() {
+    try {
+      return exactInput(toolName, action());
+    } catch (Json.MalformedException e) {
+      throw new IllegalStateException("the input has been judged", e);
+    }
+  }
+
+  /** For a shell command all but its description, which models word differently each time; else the bytes as they are. */
+  static byte[] exactInput(String toolName, byte[] action) throws Json.MalformedException {
+    if (!toolName.equals("Bash")) {
+      return action;
+    }
+    ByteArrayOutputStream exact = new ByteArrayOutputStream();
+    Json.parseObject(action, action.length, new Json.Members() {
+      @Override
+      public void member(String name, Json value) throws Json.MalformedException {
+        int begin = value.position();
+        value.skip();
+        if (!name.equals("description")) {
+          StringBuilder quoted = new StringBuilder();
+          Json.quote(name, quoted);
+          byte[] key = quoted.append(':').toString().getBytes(UTF_8);
+          exact.write(key, 0, key.length);
+          exact.write(action, begin, value.position() - begin);
+          exact.write(',');
+        }
+      }
+    });
+    return exact.toByteArray();
+  }
+
   /** The whole event. */
   String event() {
     return new String(text, 0, length, UTF_8);
@@ -91,11 +133,17 @@ final class ToolUse {
 
   /** Gathers the members that count; all others are checked and passed by. */
   private static final class Event implements Json.Members {
+    private final byte[] text;
     private final Map<String, Object> known = new HashMap<>();
     private int inputBegin;
     private int inputEnd;
+    private byte[] workingDirectory = new byte[0];
     private boolean fromCodex;
     private boolean fromAHost;
+
+    Event(byte[] text) {
+      this.text = text;
+    }
 
     @Override
     public void member(String name, Json value) throws Json.MalformedException {
@@ -109,6 +157,11 @@ final class ToolUse {
             inputBegin = begin;
             inputEnd = value.position();
           }
+        }
+        case "cwd" -> {
+          int begin = value.position();
+          value.skip();
+          workingDirectory = Arrays.copyOfRange(text, begin, value.position());
         }
         case "hook_event_name",
             "tool_name",
@@ -129,7 +182,7 @@ final class ToolUse {
       }
     }
 
-    ToolUse toolUse(byte[] text, int length) throws Denial {
+    ToolUse toolUse(int length) throws Denial {
       Object event = known.get("hook_event_name");
       if (event != null && !EVENTS.contains(event)) {
         throw Denial.failClosed("hook_event_name is not " + EVENTS.get(0));
@@ -143,6 +196,7 @@ final class ToolUse {
           toolName(Json.get(known, "tool_name")),
           inputBegin,
           inputEnd,
+          workingDirectory,
           first("agent_id", "session_id"),
           surface());
     }

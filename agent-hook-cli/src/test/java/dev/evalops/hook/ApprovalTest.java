@@ -191,8 +191,8 @@ class ApprovalTest {
   void waitsNoLongerThanTheApprovalTimeout() {
     service.on(Approval.GET, "{\"state\":\"pending\",\"decisions\":[" + decision("1", "09") + "]}");
     assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
-        .isEqualTo("denied: approval timed out");
-    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 100);
+        .isEqualTo("denied: approval timed out: req-1");
+    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 201);
   }
 
   @Test
@@ -202,7 +202,7 @@ class ApprovalTest {
             .with("EVALOPS_APPROVAL_TIMEOUT", "2s")
             .with("EVALOPS_APPROVAL_POLL_INTERVAL", "2562047h")
             .reason())
-        .isEqualTo("denied: approval timed out");
+        .isEqualTo("denied: approval timed out: req-1");
     assertThat(service.requests(Approval.GET)).hasSize(1);
   }
 
@@ -226,7 +226,7 @@ class ApprovalTest {
   void saysWhyTheLastLookFailed_whenTheTimeIsUp() {
     service.on(Approval.GET, new Answer(500, "text/plain", "x"));
     assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
-        .isEqualTo("denied: approval timed out; approval lookup failed: HTTP status 500");
+        .isEqualTo("denied: approval timed out: req-1; approval lookup failed: HTTP status 500");
   }
 
   @Test
@@ -239,7 +239,7 @@ class ApprovalTest {
               .with("EVALOPS_APPROVALS_URL", approvals.url())
               .with("EVALOPS_APPROVAL_TIMEOUT", "3s")
               .reason())
-          .startsWith("denied: approval timed out; approval lookup failed: ");
+          .startsWith("denied: approval timed out: req-1; approval lookup failed: ");
     }
   }
 

@@ -14,6 +14,7 @@ final class Call {
 
   private final Map<String, String> environment = new HashMap<>();
   private byte[] event = EVENT.getBytes(UTF_8);
+  private Tickets tickets = new Tickets(Path.of("/nonexistent"), "ann");
 
   Call(String governanceUrl) {
     with("EVALOPS_GOVERNANCE_URL", governanceUrl);
@@ -22,6 +23,7 @@ final class Call {
     with("EVALOPS_GOVERNANCE_TIMEOUT", "20s");
     with("EVALOPS_APPROVALS_TIMEOUT", "20s");
     with("EVALOPS_APPROVAL_TIMEOUT", "30s");
+    with("EVALOPS_APPROVAL_MODE", "wait");
   }
 
   Call with(String key, String value) {
@@ -42,10 +44,20 @@ final class Call {
     return environment;
   }
 
+  /** Keeps approvals that come late. */
+  Call tickets(Path folder) {
+    return tickets(folder, "ann");
+  }
+
+  Call tickets(Path folder, String caller) {
+    tickets = new Tickets(folder, caller);
+    return with("EVALOPS_APPROVAL_MODE", "ticket");
+  }
+
   Verdict verdict() {
     ManagedFile none = new ManagedFile(Path.of("/nonexistent/agent-hook.properties"), false, null);
     return AgentHook.governanceCheck(
-        environment, none, new Stdin(new ByteArrayInputStream(event)), new HookProcess());
+        environment, none, tickets, new Stdin(new ByteArrayInputStream(event)), new HookProcess());
   }
 
   /** Why the tool does not run, or "allowed". */

@@ -474,7 +474,7 @@ class FailClosedProcessTest {
             "unexpected state \"" + state + "\"",
             hook -> hook.approvals(look(state, decision("req-1", APPROVED, 9))));
       }
-      add("a pending approval", "denied: approval timed out", hook -> {
+      add("a pending approval", "denied: approval timed out: req-1", hook -> {
         hook.approvals(look("pending", decision("req-1", APPROVED, 9)));
         hook.set("APPROVAL_TIMEOUT", "1s");
       });
@@ -494,15 +494,18 @@ class FailClosedProcessTest {
               "resolved",
               decision("req-1", "2", 9),
               "{\"approvalRequestId\":\"req-1\",\"decision\":1}")));
-      add("approval service gone", "denied: approval timed out; approval lookup failed: ", hook -> {
-        TestService approvals = hook.open(new TestService());
-        hook.approvals("{}");
-        hook.set("APPROVALS_URL", approvals.url());
-        hook.set("APPROVAL_TIMEOUT", "3s");
-        approvals.on(Approval.REQUEST, TestService.CREATED);
-        approvals.on(Approval.GET, "{\"state\":\"pending\"}");
-        approvals.after(Approval.GET, approvals::close);
-      });
+      add(
+          "approval service gone",
+          "denied: approval timed out: req-1; approval lookup failed: ",
+          hook -> {
+            TestService approvals = hook.open(new TestService());
+            hook.approvals("{}");
+            hook.set("APPROVALS_URL", approvals.url());
+            hook.set("APPROVAL_TIMEOUT", "3s");
+            approvals.on(Approval.REQUEST, TestService.CREATED);
+            approvals.on(Approval.GET, "{\"state\":\"pending\"}");
+            approvals.after(Approval.GET, approvals::close);
+          });
     }
 
     private void events() {

@@ -65,12 +65,34 @@ class SettingsTest {
     assertThat(settings.token()).isNull();
     assertThat(settings.agentId()).isNull();
     assertThat(settings.surface()).isNull();
-    assertThat(settings.approvalTimeout()).isEqualTo(Duration.ofMinutes(5));
+    assertThat(settings.approvalTimeout()).isEqualTo(Duration.ofSeconds(15));
+    assertThat(settings.tickets()).isTrue();
     assertThat(settings.pollInterval()).isEqualTo(Duration.ofSeconds(3));
     assertThat(settings.governanceTimeout()).isEqualTo(Duration.ofSeconds(5));
     assertThat(settings.approvalsTimeout()).isEqualTo(Duration.ofSeconds(5));
     assertThat(settings.tls().isSet()).isFalse();
     assertThat(settings.deadline()).isEqualTo(Duration.ofSeconds(570));
+  }
+
+  @Test
+  void waitsLongerForAnApproval_whenThatIsTheMode() throws Denial {
+    environment.put("EVALOPS_APPROVAL_MODE", "wait");
+    assertThat(fromEnvironment().approvalTimeout()).isEqualTo(Duration.ofMinutes(5));
+    assertThat(fromEnvironment().tickets()).isFalse();
+    environment.put("EVALOPS_APPROVAL_MODE", "ticket");
+    assertThat(fromEnvironment().tickets()).isTrue();
+    environment.put("EVALOPS_APPROVAL_MODE", "none");
+    refused("EVALOPS_APPROVAL_MODE must be ticket or wait");
+  }
+
+  @Test
+  void refusesATicketThatCannotBeUsedWithinTheDeadline() throws Denial {
+    environment.put("EVALOPS_APPROVALS_URL", "https://approvals.example");
+    environment.put("EVALOPS_HOOK_DEADLINE", "29s");
+    refused(
+        "EVALOPS_GOVERNANCE_TIMEOUT + 2 x EVALOPS_APPROVALS_TIMEOUT + EVALOPS_APPROVAL_TIMEOUT");
+    environment.put("EVALOPS_HOOK_DEADLINE", "30s");
+    assertThat(fromEnvironment().deadline()).isEqualTo(Duration.ofSeconds(30));
   }
 
   @Test
@@ -83,6 +105,7 @@ class SettingsTest {
     environment.put("EVALOPS_AGENT_TOKEN", " t.o-k ");
     environment.put("EVALOPS_AGENT_ID", "a");
     environment.put("EVALOPS_SURFACE", "old");
+    environment.put("EVALOPS_APPROVAL_MODE", "wait");
     environment.put("EVALOPS_APPROVAL_TIMEOUT", "1m30s");
     environment.put("EVALOPS_APPROVAL_POLL_INTERVAL", "250ms");
     environment.put("EVALOPS_GOVERNANCE_TIMEOUT", " 7 ");
@@ -185,6 +208,7 @@ class SettingsTest {
   })
   void refusesWaitsThatOutliveTheDeadline(String key, String value) {
     environment.put("EVALOPS_APPROVALS_URL", "https://approvals.example");
+    environment.put("EVALOPS_APPROVAL_MODE", "wait");
     environment.put(key, value);
     refused("EVALOPS_HOOK_DEADLINE");
   }

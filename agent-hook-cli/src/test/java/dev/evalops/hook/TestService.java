@@ -16,6 +16,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Function;
 import javax.net.ssl.SSLContext;
 import tools.jackson.databind.JsonNode;
 
@@ -45,6 +46,7 @@ final class TestService implements AutoCloseable {
   private final ExecutorService threads = Executors.newCachedThreadPool();
   private final Map<String, Answer[]> answers = new ConcurrentHashMap<>();
   private final Map<String, AtomicInteger> counts = new ConcurrentHashMap<>();
+  private final Map<String, Function<JsonNode, Answer>> functions = new ConcurrentHashMap<>();
   private final Map<String, Runnable> afterwards = new ConcurrentHashMap<>();
   final List<Request> requests = new CopyOnWriteArrayList<>();
 
@@ -99,6 +101,12 @@ final class TestService implements AutoCloseable {
     return this;
   }
 
+  /** Answers what depends on the question. */
+  TestService on(String procedure, Function<JsonNode, Answer> function) {
+    functions.put(procedure, function);
+    return this;
+  }
+
   /** Does something once this procedure has been answered. */
   void after(String procedure, Runnable action) {
     afterwards.put(procedure, action);
@@ -111,12 +119,14 @@ final class TestService implements AutoCloseable {
   private void handle(HttpExchange exchange) throws IOException {
     byte[] body = exchange.getRequestBody().readAllBytes();
     String path = exchange.getRequestURI().getRawPath();
-    requests.add(
-        new Request(path, Map.copyOf(exchange.getRequestHeaders()), Vectors.JSON.readTree(body)));
+    JsonNode question = Vectors.JSON.readTree(body);
+    requests.add(new Request(path, Map.copyOf(exchange.getRequestHeaders()), question));
     Answer[] all =
         answers.getOrDefault(path, new Answer[] {new Answer(404, "text/plain", "no such page")});
     int index = counts.computeIfAbsent(path, key -> new AtomicInteger()).getAndIncrement();
-    Answer answer = all[Math.min(index, all.length - 1)];
+    Function<JsonNode, Answer> function = functions.get(path);
+    Answer answer =
+        function == null ? all[Math.min(index, all.length - 1)] : function.apply(question);
     byte[] bytes = answer.body.getBytes(UTF_8);
     exchange.getResponseHeaders().set("Content-Type", answer.contentType);
     if (answer.status / 100 == 3) {
