@@ -28,9 +28,9 @@ final class DecisionLog {
   private final Path file;
   private volatile @Nullable ToolUse toolUse;
 
-  DecisionLog(Path folder) {
-    String user = System.getProperty("user.name", "").replaceAll("[^A-Za-z0-9_.-]", "_");
-    file = folder.resolve("agent-hook-" + user + ".jsonl");
+  DecisionLog(Path folder, String caller) {
+    String name = caller.replaceAll("[^A-Za-z0-9_.-]", "_");
+    file = folder.resolve("agent-hook-" + name + ".jsonl");
   }
 
   /** What the next decision is about. */

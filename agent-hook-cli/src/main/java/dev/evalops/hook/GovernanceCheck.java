@@ -34,34 +34,47 @@ final class GovernanceCheck {
   /** The one way to a verdict. */
   static Verdict of(Settings settings, ToolUse toolUse, Tickets tickets) {
     try {
-      return new GovernanceCheck(settings, mtls(settings), tickets).verdict(toolUse);
+      return of(settings, mtls(settings, Duration.ZERO), toolUse, tickets);
     } catch (Denial e) {
       return Verdict.deny(e.reason());
     }
   }
 
-  /** The TLS of our connections; null when nothing of it is configured and no service needs it. */
-  static @Nullable ClientTls mtls(Settings settings) throws Denial {
+  /** The same over TLS that was opened before. */
+  static Verdict of(Settings settings, @Nullable ClientTls mtls, ToolUse toolUse, Tickets tickets) {
+    try {
+      if (mtls != null
+          && mtls.notAfter().isPresent()
+          && mtls.notAfter().get().isBefore(Instant.now())) {
+        throw Denial.failClosed("hook bootstrap failed: the client certificate has expired");
+      }
+      return new GovernanceCheck(settings, mtls, tickets).verdict(toolUse);
+    } catch (Denial e) {
+      return Verdict.deny(e.reason());
+    }
+  }
+
+  /**
+   * The TLS of our connections; null when nothing of it is configured and no service needs it.
+   *
+   * @param reloadEvery how often the files are read again; zero for never
+   */
+  static @Nullable ClientTls mtls(Settings settings, Duration reloadEvery) throws Denial {
     Settings.Tls files = settings.tls();
     if (!settings.usesTls() && !files.isSet()) {
       return null;
     }
-    ClientTls mtls;
     try {
-      mtls = ClientTls.builder()
+      return ClientTls.builder()
           .ca(files.ca())
           .publicRoots()
           .certificate(files.certificate(), files.key())
           .serverName(files.serverName())
-          .reloadEvery(Duration.ZERO)
+          .reloadEvery(reloadEvery)
           .open();
     } catch (IllegalArgumentException e) {
       throw Denial.failClosed("hook bootstrap failed: " + e.getMessage());
     }
-    if (mtls.notAfter().isPresent() && mtls.notAfter().get().isBefore(Instant.now())) {
-      throw Denial.failClosed("hook bootstrap failed: the client certificate has expired");
-    }
-    return mtls;
   }
 
   private Service service(ServiceUrl url) {

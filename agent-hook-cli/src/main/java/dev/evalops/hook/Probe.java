@@ -4,6 +4,7 @@ import dev.evalops.hook.HttpExchange.FailedException;
 import dev.evalops.runtime.mtls.ClientTls;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.Map;
 import java.util.Optional;
@@ -94,7 +95,7 @@ public final class Probe {
    */
   public Optional<Instant> readCertificates() {
     try {
-      mtls = GovernanceCheck.mtls(settings);
+      mtls = GovernanceCheck.mtls(settings, Duration.ZERO);
     } catch (Denial e) {
       throw new IllegalArgumentException(e.reason(), e);
     }

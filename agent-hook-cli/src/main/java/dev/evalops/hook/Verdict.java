@@ -1,7 +1,10 @@
 package dev.evalops.hook;
 
-/** Whether the tool runs. There is one value for "yes", and only the code that has read the service's "allow" gives it. */
-final class Verdict {
+/**
+ * Whether the tool runs. There is one value for "yes", and only the code that has read the service's "allow" gives it.
+ * Immutable.
+ */
+public final class Verdict {
   static final Verdict ALLOW = new Verdict("allowed");
 
   private final String reason;
@@ -14,7 +17,30 @@ final class Verdict {
     return new Verdict(reason);
   }
 
-  String reason() {
+  /**
+   * Returns whether the tool runs.
+   *
+   * @return false whatever else happened
+   */
+  public boolean isAllowed() {
+    return this == ALLOW;
+  }
+
+  /**
+   * Returns why the tool does not run.
+   *
+   * @return one line without a secret
+   */
+  public String reason() {
     return reason;
+  }
+
+  /**
+   * Returns the line of standard output that the hosts take for a "no".
+   *
+   * @return one line of JSON with its end
+   */
+  public String hostLine() {
+    return Reason.hostLine(reason);
   }
 }

@@ -116,13 +116,15 @@ final class HookJar {
     }
 
     private static CompletableFuture<String> read(InputStream in) {
-      return CompletableFuture.supplyAsync(() -> {
-        try (in) {
-          return new String(in.readAllBytes(), UTF_8);
-        } catch (IOException e) {
-          return "unreadable: " + e;
-        }
-      });
+      return CompletableFuture.supplyAsync(
+          () -> {
+            try (in) {
+              return new String(in.readAllBytes(), UTF_8);
+            } catch (IOException e) {
+              return "unreadable: " + e;
+            }
+          },
+          Launched::run);
     }
 
     void signal(String name) throws Exception {

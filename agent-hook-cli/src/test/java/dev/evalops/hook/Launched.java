@@ -26,8 +26,8 @@ public final class Launched implements AutoCloseable {
 
   private Launched(Process process) {
     this.process = process;
-    out = CompletableFuture.supplyAsync(() -> read(process.getInputStream()));
-    err = CompletableFuture.supplyAsync(() -> read(process.getErrorStream()));
+    out = CompletableFuture.supplyAsync(() -> read(process.getInputStream()), Launched::run);
+    err = CompletableFuture.supplyAsync(() -> read(process.getErrorStream()), Launched::run);
   }
 
   public static Launched start(Path folder, Map<String, String> environment, String... command)
@@ -37,6 +37,13 @@ public final class Launched implements AutoCloseable {
     builder.environment().put("PATH", "/usr/bin:/bin");
     builder.environment().putAll(environment);
     return new Launched(builder.start());
+  }
+
+  /** In a thread of its own: the common pool may have but one, and a pipe that somebody else still holds would keep it. */
+  static void run(Runnable task) {
+    Thread thread = new Thread(task, "pipe");
+    thread.setDaemon(true);
+    thread.start();
   }
 
   private static String read(InputStream in) {

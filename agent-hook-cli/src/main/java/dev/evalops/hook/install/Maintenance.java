@@ -7,7 +7,7 @@ import java.util.List;
 /** The commands that no tool call waits for. The launcher starts them here, and {@code governance-check} at its own class. */
 final class Maintenance {
   private static final String USAGE =
-      "usage: evalops-agent-hook governance-check | install | uninstall | doctor";
+      "usage: evalops-agent-hook governance-check | serve | install | uninstall | doctor";
 
   private Maintenance() {}
 

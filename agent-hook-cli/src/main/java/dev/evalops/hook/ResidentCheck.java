@@ -1,0 +1,99 @@
+package dev.evalops.hook;
+
+import dev.evalops.runtime.mtls.ClientTls;
+import java.io.InputStream;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The check in a process that stays. Its configuration is the managed file alone, which each call reads anew, so that a change counts at once;
+ * TLS stays warm. Thread-safe.
+ */
+public final class ResidentCheck {
+  private static final Duration CERTIFICATES_EVERY = Duration.ofSeconds(10);
+
+  private final ManagedFile file;
+  private final Path tickets;
+  private final ReentrantLock lock = new ReentrantLock();
+  private Settings.@Nullable Tls files;
+  private @Nullable ClientTls tls;
+
+  private ResidentCheck(ManagedFile file, Path tickets) {
+    this.file = file;
+    this.tickets = tickets;
+  }
+
+  /**
+   * Returns a check.
+   *
+   * @param file the managed file that the installation names; empty for the one at the usual place
+   * @param program the jar, whose owner may own that file
+   * @param tickets a folder that nobody else can write, for approvals that are not used yet; it need not be there
+   * @return the check; nothing is read yet
+   */
+  public static ResidentCheck of(Optional<Path> file, Path program, Path tickets) {
+    return new ResidentCheck(
+        file.map(named -> ManagedFile.named(named, program)).orElseGet(ManagedFile::usual),
+        tickets);
+  }
+
+  /**
+   * Decides about one tool call. Takes as long as the timeouts of the configuration together at most, once the event is there.
+   *
+   * @param event as the host wrote it, read to its end
+   * @param caller the user who calls, by the word of the system
+   * @return the verdict; its reason is fit to be shown
+   */
+  public Verdict check(InputStream event, String caller) {
+    Stdin stdin = new Stdin(event);
+    Settings settings = null;
+    DecisionLog log = null;
+    Verdict verdict;
+    try {
+      stdin.read();
+      settings = Settings.load(Map.of(), file);
+      Path folder = settings.decisionLog();
+      log = folder == null ? null : new DecisionLog(folder, caller);
+      ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
+      if (log != null) {
+        log.about(toolUse);
+      }
+      verdict = GovernanceCheck.of(settings, tls(settings), toolUse, new Tickets(tickets, caller));
+    } catch (Denial e) {
+      stdin.drain();
+      verdict = Verdict.deny(e.reason());
+    }
+    if (!verdict.isAllowed()) {
+      String secret = settings == null ? null : settings.token();
+      verdict = Verdict.deny(Reason.of(verdict.reason(), secret));
+    }
+    if (log != null) {
+      log.append(
+          verdict.isAllowed() ? "allow" : "deny", verdict.isAllowed() ? "" : verdict.reason());
+    }
+    return verdict;
+  }
+
+  private @Nullable ClientTls tls(Settings settings) throws Denial {
+    lock.lock();
+    try {
+      ClientTls open = tls;
+      if (open != null && !settings.tls().equals(files)) {
+        open.close(); // calls that are under way keep their connections
+        open = null;
+      }
+      if (open == null) {
+        open = GovernanceCheck.mtls(settings, CERTIFICATES_EVERY);
+      }
+      tls = open;
+      files = settings.tls();
+      return open;
+    } finally {
+      lock.unlock();
+    }
+  }
+}

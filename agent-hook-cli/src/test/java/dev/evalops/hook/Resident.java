@@ -1,0 +1,88 @@
+package dev.evalops.hook;
+
+import java.io.IOException;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
+import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.channels.SocketChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+
+/** The service as systemd starts it: with a listening socket as its standard input. */
+final class Resident implements AutoCloseable {
+  private static final String LISTEN =
+      "umask 0; socket(S, 1, 1, 0); bind(S, pack('Sa*', 1, shift)) or die $!; listen(S, 128); open(STDIN, '<&S'); close S; exec @ARGV";
+
+  private final Process process;
+
+  private Resident(Process process) {
+    this.process = process;
+  }
+
+  static Resident start(Distribution hook, Path socket, Path state) throws IOException {
+    Files.deleteIfExists(socket);
+    ProcessBuilder builder = new ProcessBuilder(
+            "/usr/bin/perl", "-e", LISTEN, socket.toString(), hook.launcher().toString(), "serve")
+        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+        .redirectError(ProcessBuilder.Redirect.INHERIT);
+    builder.environment().clear();
+    builder.environment().put("PATH", "/usr/bin:/bin");
+    builder.environment().put("STATE_DIRECTORY", state.toString());
+    return new Resident(builder.start());
+  }
+
+  Process process() {
+    return process;
+  }
+
+  @Override
+  public void close() throws InterruptedException {
+    process.destroyForcibly().waitFor();
+  }
+
+  /** What somebody who has got hold of the socket might say. */
+  interface Lie {
+    String to(String nonce) throws InterruptedException;
+  }
+
+  /** A server that is not the service. */
+  static final class Liar implements AutoCloseable {
+    private final ServerSocketChannel server;
+    private final Lie lie;
+    final List<String> requests = new CopyOnWriteArrayList<>();
+
+    Liar(Path socket, Lie lie) throws IOException {
+      Files.deleteIfExists(socket);
+      this.lie = lie;
+      server = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
+      server.bind(UnixDomainSocketAddress.of(socket));
+      Thread thread = new Thread(this::serve);
+      thread.setDaemon(true);
+      thread.start();
+    }
+
+    private void serve() {
+      while (server.isOpen()) {
+        try (SocketChannel channel = server.accept()) {
+          String request =
+              new String(Channels.newInputStream(channel).readAllBytes(), StandardCharsets.UTF_8);
+          requests.add(request);
+          String nonce = request.substring(0, request.indexOf('\n')).replaceAll(".* ", "");
+          channel.write(ByteBuffer.wrap(lie.to(nonce).getBytes(StandardCharsets.UTF_8)));
+        } catch (IOException | InterruptedException e) {
+          // The next one.
+        }
+      }
+    }
+
+    @Override
+    public void close() throws IOException {
+      server.close();
+    }
+  }
+}
