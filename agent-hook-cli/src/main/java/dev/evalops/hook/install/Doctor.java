@@ -3,8 +3,12 @@ package dev.evalops.hook.install;
 import dev.evalops.hook.Probe;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermission;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -74,6 +78,7 @@ final class Doctor {
     examine("the program", this::program);
     examine("Java", this::java);
     examine("start-up cache", this::cache);
+    examine("the service", this::service);
     examine("the configuration", this::configuration);
     for (Host host : Host.values()) {
       examine(host.title(), () -> host(host));
@@ -161,6 +166,39 @@ final class Doctor {
     } else {
       good("start-up cache: " + file);
     }
+  }
+
+  private void service() throws IOException {
+    Optional<Path> socket = installation.configured("service").map(Path::of);
+    if (socket.isEmpty()) {
+      note(
+          "the service: none is installed, so that the agent can read the token and the key; see install --service");
+      return;
+    }
+    try (SocketChannel channel = SocketChannel.open(StandardProtocolFamily.UNIX)) {
+      channel.connect(UnixDomainSocketAddress.of(socket.get()));
+      good("the service listens at " + socket.get());
+    } catch (IOException e) {
+      bad("the service: nobody listens at " + socket.get()
+          + ", so that each call starts a JVM: start it, see install --service");
+    }
+    Path file = managedFile();
+    if (Files.exists(file)
+        && Files.getPosixFilePermissions(file).contains(PosixFilePermission.OTHERS_READ)) {
+      bad("the service: every user can read " + file + ", and with it the token: chgrp "
+          + ServiceUnits.USER + " " + file + "; chmod 640 " + file);
+    }
+  }
+
+  private Path managedFile() throws IOException {
+    return installation.configured("config").map(Path::of).orElse(Probe.MANAGED_FILE);
+  }
+
+  /** Whether the configuration is that of the service, and nobody else's business. */
+  private boolean onlyTheServiceKnows() throws IOException {
+    return installation.configured("service").isPresent()
+        && Files.exists(managedFile())
+        && !Files.isReadable(managedFile());
   }
 
   private void host(Host host) throws IOException, NotUnderstoodException {
@@ -260,13 +298,15 @@ final class Doctor {
     }
     unreadable.addAll(installation.unusable());
     unreadable.stream().distinct().forEach(problem -> bad(host.title() + ", managed: " + problem));
+    if (onlyTheServiceKnows()) {
+      return;
+    }
     try {
       Probe.load(Map.of(), installation.configured("config").map(Path::of), installation.jar());
     } catch (IllegalArgumentException e) {
       bad(host.title()
           + ", managed: without the environment, which a repository can change, the hook is not configured: "
-          + e.getMessage() + "; write it into "
-          + installation.configured("config").orElse(Probe.MANAGED_FILE.toString()));
+          + e.getMessage() + "; write it into " + managedFile());
     }
   }
 
@@ -299,7 +339,12 @@ final class Doctor {
 
   private void configuration() throws IOException {
     Optional<Path> named = installation.configured("config").map(Path::of);
-    Path file = named.orElse(Probe.MANAGED_FILE);
+    Path file = managedFile();
+    if (onlyTheServiceKnows()) {
+      note("the configuration: this user cannot read " + file + "; as root doctor tells more");
+      canary();
+      return;
+    }
     if (!Files.exists(file)) {
       note("the configuration: there is no " + file
           + ", so that the environment alone configures the hook, and a repository can change it");

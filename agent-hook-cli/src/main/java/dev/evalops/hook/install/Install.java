@@ -7,10 +7,12 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
-/** Writes the hook's entry into the settings of a host, or takes it away. */
+/** Writes the hook's entry into the settings of a host, or the files of its service, or takes them away. */
 final class Install {
   private final Installation installation;
   private final Host.Places places;
@@ -18,6 +20,7 @@ final class Install {
 
   private @Nullable Host host;
   private boolean managed;
+  private boolean service;
   private boolean dryRun;
   private @Nullable String java;
   private @Nullable String cache;
@@ -45,11 +48,14 @@ final class Install {
   }
 
   int run(String command, List<String> args, PrintStream err) {
-    Host target = parse(args);
-    if (target == null) {
-      err.println(
-          "usage: evalops-agent-hook " + command + " --host claude|codex [--managed] [--dry-run]");
+    if (!parse(args) || service == (host != null) || (service && managed)) {
+      err.println("usage: evalops-agent-hook " + command
+          + " --host claude|codex [--managed] [--dry-run] | --service [--dry-run]");
       return 2;
+    }
+    Host target = host;
+    if (target == null) {
+      return service(command, err);
     }
     Path file = target.file(managed, places);
     try {
@@ -68,24 +74,92 @@ final class Install {
     }
   }
 
-  private @Nullable Host parse(List<String> args) {
+  private int service(String command, PrintStream err) {
+    ServiceUnits units = new ServiceUnits(installation.home(), places.mac());
+    try {
+      if (command.equals("install")) {
+        install(units);
+      } else {
+        uninstall(units);
+      }
+      return 0;
+    } catch (IOException | NotUnderstoodException e) {
+      err.println("evalops-agent-hook: " + command + " --service failed: " + e.getMessage());
+      return 1;
+    }
+  }
+
+  private void install(ServiceUnits units) throws IOException, NotUnderstoodException {
+    List<String> unsafe = new ArrayList<>(installation.unmanaged());
+    unsafe.addAll(installation.unusable());
+    if (!Files.isExecutable(ServiceUnits.PERL)) {
+      unsafe.add("the launcher reaches the service by " + ServiceUnits.PERL + ", which is missing");
+    }
+    if (!unsafe.isEmpty()) {
+      throw new NotUnderstoodException(String.join("; ", unsafe));
+    }
+    managed = true;
+    for (Map.Entry<Path, String> file : units.files(places.root()).entrySet()) {
+      write(
+          SettingsFile.read(file.getKey()), file.getKey(), file.getValue(), " is as it should be");
+    }
+    if (!dryRun) {
+      prepare();
+    }
+    SettingsFile conf = SettingsFile.read(installation.conf());
+    write(
+        conf,
+        installation.conf(),
+        withoutService(conf.text()) + "service=" + units.socket() + "\n",
+        " names the service already");
+    out.print(
+        "Until the service runs, each call starts a JVM as before. As root:\n" + units.start());
+  }
+
+  private void uninstall(ServiceUnits units) throws IOException, NotUnderstoodException {
+    managed = true;
+    SettingsFile conf = SettingsFile.read(installation.conf());
+    write(conf, installation.conf(), withoutService(conf.text()), " names no service");
+    for (Path file : units.files(places.root()).keySet()) {
+      SettingsFile unit = SettingsFile.read(file);
+      if (unit.exists()) {
+        out.print(UnifiedDiff.of(file.toString(), unit.text(), ""));
+        if (!dryRun) {
+          unit.delete();
+          out.println("deleted: " + file);
+        }
+      }
+    }
+    out.print("As root:\n" + units.stop());
+  }
+
+  private static String withoutService(String conf) {
+    return conf.lines()
+        .filter(line -> !line.startsWith("service="))
+        .map(line -> line + "\n")
+        .collect(Collectors.joining());
+  }
+
+  /** Whether the arguments are known. */
+  private boolean parse(List<String> args) {
     for (int i = 0; i < args.size(); i++) {
       String value = i + 1 < args.size() ? args.get(i + 1) : null;
       switch (args.get(i)) {
         case "--managed" -> managed = true;
+        case "--service" -> service = true;
         case "--dry-run" -> dryRun = true;
         case "--host" -> {
           i++;
           for (Host known : Host.values()) {
             if (known.option().equals(value)) {
               if (host != null) {
-                return null;
+                return false;
               }
               host = known;
             }
           }
           if (host == null) {
-            return null;
+            return false;
           }
         }
         // Added by the launcher: the Java that it has found, and where it looks for its start-up
@@ -99,11 +173,11 @@ final class Install {
           cache = value;
         }
         default -> {
-          return null;
+          return false;
         }
       }
     }
-    return host;
+    return true;
   }
 
   private void install(Host target, Path file) throws IOException, NotUnderstoodException {
