@@ -14,7 +14,7 @@ import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 
 /** The service as systemd starts it: with a listening socket as its standard input. */
-final class Resident implements AutoCloseable {
+public final class Resident implements AutoCloseable {
   private static final String LISTEN =
       "umask 0; socket(S, 1, 1, 0); bind(S, pack('Sa*', 1, shift)) or die $!; listen(S, 128); open(STDIN, '<&S'); close S; exec @ARGV";
 
@@ -24,7 +24,7 @@ final class Resident implements AutoCloseable {
     this.process = process;
   }
 
-  static Resident start(Distribution hook, Path socket, Path state) throws IOException {
+  public static Resident start(Distribution hook, Path socket, Path state) throws IOException {
     Files.deleteIfExists(socket);
     ProcessBuilder builder = new ProcessBuilder(
             "/usr/bin/perl", "-e", LISTEN, socket.toString(), hook.launcher().toString(), "serve")
