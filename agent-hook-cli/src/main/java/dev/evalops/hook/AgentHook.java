@@ -60,11 +60,13 @@ public final class AgentHook {
       Stdin stdin,
       HookProcess process) {
     Settings settings = null;
+    Curl curl = null;
     Denial problem = null;
     try {
       settings = Settings.load(environment, file);
       process.use(settings);
-      if (settings.usesTls()) {
+      curl = Curl.of(settings);
+      if (settings.usesTls() && curl == null) {
         new TlsWarmUp().start();
       }
     } catch (Denial e) {
@@ -77,7 +79,7 @@ public final class AgentHook {
       }
       ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
       process.judges(toolUse);
-      return GovernanceCheck.of(settings, toolUse, tickets);
+      return GovernanceCheck.of(settings, curl, toolUse, tickets);
     } catch (Denial e) {
       stdin.drain();
       return Verdict.deny(problem == null ? e.reason() : problem.reason());

@@ -1,5 +1,7 @@
 package dev.evalops.hook;
 
+import static java.util.Objects.requireNonNull;
+
 import dev.evalops.hook.HttpExchange.FailedException;
 import dev.evalops.runtime.mtls.ClientTls;
 import java.time.Duration;
@@ -22,36 +24,49 @@ final class GovernanceCheck {
   };
 
   private final Settings settings;
-  private final @Nullable ClientTls mtls;
+  private final @Nullable Curl curl;
+  private @Nullable ClientTls mtls;
   private final Tickets tickets;
 
-  private GovernanceCheck(Settings settings, @Nullable ClientTls mtls, Tickets tickets) {
+  private GovernanceCheck(
+      Settings settings, @Nullable Curl curl, @Nullable ClientTls mtls, Tickets tickets) {
     this.settings = settings;
+    this.curl = curl;
     this.mtls = mtls;
     this.tickets = tickets;
   }
 
-  /** The one way to a verdict. */
-  static Verdict of(Settings settings, ToolUse toolUse, Tickets tickets) {
+  /**
+   * The one way to a verdict.
+   *
+   * @param curl the transport over https, for a process that does not live long; null for Java's TLS
+   */
+  static Verdict of(Settings settings, @Nullable Curl curl, ToolUse toolUse, Tickets tickets) {
     try {
-      return of(settings, mtls(settings, Duration.ZERO), toolUse, tickets);
+      ClientTls mtls = curl == null ? valid(mtls(settings, Duration.ZERO)) : null;
+      return new GovernanceCheck(settings, curl, mtls, tickets).verdict(toolUse);
     } catch (Denial e) {
       return Verdict.deny(e.reason());
     }
   }
 
   /** The same over TLS that was opened before. */
-  static Verdict of(Settings settings, @Nullable ClientTls mtls, ToolUse toolUse, Tickets tickets) {
+  static Verdict over(
+      @Nullable ClientTls mtls, Settings settings, ToolUse toolUse, Tickets tickets) {
     try {
-      if (mtls != null
-          && mtls.notAfter().isPresent()
-          && mtls.notAfter().get().isBefore(Instant.now())) {
-        throw Denial.failClosed("hook bootstrap failed: the client certificate has expired");
-      }
-      return new GovernanceCheck(settings, mtls, tickets).verdict(toolUse);
+      return new GovernanceCheck(settings, null, valid(mtls), tickets).verdict(toolUse);
     } catch (Denial e) {
       return Verdict.deny(e.reason());
     }
+  }
+
+  private static @Nullable ClientTls valid(@Nullable ClientTls mtls) throws Denial {
+    if (mtls != null
+        && mtls.notAfter().isPresent()
+        && mtls.notAfter().get().isBefore(Instant.now())) {
+      throw Denial.failClosed("hook bootstrap failed: the client certificate has expired");
+    }
+    return mtls;
   }
 
   /**
@@ -78,8 +93,18 @@ final class GovernanceCheck {
   }
 
   private Service service(ServiceUrl url) {
-    SSLSocketFactory tls = url.tls() && mtls != null ? mtls.sslContext().getSocketFactory() : null;
-    return new Service(url, tls, settings.token());
+    return new Service(url, curl, this::tls, settings.token());
+  }
+
+  private SSLSocketFactory tls() throws Denial {
+    ClientTls open = mtls;
+    if (open == null) {
+      open = valid(mtls(settings, Duration.ZERO));
+      mtls = open;
+    }
+    return requireNonNull(open, "TLS is opened where a service needs it")
+        .sslContext()
+        .getSocketFactory();
   }
 
   private Verdict verdict(ToolUse toolUse) throws Denial {

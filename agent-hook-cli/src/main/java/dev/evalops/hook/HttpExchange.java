@@ -1,6 +1,7 @@
 package dev.evalops.hook;
 
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
+import static java.util.Objects.requireNonNull;
 
 import java.io.ByteArrayOutputStream;
 import java.io.EOFException;
@@ -37,6 +38,9 @@ final class HttpExchange extends Thread {
   /** Begins what runtime-mtls says of a certificate for another name. */
   private static final String MISMATCH = "the server's certificate is not for";
 
+  /** The reason where a server closes too early. */
+  static final String CLOSED = "the connection was closed before the end of the answer";
+
   /** The exchange has failed; the message completes "the call failed: …" and names no host. */
   static final class FailedException extends Exception {
     private static final long serialVersionUID = 1L;
@@ -59,9 +63,10 @@ final class HttpExchange extends Thread {
     }
   }
 
-  private final ServiceUrl url;
+  private final @Nullable ServiceUrl url;
   private final @Nullable SSLSocketFactory tls;
   private final byte[] request;
+  private final @Nullable InputStream answerOfCurl;
   private final long end;
 
   private volatile @Nullable Socket socket;
@@ -69,16 +74,22 @@ final class HttpExchange extends Thread {
   private volatile @Nullable Throwable failure;
 
   // Of the exchange's own thread.
+  private @Nullable Socket reading;
   private byte[] buffer = new byte[8192];
   private int begin;
   private int limit;
 
   private HttpExchange(
-      ServiceUrl url, @Nullable SSLSocketFactory tls, byte[] request, long timeoutNanos) {
+      @Nullable ServiceUrl url,
+      @Nullable SSLSocketFactory tls,
+      byte[] request,
+      @Nullable InputStream answerOfCurl,
+      long timeoutNanos) {
     super("exchange");
     this.url = url;
     this.tls = tls;
     this.request = request;
+    this.answerOfCurl = answerOfCurl;
     end = System.nanoTime() + timeoutNanos;
     setDaemon(true);
   }
@@ -92,22 +103,34 @@ final class HttpExchange extends Thread {
   static Answer send(
       ServiceUrl url, @Nullable SSLSocketFactory tls, byte[] request, long timeoutNanos)
       throws FailedException {
-    HttpExchange exchange = new HttpExchange(url, tls, request, timeoutNanos);
-    exchange.start();
+    return new HttpExchange(url, tls, request, null, timeoutNanos).await(timeoutNanos);
+  }
+
+  /**
+   * Reads all of an answer to a request that somebody else has sent.
+   *
+   * @param in is left open
+   */
+  static Answer read(InputStream in, long timeoutNanos) throws FailedException {
+    return new HttpExchange(null, null, new byte[0], in, timeoutNanos).await(timeoutNanos);
+  }
+
+  private Answer await(long timeoutNanos) throws FailedException {
+    start();
     try {
-      exchange.join(Math.max(1, timeoutNanos / 1_000_000));
+      join(Math.max(1, timeoutNanos / 1_000_000));
     } catch (InterruptedException e) {
-      exchange.abandon();
+      abandon();
       Thread.currentThread().interrupt();
       throw new FailedException("interrupted");
     }
-    Answer answer = exchange.answer;
-    if (answer != null) {
-      return answer;
+    Answer whole = answer;
+    if (whole != null) {
+      return whole;
     }
-    Throwable failure = exchange.failure;
-    exchange.abandon();
-    throw new FailedException(failure == null ? "no whole answer in time" : reason(failure));
+    Throwable cause = failure;
+    abandon();
+    throw new FailedException(cause == null ? "no whole answer in time" : reason(cause));
   }
 
   private void abandon() {
@@ -124,14 +147,15 @@ final class HttpExchange extends Thread {
   @Override
   public void run() {
     try {
-      answer = exchange();
+      InputStream in = answerOfCurl;
+      answer = in != null ? answer(in) : exchange(requireNonNull(url));
     } catch (Throwable e) { // also an OutOfMemoryError must reach the waiting thread
       failure = e;
     }
   }
 
-  private Answer exchange() throws IOException, FailedException {
-    try (Socket plain = connect()) {
+  private Answer exchange(ServiceUrl url) throws IOException, FailedException {
+    try (Socket plain = connect(url)) {
       if (tls == null) {
         return exchange(plain);
       }
@@ -141,7 +165,7 @@ final class HttpExchange extends Thread {
     }
   }
 
-  private Socket connect() throws IOException, FailedException {
+  private Socket connect(ServiceUrl url) throws IOException, FailedException {
     InetAddress[] addresses = InetAddress.getAllByName(url.host());
     for (int i = 0; ; i++) {
       if (!url.tls() && !url.plainAnywhere() && !addresses[i].isLoopbackAddress()) {
@@ -172,16 +196,20 @@ final class HttpExchange extends Thread {
   }
 
   private Answer exchange(Socket connection) throws IOException, FailedException {
+    reading = connection;
     connection.setSoTimeout(remainingMillis());
     connection.getOutputStream().write(request);
     connection.getOutputStream().flush();
-    InputStream in = connection.getInputStream();
+    return answer(connection.getInputStream());
+  }
+
+  private Answer answer(InputStream in) throws IOException, FailedException {
     for (int interim = 0; interim <= MAX_INTERIM_ANSWERS; interim++) {
-      Head head = head(connection, in);
+      Head head = head(in);
       if (head.status >= 200) {
         // Nobody reads the body of any other refusal, which may be endless.
         boolean read = head.status == 200 || head.status == 404;
-        byte[] body = read ? body(connection, in, head) : new byte[0];
+        byte[] body = read ? body(in, head) : new byte[0];
         return new Answer(head.status, head.contentType, body);
       }
     }
@@ -245,10 +273,10 @@ final class HttpExchange extends Thread {
     }
   }
 
-  private Head head(Socket connection, InputStream in) throws IOException, FailedException {
+  private Head head(InputStream in) throws IOException, FailedException {
     Head head = new Head();
     int room = MAX_HEAD;
-    String status = line(connection, in, room);
+    String status = line(in, room);
     if (!(status.startsWith("HTTP/1.1 ") || status.startsWith("HTTP/1.0 "))
         || status.length() < 12
         || (status.length() > 12 && status.charAt(12) != ' ')) {
@@ -263,7 +291,7 @@ final class HttpExchange extends Thread {
     }
     room -= status.length();
     while (true) {
-      String line = line(connection, in, room);
+      String line = line(in, room);
       if (line.isEmpty()) {
         break;
       }
@@ -276,25 +304,24 @@ final class HttpExchange extends Thread {
     return head;
   }
 
-  private byte[] body(Socket connection, InputStream in, Head head)
-      throws IOException, FailedException {
+  private byte[] body(InputStream in, Head head) throws IOException, FailedException {
     ByteArrayOutputStream body = new ByteArrayOutputStream();
     if (head.chunked) {
       while (true) {
-        int size = chunkSize(line(connection, in, 1024));
+        int size = chunkSize(line(in, 1024));
         if (size == 0) {
           break; // what may follow is of no interest, as the connection is not used again
         }
-        copy(connection, in, size, body);
-        if (!line(connection, in, 2).isEmpty()) {
+        copy(in, size, body);
+        if (!line(in, 2).isEmpty()) {
           throw new FailedException("the answer is no HTTP");
         }
       }
     } else if (head.length >= 0) {
-      copy(connection, in, head.length, body);
+      copy(in, head.length, body);
     } else {
-      while (begin < limit || fill(connection, in)) {
-        copy(connection, in, limit - begin, body);
+      while (begin < limit || fill(in)) {
+        copy(in, limit - begin, body);
       }
     }
     return body.toByteArray();
@@ -317,13 +344,13 @@ final class HttpExchange extends Thread {
     return size;
   }
 
-  private void copy(Socket connection, InputStream in, long count, ByteArrayOutputStream body)
+  private void copy(InputStream in, long count, ByteArrayOutputStream body)
       throws IOException, FailedException {
     if (count > MAX_BODY - body.size()) {
       throw new FailedException("the answer is longer than " + MAX_BODY + " bytes");
     }
     for (long left = count; left > 0; ) {
-      if (begin == limit && !fill(connection, in)) {
+      if (begin == limit && !fill(in)) {
         throw new EOFException();
       }
       int part = (int) Math.min(left, limit - begin);
@@ -334,11 +361,10 @@ final class HttpExchange extends Thread {
   }
 
   /** A line without its end, in which a bare line feed counts as well. */
-  private String line(Socket connection, InputStream in, int room)
-      throws IOException, FailedException {
+  private String line(InputStream in, int room) throws IOException, FailedException {
     StringBuilder line = new StringBuilder();
     while (true) {
-      if (begin == limit && !fill(connection, in)) {
+      if (begin == limit && !fill(in)) {
         throw new EOFException();
       }
       char c = (char) (buffer[begin++] & 0xff);
@@ -356,8 +382,11 @@ final class HttpExchange extends Thread {
     }
   }
 
-  private boolean fill(Socket connection, InputStream in) throws IOException {
-    connection.setSoTimeout(remainingMillis());
+  private boolean fill(InputStream in) throws IOException {
+    Socket connection = reading;
+    if (connection != null) {
+      connection.setSoTimeout(remainingMillis());
+    }
     begin = 0;
     limit = Math.max(0, in.read(buffer));
     return limit > 0;
@@ -387,7 +416,7 @@ final class HttpExchange extends Thread {
       return "the host cannot be reached";
     }
     if (failure instanceof EOFException) {
-      return "the connection was closed before the end of the answer";
+      return CLOSED;
     }
     return "the connection failed (" + failure.getClass().getSimpleName() + ")";
   }

@@ -1,5 +1,7 @@
 package dev.evalops.hook;
 
+import static java.util.Objects.requireNonNull;
+
 import dev.evalops.hook.HttpExchange.FailedException;
 import dev.evalops.runtime.mtls.ClientTls;
 import java.io.IOException;
@@ -8,7 +10,6 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.Map;
 import java.util.Optional;
-import javax.net.ssl.SSLSocketFactory;
 import org.jspecify.annotations.Nullable;
 
 /** The check's configuration and its services, for a doctor that looks whether they work. It allows nothing. */
@@ -123,7 +124,7 @@ public final class Probe {
       return Json.get(answer, "evaluation") instanceof Map<?, ?> evaluation
           && Enums.name(evaluation.get("decision"), GovernanceCheck.DECISIONS)
               .equals("ACTION_DECISION_DENY");
-    } catch (FailedException e) {
+    } catch (FailedException | Denial e) {
       throw new IOException(e.getMessage(), e);
     }
   }
@@ -145,6 +146,8 @@ public final class Probe {
     Json.quote(settings.workspaceId(), question);
     try {
       service(url).call(Approval.GET, question.append('}'), settings.approvalsTimeout());
+    } catch (Denial e) {
+      throw new IOException(e.getMessage(), e);
     } catch (FailedException e) {
       // That it says in its own words that there is no such approval is enough.
       String message = String.valueOf(e.getMessage());
@@ -157,7 +160,11 @@ public final class Probe {
   }
 
   private Service service(ServiceUrl url) {
-    SSLSocketFactory tls = url.tls() && mtls != null ? mtls.sslContext().getSocketFactory() : null;
-    return new Service(url, tls, settings.token());
+    return new Service(
+        url,
+        null,
+        () ->
+            requireNonNull(mtls, "the certificates are read first").sslContext().getSocketFactory(),
+        settings.token());
   }
 }

@@ -3,6 +3,7 @@ package dev.evalops.hook;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Map;
 
 /** The run of which a start-up cache is made: two calls as a host makes them, one over mTLS and one over http. */
@@ -25,10 +26,12 @@ final class Rehearsal {
     warmUp.start();
     warmUp.join();
     Settings settings = Settings.load(Map.of(), ManagedFile.named(Path.of(args[1]), program));
-    Verdict verdict =
-        GovernanceCheck.of(settings, ToolUse.parse(event, event.length), Tickets.ofUser());
-    if (verdict != Verdict.ALLOW) {
-      throw new IllegalStateException(verdict.reason());
+    ToolUse toolUse = ToolUse.parse(event, event.length);
+    for (Curl curl : Arrays.asList(Curl.of(settings), null)) {
+      Verdict verdict = GovernanceCheck.of(settings, curl, toolUse, Tickets.ofUser());
+      if (!verdict.isAllowed()) {
+        throw new IllegalStateException(verdict.reason());
+      }
     }
     Reason.hostLine(Reason.of("a reason", settings.token()));
     AgentHook.main(

@@ -62,7 +62,8 @@ public final class ResidentCheck {
       if (log != null) {
         log.about(toolUse);
       }
-      verdict = GovernanceCheck.of(settings, tls(settings), toolUse, new Tickets(tickets, caller));
+      verdict =
+          GovernanceCheck.over(tls(settings), settings, toolUse, new Tickets(tickets, caller));
     } catch (Denial e) {
       stdin.drain();
       verdict = Verdict.deny(e.reason());

@@ -12,11 +12,24 @@ import org.jspecify.annotations.Nullable;
 /** A Connect service: one unary call in JSON after the other. */
 final class Service {
   private final ServiceUrl url;
-  private final @Nullable SSLSocketFactory tls;
+  private final @Nullable Curl curl;
+  private final Tls tls;
   private final @Nullable String token;
 
-  Service(ServiceUrl url, @Nullable SSLSocketFactory tls, @Nullable String token) {
+  /** Java's TLS, which is opened when it is needed. */
+  interface Tls {
+    SSLSocketFactory open() throws Denial;
+  }
+
+  /**
+   * A service at a URL.
+   *
+   * @param curl goes first over https; null for Java's TLS alone
+   * @param token secret
+   */
+  Service(ServiceUrl url, @Nullable Curl curl, Tls tls, @Nullable String token) {
     this.url = url;
+    this.curl = curl;
     this.tls = tls;
     this.token = token;
   }
@@ -29,7 +42,8 @@ final class Service {
    * @param timeout for all of it
    * @return the answer, which is an object
    */
-  Map<?, ?> call(String procedure, StringBuilder message, Duration timeout) throws FailedException {
+  Map<?, ?> call(String procedure, StringBuilder message, Duration timeout)
+      throws FailedException, Denial {
     HttpExchange.Answer answer = send(procedure, message, timeout);
     if (answer.status != 200) {
       throw new FailedException("HTTP status " + answer.status);
@@ -43,7 +57,7 @@ final class Service {
    * @return false if this one has not
    */
   boolean callIfThere(String procedure, StringBuilder message, Duration timeout)
-      throws FailedException {
+      throws FailedException, Denial {
     HttpExchange.Answer answer = send(procedure, message, timeout);
     if (answer.status == 200) {
       return true;
@@ -65,8 +79,31 @@ final class Service {
   }
 
   private HttpExchange.Answer send(String procedure, StringBuilder message, Duration timeout)
-      throws FailedException {
-    return HttpExchange.send(url, tls, request(procedure, message, timeout), timeout.toNanos());
+      throws FailedException, Denial {
+    long end = System.nanoTime() + timeout.toNanos();
+    byte[] body = message.toString().getBytes(UTF_8);
+    String fields = "User-Agent: evalops-agent-hook\r\nConnection: close"
+        + "\r\nContent-Type: application/json\r\nAccept: application/json"
+        + "\r\nConnect-Protocol-Version: 1\r\nConnect-Timeout-Ms: "
+        + Math.max(1, timeout.toMillis()) + "\r\n";
+    if (curl != null && url.tls()) {
+      String target = "https://" + url.authority() + url.path() + procedure;
+      HttpExchange.Answer answer;
+      try {
+        answer = curl.send(target, fields, body, token, timeout);
+      } catch (FailedException e) {
+        if (HttpExchange.CLOSED.equals(e.getMessage())) {
+          tls.open(); // says it if our own certificate is why
+        }
+        throw e;
+      }
+      if (answer != null) {
+        return answer;
+      }
+    }
+    SSLSocketFactory sockets = url.tls() ? tls.open() : null;
+    return HttpExchange.send(
+        url, sockets, request(procedure, fields, body), Math.max(1, end - System.nanoTime()));
   }
 
   private static Map<?, ?> object(HttpExchange.Answer answer) throws FailedException {
@@ -85,19 +122,16 @@ final class Service {
     return object;
   }
 
-  private byte[] request(String procedure, StringBuilder message, Duration timeout) {
-    byte[] body = message.toString().getBytes(UTF_8);
+  private byte[] request(String procedure, String fields, byte[] body) {
     StringBuilder head = new StringBuilder(512)
         .append("POST ")
         .append(url.path())
         .append(procedure)
         .append(" HTTP/1.1\r\nHost: ")
         .append(url.authority())
-        .append("\r\nUser-Agent: evalops-agent-hook\r\nConnection: close")
-        .append("\r\nContent-Type: application/json\r\nAccept: application/json")
-        .append("\r\nConnect-Protocol-Version: 1\r\nConnect-Timeout-Ms: ")
-        .append(Math.max(1, timeout.toMillis()))
-        .append("\r\nContent-Length: ")
+        .append("\r\n")
+        .append(fields)
+        .append("Content-Length: ")
         .append(body.length);
     if (token != null) {
       head.append("\r\nAuthorization: Bearer ").append(token);

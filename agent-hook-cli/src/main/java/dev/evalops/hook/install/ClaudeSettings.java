@@ -199,7 +199,7 @@ final class ClaudeSettings implements HostSettings {
     }
     if (!changed.isEmpty()) {
       problems.add("the entry of " + NAME + " in " + String.join(", ", changed)
-          + " is not as it was written (matcher, command, timeout, onFailure)");
+          + " is not as it was written (matcher, command, timeout, onFailure, statusMessage)");
     }
     return problems;
   }
@@ -315,7 +315,8 @@ final class ClaudeSettings implements HostSettings {
                 new Member("type", Json.of("\"command\"")),
                 new Member("command", Json.of(JsonDocument.quote(command))),
                 new Member("timeout", Json.of("600")),
-                new Member("onFailure", Json.of("\"block\""))))));
+                new Member("onFailure", Json.of("\"block\"")),
+                new Member("statusMessage", Json.of(JsonDocument.quote(STATUS_MESSAGE)))))));
   }
 
   private static Map<String, Object> expected(String command) {
@@ -324,6 +325,7 @@ final class ClaudeSettings implements HostSettings {
     handler.put("command", command);
     handler.put("timeout", new BigDecimal(600));
     handler.put("onFailure", "block");
+    handler.put("statusMessage", STATUS_MESSAGE);
     return Map.of("matcher", "*", "hooks", List.of(handler));
   }
 

@@ -169,7 +169,7 @@ final class CodexConfig implements HostSettings {
   private static String group(String command) {
     return "[[hooks.PreToolUse]]\nmatcher = \".*\"\n\n[[hooks.PreToolUse.hooks]]\ntype = \"command\"\ncommand = "
         + quote(command)
-        + "\ntimeout = 600\nstatusMessage = \"EvalOps policy check\"\n";
+        + "\ntimeout = 600\nstatusMessage = " + quote(STATUS_MESSAGE) + "\n";
   }
 
   private static boolean isAsWritten(Group group, String command) {
@@ -182,7 +182,7 @@ final class CodexConfig implements HostSettings {
             "timeout",
             "600",
             "statusMessage",
-            "EvalOps policy check")));
+            STATUS_MESSAGE)));
   }
 
   private static String quote(String string) {

@@ -7,6 +7,9 @@ interface HostSettings {
   /** By which an entry of ours is known in a command. */
   String NAME = "evalops-agent-hook";
 
+  /** What the host shows while a call waits. */
+  String STATUS_MESSAGE = "EvalOps policy check";
+
   /**
    * Adds the hook's entry, or puts it right.
    *

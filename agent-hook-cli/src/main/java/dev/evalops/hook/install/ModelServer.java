@@ -12,6 +12,7 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.time.Duration;
 import java.util.Optional;
+import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -27,6 +28,10 @@ final class ModelServer implements AutoCloseable {
 
   private final ServerSocket server;
   private final String command;
+
+  /** Begins the path of every request, so that no other process of this machine can speak for the host. */
+  private final String secret = "/" + UUID.randomUUID();
+
   private final CompletableFuture<String> result = new CompletableFuture<>();
   private volatile boolean asked;
 
@@ -43,7 +48,7 @@ final class ModelServer implements AutoCloseable {
   }
 
   String url() {
-    return "http://127.0.0.1:" + server.getLocalPort();
+    return "http://127.0.0.1:" + server.getLocalPort() + secret;
   }
 
   /** Whether the command was asked for. */
@@ -97,7 +102,8 @@ final class ModelServer implements AutoCloseable {
       }
       String body =
           chunked ? chunks(in) : new String(in.readNBytes(Math.min(length, MAX_BODY)), UTF_8);
-      String path = request.split(" ", 3).length < 2 ? "" : request.split(" ", 3)[1];
+      String target = request.split(" ", 3).length < 2 ? "" : request.split(" ", 3)[1];
+      String path = target.startsWith(secret + "/") ? target.substring(secret.length()) : "";
       String events = path.contains("/messages") && !path.contains("count_tokens")
           ? messages(body)
           : path.endsWith("/responses") ? responses(body) : "";

@@ -19,7 +19,8 @@ class ClaudeSettingsTest {
                   "type": "command",
                   "command": "/opt/evalops/bin/evalops-agent-hook governance-check",
                   "timeout": 600,
-                  "onFailure": "block"
+                  "onFailure": "block",
+                  "statusMessage": "EvalOps policy check"
                 }
               ]
             }""";
@@ -138,8 +139,9 @@ class ClaudeSettingsTest {
       "matcher": "*"                     | "matcher": "*", "if": "Bash(rm *)"
       """, quoteCharacter = '\'')
   void findsAndRepairsAnEntryThatWasChanged(String written, String changed) throws Exception {
-    String groups = "[{\"matcher\": \"*\", \"hooks\": [{\"type\": \"command\", \"command\": \""
-        + COMMAND + "\", \"timeout\": 600, \"onFailure\": \"block\"}]}]";
+    String groups =
+        "[{\"matcher\": \"*\", \"hooks\": [{\"type\": \"command\", \"command\": \"" + COMMAND
+            + "\", \"timeout\": 600, \"onFailure\": \"block\", \"statusMessage\": \"EvalOps policy check\"}]}]";
     String good = "{\"a\": 1, \"hooks\": {\"PreToolUse\": " + groups
         + ", \"PreSkillShellCommand\": " + groups + "}, \"b\": 2}";
     assertThat(user.install(good, COMMAND)).isEqualTo(good);

@@ -328,13 +328,18 @@ class DoctorProcessTest {
 
   /** A host in so far as it matters: asks a model, asks its hook (or does not), and tells the model. */
   private void callingHost(boolean asks) throws Exception {
+    callingHost(asks, "/${address#*/}");
+  }
+
+  private void callingHost(boolean asks, String path) throws Exception {
     Path program = work.resolve("programs/claude");
     Files.writeString(program, """
         #!/bin/bash
         [ "$1" = --version ] && { echo '2.1.332 (Claude Code)'; exit; }
+        address=${ANTHROPIC_BASE_URL#http://*:}
         post() {
-          exec 3<>/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}
-          printf 'POST /v1/messages?beta=true HTTP/1.1\\r\\nContent-Length: %%d\\r\\n\\r\\n%%s' ${#1} "$1" >&3
+          exec 3<>"/dev/tcp/127.0.0.1/${address%%%%/*}"
+          printf 'POST %%s/v1/messages?beta=true HTTP/1.1\\r\\nContent-Length: %%d\\r\\n\\r\\n%%s' "%s" ${#1} "$1" >&3
           cat <&3
           exec 3>&-
         }
@@ -345,7 +350,7 @@ class DoctorProcessTest {
           said=$('%s' governance-check 2>&1 >/dev/null <<<'{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"evalops-doctor-canary"}}')
         fi
         post "{\\"content\\":[{\\"type\\":\\"tool_result\\",\\"content\\":\\"$said\\"}]}"
-        """.formatted(asks, hook.launcher()));
+        """.formatted(path, asks, hook.launcher()));
     Distribution.mode("rwxr-xr-x", program);
   }
 
@@ -356,6 +361,13 @@ class DoctorProcessTest {
     assertThat(run("doctor").out()).contains("ok    Claude Code: a call through it is denied");
     callingHost(false);
     assertFinds("Claude Code: a call through it is run without asking the hook");
+  }
+
+  @Test
+  void takesNobodysWordButTheHosts() throws Exception {
+    callingHost(false, "");
+    assertThat(run("doctor").out())
+        .contains("note  Claude Code: a call through it could not be made");
   }
 
   @Test
