@@ -51,7 +51,10 @@ final class Guard implements HttpHandler {
   /** Refuses malformed requests, before any filter decides. */
   static void check(GuardedExchange exchange) {
     RequestRules.checkRequest(
-        exchange.getRequestMethod(), exchange.getProtocol(), exchange.getRequestHeaders());
+        exchange.getRequestMethod(),
+        exchange.getProtocol(),
+        exchange.getRequestHeaders(),
+        exchange.hosted());
     RequestRules.checkTarget(exchange.getRequestURI());
     exchange.context().path(RequestRules.path(exchange.context().path()));
   }
@@ -66,20 +69,37 @@ final class Guard implements HttpHandler {
       throws IOException {
     Throwable failure = null;
     try {
-      handler(guarded, filters, admission).handle(guarded.forChain());
-      if (!guarded.committed()) {
-        throw new IllegalStateException("the handler sent no response");
-      }
-      guarded.settle();
+      handler(guarded, filters, admission).handle(guarded.forHandler());
     } catch (Throwable t) {
       failure = t;
+    }
+    RequestContext.Suspension suspension = guarded.suspension();
+    if (suspension == null) {
+      finish(guarded, failure);
+    } else {
+      suspension.returned(failure);
+    }
+  }
+
+  /** Ends a request whose handler has done what it had to do. */
+  static void finish(GuardedExchange guarded, @Nullable Throwable thrown) throws IOException {
+    Throwable failure = thrown;
+    if (failure == null) {
+      try {
+        if (!guarded.committed() && !guarded.adopt()) {
+          throw new IllegalStateException("the handler sent no response");
+        }
+        guarded.settle();
+      } catch (Throwable t) {
+        failure = t;
+      }
     }
     boolean whole = false;
     try {
       if (failure != null) {
         failure = guarded.context().refusal().<Throwable>map(r -> r).orElse(failure);
         guarded.context().failure(failure);
-        boolean begun = guarded.begun() || hasCause(failure, guarded.clientGone());
+        boolean begun = guarded.begun() || guarded.isClientGone(failure);
         report(guarded, failure, begun);
         if (begun) {
           // For an IOException the server cuts the connection unless the exchange was closed; an
@@ -150,7 +170,7 @@ final class Guard implements HttpHandler {
   private static void report(GuardedExchange guarded, Throwable failure, boolean begun) {
     try {
       ErrorCode code = ErrorCode.codeOf(failure).orElse(null);
-      if (hasCause(failure, guarded.clientGone())) {
+      if (guarded.isClientGone(failure)) {
         if (guarded.closedHere() && !guarded.draining()) {
           log(Level.WARN, "http response cut, time limit of the server reached", guarded, failure);
         } else {
@@ -166,16 +186,6 @@ final class Guard implements HttpHandler {
     } catch (Throwable ignored) {
       // A log that cannot be written must not cost the client its answer.
     }
-  }
-
-  private static boolean hasCause(Throwable failure, @Nullable Throwable cause) {
-    Throwable t = failure;
-    for (int depth = 0; t != null && cause != null && depth < 20; depth++, t = t.getCause()) {
-      if (t.equals(cause)) {
-        return true;
-      }
-    }
-    return false;
   }
 
   private static void log(Level level, String message, GuardedExchange guarded, Throwable failure) {

@@ -51,6 +51,8 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   private final HttpExchange raw;
   private final Limits limits;
   private final RequestContext context;
+  // Another server's, which brings us requests; what works around the JDK's server is not for it.
+  private final boolean hosted;
   private final Headers requestHeaders;
   private final BodyInput bodyInput = new BodyInput();
   private final BodyOutput bodyOutput = new BodyOutput();
@@ -65,11 +67,15 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   private @Nullable ServiceException refusal;
   private boolean refusing;
   private boolean cut;
+  private boolean answeredElsewhere;
+  private @Nullable HttpExchange forHandler;
+  private volatile RequestContext.@Nullable Suspension suspension;
 
   GuardedExchange(HttpExchange raw, Limits limits, String route) {
     super(raw);
     this.raw = raw;
     this.limits = limits;
+    this.hosted = raw.getHttpContext().getServer() == null;
     this.bodyLimit = limits.maxBody();
     this.requestHeaders = raw.getRequestHeaders();
     // Null for a target like CONNECT's; "*" is refused.
@@ -83,6 +89,69 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   boolean draining() {
     return limits.draining();
+  }
+
+  boolean hosted() {
+    return hosted;
+  }
+
+  /** The exchange that the first filter is given. */
+  HttpExchange forHandler() {
+    HttpExchange known = forHandler;
+    if (known == null) {
+      known = forChain();
+      forHandler = known;
+    }
+    return known;
+  }
+
+  /** Makes the response wait for {@link RequestContext.Suspension}. */
+  RequestContext.Suspension suspend() {
+    if (suspension != null) {
+      throw new IllegalStateException("the request is suspended already");
+    }
+    RequestContext.Suspension made = new RequestContext.Suspension(this);
+    suspension = made;
+    limits.suspended(1);
+    return made;
+  }
+
+  RequestContext.@Nullable Suspension suspension() {
+    return suspension;
+  }
+
+  /** Says that a request that was suspended has been dealt with. */
+  void dealtWith() {
+    limits.suspended(-1);
+  }
+
+  /** Takes over the status of a response that was made beneath us, as by a protocol upgrade; false if there is none. */
+  boolean adopt() {
+    if (!hosted || committed() || raw.getResponseCode() <= 0) {
+      return false;
+    }
+    status = raw.getResponseCode();
+    length = -1;
+    answeredElsewhere = true;
+    leave();
+    return true;
+  }
+
+  /** Closes the connection, or the stream of it that the response has: the client must not take half a response for a whole one. */
+  void abort() {
+    // The server closes the connection where it cannot end the response.
+    raw.setStreams(null, new OutputStream() {
+      @Override
+      public void write(int b) throws IOException {
+        throw new IOException("response cut short");
+      }
+
+      @Override
+      public void close() throws IOException {
+        throw new IOException("response cut short");
+      }
+    });
+    raw.close();
   }
 
   /** Takes a place among the requests in flight; it is given back when the response begins. */
@@ -131,7 +200,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
    * the connection of one that has not in time, even under a handler that reads its body late or never.
    */
   void readAhead() throws IOException {
-    if (bodyInput.count > 0 || bodyInput.atEnd) {
+    if (hosted || bodyInput.count > 0 || bodyInput.atEnd) {
       return;
     }
     if (isChunked()) {
@@ -169,19 +238,33 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   /** Whether this server has closed the connection, because of a time limit or since it stops. */
   boolean closedHere() {
-    // What a socket says of itself once it is closed; where another server hosts us, it may say so
-    // of its own accord.
+    // What a socket says of itself once it is closed; another server may say so of its own accord.
     InetSocketAddress local = raw.getLocalAddress();
-    return local != null
+    return !hosted
+        && local != null
         && local.getAddress() != null
-        && local.getAddress().isAnyLocalAddress()
-        && raw.getHttpContext().getServer() != null;
+        && local.getAddress().isAnyLocalAddress();
   }
 
-  /** The failure of writing to a client that went away. */
-  @Nullable
-  IOException clientGone() {
-    return clientGone;
+  /** Says that the client went away. */
+  void clientGone(IOException failure) {
+    clientGone = failure;
+  }
+
+  /** Whether this is, or comes from, the failure of writing to a client that went away. */
+  boolean isClientGone(Throwable failure) {
+    IOException gone = clientGone;
+    if (gone == null) {
+      return false;
+    }
+    Throwable t = failure;
+    for (int depth = 0; t != null && depth < 20; depth++, t = t.getCause()) {
+      // A container may bring another exception for the same end of a connection.
+      if (t.equals(gone) || (hosted && t instanceof IOException)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** Forgets what was prepared for a response that will not be sent. */
@@ -200,6 +283,9 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
    * see its end.
    */
   void settle() throws IOException {
+    if (answeredElsewhere) {
+      return;
+    }
     out.close();
     bodyOutput.checkLength();
     if (!mayBeCut()) {
@@ -219,6 +305,10 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   /** Ends the response: the client has it when this returns. */
   void end() throws IOException {
+    if (answeredElsewhere) {
+      raw.close();
+      return;
+    }
     try {
       if (hasUnread()) {
         limits.lingering().run(this::finish);
@@ -301,7 +391,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   /** Whether there is a part of the request's body that has not been read from the client. */
   private boolean hasUnread() {
-    return !bodyInput.atEnd && (isChunked() || declaredLength() > bodyInput.count);
+    return !hosted && !bodyInput.atEnd && (isChunked() || declaredLength() > bodyInput.count);
   }
 
   private boolean isHead() {
@@ -315,7 +405,12 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   @Override
   public @Nullable Object getAttribute(String name) {
-    return name.equals(RequestContext.ATTRIBUTE) ? context : context.values().get(name);
+    if (name.equals(RequestContext.ATTRIBUTE)) {
+      return context;
+    }
+    Object own = context.values().get(name);
+    // Those of another server belong to the request.
+    return own == null && hosted ? raw.getAttribute(name) : own;
   }
 
   @Override

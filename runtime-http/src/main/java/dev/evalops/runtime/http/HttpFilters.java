@@ -189,11 +189,13 @@ public final class HttpFilters {
   private static Optional<ErrorCode> refusedContentType(
       HttpExchange exchange, String method, Set<String> moreTypes) throws IOException {
     Headers headers = exchange.getRequestHeaders();
-    boolean chunked = headers.containsKey("Transfer-Encoding");
-    boolean hasBody = chunked || RequestRules.contentLength(headers.getFirst("Content-Length")) > 0;
+    String length = headers.getFirst("Content-Length");
+    boolean unknownLength = headers.containsKey("Transfer-Encoding")
+        || (length == null && RequestRules.isMultiplexed(exchange.getProtocol()));
+    boolean hasBody = unknownLength || RequestRules.contentLength(length) > 0;
     Optional<ErrorCode> refused = RequestRules.refusedContentType(
         method, headers.getFirst("Content-Type"), hasBody, moreTypes);
-    boolean empty = chunked
+    boolean empty = unknownLength
         && refused.filter(HttpErrors.MISSING_CONTENT_TYPE::equals).isPresent()
         && exchange.getRequestBody().read() < 0;
     return empty ? Optional.empty() : refused;

@@ -324,7 +324,7 @@ public final class HttpService implements AutoCloseable {
 
   /** The requests that are not answered yet. */
   private int answering() {
-    return serving.get() - limits.lingering().count();
+    return serving.get() + limits.suspended() - limits.lingering().count();
   }
 
   private boolean hold() throws InterruptedException {

@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -23,6 +24,7 @@ final class Limits {
   private final AtomicLong refused = new AtomicLong();
   private final AtomicBoolean reporting = new AtomicBoolean();
   private final Lingering lingering;
+  private final AtomicInteger suspended = new AtomicInteger();
   private volatile boolean draining;
 
   Limits(long maxBody, int maxInFlight, Lingering lingering) {
@@ -41,6 +43,15 @@ final class Limits {
 
   void drain() {
     draining = true;
+  }
+
+  /** Counts requests whose handlers have returned, or may return, before the response has ended. */
+  void suspended(int change) {
+    suspended.addAndGet(change);
+  }
+
+  int suspended() {
+    return suspended.get();
   }
 
   Lingering lingering() {

@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
@@ -20,7 +21,8 @@ import org.jspecify.annotations.Nullable;
  * What belongs to one request and to nobody else. {@link HttpExchange#setAttribute} of the JDK's server is shared by all
  * requests of a context up to Java 25; on an exchange that comes from this library it is not.
  *
- * <p>Values may be read and put from any thread; everything else belongs to the thread that handles the request.
+ * <p>Values may be read and put from any thread; everything else belongs to the thread that handles the request, or that answers it
+ * after {@link #suspend}.
  */
 public final class RequestContext {
   /** The route of a request that no registered path matches. */
@@ -58,6 +60,98 @@ public final class RequestContext {
     }
   }
 
+  /**
+   * The end of a request that is answered after its handler has returned; see {@link RequestContext#suspend}. A request ends once: the
+   * first call of either method counts, and none does once the handler has thrown something.
+   *
+   * <p>Thread-safe.
+   */
+  public static final class Suspension {
+    private enum State {
+      HANDLING,
+      RETURNED,
+      RESUMED,
+      ENDED
+    }
+
+    private final GuardedExchange exchange;
+    private final ReentrantLock lock = new ReentrantLock();
+    private State state = State.HANDLING;
+    private @Nullable Throwable failure;
+
+    Suspension(GuardedExchange exchange) {
+      this.exchange = exchange;
+    }
+
+    /**
+     * Ends the request: its filters learn what became of it, and the client gets the end of the response. When the handler has not
+     * returned yet, that happens when it does. Nobody may use the exchange from now on.
+     *
+     * @param failure why the request failed, answered as if the handler had thrown it; null if it has been answered
+     */
+    public void resume(@Nullable Throwable failure) {
+      resume(failure, null);
+    }
+
+    /**
+     * Ends the request of a client that went away, when a server tells so; {@link #resume} sees by itself that a response cannot be
+     * written.
+     *
+     * @param failure what the server told
+     */
+    public void abandon(IOException failure) {
+      resume(failure, Objects.requireNonNull(failure, "failure"));
+    }
+
+    private void resume(@Nullable Throwable why, @Nullable IOException gone) {
+      lock.lock();
+      try {
+        if (state != State.HANDLING && state != State.RETURNED) {
+          return;
+        }
+        if (gone != null) {
+          exchange.clientGone(gone);
+        }
+        failure = why;
+        if (state == State.HANDLING) {
+          state = State.RESUMED;
+          return;
+        }
+        state = State.ENDED;
+      } finally {
+        lock.unlock();
+      }
+      try {
+        end(why);
+      } catch (IOException e) {
+        exchange.abort();
+      }
+    }
+
+    /** The handler has returned, or thrown something. */
+    void returned(@Nullable Throwable thrown) throws IOException {
+      lock.lock();
+      try {
+        if (state == State.HANDLING && thrown == null) {
+          state = State.RETURNED;
+          return;
+        }
+        state = State.ENDED;
+      } finally {
+        lock.unlock();
+      }
+      end(thrown == null ? failure : thrown);
+    }
+
+    private void end(@Nullable Throwable why) throws IOException {
+      try {
+        Guard.finish(exchange, why);
+      } finally {
+        exchange.dealtWith();
+      }
+    }
+  }
+
   private final GuardedExchange exchange;
   // By Key, and by String for the attributes of the exchange.
   private final Map<Object, Object> values = new ConcurrentHashMap<>(4);
@@ -92,6 +186,26 @@ public final class RequestContext {
           + " HttpFilters.chain(handler, filters...); put the handler behind one of them");
     }
     return found;
+  }
+
+  /**
+   * Lets the handler return before the request has been answered; it is open until {@link Suspension#resume}, however long that
+   * takes, and {@link HttpService#close} waits for it. The exchange may then be used by another thread, by one at a time. What filters do
+   * behind {@code chain.doFilter} is done when the handler returns; {@link #beforeResponse} and {@link #onComplete} are as late
+   * as the response.
+   *
+   * @param exchange the exchange that the handler was given
+   * @return what ends the request
+   * @throws IllegalStateException if the request is suspended already; if a filter has put an exchange of its own around that of the
+   *     service, since it would take the request for answered when the handler returns; or as {@link #of}
+   */
+  public static Suspension suspend(HttpExchange exchange) {
+    GuardedExchange guarded = of(exchange).exchange;
+    if (!exchange.equals(guarded.forHandler())) {
+      throw new IllegalStateException("a filter has wrapped the exchange and would take the request"
+          + " for answered when its handler returns; answer before that");
+    }
+    return guarded.suspend();
   }
 
   static @Nullable RequestContext find(HttpExchange exchange) {

@@ -276,14 +276,16 @@ final class RequestRules {
    * malformed {@code Host}, lengths that are not plain digits, both a length and a transfer encoding, encodings other than
    * {@code chunked}, control characters.
    *
+   * @param hosted whether a server of another kind has read the request, which may speak HTTP/2 and HTTP/3
    * @throws ServiceException 400 {@code invalid_input}
    */
-  static void checkRequest(String method, String protocol, Headers headers) {
+  static void checkRequest(String method, String protocol, Headers headers, boolean hosted) {
     if (!isToken(method)) {
       throw invalid("request method has an illegal character");
     }
     boolean http11 = protocol.equals("HTTP/1.1");
-    if (!http11 && !protocol.equals("HTTP/1.0")) {
+    boolean http10 = protocol.equals("HTTP/1.0");
+    if (!http11 && !http10 && !(hosted && isMultiplexed(protocol))) {
       throw invalid("HTTP version must be 1.0 or 1.1");
     }
     headers.forEach((name, values) -> {
@@ -292,7 +294,7 @@ final class RequestRules {
       }
     });
     List<String> hosts = headers.get("Host");
-    if (hosts == null ? http11 : hosts.size() != 1 || !isHost(hosts.get(0))) {
+    if (hosts == null ? !http10 : hosts.size() != 1 || !isHost(hosts.get(0))) {
       throw invalid("request must have one valid Host header");
     }
     List<String> lengths = headers.get("Content-Length");
@@ -309,6 +311,11 @@ final class RequestRules {
         && (!http11 || encodings.size() != 1 || !encodings.get(0).equalsIgnoreCase("chunked"))) {
       throw invalid("Transfer-Encoding must be chunked");
     }
+  }
+
+  /** Whether a request is HTTP/2 or HTTP/3, which need neither a length nor a transfer encoding to have a body. */
+  static boolean isMultiplexed(String protocol) {
+    return protocol.startsWith("HTTP/2") || protocol.startsWith("HTTP/3");
   }
 
   /**
