@@ -1,0 +1,402 @@
+package dev.evalops.runtime.servlet;
+
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.RequestContext;
+import jakarta.servlet.AsyncContext;
+import jakarta.servlet.AsyncEvent;
+import jakarta.servlet.AsyncListener;
+import jakarta.servlet.FilterChain;
+import jakarta.servlet.ServletContext;
+import jakarta.servlet.ServletException;
+import jakarta.servlet.ServletRequest;
+import jakarta.servlet.ServletResponse;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
+import java.io.IOException;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One request, from the container through our filters to the application and back. The exchange ends once, {@link #ended}: on the
+ * container's thread, or for an asynchronous request on that of whoever completes it.
+ */
+final class Bridge {
+  private static final Logger LOG = LoggerFactory.getLogger(Servlets.class);
+
+  static final String ATTRIBUTE = Bridge.class.getName();
+
+  private static final String SPRING_PATTERN =
+      "org.springframework.web.servlet.HandlerMapping.bestMatchingPattern";
+
+  private final HttpServletRequest request;
+  private final HttpServletResponse response;
+  private final FilterChain chain;
+  private final ServletExchange raw;
+  private @Nullable HttpExchange exchange;
+  private @Nullable BridgedResponse bridged;
+  private RequestContext.@Nullable Suspension suspension;
+  // The asynchronous cycle that the container waits for; none once it has been told to dispatch or
+  // complete.
+  private volatile @Nullable Async waiting;
+  private volatile @Nullable Async latest;
+  private volatile boolean over;
+  private volatile boolean cut;
+  // Of the thread that the container has given us: asynchronous processing was started on it; it
+  // has to cut the response.
+  private boolean started;
+  private boolean cuts;
+  private boolean upgraded;
+
+  Bridge(HttpServletRequest request, HttpServletResponse response, FilterChain chain) {
+    this.request = request;
+    this.response = response;
+    this.chain = chain;
+    this.raw = new ServletExchange(request, response, this);
+  }
+
+  static @Nullable Bridge find(ServletRequest request) {
+    return request.getAttribute(ATTRIBUTE) instanceof Bridge bridge ? bridge : null;
+  }
+
+  /** Runs our filters and handlers. */
+  void serve(HttpHandler handler) throws IOException {
+    request.setAttribute(ATTRIBUTE, this);
+    try {
+      handler.handle(raw.typed());
+    } catch (Throwable t) { // reported already: the response could not be ended
+      ended(false);
+    }
+    cutHere();
+  }
+
+  /** Runs the application. */
+  void next(HttpExchange exchange) throws IOException, ServletException {
+    if (this.exchange != null) {
+      throw new IllegalStateException("Servlets.next() answers a request once");
+    }
+    RequestContext context = RequestContext.of(exchange);
+    if (!context.path().equals(ServletExchange.dispatched(request))) {
+      throw ServiceException.of(
+              ErrorCode.INVALID_INPUT, "request path must not have parameters or other spellings")
+          .op("servlet.path");
+    }
+    this.exchange = exchange;
+    BridgedResponse answer = new BridgedResponse(response, exchange, this);
+    bridged = answer;
+    BridgedRequest asked =
+        new BridgedRequest(request, answer.forApplication(), exchange, raw, this);
+    try {
+      chain.doFilter(asked, answer.forApplication());
+    } finally {
+      setRoute(context);
+    }
+    if (!started) {
+      answer.finish();
+      if (suspension != null) {
+        suspension.resume(null); // the container did not let it be asynchronous, and it went on
+      }
+    }
+  }
+
+  private void setRoute(RequestContext context) {
+    if (request.getAttribute(SPRING_PATTERN) instanceof String pattern) {
+      context.route(pattern.equals("/**") ? RequestContext.UNMATCHED : pattern);
+    }
+  }
+
+  @Nullable
+  HttpExchange exchange() {
+    return exchange;
+  }
+
+  HttpServletRequest request() {
+    return request;
+  }
+
+  /** Whether the response was cut short: nobody must add to it. */
+  boolean cut() {
+    return cut;
+  }
+
+  /** Whether the container has answered by itself, as Jetty does for a WebSocket. */
+  boolean answeredBelow() {
+    return upgraded || response.isCommitted();
+  }
+
+  boolean upgraded() {
+    return upgraded;
+  }
+
+  /** The application hands the connection to another protocol. */
+  void upgrade() {
+    raw.copyHeaders();
+    upgraded = true;
+  }
+
+  /** The exchange has ended. */
+  void ended(boolean whole) {
+    if (over) {
+      return;
+    }
+    over = true;
+    Async async = waiting;
+    waiting = null;
+    boolean mustCut = !whole && raw.clientGone() == null;
+    cut = !whole;
+    if (async == null) {
+      cuts = !whole;
+    } else if (mustCut) {
+      async.container.dispatch(); // only a thread of its own takes an exception; see dispatched
+    } else {
+      async.container.complete();
+    }
+  }
+
+  /** Makes the container close the connection, or the stream of it that the response has. */
+  private void cutHere() throws IOException {
+    if (!cuts) {
+      return;
+    }
+    IOException gone = raw.clientGone();
+    if (gone != null) {
+      throw gone; // its own, which it does not take for a failure of ours
+    }
+    response.flushBuffer(); // else the container would put a page of its own in its place
+    throw new IOException("response cut short");
+  }
+
+  /** The container dispatches an asynchronous request, as the application has asked it to. */
+  void dispatched(ServletRequest request, ServletResponse response, FilterChain chain)
+      throws IOException {
+    if (over) {
+      cuts = cut;
+      cutHere();
+      return;
+    }
+    started = false;
+    Throwable failure = null;
+    try {
+      chain.doFilter(request, response);
+    } catch (Throwable t) {
+      failure = t;
+    }
+    if (failure != null || !started) {
+      end(failure);
+    }
+    cutHere();
+  }
+
+  /** Ends an asynchronous request. */
+  private void end(@Nullable Throwable thrown) {
+    Throwable failure = thrown;
+    HttpExchange answered = exchange;
+    BridgedResponse answer = bridged;
+    RequestContext.Suspension ending = suspension;
+    if (answered == null || answer == null || ending == null) {
+      throw new IllegalStateException("the request is not asynchronous");
+    }
+    try {
+      setRoute(RequestContext.of(answered));
+      if (failure == null) {
+        answer.finish();
+      }
+    } catch (Throwable t) {
+      failure = t;
+    }
+    ending.resume(failure);
+  }
+
+  AsyncContext startAsync(ServletRequest request, ServletResponse response) {
+    HttpExchange answered = exchange;
+    if (answered == null || !this.request.isAsyncSupported()) {
+      throw new IllegalStateException(
+          "a filter or servlet of the application does not support asynchronous processing");
+    }
+    if (suspension == null) {
+      suspension = RequestContext.suspend(answered);
+    }
+    Async before = latest;
+    Async async = new Async(this.request.startAsync(request, response), request, response);
+    // What is left if the application dispatches to where our filter is not.
+    this.response.setStatus(HttpServletResponse.SC_INTERNAL_SERVER_ERROR);
+    latest = async;
+    waiting = async;
+    started = true;
+    async.container.addListener(async);
+    if (before != null) {
+      before.tell(async, null, AsyncListener::onStartAsync);
+    }
+    return async;
+  }
+
+  AsyncContext asyncContext() {
+    Async async = latest;
+    if (async == null || !request.isAsyncStarted()) {
+      throw new IllegalStateException("asynchronous processing has not been started");
+    }
+    return async;
+  }
+
+  private interface Told {
+    void tell(AsyncListener listener, AsyncEvent event) throws IOException;
+  }
+
+  /** From one {@code startAsync} to the next {@code dispatch} or {@code complete}. */
+  private final class Async implements AsyncContext, AsyncListener {
+    private record Added(
+        AsyncListener listener,
+        @Nullable ServletRequest request,
+        @Nullable ServletResponse response) {}
+
+    private final AsyncContext container;
+    private final ServletRequest request;
+    private final ServletResponse response;
+    private final AtomicBoolean done = new AtomicBoolean();
+    // The container has one listener, so that what we answer comes after what these answer.
+    private final List<Added> listeners = new CopyOnWriteArrayList<>();
+
+    Async(AsyncContext container, ServletRequest request, ServletResponse response) {
+      this.container = container;
+      this.request = request;
+      this.response = response;
+    }
+
+    private void finish() {
+      if (over || !done.compareAndSet(false, true)) {
+        throw new IllegalStateException("the request has been completed or dispatched already");
+      }
+    }
+
+    @Override
+    public void complete() {
+      finish();
+      end(null);
+    }
+
+    @Override
+    public void dispatch() {
+      finish();
+      waiting = null;
+      container.dispatch();
+    }
+
+    @Override
+    public void dispatch(String path) {
+      finish();
+      waiting = null;
+      container.dispatch(path);
+    }
+
+    @Override
+    public void dispatch(ServletContext context, String path) {
+      finish();
+      waiting = null;
+      container.dispatch(context, path);
+    }
+
+    @Override
+    public void onTimeout(AsyncEvent event) {
+      tell(this, null, AsyncListener::onTimeout);
+      if (!over && done.compareAndSet(false, true)) {
+        end(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
+      }
+    }
+
+    @Override
+    public void onError(AsyncEvent event) {
+      Throwable failure = event.getThrowable();
+      tell(this, failure, AsyncListener::onError);
+      RequestContext.Suspension ending = suspension;
+      if (over || ending == null || !done.compareAndSet(false, true)) {
+        return;
+      }
+      if (failure instanceof IOException gone) {
+        raw.gone(gone);
+        ending.abandon(gone);
+      } else {
+        end(
+            failure == null
+                ? new IllegalStateException("asynchronous processing failed")
+                : failure);
+      }
+    }
+
+    @Override
+    public void onComplete(AsyncEvent event) {
+      tell(this, null, AsyncListener::onComplete);
+      RequestContext.Suspension ending = suspension;
+      if (!over && ending != null) {
+        ending.resume(new IllegalStateException(
+            "the request was dispatched to where the filter of Servlets.addTo is not"));
+      }
+    }
+
+    /** Does nothing: the next cycle tells the listeners of this one. */
+    @Override
+    public void onStartAsync(AsyncEvent event) {}
+
+    private void tell(AsyncContext context, @Nullable Throwable failure, Told told) {
+      for (Added added : listeners) {
+        try {
+          told.tell(
+              added.listener, new AsyncEvent(context, added.request, added.response, failure));
+        } catch (IOException | RuntimeException e) {
+          LOG.atWarn().setCause(e).log("an asynchronous listener failed");
+        }
+      }
+    }
+
+    @Override
+    public void addListener(AsyncListener listener) {
+      listeners.add(new Added(listener, null, null));
+    }
+
+    @Override
+    public void addListener(
+        AsyncListener listener, ServletRequest request, ServletResponse response) {
+      listeners.add(new Added(listener, request, response));
+    }
+
+    @Override
+    public <T extends AsyncListener> T createListener(Class<T> type) throws ServletException {
+      return container.createListener(type);
+    }
+
+    @Override
+    public void start(Runnable task) {
+      container.start(task);
+    }
+
+    @Override
+    public void setTimeout(long millis) {
+      container.setTimeout(millis);
+    }
+
+    @Override
+    public long getTimeout() {
+      return container.getTimeout();
+    }
+
+    @Override
+    public ServletRequest getRequest() {
+      return request;
+    }
+
+    @Override
+    public ServletResponse getResponse() {
+      return response;
+    }
+
+    @Override
+    public boolean hasOriginalRequestAndResponse() {
+      return request instanceof BridgedRequest;
+    }
+  }
+}

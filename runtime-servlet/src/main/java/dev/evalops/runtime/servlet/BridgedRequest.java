@@ -1,0 +1,278 @@
+package dev.evalops.runtime.servlet;
+
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpPrincipal;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import jakarta.servlet.AsyncContext;
+import jakarta.servlet.ReadListener;
+import jakarta.servlet.ServletException;
+import jakarta.servlet.ServletInputStream;
+import jakarta.servlet.ServletRequest;
+import jakarta.servlet.ServletResponse;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletRequestWrapper;
+import jakarta.servlet.http.HttpServletResponse;
+import jakarta.servlet.http.HttpUpgradeHandler;
+import jakarta.servlet.http.Part;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.io.UnsupportedEncodingException;
+import java.net.URLDecoder;
+import java.nio.charset.Charset;
+import java.nio.charset.StandardCharsets;
+import java.security.Principal;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.Enumeration;
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
+import org.jspecify.annotations.NullUnmarked;
+import org.jspecify.annotations.Nullable;
+
+/** The request that the application sees: its body is that of the exchange, forms too. */
+@NullUnmarked // As the methods of HttpServletRequest.
+final class BridgedRequest extends HttpServletRequestWrapper {
+  private final HttpServletResponse response;
+  private final HttpExchange exchange;
+  private final ServletExchange raw;
+  private final Bridge bridge;
+  private ServletInputStream stream;
+  private BufferedReader reader;
+  private Map<String, String[]> parameters;
+
+  BridgedRequest(
+      HttpServletRequest request,
+      HttpServletResponse response,
+      HttpExchange exchange,
+      ServletExchange raw,
+      Bridge bridge) {
+    super(request);
+    this.response = response;
+    this.exchange = exchange;
+    this.raw = raw;
+    this.bridge = bridge;
+  }
+
+  @Override
+  public ServletInputStream getInputStream() {
+    if (reader != null) {
+      throw new IllegalStateException("getReader has been called");
+    }
+    if (stream == null) {
+      stream = new BodyStream(exchange.getRequestBody());
+    }
+    return stream;
+  }
+
+  @Override
+  public BufferedReader getReader() throws IOException {
+    if (stream != null) {
+      throw new IllegalStateException("getInputStream has been called");
+    }
+    if (reader == null) {
+      reader = new BufferedReader(
+          new InputStreamReader(exchange.getRequestBody(), charset(StandardCharsets.ISO_8859_1)));
+    }
+    return reader;
+  }
+
+  private Charset charset(Charset otherwise) throws UnsupportedEncodingException {
+    String name = getCharacterEncoding();
+    try {
+      return name == null ? otherwise : Charset.forName(name);
+    } catch (IllegalArgumentException e) {
+      throw new UnsupportedEncodingException(name);
+    }
+  }
+
+  private boolean hasType(String type) {
+    String own = getContentType();
+    if (own == null) {
+      return false;
+    }
+    int end = own.indexOf(';');
+    return (end < 0 ? own : own.substring(0, end))
+        .trim()
+        .toLowerCase(Locale.ROOT)
+        .equals(type);
+  }
+
+  /** Not the container's: it would read a form past the limit of bodies, and past filters that have read it. */
+  private Map<String, String[]> parameters() {
+    if (hasType("multipart/form-data")) {
+      return super.getParameterMap();
+    }
+    if (parameters == null) {
+      Map<String, String[]> read = new LinkedHashMap<>();
+      String query = getQueryString();
+      if (query != null) {
+        decode(query, StandardCharsets.UTF_8, read);
+      }
+      boolean form = getMethod().equals("POST") && hasType("application/x-www-form-urlencoded");
+      if (form && stream == null && reader == null) {
+        try {
+          Charset charset = charset(StandardCharsets.UTF_8);
+          byte[] body = exchange.getRequestBody().readAllBytes();
+          decode(new String(body, StandardCharsets.ISO_8859_1), charset, read);
+        } catch (IOException e) {
+          throw ServiceException.of(ErrorCode.INVALID_INPUT, "form cannot be read", e)
+              .op("servlet.form");
+        }
+      }
+      parameters = Collections.unmodifiableMap(read);
+    }
+    return parameters;
+  }
+
+  private static void decode(String text, Charset charset, Map<String, String[]> to) {
+    for (String pair : text.split("&", -1)) {
+      if (pair.isEmpty()) {
+        continue;
+      }
+      int end = pair.indexOf('=');
+      String name;
+      String value;
+      try {
+        name = URLDecoder.decode(end < 0 ? pair : pair.substring(0, end), charset);
+        value = end < 0 ? "" : URLDecoder.decode(pair.substring(end + 1), charset);
+      } catch (IllegalArgumentException e) {
+        throw ServiceException.of(
+                ErrorCode.INVALID_INPUT, "parameters have a broken percent-encoding", e)
+            .op("servlet.parameters");
+      }
+      to.merge(name, new String[] {value}, BridgedRequest::joined);
+    }
+  }
+
+  private static String[] joined(String[] some, String[] more) {
+    String[] all = new String[some.length + more.length];
+    System.arraycopy(some, 0, all, 0, some.length);
+    System.arraycopy(more, 0, all, some.length, more.length);
+    return all;
+  }
+
+  @Override
+  public String getParameter(String name) {
+    String[] values = parameters().get(name);
+    return values == null ? null : values[0];
+  }
+
+  @Override
+  public Map<String, String[]> getParameterMap() {
+    return parameters();
+  }
+
+  @Override
+  public Enumeration<String> getParameterNames() {
+    return Collections.enumeration(parameters().keySet());
+  }
+
+  @Override
+  public String[] getParameterValues(String name) {
+    String[] values = parameters().get(name);
+    return values == null ? null : values.clone();
+  }
+
+  @Override
+  public Collection<Part> getParts() throws IOException, ServletException {
+    checkParts();
+    return super.getParts();
+  }
+
+  @Override
+  public Part getPart(String name) throws IOException, ServletException {
+    checkParts();
+    return super.getPart(name);
+  }
+
+  private void checkParts() {
+    // The container has taken the body if it has made parts of it already.
+    if (raw.bodyTaken()) {
+      throw new IllegalStateException(
+          "a filter has read the request body, as that of"
+              + " runtime-idempotency does: there are no parts; use another content type than multipart");
+    }
+  }
+
+  @Override
+  public Principal getUserPrincipal() {
+    Principal own = exchange.getPrincipal();
+    return own == null ? super.getUserPrincipal() : own;
+  }
+
+  @Override
+  public String getRemoteUser() {
+    HttpPrincipal own = exchange.getPrincipal();
+    return own == null ? super.getRemoteUser() : own.getUsername();
+  }
+
+  @Override
+  public AsyncContext startAsync() {
+    return bridge.startAsync(this, response);
+  }
+
+  @Override
+  public AsyncContext startAsync(ServletRequest request, ServletResponse response) {
+    return bridge.startAsync(request, response);
+  }
+
+  @Override
+  public AsyncContext getAsyncContext() {
+    return bridge.asyncContext();
+  }
+
+  @Override
+  public <T extends HttpUpgradeHandler> T upgrade(Class<T> type)
+      throws IOException, ServletException {
+    bridge.upgrade();
+    return super.upgrade(type);
+  }
+
+  private static final class BodyStream extends ServletInputStream {
+    private final InputStream body;
+    private boolean finished;
+
+    BodyStream(InputStream body) {
+      this.body = body;
+    }
+
+    @Override
+    public int read() throws IOException {
+      int b = body.read();
+      finished |= b < 0;
+      return b;
+    }
+
+    @Override
+    public int read(byte[] b, int off, int len) throws IOException {
+      int n = body.read(b, off, len);
+      finished |= n < 0;
+      return n;
+    }
+
+    @Override
+    public int available() throws IOException {
+      return body.available();
+    }
+
+    @Override
+    public boolean isFinished() {
+      return finished;
+    }
+
+    @Override
+    public boolean isReady() {
+      return true;
+    }
+
+    @Override
+    public void setReadListener(@Nullable ReadListener listener) {
+      throw new IllegalStateException(
+          "non-blocking reading is not supported behind Servlets.next()");
+    }
+  }
+}

@@ -1,0 +1,131 @@
+package dev.evalops.runtime.servlet;
+
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.http.RequestContext;
+import jakarta.servlet.DispatcherType;
+import jakarta.servlet.Filter;
+import jakarta.servlet.FilterChain;
+import jakarta.servlet.FilterRegistration;
+import jakarta.servlet.ServletContext;
+import jakarta.servlet.ServletException;
+import jakarta.servlet.ServletRequest;
+import jakarta.servlet.ServletResponse;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
+import java.io.IOException;
+import java.util.EnumSet;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Puts routes, filters and handlers in front of the servlets of an application. For Servlet 6.0 and later; in Spring Boot:
+ *
+ * <pre>{@code
+ * @Bean
+ * ServletContextInitializer runtime() {
+ *   HttpHandler handler = HttpService.builder()
+ *       .filters(HttpFilters.requestId(), HttpFilters.requestLog(log), HttpFilters.browserGuards())
+ *       .handle("/v1/notes", Servlets.next(), auth.require("notes:write"))
+ *       .handle("/", Servlets.next())
+ *       .handler();
+ *   return context -> Servlets.addTo(context, handler);
+ * }
+ * }</pre>
+ *
+ * <p>Thread-safe.
+ */
+public final class Servlets {
+  private static final String NAME = "service-runtime";
+
+  private Servlets() {}
+
+  /**
+   * Lets a handler see every request of an application before its servlet filters and servlets do, and whatever they answer. A
+   * container runs filters only where it has a servlet, of whatever path: one that has none for {@code /} answers 404 by itself.
+   *
+   * <p>Call it while the application starts, before other filters are registered: it is mapped to all paths, for the dispatcher types REQUEST, ASYNC, ERROR and
+   * INCLUDE, in front of what is registered later.
+   *
+   * @param context the application
+   * @param handler from {@link HttpService.Builder#handler()}; what it shall not answer itself it passes to {@link #next()}
+   * @throws IllegalStateException if the application has been given a handler already, or has started
+   */
+  public static void addTo(ServletContext context, HttpHandler handler) {
+    FilterRegistration.Dynamic registration =
+        context.addFilter(NAME, new BridgeFilter(Objects.requireNonNull(handler, "handler")));
+    if (registration == null) {
+      throw new IllegalStateException("the application has a handler already");
+    }
+    registration.setAsyncSupported(true);
+    registration.addMappingForUrlPatterns(
+        EnumSet.of(
+            DispatcherType.REQUEST,
+            DispatcherType.ASYNC,
+            DispatcherType.ERROR,
+            DispatcherType.INCLUDE),
+        false,
+        "/*");
+  }
+
+  /**
+   * Returns the handler that stands for the application: its filters and its servlet. They are given a request and a response that read and write
+   * through the exchange, so that all that filters do with it holds for them too. A request whose path the container reads in another way than
+   * {@link RequestContext#path()}, because of path parameters for example, is refused with 400 {@code invalid_input}: another
+   * route might have been meant for it.
+   *
+   * <p>What servlets answer with {@code sendError}, or throw, has the one JSON error shape. Asynchronous servlets are served, but
+   * not behind a filter that puts an exchange of its own around the one it is given, as that of {@code runtime-idempotency}; non-blocking
+   * I/O ({@code ReadListener}, {@code WriteListener}) is not.
+   *
+   * @return a handler for {@link HttpService.Builder#handle}; it throws {@link IllegalStateException} for requests that do not come
+   *     through {@link #addTo}
+   */
+  public static HttpHandler next() {
+    return (HttpService.Handler) exchange -> {
+      Bridge bridge = (Bridge) exchange.getAttribute(Bridge.ATTRIBUTE);
+      if (bridge == null) {
+        throw new IllegalStateException(
+            "Servlets.next() is for requests that come through Servlets.addTo");
+      }
+      bridge.next(exchange);
+    };
+  }
+
+  /**
+   * Returns the exchange of a request, for a servlet or controller that wants to know what filters found out: who calls, or the
+   * transaction of an idempotency key.
+   *
+   * @param request what the servlet was given
+   * @return the exchange; its response belongs to the servlet
+   * @throws IllegalStateException if the request has not come through {@link #next()}
+   */
+  public static HttpExchange exchange(ServletRequest request) {
+    Bridge bridge = Bridge.find(request);
+    HttpExchange exchange = bridge == null ? null : bridge.exchange();
+    if (exchange == null) {
+      throw new IllegalStateException("the request has not come through Servlets.next()");
+    }
+    return exchange;
+  }
+
+  private record BridgeFilter(HttpHandler handler) implements Filter {
+    @Override
+    public void doFilter(ServletRequest request, ServletResponse response, FilterChain chain)
+        throws IOException, ServletException {
+      DispatcherType type = request.getDispatcherType();
+      boolean nested = type == DispatcherType.ERROR || type == DispatcherType.INCLUDE;
+      @Nullable Bridge bridge = Bridge.find(request);
+      if (bridge == null && !nested) {
+        new Bridge((HttpServletRequest) request, (HttpServletResponse) response, chain)
+            .serve(handler);
+      } else if (bridge != null && type == DispatcherType.ASYNC) {
+        bridge.dispatched(request, response, chain);
+      } else if (bridge == null || !bridge.cut()) {
+        // Without a bridge: the page for a request that the container has refused by itself.
+        chain.doFilter(request, response);
+      }
+    }
+  }
+}

@@ -1,0 +1,247 @@
+package dev.evalops.runtime.servlet;
+
+import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.runtime.errors.ErrorCode;
+import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.HttpRequests;
+import dev.evalops.runtime.idempotency.Idempotency;
+import jakarta.servlet.DispatcherType;
+import jakarta.servlet.ServletException;
+import jakarta.servlet.http.Cookie;
+import jakarta.servlet.http.HttpServlet;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
+import jakarta.servlet.http.Part;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.Serial;
+import java.nio.charset.StandardCharsets;
+import java.sql.SQLException;
+import java.util.Collections;
+
+/** The application of the contract as a servlet, and beside it what only servlets do, below {@code /servlet}. */
+final class AppServlet extends HttpServlet {
+  @Serial
+  private static final long serialVersionUID = 1;
+
+  private final transient Gateway gateway;
+
+  AppServlet(Gateway gateway) {
+    this.gateway = gateway;
+  }
+
+  @Override
+  protected void service(HttpServletRequest request, HttpServletResponse response)
+      throws ServletException, IOException {
+    String path = ServletExchange.dispatched(request);
+    if (request.getDispatcherType() == DispatcherType.INCLUDE) {
+      response.getOutputStream().print("included");
+    } else if (path.equals("/v1/notes") || path.startsWith("/v1/notes/")) {
+      gateway.note(path, request.getUserPrincipal() != null);
+      text(response, "notes of " + request.getRemoteUser());
+    } else if (path.startsWith("/v1/items/")) {
+      text(response, "item " + path.substring(10));
+    } else if (path.startsWith("/servlet/")) {
+      servlet(path.substring(8), request, response);
+    } else {
+      try {
+        app(path, request, response);
+      } catch (SQLException e) {
+        throw new ServletException(e);
+      }
+    }
+  }
+
+  private void app(String path, HttpServletRequest request, HttpServletResponse response)
+      throws IOException, SQLException {
+    HttpExchange exchange = Servlets.exchange(request);
+    switch (path) {
+      case "/hello", "/v1/limited" -> {
+        if (!request.getMethod().equals("GET") && !request.getMethod().equals("HEAD")) {
+          response.setHeader("Allow", "GET, HEAD");
+          response.sendError(405);
+          return;
+        }
+        text(response, "hello");
+      }
+      case "/echo", "/small" -> {
+        byte[] body = request.getInputStream().readAllBytes();
+        response.setContentType(request.getContentType());
+        response.getOutputStream().write(body);
+      }
+      case "/unread" -> text(response, "unread");
+      case "/json" -> {
+        App.Note note = HttpRequests.json(exchange, App.Note.class);
+        response.setContentType("application/json");
+        response.getOutputStream().write(HttpRequests.mapper().writeValueAsBytes(note));
+      }
+      case "/none" -> response.setStatus(204);
+      case "/fail" -> throw new IllegalStateException("secret");
+      case "/conflict" -> {
+        response.setHeader("X-Tenant", "kept");
+        throw Gateway.taken();
+      }
+      case "/unavailable" -> throw ServiceException.of(ErrorCode.UNAVAILABLE);
+      case "/stream", "/zipped" -> {
+        response.setContentType("text/plain");
+        for (String part : new String[] {"one ", "two ", "three"}) {
+          response.getOutputStream().write(part.getBytes(StandardCharsets.UTF_8));
+          response.flushBuffer();
+        }
+      }
+      case "/big" -> {
+        response.setContentType("text/plain");
+        response.setContentLength(App.BIG.length);
+        response.getOutputStream().write(App.BIG);
+      }
+      case "/cut", "/cut-fixed" -> {
+        if (path.endsWith("fixed")) {
+          response.setContentLength(30_000);
+        }
+        response.getOutputStream().write(App.BIG);
+        response.flushBuffer();
+        throw new IllegalStateException("half-way");
+      }
+      case "/short" -> {
+        response.setContentLength(30_000);
+        response.getOutputStream().write(App.BIG);
+      }
+      case "/redirect" -> response.sendRedirect("/hello");
+      case "/bad-header" -> {
+        response.setHeader("X-Bad", "a\u0001b");
+        text(response, "unreachable");
+      }
+      case "/not-modified" -> {
+        response.setHeader("ETag", "\"7\"");
+        response.setStatus(304);
+      }
+      case "/v1/created" -> {
+        App.insert(Idempotency.transaction(exchange));
+        int count = gateway.created.incrementAndGet();
+        if ("fail".equals(request.getQueryString())) {
+          throw Gateway.taken();
+        }
+        response.setStatus(201);
+        response.setContentType("application/json");
+        response.getWriter().print("\"created " + count + "\"\n");
+      }
+      default -> response.sendError(404, "no " + path);
+    }
+  }
+
+  private static void text(HttpServletResponse response, String text) throws IOException {
+    response.setContentType("text/plain");
+    response.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private void servlet(String path, HttpServletRequest request, HttpServletResponse response)
+      throws ServletException, IOException {
+    switch (path) {
+      case "/form" -> {
+        StringBuilder text = new StringBuilder();
+        for (String name : Collections.list(request.getParameterNames())) {
+          text.append(name)
+              .append('=')
+              .append(String.join(",", request.getParameterValues(name)))
+              .append(' ');
+        }
+        response.setCharacterEncoding("UTF-8");
+        response.setContentType("text/plain");
+        response.getWriter().print(text.toString().trim());
+      }
+      case "/parts" -> {
+        StringBuilder text = new StringBuilder();
+        for (Part part : request.getParts()) {
+          text.append(part.getName()).append('=').append(part.getSize()).append(' ');
+        }
+        text(response, text.toString().trim());
+      }
+      case "/writer" -> {
+        response.setContentType("text/plain;charset=utf-8");
+        PrintWriter writer = response.getWriter();
+        writer.print("grüße");
+        if ("flush".equals(request.getQueryString())) {
+          writer.flush();
+        }
+      }
+      case "/reset" -> {
+        response.setHeader("X-Gone", "1");
+        response.setStatus(299);
+        response.getWriter().print("gone");
+        response.reset();
+        text(response, "reset");
+      }
+      case "/reset-buffer" -> {
+        response.setHeader("X-Kept", "1");
+        response.getOutputStream().print("gone");
+        response.resetBuffer();
+        response.getOutputStream().print("kept");
+      }
+      case "/exact" -> {
+        response.setContentLength(5);
+        response.getOutputStream().print("exact");
+      }
+      case "/too-short" -> {
+        response.setContentLength(50);
+        response.getOutputStream().print("short");
+      }
+      case "/too-long" -> {
+        response.setContentLength(2);
+        response.getOutputStream().print("long");
+      }
+      case "/late-header" -> {
+        response.getOutputStream().print("x");
+        response.flushBuffer();
+        response.setHeader("X-Late", "1");
+      }
+      case "/both" -> {
+        response.getOutputStream().print("x");
+        response.getWriter().print("y");
+      }
+      case "/dates" -> {
+        response.setDateHeader("Last-Modified", 86_400_000L * 365);
+        response.setIntHeader("X-Int", 7);
+        text(response, "dates");
+      }
+      case "/cookie" -> {
+        Cookie cookie = new Cookie("taste", "sweet");
+        cookie.setHttpOnly(true);
+        response.addCookie(cookie);
+        request.getSession();
+        text(response, "cookie");
+      }
+      case "/include" -> {
+        response.getOutputStream().print("before ");
+        request.getRequestDispatcher("/servlet/included").include(request, response);
+        response.getOutputStream().print(" after");
+      }
+      case "/forward" -> {
+        response.getWriter().print("forgotten");
+        request.getRequestDispatcher("/servlet/forwarded?x=1").forward(request, response);
+      }
+      case "/context-forward" ->
+        getServletContext()
+            .getRequestDispatcher("/servlet/forwarded?x=1")
+            .forward(request, response);
+      case "/forwarded" -> {
+        response.setHeader("X-Forwarded-Here", "1");
+        response.getWriter().print("forwarded " + request.getParameter("x"));
+      }
+      case "/error" -> {
+        response.getOutputStream().print("forgotten");
+        response.setHeader("WWW-Authenticate", "Basic");
+        response.sendError(Integer.parseInt(request.getQueryString()), "secret");
+        response.getOutputStream().print("ignored");
+      }
+      case "/nothing" -> {}
+      case "/attributes" -> {
+        request.setAttribute("own", "value");
+        HttpExchange exchange = Servlets.exchange(request);
+        text(
+            response,
+            exchange.getAttribute("own") + " " + exchange.getLocalAddress().getPort());
+      }
+      default -> response.sendError(404);
+    }
+  }
+}

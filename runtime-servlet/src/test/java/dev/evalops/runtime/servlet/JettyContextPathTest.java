@@ -1,0 +1,8 @@
+package dev.evalops.runtime.servlet;
+
+class JettyContextPathTest extends JettyTest {
+  @Override
+  String contextPath() {
+    return "/api";
+  }
+}
