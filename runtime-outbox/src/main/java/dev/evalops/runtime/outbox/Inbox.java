@@ -27,7 +27,7 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>The table {@code event_inbox} belongs to the service, which may start from the resource {@code outbox.sql} beside this class. Ids are forgotten
- * after a while (7 days), in batches, by the handler's threads.
+ * after a while (7 days), in batches, by the threads of their consumer's handlers.
  *
  * <p>Thread-safe.
  */
@@ -36,6 +36,13 @@ public final class Inbox {
   private static final long SWEEP_EVERY = TimeUnit.MINUTES.toNanos(5);
   private static final int SWEEP_BATCH = 1000;
   private static final int SWEEP_BATCHES = 20;
+
+  static final String RECORD =
+      "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+  static final String SWEEP =
+      "DELETE FROM event_inbox WHERE consumer = ? AND event_id IN (SELECT event_id FROM event_inbox"
+          + " WHERE consumer = ? AND received_at <= now() - ? * interval '1 millisecond'"
+          + " ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED)";
 
   private final DataSource db;
   private final String consumer;
@@ -150,8 +157,7 @@ public final class Inbox {
 
   /** Waits for another transaction that has the same event in hand. */
   private boolean isNew(Connection tx, String id) throws SQLException {
-    try (PreparedStatement insert = tx.prepareStatement(
-        "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING")) {
+    try (PreparedStatement insert = tx.prepareStatement(RECORD)) {
       insert.setString(1, consumer);
       insert.setString(2, id);
       return insert.executeUpdate() == 1;
@@ -187,12 +193,11 @@ public final class Inbox {
       boolean before = connection.getAutoCommit();
       connection.setAutoCommit(true);
       int deleted;
-      try (PreparedStatement delete = connection.prepareStatement(
-          "DELETE FROM event_inbox WHERE (consumer, event_id) IN (SELECT consumer, event_id FROM event_inbox"
-              + " WHERE received_at <= now() - ? * interval '1 millisecond'"
-              + " ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED)")) {
-        delete.setLong(1, keepFor.toMillis());
-        delete.setInt(2, SWEEP_BATCH);
+      try (PreparedStatement delete = connection.prepareStatement(SWEEP)) {
+        delete.setString(1, consumer);
+        delete.setString(2, consumer);
+        delete.setLong(3, keepFor.toMillis());
+        delete.setInt(4, SWEEP_BATCH);
         deleted = delete.executeUpdate();
       }
       connection.setAutoCommit(before);

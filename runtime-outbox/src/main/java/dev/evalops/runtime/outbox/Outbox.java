@@ -32,14 +32,14 @@ import org.jspecify.annotations.Nullable;
  * its id, so that the broker drops what is sent twice. What the broker cannot take now waits for as long as that lasts; what it refuses is parked
  * after 3 attempts, and with it, by default, its lane.
  *
- * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. It takes
- * a connection of the pool for each of its statements.
+ * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. The relay
+ * holds a connection of the pool while it has work.
  *
  * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate window, {@link Inbox}
  * afterwards.
  *
- * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease has run out, 1.45 seconds after it was last renewed. The
- * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
+ * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease has run out, 1.45 seconds
+ * after it was last renewed, or when it has heard nothing from the broker for 5 seconds. The tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
  *
  * <p>Thread-safe.
  */
@@ -101,7 +101,7 @@ public final class Outbox implements AutoCloseable {
     return event.id();
   }
 
-  /** Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within about a second otherwise. */
+  /** Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within 0.8 s otherwise. */
   public void wake() {
     relay.wake();
   }
@@ -119,7 +119,7 @@ public final class Outbox implements AutoCloseable {
   /**
    * Returns when the change that has waited longest was stored, parked ones apart.
    *
-   * @return the time; empty if none waits
+   * @return the time by the database's clock; empty if none waits
    * @throws SQLException if the database cannot be asked
    */
   public Optional<Instant> oldest() throws SQLException {
@@ -134,13 +134,10 @@ public final class Outbox implements AutoCloseable {
    * @throws SQLException if the database cannot be asked
    */
   public void check(Duration maxAge) throws SQLException {
-    Optional<Instant> oldest = oldest();
-    if (oldest.isPresent()) {
-      Duration age = Duration.between(oldest.get(), Instant.now());
-      if (age.compareTo(maxAge) > 0) {
-        throw new IllegalStateException(
-            "outbox: a change has waited for " + age.toSeconds() + " s");
-      }
+    Optional<Duration> age = rows.oldestAge();
+    if (age.isPresent() && age.get().compareTo(maxAge) > 0) {
+      throw new IllegalStateException(
+          "outbox: a change has waited for " + age.get().toSeconds() + " s");
     }
     if (!parked(1).isEmpty()) {
       throw new IllegalStateException("outbox: changes are parked");
@@ -268,10 +265,10 @@ public final class Outbox implements AutoCloseable {
       if (maxInFlight < 1 || maxInFlight > 10_000) {
         throw new IllegalArgumentException("maxInFlight must be from 1 to 10000: " + maxInFlight);
       }
-      Rows rows = new Rows(db, holdParkedLanes);
+      Rows rows = new Rows(db);
       rows.check();
       OutboxMetrics metrics = registry == null ? null : new OutboxMetrics(registry);
-      Relay relay = new Relay(rows, publisher, maxInFlight, metrics);
+      Relay relay = new Relay(new RelayRows(db, holdParkedLanes), publisher, maxInFlight, metrics);
       relay.start();
       return new Outbox(rows, publisher, relay);
     }

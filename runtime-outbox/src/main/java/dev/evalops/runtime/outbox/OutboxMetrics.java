@@ -4,19 +4,20 @@ import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.util.List;
-import java.util.Optional;
 
 /** What is counted. A class of its own, because Micrometer is optional. */
 final class OutboxMetrics {
-  private volatile Rows.Depth depth = new Rows.Depth(0, Optional.empty(), 0);
+  private volatile Reading reading = new Reading(new RelayRows.Depth(0, 0, 0), 0);
   private final MeterRegistry registry;
   private final List<Gauge> gauges;
   private final Counter published;
 
+  private record Reading(RelayRows.Depth depth, long at) {}
+
   OutboxMetrics(MeterRegistry registry) {
     this.registry = registry;
     gauges = List.of(
-        Gauge.builder("outbox.pending", this, metrics -> metrics.depth.pending())
+        Gauge.builder("outbox.pending", this, metrics -> metrics.reading.depth().pending())
             .description("Changes that wait to be published")
             .strongReference(true)
             .register(registry),
@@ -25,7 +26,7 @@ final class OutboxMetrics {
             .baseUnit("seconds")
             .strongReference(true)
             .register(registry),
-        Gauge.builder("outbox.parked", this, metrics -> metrics.depth.parked())
+        Gauge.builder("outbox.parked", this, metrics -> metrics.reading.depth().parked())
             .description("Changes that the broker has refused")
             .strongReference(true)
             .register(registry));
@@ -39,8 +40,8 @@ final class OutboxMetrics {
     gauges.forEach(registry::remove);
   }
 
-  void depth(Rows.Depth depth) {
-    this.depth = depth;
+  void depth(RelayRows.Depth depth) {
+    reading = new Reading(depth, System.nanoTime());
   }
 
   void published(int count) {
@@ -48,9 +49,9 @@ final class OutboxMetrics {
   }
 
   private double oldestSeconds() {
-    return depth
-        .oldest()
-        .map(at -> Math.max(0, (System.currentTimeMillis() - at.toEpochMilli()) / 1000.0))
-        .orElse(0.0);
+    Reading last = reading;
+    return last.depth().pending() == 0
+        ? 0
+        : last.depth().oldestMillis() / 1e3 + (System.nanoTime() - last.at()) / 1e9;
   }
 }

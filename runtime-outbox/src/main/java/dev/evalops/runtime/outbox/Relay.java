@@ -20,6 +20,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.event.Level;
 
 /**
  * Sends what is in the table, one event of a lane at a time, and removes what is stored. Of several processes only the one with the lease does. A process
@@ -32,16 +33,24 @@ final class Relay implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Outbox.class);
 
   static final Duration LEASE = Duration.ofMillis(1450);
-  private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(900);
-  private static final long STANDBY_EVERY = TimeUnit.MILLISECONDS.toNanos(500);
+  private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(800);
+  private static final long MIN_STANDBY = TimeUnit.MILLISECONDS.toNanos(20);
+  private static final long MAX_STANDBY = TimeUnit.MILLISECONDS.toNanos(700);
   private static final long LEASE_MARGIN = TimeUnit.MILLISECONDS.toNanos(150);
   private static final long MIN_POLL = TimeUnit.MILLISECONDS.toNanos(10);
-  private static final long MAX_POLL = TimeUnit.MILLISECONDS.toNanos(1100);
+
+  /** From then on the renewals of the lease tell whether something waits. */
+  private static final long MAX_POLL = TimeUnit.MILLISECONDS.toNanos(640);
+
+  private static final long NEVER = TimeUnit.DAYS.toNanos(1000);
   private static final long DATABASE_RETRY = TimeUnit.MILLISECONDS.toNanos(500);
   private static final long MIN_BETWEEN_FETCHES = TimeUnit.MILLISECONDS.toNanos(2);
   private static final long REMOVE_WITHIN = TimeUnit.MILLISECONDS.toNanos(5);
   private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long MAX_BACKOFF = TimeUnit.SECONDS.toNanos(2);
+  private static final long HAND_OVER_AFTER = TimeUnit.SECONDS.toNanos(5);
+  private static final long HAND_OVER_PAUSE =
+      TimeUnit.SECONDS.toNanos(1); // so that another is first
   private static final long DEPTH_EVERY = TimeUnit.SECONDS.toNanos(10);
   private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(2);
 
@@ -54,7 +63,7 @@ final class Relay implements AutoCloseable {
   /** From when on a repeat may find the id forgotten: a takeover, with a start-up in it. */
   private static final Duration TAKEOVER = Duration.ofSeconds(30);
 
-  private final Rows rows;
+  private final RelayRows rows;
   private final ChangePublisher publisher;
   private final int maxInFlight;
   private final @Nullable OutboxMetrics metrics;
@@ -82,10 +91,12 @@ final class Relay implements AutoCloseable {
   private long removeAt;
   private long pausedUntil;
   private long depthAt;
+  private boolean unanswered; // something was sent, and nothing has been stored since
+  private long unansweredSince;
 
   private static final class Lane {
     private final String name;
-    private final Deque<Rows.Row> waiting = new ArrayDeque<>(); // the first may be in flight
+    private final Deque<RelayRows.Row> waiting = new ArrayDeque<>(); // the first may be in flight
     private boolean inFlight;
 
     Lane(String name) {
@@ -95,11 +106,14 @@ final class Relay implements AutoCloseable {
 
   /** What became of a row; none to wake up. */
   private record Result(
-      @Nullable Lane lane, Rows.@Nullable Row row, @Nullable Throwable failure) {
+      @Nullable Lane lane,
+      RelayRows.@Nullable Row row,
+      @Nullable Throwable failure) {
     static final Result WAKE = new Result(null, null, null);
   }
 
-  Relay(Rows rows, ChangePublisher publisher, int maxInFlight, @Nullable OutboxMetrics metrics) {
+  Relay(
+      RelayRows rows, ChangePublisher publisher, int maxInFlight, @Nullable OutboxMetrics metrics) {
     this.rows = rows;
     this.publisher = publisher;
     this.maxInFlight = maxInFlight;
@@ -190,6 +204,9 @@ final class Relay implements AutoCloseable {
       send();
       depth(now);
     }
+    if (inFlight == 0 && stored.isEmpty()) {
+      rows.rest();
+    }
     Result result = results.poll(nextStep() - System.nanoTime(), TimeUnit.NANOSECONDS);
     while (result != null) {
       apply(result);
@@ -241,17 +258,7 @@ final class Relay implements AutoCloseable {
 
   private void look(long now) throws SQLException {
     if (now - renewAt >= 0) {
-      if (leads && now - leaseUntil >= 0) {
-        forget(); // another may have sent it since
-      }
-      long asked = System.nanoTime();
-      boolean held = rows.lease(holder, LEASE);
-      databaseAnswered();
-      if (held) {
-        leaseUntil = asked + LEASE.toNanos() - LEASE_MARGIN;
-      }
-      renewAt = asked + (held ? RENEW_EVERY : STANDBY_EVERY);
-      lead(held);
+      lease(now);
     }
     if (!leads || now - pausedUntil < 0 || room() <= 0) {
       return;
@@ -264,9 +271,9 @@ final class Relay implements AutoCloseable {
     lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
     int room = room();
     lastFetch = now;
-    List<Rows.Row> found = rows.fetch(without, pausedLanes.keySet(), room);
+    List<RelayRows.Row> found = rows.fetch(without, pausedLanes.keySet(), room);
     databaseAnswered();
-    for (Rows.Row row : found) {
+    for (RelayRows.Row row : found) {
       Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
       lane.waiting.addLast(row);
       inMemory++;
@@ -274,14 +281,49 @@ final class Relay implements AutoCloseable {
         ready.addLast(lane);
       }
     }
-    poll = found.isEmpty() ? Math.min(2 * poll, MAX_POLL) : MIN_POLL;
-    fetchAt = found.size() == room && room > 1 ? now : now + poll;
+    if (found.isEmpty()) {
+      fetchAt = now + (poll <= MAX_POLL ? poll : NEVER);
+      poll = Math.min(2 * poll, 2 * MAX_POLL);
+    } else {
+      poll = MIN_POLL;
+      fetchAt = found.size() == room && room > 1 ? now : now + poll;
+    }
+  }
+
+  private void lease(long now) throws SQLException {
+    if (leads && now - leaseUntil >= 0) {
+      forget(); // another may have sent it since
+    }
+    if (leads && unanswered && now - unansweredSince >= HAND_OVER_AFTER) {
+      rows.release(holder); // another may reach the broker
+      lead(false);
+      renewAt = now + HAND_OVER_PAUSE;
+      return;
+    }
+    long asked = System.nanoTime();
+    RelayRows.Lease lease = rows.lease(holder, LEASE);
+    databaseAnswered();
+    if (lease.held()) {
+      leaseUntil = asked + LEASE.toNanos() - LEASE_MARGIN;
+      renewAt = asked + RENEW_EVERY;
+      if (lease.waiting()) {
+        fetchAt = now;
+      }
+    } else {
+      long expires = TimeUnit.MILLISECONDS.toNanos(lease.otherMillis().orElse(0));
+      renewAt = System.nanoTime() + Math.clamp(expires, MIN_STANDBY, MAX_STANDBY);
+    }
+    lead(lease.held());
   }
 
   private void lead(boolean now) {
     if (leads != now) {
-      log.info(now ? "outbox: lease acquired" : "outbox: lease lost");
+      // Not at each turn of an outage, in which the processes try one after the other.
+      log.atLevel(unanswered || awayInARow > 0 ? Level.DEBUG : Level.INFO)
+          .log(now ? "outbox: lease acquired" : "outbox: lease lost");
       poll = MIN_POLL;
+      fetchAt = System.nanoTime();
+      unanswered = false;
     }
     leads = now;
     if (!now) {
@@ -298,7 +340,7 @@ final class Relay implements AutoCloseable {
         lane.waiting.clear();
         return true;
       }
-      Rows.Row first = lane.waiting.getFirst();
+      RelayRows.Row first = lane.waiting.getFirst();
       lane.waiting.clear();
       lane.waiting.addFirst(first);
       inMemory++;
@@ -313,9 +355,13 @@ final class Relay implements AutoCloseable {
         return;
       }
       Lane lane = ready.removeFirst();
-      Rows.Row row = lane.waiting.getFirst();
+      RelayRows.Row row = lane.waiting.getFirst();
       lane.inFlight = true;
       inFlight++;
+      if (!unanswered) {
+        unanswered = true;
+        unansweredSince = now;
+      }
       try {
         var unused = publisher
             .send(row.event())
@@ -328,7 +374,7 @@ final class Relay implements AutoCloseable {
 
   private void apply(Result result) throws SQLException {
     Lane lane = result.lane();
-    Rows.Row row = result.row();
+    RelayRows.Row row = result.row();
     if (lane == null || row == null) {
       return;
     }
@@ -358,12 +404,14 @@ final class Relay implements AutoCloseable {
     }
   }
 
-  private void onStored(Rows.Row row) {
+  private void onStored(RelayRows.Row row) {
     if (stored.isEmpty()) {
       removeAt = System.nanoTime() + REMOVE_WITHIN;
     }
     stored.add(row.event().id());
     awayInARow = 0;
+    unanswered = inFlight > 0;
+    unansweredSince = System.nanoTime();
     if (!healthy) {
       healthy = true;
       log.info("outbox: publishing again");
@@ -392,7 +440,8 @@ final class Relay implements AutoCloseable {
     return most / 2 + ThreadLocalRandom.current().nextLong(most / 2);
   }
 
-  private void onRefused(Lane lane, Rows.Row row, PublishException failure) throws SQLException {
+  private void onRefused(Lane lane, RelayRows.Row row, PublishException failure)
+      throws SQLException {
     boolean park = row.attempts() + 1 >= MAX_ATTEMPTS;
     String reason = String.valueOf(failure.getMessage());
     pausedLanes.put(lane.name, System.nanoTime() + backoff(row.attempts() + 1));

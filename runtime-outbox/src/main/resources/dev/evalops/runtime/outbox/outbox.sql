@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS change_outbox (
   subject text NOT NULL,
   headers text[] NOT NULL,
   body bytea NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   attempts integer NOT NULL DEFAULT 0,
   parked_at timestamptz,
   reason text
@@ -31,4 +31,4 @@ CREATE TABLE IF NOT EXISTS event_inbox (
   PRIMARY KEY (consumer, event_id)
 );
 
-CREATE INDEX IF NOT EXISTS event_inbox_received_at ON event_inbox (received_at);
+CREATE INDEX IF NOT EXISTS event_inbox_age ON event_inbox (consumer, received_at);

@@ -1,18 +1,25 @@
 package dev.evalops.runtime.outbox;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.postgres.Postgres;
+import java.io.BufferedReader;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.slf4j.LoggerFactory;
 
 /** A process with an outbox and nothing else, to be killed. */
 final class RelayProcess implements AutoCloseable {
   private final Process process;
+  private final AtomicInteger acquired = new AtomicInteger();
 
   private RelayProcess(Process process) {
     this.process = process;
+    Thread.ofVirtual().start(this::read);
   }
 
   static RelayProcess start(String databaseUrl, String natsUrl) throws IOException {
@@ -26,8 +33,24 @@ final class RelayProcess implements AutoCloseable {
             databaseUrl,
             natsUrl))
         .redirectErrorStream(true)
-        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
         .start());
+  }
+
+  private void read() {
+    try (BufferedReader lines = process.inputReader()) {
+      for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        if (line.contains("lease acquired")) {
+          acquired.incrementAndGet();
+        }
+      }
+    } catch (IOException e) {
+      // it was killed
+    }
+  }
+
+  /** How often it has become the one that relays. */
+  int acquired() {
+    return acquired.get();
   }
 
   /** Stops it as a hypervisor would, or lets it go on. */
@@ -42,10 +65,11 @@ final class RelayProcess implements AutoCloseable {
   }
 
   public static void main(String[] args) throws InterruptedException {
+    ((Logger) LoggerFactory.getLogger(Outbox.class)).setLevel(Level.DEBUG);
     try (HikariDataSource db = Postgres.builder(args[0])
             .configure(pool -> pool.setMaximumPoolSize(2))
             .open();
-        NatsBus bus = OutboxNatsTest.bus(args[1]);
+        NatsBus bus = Notes.bus(args[1]);
         Outbox outbox = Outbox.start(db, bus)) {
       Thread.currentThread().join();
     }

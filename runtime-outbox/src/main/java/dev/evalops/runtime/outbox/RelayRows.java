@@ -1,0 +1,216 @@
+package dev.evalops.runtime.outbox;
+
+import dev.evalops.runtime.events.EncodedEvent;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.OptionalLong;
+import java.util.concurrent.TimeUnit;
+import javax.sql.DataSource;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What the relay does with the table, and the lease of who relays. Keeps its connection from one statement to the next, so that it does not queue
+ * behind the mutations for each, until {@link #rest} or for a while. Of one thread.
+ */
+final class RelayRows {
+  private static final long MAX_PAGE_BYTES = 8 << 20;
+  private static final int MAX_COUNTED = 100_000;
+  private static final long KEEP_FOR = TimeUnit.SECONDS.toNanos(10);
+
+  /** One row, so that what it locks is free again before a process that has stopped would have to read the answer. */
+  static final String LEASE =
+      "WITH given AS (SELECT ?::text AS holder, ? * interval '1 millisecond' AS ttl),"
+          + " other AS (SELECT expires_at FROM change_outbox_lease, given"
+          + " WHERE name = 'relay' AND change_outbox_lease.holder <> given.holder AND expires_at > now()),"
+          + " taken AS (INSERT INTO change_outbox_lease (name, holder, expires_at)"
+          + " SELECT 'relay', holder, now() + ttl FROM given WHERE NOT EXISTS (SELECT FROM other)"
+          + " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at"
+          + " WHERE change_outbox_lease.holder = excluded.holder OR change_outbox_lease.expires_at <= now()"
+          + " RETURNING 1)"
+          + " SELECT EXISTS (SELECT FROM taken) AS held,"
+          + " (SELECT ceil(1000 * extract(epoch FROM expires_at - now()))::bigint FROM other) AS other_millis,"
+          + " EXISTS (SELECT FROM taken) AND (SELECT seq FROM change_outbox WHERE parked_at IS NULL"
+          + " ORDER BY seq LIMIT 1) IS NOT NULL AS waiting";
+
+  static final String REMOVE = "DELETE FROM change_outbox WHERE id = ANY (?)";
+
+  static final String DEPTH =
+      "SELECT (SELECT count(*) FROM (SELECT FROM change_outbox WHERE parked_at IS NULL LIMIT "
+          + MAX_COUNTED
+          + ") w), (SELECT count(*) FROM change_outbox WHERE parked_at IS NOT NULL),"
+          + " (SELECT " + Rows.AGE
+          + " FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1)";
+
+  private static final String NOT_HELD =
+      " AND NOT EXISTS (SELECT FROM change_outbox p WHERE p.lane = o.lane AND p.parked_at IS NOT NULL)";
+
+  private final DataSource db;
+  private final String fetch;
+  private @Nullable Lent lent;
+  private long lentAt;
+
+  RelayRows(DataSource db, boolean holdParkedLanes) {
+    this.db = db;
+    this.fetch = fetch(holdParkedLanes);
+  }
+
+  static String fetch(boolean holdParkedLanes) {
+    String next = "SELECT seq FROM change_outbox o"
+        + " WHERE parked_at IS NULL AND seq <> ALL (?) AND lane <> ALL (?)"
+        + (holdParkedLanes ? NOT_HELD : "") + " ORDER BY seq LIMIT ?";
+    // The first whatever its size, then as many as fit.
+    return "SELECT * FROM (SELECT seq, id, lane, subject, headers, body, attempts,"
+        + " sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before"
+        + " FROM change_outbox WHERE seq IN (" + next + ")) page WHERE before < ? ORDER BY seq";
+  }
+
+  /** An event that waits. */
+  record Row(long seq, EncodedEvent event, int attempts) {}
+
+  /** How full it is. */
+  record Depth(long pending, long oldestMillis, long parked) {}
+
+  /**
+   * Who relays.
+   *
+   * @param otherMillis for how long the lease of another lasts; empty if the caller holds it, or if another was faster just now
+   * @param waiting whether the holder has something to send
+   */
+  record Lease(boolean held, OptionalLong otherMillis, boolean waiting) {}
+
+  /** Takes or renews the lease. */
+  Lease lease(String holder, Duration ttl) throws SQLException {
+    return run(connection -> {
+      try (PreparedStatement statement = connection.prepareStatement(LEASE)) {
+        statement.setString(1, holder);
+        statement.setLong(2, ttl.toMillis());
+        try (ResultSet row = statement.executeQuery()) {
+          row.next();
+          long millis = row.getLong("other_millis");
+          OptionalLong other = row.wasNull() ? OptionalLong.empty() : OptionalLong.of(millis);
+          return new Lease(row.getBoolean("held"), other, row.getBoolean("waiting"));
+        }
+      }
+    });
+  }
+
+  void release(String holder) throws SQLException {
+    run(connection -> {
+      try (PreparedStatement update = connection.prepareStatement(
+          "UPDATE change_outbox_lease SET expires_at = now() WHERE name = 'relay' AND holder = ?")) {
+        update.setString(1, holder);
+        return update.executeUpdate();
+      }
+    });
+  }
+
+  List<Row> fetch(Collection<Long> without, Collection<String> lanes, int max) throws SQLException {
+    return run(connection -> {
+      try (PreparedStatement statement = connection.prepareStatement(fetch)) {
+        statement.setArray(1, connection.createArrayOf("bigint", without.toArray()));
+        statement.setArray(2, connection.createArrayOf("text", lanes.toArray()));
+        statement.setInt(3, max);
+        statement.setLong(4, MAX_PAGE_BYTES);
+        try (ResultSet result = statement.executeQuery()) {
+          List<Row> rows = new ArrayList<>();
+          while (result.next()) {
+            rows.add(row(result));
+          }
+          return rows;
+        }
+      }
+    });
+  }
+
+  private static Row row(ResultSet result) throws SQLException {
+    Map<String, List<String>> headers = new LinkedHashMap<>();
+    String[] pairs = (String[]) result.getArray("headers").getArray();
+    for (int i = 0; i + 1 < pairs.length; i += 2) {
+      headers.computeIfAbsent(pairs[i], name -> new ArrayList<>()).add(pairs[i + 1]);
+    }
+    return new Row(
+        result.getLong("seq"),
+        new EncodedEvent(
+            result.getString("id"),
+            result.getString("subject"),
+            headers,
+            result.getBytes("body"),
+            result.getString("lane")),
+        result.getInt("attempts"));
+  }
+
+  /** By id: after a failover to a standby that had not seen all, a number may be given again. */
+  void remove(Collection<String> ids) throws SQLException {
+    run(connection -> {
+      try (PreparedStatement delete = connection.prepareStatement(REMOVE)) {
+        delete.setArray(1, connection.createArrayOf("text", ids.toArray()));
+        return delete.executeUpdate();
+      }
+    });
+  }
+
+  /** Counts a refusal, and parks the row at the last. */
+  void refused(Row row, boolean park, String reason) throws SQLException {
+    run(connection -> {
+      try (PreparedStatement update = connection.prepareStatement(
+          "UPDATE change_outbox SET attempts = ?, reason = ?, parked_at = CASE WHEN ? THEN now() END"
+              + " WHERE id = ? AND parked_at IS NULL")) {
+        update.setInt(1, row.attempts() + 1);
+        update.setString(2, reason.replace("\0", ""));
+        update.setBoolean(3, park);
+        update.setString(4, row.event().id());
+        return update.executeUpdate();
+      }
+    });
+  }
+
+  /** Counts no further than {@link #MAX_COUNTED}, so that a long outage does not make it slow. */
+  Depth depth() throws SQLException {
+    return run(connection -> {
+      try (Statement statement = connection.createStatement();
+          ResultSet row = statement.executeQuery(DEPTH)) {
+        row.next();
+        return new Depth(row.getLong(1), row.getLong(3), row.getLong(2));
+      }
+    });
+  }
+
+  /** Gives the connection back. */
+  void rest() throws SQLException {
+    if (lent != null) {
+      Lent last = lent;
+      lent = null;
+      last.close();
+    }
+  }
+
+  private <T> T run(Lent.Query<T> query) throws SQLException {
+    if (lent == null) {
+      lent = new Lent(db);
+      lentAt = System.nanoTime();
+    }
+    T result;
+    try {
+      result = lent.run(query);
+    } catch (SQLException | RuntimeException e) {
+      try {
+        rest();
+      } catch (SQLException again) {
+        e.addSuppressed(again);
+      }
+      throw e;
+    }
+    if (System.nanoTime() - lentAt >= KEEP_FOR) {
+      rest();
+    }
+    return result;
+  }
+}

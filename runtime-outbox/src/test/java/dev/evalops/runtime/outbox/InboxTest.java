@@ -1,0 +1,186 @@
+package dev.evalops.runtime.outbox;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
+import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatIllegalStateException;
+import static org.awaitility.Awaitility.await;
+
+import com.google.protobuf.StringValue;
+import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.events.EventHandler;
+import dev.evalops.runtime.testutil.Schema;
+import dev.evalops.runtime.testutil.TestPostgres;
+import java.sql.Connection;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+
+@ExtendWith(TestPostgres.class)
+@Schema("dev/evalops/runtime/outbox/outbox.sql")
+class InboxTest {
+  private static final Duration SOON = Duration.ofSeconds(20);
+
+  private HikariDataSource db;
+
+  @BeforeEach
+  void table(HikariDataSource pool) throws SQLException {
+    db = pool;
+    execute("CREATE TABLE effects (event text)");
+  }
+
+  private static Event event() {
+    var encoded = EventFormat.JSON.encode(
+        Change.of("note", "1", "update").organization("org-1").payload(StringValue.of("x")),
+        "notes.changes",
+        Instant.now(),
+        Map.of());
+    return Event.read(encoded.headers(), encoded.body());
+  }
+
+  private void execute(String sql) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute(sql);
+    }
+  }
+
+  private static void effect(Event event, Connection tx) throws SQLException {
+    try (Statement statement = tx.createStatement()) {
+      statement.execute("INSERT INTO effects VALUES ('" + event.id() + "')");
+    }
+  }
+
+  private long count(String table) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement();
+        ResultSet row = statement.executeQuery("SELECT count(*) FROM " + table)) {
+      row.next();
+      return row.getLong(1);
+    }
+  }
+
+  @Test
+  void anEventHasItsEffectOnce_forEachConsumer() throws Exception {
+    EventHandler feed = Inbox.of(db, "feed").handler(InboxTest::effect);
+    EventHandler index = Inbox.of(db, "index").handler(InboxTest::effect);
+    Event event = event();
+    feed.handle(event);
+    feed.handle(event);
+    assertThat(count("effects")).isEqualTo(1);
+    index.handle(event);
+    assertThat(count("effects")).isEqualTo(2);
+  }
+
+  @Test
+  void anEventWhoseHandlerFails_isNotRecorded() throws Exception {
+    Event event = event();
+    EventHandler fails = Inbox.of(db, "feed").handler((failing, tx) -> {
+      effect(failing, tx);
+      throw new IllegalStateException("after its effect");
+    });
+    assertThatIllegalStateException().isThrownBy(() -> fails.handle(event));
+    assertThat(count("effects")).isZero();
+    Inbox.of(db, "feed").handler(InboxTest::effect).handle(event);
+    assertThat(count("effects")).isEqualTo(1);
+  }
+
+  @Test
+  void anEventThatComesTwiceAtTheSameTime_hasItsEffectOnce() throws Exception {
+    Event event = event();
+    CountDownLatch inHand = new CountDownLatch(1);
+    CountDownLatch goOn = new CountDownLatch(1);
+    EventHandler slow = Inbox.of(db, "feed").handler((first, tx) -> {
+      effect(first, tx);
+      inHand.countDown();
+      goOn.await(20, TimeUnit.SECONDS);
+    });
+    EventHandler other = Inbox.of(db, "feed").handler(InboxTest::effect);
+    try (ExecutorService two = Executors.newFixedThreadPool(2)) {
+      List<Future<?>> handled = new ArrayList<>();
+      handled.add(two.submit(() -> {
+        slow.handle(event);
+        return null;
+      }));
+      assertThat(inHand.await(20, TimeUnit.SECONDS)).isTrue();
+      handled.add(two.submit(() -> {
+        other.handle(event);
+        return null;
+      }));
+      await()
+          .atMost(SOON)
+          .until(() -> count("pg_stat_activity WHERE wait_event_type = 'Lock'"
+                  + " AND query LIKE 'INSERT INTO event_inbox%'")
+              == 1);
+      goOn.countDown();
+      for (Future<?> each : handled) {
+        each.get(20, TimeUnit.SECONDS);
+      }
+    }
+    assertThat(count("effects")).isEqualTo(1);
+  }
+
+  @Test
+  void theHandlerCannotEndTheTransaction() throws Exception {
+    EventHandler commits = Inbox.of(db, "feed").handler((event, tx) -> {
+      effect(event, tx);
+      tx.commit();
+    });
+    assertThatExceptionOfType(SQLException.class)
+        .isThrownBy(() -> commits.handle(event()))
+        .withMessage("commit is not for the handler: the transaction ends with the event");
+    assertThat(count("effects")).isZero();
+    EventHandler undoes = Inbox.of(db, "feed").handler((event, tx) -> {
+      var before = tx.setSavepoint();
+      effect(event, tx);
+      tx.rollback(before);
+    });
+    undoes.handle(event());
+    assertThat(count("effects")).isZero();
+    assertThat(count("event_inbox")).isEqualTo(1);
+  }
+
+  @Test
+  void idsAreForgottenAfterAWhile_eachConsumersForItself() throws Exception {
+    execute(
+        "INSERT INTO event_inbox SELECT consumer, i::text, now() - age FROM generate_series(1, 1500) i,"
+            + " (VALUES ('feed', interval '2 days'), ('index', interval '2 days')) old (consumer, age)");
+    execute("INSERT INTO event_inbox VALUES ('feed', 'young', now())");
+    Inbox feed = Inbox.builder(db, "feed").keepFor(Duration.ofDays(1)).build();
+    assertThat(feed.sweepSome()).isEqualTo(1000);
+    assertThat(feed.sweepSome()).isEqualTo(500);
+    assertThat(feed.sweepSome()).isZero();
+    assertThat(count("event_inbox WHERE consumer = 'feed'")).isEqualTo(1);
+    assertThat(Inbox.of(db, "index").sweepSome()).as("keeps them for a week").isZero();
+    assertThat(count("event_inbox WHERE consumer = 'index'")).isEqualTo(1500);
+  }
+
+  @Test
+  void refusesWrongSettings_andATableThatIsMissing() throws Exception {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Inbox.builder(db, " ").keepFor(Duration.ZERO).build())
+        .withMessage(
+            "consumer must not be blank; keepFor must be from a minute to 100 years: PT0S");
+    execute("DROP TABLE event_inbox");
+    assertThatExceptionOfType(StartupException.class)
+        .isThrownBy(() -> Inbox.of(db, "feed").handler(InboxTest::effect))
+        .withMessageContaining("outbox.sql");
+  }
+}
