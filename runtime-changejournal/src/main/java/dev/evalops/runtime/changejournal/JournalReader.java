@@ -52,12 +52,12 @@ public final class JournalReader {
           + " actor_id::text AS actor_id, aggregate_version, extract(epoch FROM recorded_at) AS at,"
           + " payload::text AS json");
 
-  private static final String AUDIT_ENTRIES = page(
+  static final String AUDIT_ENTRIES = page(
       "audit_entries",
       "id::text AS id, organization_id, actor_type, actor_id::text AS actor_id, action, resource_type,"
           + " resource_id::text AS resource_id, metadata::text AS json, extract(epoch FROM created_at) AS at");
 
-  private static final String LAG =
+  static final String LAG =
       "SELECT max(seq) AS high, (SELECT extract(epoch FROM recorded_at) FROM change_journal WHERE seq > ?"
           + " ORDER BY seq LIMIT 1) AS oldest, (SELECT description FROM ("
           + "SELECT age(backend_xid) AS age, format('pid %s (%s, %s) since %s', pid,"

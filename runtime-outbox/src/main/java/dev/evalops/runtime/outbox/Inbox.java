@@ -37,12 +37,12 @@ public final class Inbox {
   private static final int SWEEP_BATCH = 1000;
   private static final int SWEEP_BATCHES = 20;
 
-  static final String RECORD =
+  private static final String RECORD =
       "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
   static final String SWEEP =
       "DELETE FROM event_inbox WHERE consumer = ? AND event_id IN (SELECT event_id FROM event_inbox"
           + " WHERE consumer = ? AND received_at <= now() - ? * interval '1 millisecond'"
-          + " ORDER BY received_at LIMIT ? FOR UPDATE SKIP LOCKED)";
+          + " ORDER BY received_at LIMIT " + SWEEP_BATCH + " FOR UPDATE SKIP LOCKED)";
 
   private final DataSource db;
   private final String consumer;
@@ -197,7 +197,6 @@ public final class Inbox {
         delete.setString(1, consumer);
         delete.setString(2, consumer);
         delete.setLong(3, keepFor.toMillis());
-        delete.setInt(4, SWEEP_BATCH);
         deleted = delete.executeUpdate();
       }
       connection.setAutoCommit(before);

@@ -42,6 +42,10 @@ final class RelayRows {
 
   static final String REMOVE = "DELETE FROM change_outbox WHERE id = ANY (?)";
 
+  static final String REFUSED =
+      "UPDATE change_outbox SET attempts = ?, reason = ?, parked_at = CASE WHEN ? THEN now() END"
+          + " WHERE id = ? AND parked_at IS NULL";
+
   static final String DEPTH =
       "SELECT (SELECT count(*) FROM (SELECT FROM change_outbox WHERE parked_at IS NULL LIMIT "
           + MAX_COUNTED
@@ -63,13 +67,12 @@ final class RelayRows {
   }
 
   static String fetch(boolean holdParkedLanes) {
-    String next = "SELECT seq FROM change_outbox o"
+    String next = "SELECT seq, id, lane, subject, headers, body, attempts FROM change_outbox o"
         + " WHERE parked_at IS NULL AND seq <> ALL (?) AND lane <> ALL (?)"
         + (holdParkedLanes ? NOT_HELD : "") + " ORDER BY seq LIMIT ?";
     // The first whatever its size, then as many as fit.
-    return "SELECT * FROM (SELECT seq, id, lane, subject, headers, body, attempts,"
-        + " sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before"
-        + " FROM change_outbox WHERE seq IN (" + next + ")) page WHERE before < ? ORDER BY seq";
+    return "SELECT * FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before"
+        + " FROM (" + next + ") next) page WHERE before < ? ORDER BY seq";
   }
 
   /** An event that waits. */
@@ -160,9 +163,7 @@ final class RelayRows {
   /** Counts a refusal, and parks the row at the last. */
   void refused(Row row, boolean park, String reason) throws SQLException {
     run(connection -> {
-      try (PreparedStatement update = connection.prepareStatement(
-          "UPDATE change_outbox SET attempts = ?, reason = ?, parked_at = CASE WHEN ? THEN now() END"
-              + " WHERE id = ? AND parked_at IS NULL")) {
+      try (PreparedStatement update = connection.prepareStatement(REFUSED)) {
         update.setInt(1, row.attempts() + 1);
         update.setString(2, reason.replace("\0", ""));
         update.setBoolean(3, park);

@@ -25,6 +25,18 @@ final class Rows {
       "INSERT INTO change_outbox (id, lane, subject, headers, body) SELECT ?, ?, ?, ?, ?"
           + " WHERE pg_advisory_xact_lock(hashtextextended(?, 0)) IS NOT NULL";
 
+  static final String OLDEST =
+      "SELECT created_at FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1";
+  static final String OLDEST_AGE =
+      "SELECT " + AGE + " FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1";
+  static final String PARKED =
+      "SELECT id, lane, subject, reason, created_at, parked_at FROM change_outbox"
+          + " WHERE parked_at IS NOT NULL ORDER BY seq LIMIT ?";
+  static final String REQUEUE =
+      "UPDATE change_outbox SET parked_at = NULL, attempts = 0, reason = NULL"
+          + " WHERE id = ? AND parked_at IS NOT NULL";
+  static final String DISCARD = "DELETE FROM change_outbox WHERE id = ? AND parked_at IS NOT NULL";
+
   private final DataSource db;
 
   Rows(DataSource db) {
@@ -76,14 +88,11 @@ final class Rows {
   }
 
   boolean requeue(String id) throws SQLException {
-    return update(
-        "UPDATE change_outbox SET parked_at = NULL, attempts = 0, reason = NULL"
-            + " WHERE id = ? AND parked_at IS NOT NULL",
-        id);
+    return update(REQUEUE, id);
   }
 
   boolean discard(String id) throws SQLException {
-    return update("DELETE FROM change_outbox WHERE id = ? AND parked_at IS NOT NULL", id);
+    return update(DISCARD, id);
   }
 
   private boolean update(String sql, String argument) throws SQLException {
@@ -109,8 +118,7 @@ final class Rows {
   Optional<Instant> oldest() throws SQLException {
     return run(connection -> {
       try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery(
-              "SELECT created_at FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1")) {
+          ResultSet row = statement.executeQuery(OLDEST)) {
         return row.next()
             ? Optional.of(row.getObject(1, OffsetDateTime.class).toInstant())
             : Optional.empty();
@@ -122,8 +130,7 @@ final class Rows {
   Optional<Duration> oldestAge() throws SQLException {
     return run(connection -> {
       try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery("SELECT " + AGE
-              + " FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1")) {
+          ResultSet row = statement.executeQuery(OLDEST_AGE)) {
         return row.next() ? Optional.of(Duration.ofMillis(row.getLong(1))) : Optional.empty();
       }
     });
@@ -131,9 +138,7 @@ final class Rows {
 
   List<Outbox.Parked> parked(int max) throws SQLException {
     return run(connection -> {
-      try (PreparedStatement select = connection.prepareStatement(
-          "SELECT id, lane, subject, reason, created_at, parked_at FROM change_outbox"
-              + " WHERE parked_at IS NOT NULL ORDER BY seq LIMIT ?")) {
+      try (PreparedStatement select = connection.prepareStatement(PARKED)) {
         select.setInt(1, max);
         try (ResultSet row = select.executeQuery()) {
           List<Outbox.Parked> parked = new ArrayList<>();

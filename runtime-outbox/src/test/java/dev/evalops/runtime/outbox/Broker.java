@@ -84,6 +84,14 @@ final class Broker implements ChangePublisher, AutoCloseable {
         .toList();
   }
 
+  /** What it has stored. */
+  void forget() {
+    synchronized (stored) {
+      stored.clear();
+      ids.clear();
+    }
+  }
+
   @Override
   public void close() {
     acknowledges.shutdownNow();

@@ -47,7 +47,15 @@ final class Notes implements AutoCloseable {
   private final boolean ownPostgres;
 
   /** An event and when the stream has stored it. */
-  record Stored(Event event, Instant at) {}
+  record Stored(Event event, Instant at) {
+    Instant written() {
+      return event.time().orElseThrow();
+    }
+
+    long microsFromEdit() {
+      return Duration.between(written(), at).toNanos() / 1000;
+    }
+  }
 
   private Notes(PostgresServer postgres, boolean own, int count) throws IOException, SQLException {
     this.postgres = postgres;

@@ -6,7 +6,6 @@ import static org.awaitility.Awaitility.await;
 import dev.evalops.runtime.natsbus.EventConsumer;
 import dev.evalops.runtime.natsbus.NatsBus;
 import io.nats.client.api.DeliverPolicy;
-import java.sql.SQLException;
 import java.time.Duration;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -18,6 +17,7 @@ import org.junit.jupiter.api.Timeout;
 /** From the commit to the effect, on real servers that are killed. */
 class OutboxNatsTest {
   private static final int NOTES = 10;
+  private static final int PER_SECOND = 200;
 
   @Test
   @Timeout(300)
@@ -72,23 +72,24 @@ class OutboxNatsTest {
         rounds, edits);
   }
 
-  /** Two processes relay; one of them or a server is killed in each round, after a random number of edits. */
+  /** Two processes relay what is written all the time; the one at work or a server is killed in each round, at a random point. */
   private static long killed(int rounds) throws Exception {
     try (Notes notes = Notes.withPostgres(NOTES)) {
       notes.bus().close(); // has made the stream
       RelayProcess[] relays = {relay(notes), relay(notes)};
-      try {
+      try (Writers writers = Writers.throughFailures(notes, PER_SECOND)) {
         for (int round = 0; round < rounds; round++) {
-          editThroughFailures(notes, ThreadLocalRandom.current().nextInt(5, 60));
+          int leader = awaitLeader(relays);
+          await().atMost(Notes.PATIENT).ignoreExceptions().until(() -> notes.pending() < 20);
+          writers.awaitMore(ThreadLocalRandom.current().nextInt(1, 50));
           switch (round % 3) {
             case 0 -> {
-              int victim = ThreadLocalRandom.current().nextInt(2);
-              relays[victim].close();
-              relays[victim] = relay(notes);
+              relays[leader].close();
+              relays[leader] = relay(notes);
             }
             case 1 -> {
               notes.nats.kill();
-              editThroughFailures(notes, ThreadLocalRandom.current().nextInt(30));
+              writers.awaitMore(ThreadLocalRandom.current().nextInt(1, 50));
               notes.nats.restart();
             }
             default -> {
@@ -97,11 +98,14 @@ class OutboxNatsTest {
             }
           }
         }
-        editThroughFailures(notes, 30);
-        notes.awaitAllSent();
+        writers.awaitMore(30);
       } finally {
-        for (RelayProcess relay : relays) {
-          relay.close();
+        try {
+          notes.awaitAllSent();
+        } finally {
+          for (RelayProcess relay : relays) {
+            relay.close();
+          }
         }
       }
       assertThat(notes.number("SELECT count(*) FROM change_outbox")).isZero();
@@ -114,14 +118,9 @@ class OutboxNatsTest {
     return RelayProcess.start(notes.schema.url(), notes.nats.url());
   }
 
-  /** One that fails may have been committed: what the notes say is true. */
-  private static void editThroughFailures(Notes notes, int edits) {
-    for (int i = 0; i < edits; i++) {
-      try {
-        notes.edit(notes.anyNote());
-      } catch (SQLException e) {
-        await().atMost(Notes.PATIENT).ignoreExceptions().until(() -> notes.pending() >= 0);
-      }
-    }
+  /** The one that has acquired the lease last. */
+  private static int awaitLeader(RelayProcess[] relays) {
+    await().atMost(Notes.PATIENT).until(() -> relays[0].acquired() + relays[1].acquired() > 0);
+    return relays[0].acquiredAt() > relays[1].acquiredAt() ? 0 : 1;
   }
 }

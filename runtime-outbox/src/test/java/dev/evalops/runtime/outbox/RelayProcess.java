@@ -14,8 +14,11 @@ import org.slf4j.LoggerFactory;
 
 /** A process with an outbox and nothing else, to be killed. */
 final class RelayProcess implements AutoCloseable {
+  private static final long ORIGIN = System.nanoTime() - 1;
+
   private final Process process;
   private final AtomicInteger acquired = new AtomicInteger();
+  private volatile long acquiredAt;
 
   private RelayProcess(Process process) {
     this.process = process;
@@ -40,6 +43,7 @@ final class RelayProcess implements AutoCloseable {
     try (BufferedReader lines = process.inputReader()) {
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
         if (line.contains("lease acquired")) {
+          acquiredAt = System.nanoTime() - ORIGIN;
           acquired.incrementAndGet();
         }
       }
@@ -51,6 +55,11 @@ final class RelayProcess implements AutoCloseable {
   /** How often it has become the one that relays. */
   int acquired() {
     return acquired.get();
+  }
+
+  /** When it has last become that one; zero if never. */
+  long acquiredAt() {
+    return acquiredAt;
   }
 
   /** Stops it as a hypervisor would, or lets it go on. */
