@@ -32,8 +32,8 @@ import org.jspecify.annotations.Nullable;
  * its id, so that the broker drops what is sent twice. What the broker cannot take now waits for as long as that lasts; what it refuses is parked
  * after 3 attempts, and with it, by default, its lane.
  *
- * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. The relay
- * holds a connection of the pool while it has work.
+ * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. The one
+ * that relays holds a connection of its pool, which needs two or more.
  *
  * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate window, {@link Inbox}
  * afterwards.
@@ -211,7 +211,7 @@ public final class Outbox implements AutoCloseable {
   public static final class Builder {
     private final DataSource db;
     private final ChangePublisher publisher;
-    private int maxInFlight = 256;
+    private int maxInFlight = 512;
     private boolean holdParkedLanes = true;
     private @Nullable MeterRegistry registry;
 
@@ -221,7 +221,7 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Sets how many changes are sent at the same time (256), each of another lane.
+     * Sets how many changes are sent at the same time (512), each of another lane.
      *
      * @param maxInFlight 1 to 10 000
      * @return this

@@ -35,7 +35,7 @@ final class Relay implements AutoCloseable {
   static final Duration LEASE = Duration.ofMillis(1450);
   private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(800);
   private static final long MIN_STANDBY = TimeUnit.MILLISECONDS.toNanos(20);
-  private static final long MAX_STANDBY = TimeUnit.MILLISECONDS.toNanos(700);
+  private static final long MAX_STANDBY = TimeUnit.SECONDS.toNanos(1);
   private static final long LEASE_MARGIN = TimeUnit.MILLISECONDS.toNanos(150);
   private static final long MIN_POLL = TimeUnit.MILLISECONDS.toNanos(10);
 
@@ -46,6 +46,7 @@ final class Relay implements AutoCloseable {
   private static final long DATABASE_RETRY = TimeUnit.MILLISECONDS.toNanos(500);
   private static final long MIN_BETWEEN_FETCHES = TimeUnit.MILLISECONDS.toNanos(2);
   private static final long REMOVE_WITHIN = TimeUnit.MILLISECONDS.toNanos(5);
+  private static final int REMOVE_AT_ONCE = 512;
   private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long MAX_BACKOFF = TimeUnit.SECONDS.toNanos(2);
   private static final long HAND_OVER_AFTER = TimeUnit.SECONDS.toNanos(5);
@@ -58,7 +59,8 @@ final class Relay implements AutoCloseable {
   private static final int AWAY_FOR_ALL = 8;
 
   private static final int MAX_ATTEMPTS = 3;
-  private static final int MAX_IN_MEMORY = 1024;
+  private static final int MAX_IN_MEMORY = 2048;
+  private static final long MAX_BYTES_IN_MEMORY = 16 << 20;
 
   /** From when on a repeat may find the id forgotten: a takeover, with a start-up in it. */
   private static final Duration TAKEOVER = Duration.ofSeconds(30);
@@ -76,8 +78,9 @@ final class Relay implements AutoCloseable {
   private final Map<String, Lane> lanes = new HashMap<>();
   private final Deque<Lane> ready = new ArrayDeque<>(); // have a row and none in flight
   private final Map<String, Long> pausedLanes = new HashMap<>(); // until when
-  private final List<String> stored = new ArrayList<>(); // ids that are not removed yet
+  private final List<RelayRows.Row> stored = new ArrayList<>(); // and not removed yet
   private int inMemory;
+  private long bytesInMemory;
   private int inFlight;
   private boolean leads;
   private boolean healthy = true;
@@ -88,6 +91,7 @@ final class Relay implements AutoCloseable {
   private long fetchAt;
   private long lastFetch;
   private long poll = MIN_POLL;
+  private boolean backlog; // the last page was full
   private long removeAt;
   private long pausedUntil;
   private long depthAt;
@@ -194,7 +198,7 @@ final class Relay implements AutoCloseable {
     long now = System.nanoTime();
     boolean looks = !stopping && looksNow(now);
     if (!stored.isEmpty()
-        && (looks || inFlight == 0 || stored.size() >= maxInFlight || now - removeAt >= 0)) {
+        && (looks || inFlight == 0 || stored.size() >= REMOVE_AT_ONCE || now - removeAt >= 0)) {
       remove();
     }
     if (looks) {
@@ -204,7 +208,7 @@ final class Relay implements AutoCloseable {
       send();
       depth(now);
     }
-    if (inFlight == 0 && stored.isEmpty()) {
+    if (!leads && stored.isEmpty()) {
       rows.rest();
     }
     Result result = results.poll(nextStep() - System.nanoTime(), TimeUnit.NANOSECONDS);
@@ -233,8 +237,14 @@ final class Relay implements AutoCloseable {
         && room() > 0;
   }
 
+  /** How many rows to read; of a backlog no small pages. */
   private int room() {
-    return (awayInARow >= AWAY_FOR_ALL ? 1 : MAX_IN_MEMORY) - inMemory;
+    if (awayInARow >= AWAY_FOR_ALL) {
+      return 1 - inMemory;
+    }
+    boolean full =
+        bytesInMemory >= MAX_BYTES_IN_MEMORY || (backlog && inMemory > MAX_IN_MEMORY / 2);
+    return full ? 0 : MAX_IN_MEMORY - inMemory;
   }
 
   private long nextStep() {
@@ -271,22 +281,26 @@ final class Relay implements AutoCloseable {
     lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
     int room = room();
     lastFetch = now;
-    List<RelayRows.Row> found = rows.fetch(without, pausedLanes.keySet(), room);
+    List<RelayRows.Row> found =
+        rows.fetch(without, pausedLanes.keySet(), room, MAX_BYTES_IN_MEMORY - bytesInMemory);
     databaseAnswered();
     for (RelayRows.Row row : found) {
       Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
       lane.waiting.addLast(row);
       inMemory++;
+      bytesInMemory += row.bytes();
       if (!lane.inFlight && lane.waiting.size() == 1) {
         ready.addLast(lane);
       }
     }
     if (found.isEmpty()) {
+      backlog = false;
       fetchAt = now + (poll <= MAX_POLL ? poll : NEVER);
       poll = Math.min(2 * poll, 2 * MAX_POLL);
     } else {
       poll = MIN_POLL;
-      fetchAt = found.size() == room && room > 1 ? now : now + poll;
+      backlog = found.size() == room && room > 1;
+      fetchAt = backlog ? now : now + poll;
     }
   }
 
@@ -335,17 +349,17 @@ final class Relay implements AutoCloseable {
   private void forget() {
     ready.clear();
     lanes.values().removeIf(lane -> {
-      inMemory -= lane.waiting.size();
-      if (!lane.inFlight) {
-        lane.waiting.clear();
-        return true;
-      }
-      RelayRows.Row first = lane.waiting.getFirst();
-      lane.waiting.clear();
-      lane.waiting.addFirst(first);
-      inMemory++;
-      return false;
+      drop(lane, lane.inFlight ? 1 : 0);
+      return !lane.inFlight;
     });
+    backlog = false;
+  }
+
+  private void drop(Lane lane, int butTheFirst) {
+    while (lane.waiting.size() > butTheFirst) {
+      inMemory--;
+      bytesInMemory -= lane.waiting.removeLast().bytes();
+    }
   }
 
   private void send() {
@@ -380,6 +394,7 @@ final class Relay implements AutoCloseable {
     }
     inFlight--;
     inMemory--;
+    bytesInMemory -= row.bytes();
     lane.inFlight = false;
     lane.waiting.removeFirst();
     if (result.failure() == null) {
@@ -395,7 +410,7 @@ final class Relay implements AutoCloseable {
         result.failure() instanceof CompletionException wrapped && wrapped.getCause() != null
             ? wrapped.getCause()
             : result.failure();
-    inMemory -= lane.waiting.size();
+    drop(lane, 0);
     lanes.remove(lane.name);
     if (failure instanceof PublishException e && e.reason() == PublishException.Reason.REFUSED) {
       onRefused(lane, row, e);
@@ -408,7 +423,7 @@ final class Relay implements AutoCloseable {
     if (stored.isEmpty()) {
       removeAt = System.nanoTime() + REMOVE_WITHIN;
     }
-    stored.add(row.event().id());
+    stored.add(row);
     awayInARow = 0;
     unanswered = inFlight > 0;
     unansweredSince = System.nanoTime();

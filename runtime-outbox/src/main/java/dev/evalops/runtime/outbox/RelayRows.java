@@ -17,11 +17,10 @@ import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What the relay does with the table, and the lease of who relays. Keeps its connection from one statement to the next, so that it does not queue
- * behind the mutations for each, until {@link #rest} or for a while. Of one thread.
+ * What the relay does with the table, and the lease of who relays. Keeps its connection from one statement to the next, for a while or until {@link
+ * #rest}, so that it does not queue behind the mutations for each, and the pool does not check it again for each. Of one thread.
  */
 final class RelayRows {
-  private static final long MAX_PAGE_BYTES = 8 << 20;
   private static final int MAX_COUNTED = 100_000;
   private static final long KEEP_FOR = TimeUnit.SECONDS.toNanos(10);
 
@@ -40,7 +39,9 @@ final class RelayRows {
           + " EXISTS (SELECT FROM taken) AND (SELECT seq FROM change_outbox WHERE parked_at IS NULL"
           + " ORDER BY seq LIMIT 1) IS NOT NULL AS waiting";
 
-  static final String REMOVE = "DELETE FROM change_outbox WHERE id = ANY (?)";
+  // Found by number, which is cheap; but after a failover to a standby that had not seen all, a
+  // number may be given again.
+  static final String REMOVE = "DELETE FROM change_outbox WHERE seq = ANY (?) AND id = ANY (?)";
 
   static final String REFUSED =
       "UPDATE change_outbox SET attempts = ?, reason = ?, parked_at = CASE WHEN ? THEN now() END"
@@ -76,7 +77,11 @@ final class RelayRows {
   }
 
   /** An event that waits. */
-  record Row(long seq, EncodedEvent event, int attempts) {}
+  record Row(long seq, EncodedEvent event, int attempts) {
+    int bytes() {
+      return event.body().length;
+    }
+  }
 
   /** How full it is. */
   record Depth(long pending, long oldestMillis, long parked) {}
@@ -115,13 +120,15 @@ final class RelayRows {
     });
   }
 
-  List<Row> fetch(Collection<Long> without, Collection<String> lanes, int max) throws SQLException {
+  /** Returns the next ones, no more than so many, and none after the one that reaches so many bytes. */
+  List<Row> fetch(Collection<Long> without, Collection<String> lanes, int max, long maxBytes)
+      throws SQLException {
     return run(connection -> {
       try (PreparedStatement statement = connection.prepareStatement(fetch)) {
         statement.setArray(1, connection.createArrayOf("bigint", without.toArray()));
         statement.setArray(2, connection.createArrayOf("text", lanes.toArray()));
         statement.setInt(3, max);
-        statement.setLong(4, MAX_PAGE_BYTES);
+        statement.setLong(4, maxBytes);
         try (ResultSet result = statement.executeQuery()) {
           List<Row> rows = new ArrayList<>();
           while (result.next()) {
@@ -150,11 +157,15 @@ final class RelayRows {
         result.getInt("attempts"));
   }
 
-  /** By id: after a failover to a standby that had not seen all, a number may be given again. */
-  void remove(Collection<String> ids) throws SQLException {
+  void remove(Collection<Row> rows) throws SQLException {
     run(connection -> {
       try (PreparedStatement delete = connection.prepareStatement(REMOVE)) {
-        delete.setArray(1, connection.createArrayOf("text", ids.toArray()));
+        delete.setArray(
+            1, connection.createArrayOf("bigint", rows.stream().map(Row::seq).toArray()));
+        delete.setArray(
+            2,
+            connection.createArrayOf(
+                "text", rows.stream().map(row -> row.event().id()).toArray()));
         return delete.executeUpdate();
       }
     });

@@ -48,8 +48,10 @@ final class Notes implements AutoCloseable {
 
   /** An event and when the stream has stored it. */
   record Stored(Event event, Instant at) {
+    /** More exact than the event's own time. */
     Instant written() {
-      return event.time().orElseThrow();
+      String payload = event.payload(StringValue.getDefaultInstance()).getValue();
+      return Instant.parse(payload.substring(0, payload.indexOf(' ')));
     }
 
     long microsFromEdit() {
@@ -124,7 +126,7 @@ final class Notes implements AutoCloseable {
             Change.of("note", Integer.toString(note), "update")
                 .organization("org-1")
                 .version(version)
-                .payload(StringValue.of(version + more)),
+                .payload(StringValue.of(Instant.now() + " " + more)),
             "notes.changes",
             Instant.now(),
             Map.of());

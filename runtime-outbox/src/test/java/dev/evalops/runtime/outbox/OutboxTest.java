@@ -130,6 +130,21 @@ class OutboxTest {
   }
 
   @Test
+  void aPageEndsWithTheRowThatReachesItsBytes(HikariDataSource db) throws Exception {
+    for (int i = 0; i < 5; i++) {
+      add(db, Broker.event("note/" + i, 0)); // of 8 bytes
+    }
+    RelayRows rows = new RelayRows(db, true);
+    assertThat(rows.fetch(List.of(), List.of(), 10, 1)).hasSize(1);
+    assertThat(rows.fetch(List.of(), List.of(), 10, 17)).hasSize(3);
+    assertThat(rows.fetch(List.of(), List.of(), 10, 1000)).hasSize(5);
+    assertThat(rows.fetch(List.of(), List.of(), 2, 1000)).hasSize(2);
+    List<RelayRows.Row> behind = rows.fetch(List.of(1L, 2L), List.of("note/2"), 10, 1000);
+    assertThat(behind).extracting(row -> row.event().lane()).containsExactly("note/3", "note/4");
+    rows.rest();
+  }
+
+  @Test
   void leavesNoGaugeBehind(HikariDataSource db) {
     SimpleMeterRegistry registry = new SimpleMeterRegistry();
     for (int i = 0; i < 2; i++) {

@@ -56,7 +56,7 @@ class PlansTest {
         }
       }
       usesIndexes(statement, RelayRows.LEASE, "'a'", "1450");
-      usesIndexes(statement, RelayRows.REMOVE, "ARRAY['a','b','c']");
+      usesIndexes(statement, RelayRows.REMOVE, "ARRAY[1,2,3]", "ARRAY['a','b','c']");
       usesIndexes(statement, RelayRows.REFUSED, "1", "'too large'", "true", "'a'");
       usesIndexes(statement, Rows.OLDEST_AGE);
       usesIndexes(statement, Rows.OLDEST);
