@@ -11,13 +11,16 @@ ifdef MODULE
 TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
 endif
 
-.PHONY: help demo run test quick soak lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
+.PHONY: help demo demo-spring run test quick soak lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: servers ## run the example service through a scenario on embedded Postgres, Redis and NATS
 	@scripts/example demo
+
+demo-spring: servers ## run the same API in Spring Boot and print what a client sees
+	@$(MVN) -q package -P example -pl examples/notes-spring -am -DskipTests -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
 
 run: servers ## start the example service and leave it up
 	@scripts/example run

@@ -57,7 +57,7 @@ final class Gateway implements AutoCloseable {
 
   Gateway(HikariDataSource db) {
     this.db = db;
-    this.health = HealthChecker.builder().build();
+    this.health = HealthChecker.builder().open();
     this.limiter = RateLimiter.builder().perSecond(0.001).burst(1).open();
   }
 
