@@ -12,8 +12,13 @@ import org.jspecify.annotations.Nullable;
 
 /** One tool call that a host asks about. What is sent to the service are the very bytes that were judged. */
 final class ToolUse {
-  /** A tool call, and a shell command within the text of a skill; to a policy both are the same. */
-  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand");
+  private static final String GEMINIS = "BeforeTool";
+
+  /** A tool call, by either name, and a shell command within the text of a skill; to a policy all are the same. */
+  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand", GEMINIS);
+
+  /** The tools that run a command of a shell, with a description of it. */
+  private static final List<String> SHELLS = List.of("Bash", "run_shell_command");
 
   /** What the doctor lets a host call. It is no program, so that nothing happens where no hook stops it. */
   private static final byte[] CANARY = "{\"command\":\"evalops-doctor-canary\"}".getBytes(US_ASCII);
@@ -104,7 +109,7 @@ final class ToolUse {
 
   /** For a shell command all but its description, which models word differently each time; else the bytes as they are. */
   static byte[] exactInput(String toolName, byte[] action) throws Json.MalformedException {
-    if (!toolName.equals("Bash")) {
+    if (!SHELLS.contains(toolName)) {
       return action;
     }
     ByteArrayOutputStream exact = new ByteArrayOutputStream();
@@ -139,6 +144,8 @@ final class ToolUse {
     private int inputEnd;
     private byte[] workingDirectory = new byte[0];
     private boolean fromCodex;
+    private boolean fromQwen;
+    private boolean dated;
     private boolean fromAHost;
 
     Event(byte[] text) {
@@ -174,6 +181,14 @@ final class ToolUse {
           fromCodex = true;
           value.skip();
         }
+        case "tool_call_id" -> {
+          fromQwen = true;
+          value.skip();
+        }
+        case "timestamp" -> {
+          dated = true;
+          value.skip();
+        }
         case "transcript_path", "permission_mode", "prompt_id" -> {
           fromAHost = true;
           value.skip();
@@ -201,10 +216,19 @@ final class ToolUse {
           surface());
     }
 
-    /** What the event says, or the host that it comes from: the turn and the model are sent by Codex alone. */
+    /** What the event says, or the host that it comes from, which is known by what it alone sends. */
     private String surface() throws Denial {
       String named = first("surface");
-      return named != null ? named : fromAHost && !fromCodex ? "claude" : "codex";
+      if (named != null) {
+        return named;
+      }
+      if (GEMINIS.equals(known.get("hook_event_name"))) {
+        return "gemini";
+      }
+      if (fromCodex) {
+        return "codex";
+      }
+      return fromQwen ? "qwen" : dated ? "copilot" : fromAHost ? "claude" : "codex";
     }
 
     /** A rule for "Bash" does not fit "Bash ", so such a name is not asked about at all. */

@@ -124,7 +124,10 @@ class ApprovalTest {
     "'\"permission_mode\":\"plan\",', claude",
     "'\"transcript_path\":null,\"turn_id\":\"t\",', codex",
     "'\"model\":\"gpt\",\"permission_mode\":\"plan\",', codex",
-    "'\"transcript_path\":\"/t\",\"surface\":\"cli\",', cli"
+    "'\"transcript_path\":\"/t\",\"surface\":\"cli\",', cli",
+    "'\"hook_event_name\":\"BeforeTool\",\"transcript_path\":\"/t\",\"timestamp\":\"x\",', gemini",
+    "'\"transcript_path\":\"/t\",\"timestamp\":\"x\",\"tool_call_id\":\"c\",', qwen",
+    "'\"timestamp\":\"x\",', copilot"
   })
   void namesTheSurface(String member, String surface) {
     service.on(Approval.GET, APPROVED);

@@ -268,7 +268,7 @@ class LauncherProcessTest {
 
   @Test
   void denies_whenTheJvmIsStoppedForever() throws Exception {
-    hook.edit(text -> text.replace("limit=590", "limit=5"));
+    hook.edit(text -> text.replace("within:-590", "within:-5"));
     try (Launched started = waiting()) {
       new ProcessBuilder("kill", "-STOP", String.valueOf(jvm(started).pid()))
           .start()

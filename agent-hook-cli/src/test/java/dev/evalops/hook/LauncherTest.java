@@ -97,10 +97,37 @@ class LauncherTest {
 
   @Test
   void denies_whenTheJvmHangs_withinItsTime() throws Exception {
-    hook.edit(text -> text.replace("limit=590", "limit=1"));
+    hook.edit(text -> text.replace("within:-590", "within:-1"));
     hook.fakeJava("17.0.1", "exec sleep 1000");
 
     hook.check().assertDenied("longer than 1 s");
+  }
+
+  @Test
+  void denies_withinTheTimeOfTheHost() throws Exception {
+    hook.fakeJava("17.0.1", "exec sleep 1000");
+    try (Launched call = hook.start(Map.of(), "governance-check", "--within", "1")) {
+      call.write(Launched.EVENT).end().assertDenied("longer than 1 s");
+    }
+    hook.fakeJava("17.0.1", ALLOW);
+    try (Launched call = hook.start(Map.of(), "governance-check", "--within", "45")) {
+      call.write(Launched.EVENT).end().assertAllowed();
+    }
+    for (String seconds : List.of("0", "-1", "600", "1000", "05", "1.5", "x", "")) {
+      try (Launched call = hook.start(Map.of(), "governance-check", "--within", seconds)) {
+        call.write(Launched.EVENT).end().assertDenied("usage: evalops-agent-hook");
+      }
+    }
+    for (String[] arguments : new String[][] {
+      {"governance-check", "--within"},
+      {"governance-check", "45", "--within"},
+      {"governance-check", "--within", "45", "x"},
+      {"serve", "--within", "45"}
+    }) {
+      try (Launched call = hook.start(Map.of(), arguments)) {
+        call.write(Launched.EVENT).end().assertDenied("usage: evalops-agent-hook");
+      }
+    }
   }
 
   @Test

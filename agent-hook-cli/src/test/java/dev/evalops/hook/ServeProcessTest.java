@@ -251,7 +251,7 @@ class ServeProcessTest {
 
   @Test
   void denies_whenTheAnswerIsLate() throws Exception {
-    launcher.edit(text -> text.replace("alarm 585", "alarm 1"));
+    launcher.edit(text -> text.replace("within:-585", "within:-1"));
     CountDownLatch never = new CountDownLatch(1);
     try (Liar liar = new Liar(socket, nonce -> {
       never.await();
@@ -264,7 +264,7 @@ class ServeProcessTest {
 
   @Test
   void denies_whenNobodyTakesTheConnection() throws Exception {
-    launcher.edit(text -> text.replace("alarm 585", "alarm 1"));
+    launcher.edit(text -> text.replace("within:-585", "within:-1"));
     try (ServerSocketChannel hung = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
       hung.bind(UnixDomainSocketAddress.of(socket));
       check().assertDenied("the service gave no valid answer (status 142)");

@@ -84,7 +84,8 @@ final class Doctor {
       examine(host.title(), () -> host(host));
     }
     if (!asked) {
-      bad("no host asks the hook: run evalops-agent-hook install --host claude, or --host codex");
+      bad(
+          "no host asks the hook: run evalops-agent-hook install --host claude, or for another host");
     }
     if (json) {
       out.println(
@@ -207,7 +208,7 @@ final class Doctor {
         ? Optional.empty()
         : Programs.version(program.get(), places.environment());
     boolean managed = entry(host, true, version);
-    boolean ofUser = entry(host, false, version);
+    boolean ofUser = host.hasUserSettings() && entry(host, false, version);
     asked |= managed || ofUser;
     if (program.isEmpty()) {
       if (managed || ofUser) {
@@ -220,7 +221,7 @@ final class Doctor {
     if (!managed && !ofUser) {
       bad(host.title()
           + " is on this machine and does not ask the hook: run evalops-agent-hook install --host "
-          + host.option());
+          + host.option() + (host.hasUserSettings() ? "" : " --managed"));
     }
     if (version.isEmpty()) {
       note(host.title() + ": its version is unknown");
@@ -238,7 +239,12 @@ final class Doctor {
     if (host == Host.CODEX) {
       trust(host, program.get());
     }
-    call(host, program.get(), managed);
+    if (host.hasUserSettings()) {
+      call(host, program.get(), managed);
+    } else {
+      note(host.title() + ": let it call a tool that the policy denies, and see it denied");
+    }
+    host.leavesOpen().ifPresent(this::note);
   }
 
   /** Whether there is an entry, which may be wrong. */

@@ -13,7 +13,10 @@ import org.jspecify.annotations.Nullable;
 /** A program that calls the hook before it runs a tool. */
 enum Host {
   CLAUDE("claude", "Claude Code", "2.1.295"),
-  CODEX("codex", "Codex", "0.155");
+  CODEX("codex", "Codex", "0.155"),
+  GEMINI("gemini", "Gemini CLI", "0.61.0"),
+  QWEN("qwen", "Qwen Code", "0.24.4"),
+  COPILOT("copilot", "Copilot CLI", "1.0.102");
 
   private final String option;
   private final String title;
@@ -42,6 +45,28 @@ enum Host {
     return oldest;
   }
 
+  /** Whether a user can have the entry for himself. The others are installed for all. */
+  boolean hasUserSettings() {
+    return this == CLAUDE || this == CODEX;
+  }
+
+  /** What this host leaves open although its settings are those of all users; empty if nothing. */
+  Optional<String> leavesOpen() {
+    return switch (this) {
+      case CLAUDE, CODEX -> Optional.empty();
+      case GEMINI ->
+        Optional.of(
+            "A repository can switch the hook off (hooksConfig.disabled), "
+                + "and Gemini CLI runs the tool when the hook's 600 s pass; the hook denies before that.");
+      case QWEN ->
+        Optional.of("Qwen Code runs the tool when a hook takes longer than 60 s, "
+            + "whatever its timeout says; the launcher denies after 45 s.");
+      case COPILOT ->
+        Optional.of("Copilot CLI runs the tool when the hook's 600 s pass, "
+            + "and when not every user can read the policy; the hook denies before that.");
+    };
+  }
+
   /**
    * Where the host looks for its settings.
    *
@@ -55,6 +80,10 @@ enum Host {
         managed
             ? places.root().resolve("etc/codex/requirements.toml")
             : places.codexUser().resolve("config.toml");
+      case GEMINI -> places.managed("GeminiCli", "gemini-cli", "settings.json");
+      case QWEN -> places.managed("QwenCode", "qwen-code", "settings.json");
+      case COPILOT ->
+        places.root().resolve("etc/github-copilot/policy.d/" + HostSettings.NAME + ".json");
     };
   }
 
@@ -74,25 +103,34 @@ enum Host {
   }
 
   /**
-   * What the host gives to its shell. Codex runs the tool when that ends with anything but 0 or 2, so that a launcher that is not
-   * there, or killed, is turned into a 2 with a reason.
+   * What the host gives to its shell. Most run the tool when that ends with anything but 0 or 2, so that a launcher that is not
+   * there, or killed, is turned into a 2 with a reason. Gemini CLI does so too when it does not know what is on standard output.
    *
    * @throws NotUnderstoodException if no shell would get it right
    */
   String command(Installation installation) throws NotUnderstoodException {
     return switch (this) {
       case CLAUDE -> installation.command("'");
-      case CODEX ->
-        "/bin/sh -c '" + installation.command("\"") + " || { [ $? = 2 ] || echo \""
-            + HostSettings.NAME
-            + ": blocked (fail closed): the launcher did not run\" >&2; exit 2; }'";
+      case CODEX -> guarded(installation, "");
+      case GEMINI, COPILOT -> guarded(installation, " >/dev/null");
+      case QWEN -> guarded(installation, " --within 45 >/dev/null");
     };
+  }
+
+  private static String guarded(Installation installation, String more)
+      throws NotUnderstoodException {
+    return "/bin/sh -c '" + installation.command("\"") + more + " || { [ $? = 2 ] || echo \""
+        + HostSettings.NAME
+        + ": blocked (fail closed): the launcher did not run\" >&2; exit 2; }'";
   }
 
   HostSettings settings(boolean managed, Installation installation, boolean skillsAsk) {
     return switch (this) {
-      case CLAUDE -> new ClaudeSettings(managed, skillsAsk);
+      case CLAUDE -> JsonSettings.claude(managed, skillsAsk);
       case CODEX -> new CodexConfig(managed, installation.home().toString());
+      case GEMINI -> JsonSettings.gemini();
+      case QWEN -> JsonSettings.qwen();
+      case COPILOT -> new CopilotPolicy();
     };
   }
 
@@ -118,8 +156,12 @@ enum Host {
     }
 
     Path claudeManaged() {
-      String folder = mac ? "Library/Application Support/ClaudeCode" : "etc/claude-code";
-      return root.resolve(folder).resolve("managed-settings.json");
+      return managed("ClaudeCode", "claude-code", "managed-settings.json");
+    }
+
+    Path managed(String onMac, String elsewhere, String file) {
+      return root.resolve(mac ? "Library/Application Support/" + onMac : "etc/" + elsewhere)
+          .resolve(file);
     }
 
     Path claudeUser() {

@@ -49,13 +49,19 @@ final class Install {
 
   int run(String command, List<String> args, PrintStream err) {
     if (!parse(args) || service == (host != null) || (service && managed)) {
-      err.println("usage: evalops-agent-hook " + command
-          + " --host claude|codex [--managed] [--dry-run] | --service [--dry-run]");
+      err.println(
+          "usage: evalops-agent-hook " + command
+              + " --host claude|codex|gemini|qwen|copilot [--managed] [--dry-run] | --service [--dry-run]");
       return 2;
     }
     Host target = host;
     if (target == null) {
       return service(command, err);
+    }
+    if (!managed && !target.hasUserSettings()) {
+      err.println("evalops-agent-hook: the entry of " + target.title()
+          + " is for all users: add --managed");
+      return 2;
     }
     Path file = target.file(managed, places);
     try {
@@ -314,6 +320,7 @@ final class Install {
       out.println(
           "Users and repositories can switch this hook off; --managed writes settings that they cannot undo.");
     }
+    target.leavesOpen().ifPresent(out::println);
     out.println(
         target.title() + " from " + target.oldest()
             + " on. Now try a tool call that the policy denies: a wrong set-up looks like one that allows. See also: evalops-agent-hook doctor");

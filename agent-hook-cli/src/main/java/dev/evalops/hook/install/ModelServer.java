@@ -19,8 +19,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * A model on this machine that wants one shell command to be run, and then is done. It speaks as much of the protocols of Claude Code and
- * Codex as that takes.
+ * A model on this machine that wants one shell command to be run, and then is done. It speaks as much of the protocols of the hosts as
+ * that takes.
  */
 final class ModelServer implements AutoCloseable {
   private static final int TIMEOUT_MILLIS = 30_000;
@@ -104,9 +104,16 @@ final class ModelServer implements AutoCloseable {
           chunked ? chunks(in) : new String(in.readNBytes(Math.min(length, MAX_BODY)), UTF_8);
       String target = request.split(" ", 3).length < 2 ? "" : request.split(" ", 3)[1];
       String path = target.startsWith(secret + "/") ? target.substring(secret.length()) : "";
-      String events = path.contains("/messages") && !path.contains("count_tokens")
-          ? messages(body)
-          : path.endsWith("/responses") ? responses(body) : "";
+      String events = "";
+      if (path.contains("/messages") && !path.contains("count_tokens")) {
+        events = messages(body);
+      } else if (path.endsWith("/responses")) {
+        events = responses(body);
+      } else if (path.endsWith("/chat/completions")) {
+        events = completions(body);
+      } else if (path.contains(":streamGenerateContent")) {
+        events = contents(body);
+      }
       byte[] answer = (events.isEmpty() ? "{}" : events).getBytes(UTF_8);
       String head = "HTTP/1.1 " + (events.isEmpty() ? "404 Not Found" : "200 OK")
           + "\r\nContent-Type: "
@@ -196,6 +203,48 @@ final class ModelServer implements AutoCloseable {
             "response.completed",
             "\"response\":{\"id\":\"r1\",\"usage\":{\"input_tokens\":1,\"input_tokens_details\":null,\"output_tokens\":1,"
                 + "\"output_tokens_details\":null,\"total_tokens\":2}}");
+  }
+
+  /** OpenAI's older one, of Qwen Code and Copilot CLI. */
+  private String completions(String body) {
+    boolean told = body.contains("\"role\":\"tool\"");
+    if (told) {
+      result.complete(body);
+    }
+    boolean qwen = body.contains("\"name\":\"run_shell_command\"");
+    boolean call = !told && (qwen || body.contains("\"name\":\"bash\""));
+    asked |= call;
+    String input = "{\"command\":" + JsonDocument.quote(command)
+        + ",\"description\":\"x\",\"is_background\":false}";
+    String delta = call
+        ? "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\""
+            + (qwen ? "run_shell_command" : "bash") + "\",\"arguments\":"
+            + JsonDocument.quote(input) + "}}]}"
+        : "{\"role\":\"assistant\",\"content\":\"done\"}";
+    return chunk(delta, "null") + chunk("{}", call ? "\"tool_calls\"" : "\"stop\"")
+        + "data: [DONE]\n\n";
+  }
+
+  private static String chunk(String delta, String end) {
+    return "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"canary\",\"choices\":[{\"index\":0,\"delta\":"
+        + delta + ",\"finish_reason\":" + end
+        + "}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
+  }
+
+  /** Google's, of Gemini CLI. */
+  private String contents(String body) {
+    boolean told = body.contains("\"functionResponse\"");
+    if (told) {
+      result.complete(body);
+    }
+    boolean call = !told && body.contains("\"name\":\"run_shell_command\"");
+    asked |= call;
+    String part = call
+        ? "{\"functionCall\":{\"name\":\"run_shell_command\",\"args\":{\"command\":"
+            + JsonDocument.quote(command) + ",\"description\":\"x\"}}}"
+        : "{\"text\":\"done\"}";
+    return "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[" + part
+        + "]},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":1,\"candidatesTokenCount\":1,\"totalTokenCount\":2}}\n\n";
   }
 
   private String input(String name) {

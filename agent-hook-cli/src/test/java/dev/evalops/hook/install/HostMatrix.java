@@ -40,19 +40,24 @@ final class HostMatrix {
     this.governance = governance;
     hook = new Distribution(work.resolve("evalops"));
     home = Files.createDirectory(work.resolve("home"));
+    Files.writeString(
+        Files.createDirectory(home.resolve(".gemini")).resolve("settings.json"),
+        "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}}}");
     own(home);
   }
 
   /**
    * Prints the table.
    *
-   * @param args the folder with everything
+   * @param args the folder with everything, and the hosts; none for all
    */
   public static void main(String[] args) throws Exception {
     try (Governance governance = Governance.start()) {
       HostMatrix matrix = new HostMatrix(Path.of(args[0]), governance);
       for (Host host : Host.values()) {
-        matrix.run(host);
+        if (args.length == 1 || List.of(args).contains(host.option())) {
+          matrix.run(host);
+        }
       }
       System.exit(matrix.asExpected ? 0 : 1);
     }
@@ -80,7 +85,9 @@ final class HostMatrix {
     expect("install --managed, umask 077", "status 0", "status " + installed.status());
     Programs.Said doctor = hook("doctor");
     String denied = "ok    " + host.title() + ": a call through it is denied";
-    expect("doctor", denied, doctor.output().contains(denied) ? denied : doctor.output());
+    if (host.hasUserSettings()) {
+      expect("doctor", denied, doctor.output().contains(denied) ? denied : doctor.output());
+    }
 
     governance.decide(ALLOW);
     call(host, "the policy allows", "RUNS");
@@ -159,10 +166,16 @@ final class HostMatrix {
       Files.writeString(
           claude.resolve("skills/x/SKILL.md"),
           "---\nname: x\ndescription: x\n---\nresult: !`" + command + "`\n");
-    } else {
+    } else if (host == Host.CODEX) {
       Files.writeString(
           Files.createDirectories(project.resolve(".codex")).resolve("config.toml"),
           "[features]\nhooks = false\n");
+    } else {
+      for (String folder : List.of(".gemini", ".qwen", ".github/copilot", ".claude")) {
+        Files.writeString(
+            Files.createDirectories(project.resolve(folder)).resolve("settings.json"),
+            "{\"disableAllHooks\":true,\"hooksConfig\":{\"enabled\":false}}");
+      }
     }
     own(project);
     Path output = work.resolve("output");
@@ -170,22 +183,7 @@ final class HostMatrix {
       List<String> line = new ArrayList<>(
           List.of("setpriv", "--reuid=" + NOBODY, "--regid=" + NOBODY, "--clear-groups", "--"));
       line.add(work.resolve("programs").resolve(host.option()).toString());
-      line.addAll(
-          host == Host.CLAUDE
-              ? List.of("-p", skill ? "/x" : "Go on.", "--allowedTools", "Bash")
-              : List.of(
-                  "exec",
-                  "--skip-git-repo-check",
-                  "--sandbox",
-                  "danger-full-access",
-                  "-c",
-                  "projects={\"" + project + "\"={trust_level=\"trusted\"}}",
-                  "-c",
-                  "model_provider=mock",
-                  "-c",
-                  "model_providers.mock={name=\"mock\",base_url=\"" + model.url()
-                      + "/v1\",wire_api=\"responses\",env_key=\"OPENAI_API_KEY\"}",
-                  "Go on."));
+      line.addAll(arguments(host, project, model.url(), skill));
       ProcessBuilder builder = new ProcessBuilder(line)
           .directory(project.toFile())
           .redirectInput(new File("/dev/null"))
@@ -194,6 +192,9 @@ final class HostMatrix {
       builder.environment().clear();
       builder.environment().putAll(environment(home));
       builder.environment().put("ANTHROPIC_BASE_URL", model.url());
+      builder.environment().put("GOOGLE_GEMINI_BASE_URL", model.url());
+      builder.environment().put("OPENAI_BASE_URL", model.url() + "/v1");
+      builder.environment().put("COPILOT_PROVIDER_BASE_URL", model.url() + "/v1");
       Process process = builder.start();
       if (skill) {
         process.waitFor(60, TimeUnit.SECONDS);
@@ -217,6 +218,29 @@ final class HostMatrix {
     }
   }
 
+  private static List<String> arguments(Host host, Path project, String url, boolean skill) {
+    return switch (host) {
+      case CLAUDE -> List.of("-p", skill ? "/x" : "Go on.", "--allowedTools", "Bash");
+      case CODEX ->
+        List.of(
+            "exec",
+            "--skip-git-repo-check",
+            "--sandbox",
+            "danger-full-access",
+            "-c",
+            "projects={\"" + project + "\"={trust_level=\"trusted\"}}",
+            "-c",
+            "model_provider=mock",
+            "-c",
+            "model_providers.mock={name=\"mock\",base_url=\"" + url
+                + "/v1\",wire_api=\"responses\",env_key=\"OPENAI_API_KEY\"}",
+            "Go on.");
+      case GEMINI -> List.of("-y", "-m", "gemini-2.5-pro", "-p", "Go on.");
+      case QWEN -> List.of("--auth-type", "openai", "-y", "-p", "Go on.");
+      case COPILOT -> List.of("--allow-all-tools", "-p", "Go on.");
+    };
+  }
+
   private Programs.Said hook(String... arguments) throws IOException {
     List<String> line = new ArrayList<>(List.of(hook.launcher().toString()));
     line.addAll(List.of(arguments));
@@ -230,6 +254,12 @@ final class HostMatrix {
     environment.put("HOME", home.toString());
     environment.put("ANTHROPIC_API_KEY", "none");
     environment.put("OPENAI_API_KEY", "none");
+    environment.put("OPENAI_MODEL", "canary");
+    environment.put("GEMINI_API_KEY", "none");
+    environment.put("GEMINI_CLI_TRUST_WORKSPACE", "true");
+    environment.put("COPILOT_OFFLINE", "true");
+    environment.put("COPILOT_PROVIDER_API_KEY", "none");
+    environment.put("COPILOT_MODEL", "canary");
     environment.put("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
     environment.put("DISABLE_AUTOUPDATER", "1");
     return environment;

@@ -81,7 +81,7 @@ class InstallTest {
 
     assertThat(install("--host", "claude")).isZero();
     assertThat(Files.readString(claude()))
-        .isEqualTo(new ClaudeSettings(false, false).install("", command));
+        .isEqualTo(JsonSettings.claude(false, false).install("", command));
     assertThat(mode(claude())).isEqualTo("rw-------");
     assertThat(mode(claude().getParent())).isEqualTo("rwx------");
     assertThat(out)
@@ -96,6 +96,27 @@ class InstallTest {
             .install("", Host.CODEX.command(installation))
             .strip());
     assertThat(out).contains("review it with /hooks");
+  }
+
+  @Test
+  void writesTheEntriesOfOtherHosts_forAllUsersOnly() throws Exception {
+    for (Host host : List.of(Host.GEMINI, Host.QWEN, Host.COPILOT)) {
+      assertThat(install("--host", host.option())).isEqualTo(2);
+      assertThat(err).contains("add --managed");
+      if (Installation.isRoot(work)) {
+        assertThat(install("--host", host.option(), "--managed")).as(err).isZero();
+        assertThat(host.file(true, places))
+            .content()
+            .contains(
+                "governance-check" + (host == Host.QWEN ? " --within 45" : "") + " >/dev/null || ");
+        assertThat(out).contains(host.leavesOpen().orElseThrow());
+        assertThat(run("uninstall", "--host", host.option(), "--managed")).isZero();
+        assertThat(host.file(true, places)).doesNotExist();
+      }
+    }
+    try (Stream<Path> left = Files.walk(places.home())) {
+      assertThat(left).containsExactly(places.home());
+    }
   }
 
   @Test

@@ -41,7 +41,7 @@ class ManagedDoctorTest {
     settings = Host.CLAUDE.file(true, places);
     SettingsFile.read(settings)
         .replace(
-            new ClaudeSettings(true, false)
+            JsonSettings.claude(true, false)
                 .install("", Host.CLAUDE.command(new Installation(hook.home()))),
             "rw-r--r--");
   }

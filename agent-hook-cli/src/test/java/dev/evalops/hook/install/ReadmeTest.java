@@ -15,14 +15,14 @@ class ReadmeTest {
 
     assertThat(readme)
         .contains("```json\n"
-            + new ClaudeSettings(false, true).install("", Host.CLAUDE.command(INSTALLATION))
+            + JsonSettings.claude(false, true).install("", Host.CLAUDE.command(INSTALLATION))
             + "```");
     assertThat(readme)
         .contains("```toml\n"
             + new CodexConfig(true, "/opt/evalops").install("", Host.CODEX.command(INSTALLATION))
             + "```");
     for (Host host : Host.values()) {
-      assertThat(readme).contains("## " + host.title() + ", " + host.oldest() + " or later");
+      assertThat(readme).contains(host.title() + ", " + host.oldest() + " or later");
     }
   }
 }

@@ -9,7 +9,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-class ClaudeSettingsTest {
+class JsonSettingsTest {
   private static final String COMMAND = "/opt/evalops/bin/evalops-agent-hook governance-check";
   private static final String GROUP = """
       {
@@ -25,8 +25,8 @@ class ClaudeSettingsTest {
               ]
             }""";
 
-  private final ClaudeSettings user = new ClaudeSettings(false, true);
-  private final ClaudeSettings managed = new ClaudeSettings(true, true);
+  private final JsonSettings user = JsonSettings.claude(false, true);
+  private final JsonSettings managed = JsonSettings.claude(true, true);
 
   @Test
   void writesTheWholeFile_whenThereIsNone() throws Exception {
@@ -44,6 +44,86 @@ class ClaudeSettingsTest {
         }
         """.formatted(GROUP, GROUP));
     assertThat(user.install(" \n", COMMAND)).doesNotContain("allowManaged").contains(GROUP);
+  }
+
+  @Test
+  void writesTheWholeFileOfOtherHosts() throws Exception {
+    assertThat(JsonSettings.gemini().install("", COMMAND)).isEqualTo("""
+        {
+          "hooksConfig": {
+            "enabled": true
+          },
+          "hooks": {
+            "BeforeTool": [
+              {
+                "matcher": "*",
+                "hooks": [
+                  {
+                    "type": "command",
+                    "command": "/opt/evalops/bin/evalops-agent-hook governance-check",
+                    "name": "evalops-agent-hook",
+                    "timeout": 600000
+                  }
+                ]
+              }
+            ]
+          }
+        }
+        """);
+    assertThat(JsonSettings.qwen().install("", COMMAND))
+        .startsWith("{\n  \"disableAllHooks\": false,\n  \"hooks\": {\n    \"PreToolUse\": [");
+    for (JsonSettings settings : List.of(JsonSettings.gemini(), JsonSettings.qwen())) {
+      String written = settings.install("", COMMAND);
+      assertThat(settings.problems(written, List.of(), COMMAND)).isEmpty();
+      assertThat(settings.install(written, COMMAND)).isEqualTo(written);
+      assertThat(settings.uninstall(written)).doesNotContain("evalops");
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "{\"hooksConfig\": {\"enabled\": false, \"a\": 1}}",
+        "{\"hooksConfig\": {}}",
+        "{\"hooksConfig\": {\"a\": 1}}",
+        "{\"a\": 1}"
+      })
+  void switchesTheHooksOfGeminiOn(String text) throws Exception {
+    JsonSettings gemini = JsonSettings.gemini();
+    String installed = gemini.install(text, COMMAND);
+    assertThat(gemini.problems(installed, List.of(), COMMAND)).isEmpty();
+    assertThat(gemini.problems(
+            installed.replace("\"enabled\": true", "\"enabled\": false"), List.of(), COMMAND))
+        .containsExactly("hooksConfig.enabled is not true: a repository can switch all hooks off");
+  }
+
+  @Test
+  void switchesTheHooksOfQwenOn() throws Exception {
+    JsonSettings qwen = JsonSettings.qwen();
+    String installed = qwen.install("{\"disableAllHooks\": true}", COMMAND);
+    assertThat(qwen.problems(installed, List.of(), COMMAND)).isEmpty();
+    assertThat(qwen.problems(
+            installed.replace("\"disableAllHooks\": false", "\"x\": 1"), List.of(), COMMAND))
+        .containsExactly("disableAllHooks is not false: a repository can switch all hooks off");
+    assertThatThrownBy(() -> JsonSettings.gemini().install("{\"hooksConfig\": []}", COMMAND))
+        .isInstanceOf(NotUnderstoodException.class);
+  }
+
+  @Test
+  void keepsItsOwnFileAmongThePoliciesOfCopilot() throws Exception {
+    CopilotPolicy copilot = new CopilotPolicy();
+    String written = copilot.install("", COMMAND);
+    assertThat(written)
+        .contains("\"PreToolUse\"", "\"bash\": \"" + COMMAND + "\"", "\"timeoutSec\": 600");
+    assertThat(copilot.install(written.replace("600", "1"), COMMAND)).isEqualTo(written);
+    assertThat(copilot.problems(written, List.of(), COMMAND)).isEmpty();
+    assertThat(copilot.problems(written.replace("600", "1"), List.of(), COMMAND))
+        .hasSize(1);
+    assertThat(copilot.uninstall(written)).isEmpty();
+    assertThatThrownBy(() -> copilot.install("{\"version\":1}", COMMAND))
+        .isInstanceOf(NotUnderstoodException.class);
+    assertThatThrownBy(() -> copilot.uninstall("{\"version\":1}"))
+        .isInstanceOf(NotUnderstoodException.class);
   }
 
   @Test
@@ -116,7 +196,7 @@ class ClaudeSettingsTest {
         "{\"hooks\":{\"PreToolUse\":[{\"hooks\":[]}]},\"a\":[1,2]}"
       })
   void writesWhatIsInForce_andNothingTheSecondTime(String before) throws Exception {
-    for (ClaudeSettings settings : new ClaudeSettings[] {user, managed}) {
+    for (JsonSettings settings : new JsonSettings[] {user, managed}) {
       String after = settings.install(before, COMMAND);
 
       assertThat(settings.problems(after, List.of(), COMMAND)).isEmpty();
@@ -211,7 +291,7 @@ class ClaudeSettingsTest {
 
   @Test
   void switchesTheShellOfSkillsOff_whereItWouldNotAsk() throws Exception {
-    ClaudeSettings older = new ClaudeSettings(false, false);
+    JsonSettings older = JsonSettings.claude(false, false);
     for (String before : List.of("", "{}", "{\"disableSkillShellExecution\": false}")) {
       String after = older.install(before, COMMAND);
       assertThat(after).contains("\"disableSkillShellExecution\": true");

@@ -1,73 +1,113 @@
 package dev.evalops.hook.install;
 
 import dev.evalops.hook.install.JsonDocument.Value;
-import java.math.BigDecimal;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
-/** The hook's entries in the settings of Claude Code, which are strict JSON. */
-final class ClaudeSettings implements HostSettings {
-  private static final String MANAGED_ONLY = "allowManagedHooksOnly";
-  private static final String NO_SKILL_SHELL = "disableSkillShellExecution";
-
-  /** A tool call, and a shell command within the text of a skill. Versions that do not know an event pass it by. */
-  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand");
-
-  private final boolean managed;
-  private final boolean skillsAsk;
+/** The hook's entries in settings that are strict JSON: for each event a group of handlers with a matcher. */
+final class JsonSettings implements HostSettings {
+  private static final String NO_HOOKS = "disableAllHooks";
 
   /**
-   * The settings of one user, or of all.
+   * What must be set beside the hooks.
+   *
+   * @param name of a member of the file, or of one of its objects with a dot between
+   * @param otherwise what happens when it is not
+   */
+  private record Switch(String name, boolean value, String otherwise) {}
+
+  private final List<String> events;
+  private final List<Switch> switches;
+  private final List<Member> handler;
+
+  private JsonSettings(List<String> events, List<Switch> switches, List<Member> handler) {
+    this.events = events;
+    this.switches = switches;
+    this.handler = handler;
+  }
+
+  /**
+   * Claude Code's, of one user or of all: a tool call, and a shell command within the text of a skill. Versions that do not know an event
+   * pass it by.
    *
    * @param skillsAsk whether the shell commands of skills ask the hook; where they do not, they must not run
    */
-  ClaudeSettings(boolean managed, boolean skillsAsk) {
-    this.managed = managed;
-    this.skillsAsk = skillsAsk;
-  }
-
-  /** What must be true beside the hooks. */
-  private List<String> switches() {
-    List<String> switches = new ArrayList<>();
+  static JsonSettings claude(boolean managed, boolean skillsAsk) {
+    List<Switch> switches = new ArrayList<>();
     if (managed) {
-      switches.add(MANAGED_ONLY);
+      switches.add(
+          new Switch("allowManagedHooksOnly", true, "hooks of users and repositories run as well"));
     }
     if (!skillsAsk) {
-      switches.add(NO_SKILL_SHELL);
+      switches.add(new Switch(
+          "disableSkillShellExecution",
+          true,
+          "before Claude Code " + Host.SKILLS_ASK + " the shell commands of skills run unasked"));
     }
-    return switches;
+    return new JsonSettings(
+        List.of("PreToolUse", "PreSkillShellCommand"),
+        switches,
+        List.of(
+            member("timeout", "600"),
+            member("onFailure", "\"block\""),
+            member("statusMessage", JsonDocument.quote(STATUS_MESSAGE))));
+  }
+
+  /** Gemini CLI's, of all users. Its timeouts are in milliseconds. */
+  static JsonSettings gemini() {
+    return new JsonSettings(
+        List.of("BeforeTool"),
+        List.of(new Switch("hooksConfig.enabled", true, "a repository can switch all hooks off")),
+        List.of(member("name", "\"" + NAME + "\""), member("timeout", "600000")));
+  }
+
+  /** Qwen Code's, of all users. Its timeouts are in milliseconds. */
+  static JsonSettings qwen() {
+    return new JsonSettings(
+        List.of("PreToolUse"),
+        List.of(new Switch(NO_HOOKS, false, "a repository can switch all hooks off")),
+        List.of(member("timeout", "60000")));
+  }
+
+  private static Member member(String name, String literal) {
+    return new Member(name, Json.of(literal));
   }
 
   @Override
   public String install(String text, String command) throws NotUnderstoodException {
     if (text.isBlank()) {
-      StringBuilder json = new StringBuilder("{\n");
-      for (String name : switches()) {
-        json.append("  \"").append(name).append("\": true,\n");
+      List<Member> members = new ArrayList<>();
+      for (Switch wanted : switches) {
+        members.add(written(wanted));
       }
-      return json.append("  \"hooks\": ")
-          .append(hooks(command).indented("  ", "  ", "\n"))
-          .append("\n}\n")
-          .toString();
+      members.add(new Member("hooks", hooks(command)));
+      return Json.object(members.toArray(Member[]::new)).indented("", "  ", "\n") + "\n";
     }
     Value root = object(JsonDocument.parse(text), "the file");
-    if (isTrue(root.member("disableAllHooks"))) {
+    if (isTrue(root.member(NO_HOOKS)) && !sets(NO_HOOKS)) {
       throw new NotUnderstoodException(
           "disableAllHooks is true in it: no hook runs; remove that first");
     }
     Layout layout = Layout.of(text, root);
     Edits edits = new Edits(text);
     List<Member> added = new ArrayList<>();
-    for (String name : switches()) {
-      Value there = root.member(name);
-      if (there == null) {
-        added.add(new Member(name, Json.of("true")));
-      } else if (!isTrue(there)) {
-        edits.replace(there.start(), there.end(), "true");
+    for (Switch wanted : switches) {
+      String[] path = wanted.name().split("\\.", -1);
+      Value holder = path.length == 1 ? root : root.member(path[0]);
+      Value there = holder == null ? null : object(holder, path[0]).member(path[path.length - 1]);
+      if (there != null) {
+        if (!Boolean.valueOf(wanted.value()).equals(there.content())) {
+          edits.replace(there.start(), there.end(), String.valueOf(wanted.value()));
+        }
+      } else if (holder == null || path.length == 1) {
+        added.add(written(wanted));
+      } else {
+        layout.append(edits, holder, List.of(member(path[1], String.valueOf(wanted.value()))), 1);
       }
     }
     Value hooks = root.member("hooks");
@@ -80,10 +120,10 @@ final class ClaudeSettings implements HostSettings {
     return edits.apply();
   }
 
-  private static void addTo(Value hooks, String command, Layout layout, Edits edits)
+  private void addTo(Value hooks, String command, Layout layout, Edits edits)
       throws NotUnderstoodException {
     List<Member> added = new ArrayList<>();
-    for (String event : EVENTS) {
+    for (String event : events) {
       Value groups = hooks.member(event);
       if (groups == null) {
         added.add(new Member(event, Json.array(group(command))));
@@ -126,7 +166,7 @@ final class ClaudeSettings implements HostSettings {
     }
     Removal removal = new Removal(text);
     List<Value> emptied = new ArrayList<>();
-    for (String event : EVENTS) {
+    for (String event : events) {
       Value groups = object(hooks, "hooks").member(event);
       List<Value> whole = new ArrayList<>();
       for (Value group : ours(hooks, event)) {
@@ -165,23 +205,25 @@ final class ClaudeSettings implements HostSettings {
     List<String> problems = new ArrayList<>();
     Value root = object(JsonDocument.parse(text), "the file");
     for (String dropIn : dropIns) {
-      root = merged(root, object(JsonDocument.parse(dropIn), "a file of managed-settings.d"));
+      root = merged(root, object(JsonDocument.parse(dropIn), "a file that is merged into it"));
     }
-    if (isTrue(root.member("disableAllHooks"))) {
+    if (isTrue(root.member(NO_HOOKS))) {
       problems.add("disableAllHooks is true: no hook runs");
     }
-    if (managed && !isTrue(root.member(MANAGED_ONLY))) {
-      problems.add(MANAGED_ONLY + " is not true: hooks of users and repositories run as well");
-    }
-    if (!skillsAsk && !isTrue(root.member(NO_SKILL_SHELL))) {
-      problems.add(NO_SKILL_SHELL + " is not true: before Claude Code " + Host.SKILLS_ASK
-          + " the shell commands of skills run unasked");
+    for (Switch wanted : switches) {
+      Value there = root;
+      for (String name : wanted.name().split("\\.", -1)) {
+        there = there == null ? null : there.member(name);
+      }
+      if (there == null || !Boolean.valueOf(wanted.value()).equals(there.content())) {
+        problems.add(wanted.name() + " is not " + wanted.value() + ": " + wanted.otherwise());
+      }
     }
     Value hooks = root.member("hooks");
     List<String> missing = new ArrayList<>();
     List<String> several = new ArrayList<>();
     List<String> changed = new ArrayList<>();
-    for (String event : EVENTS) {
+    for (String event : events) {
       List<Value> ours = hooks == null ? List.of() : ours(object(hooks, "hooks"), event);
       if (ours.isEmpty()) {
         missing.add("hooks." + event);
@@ -199,7 +241,7 @@ final class ClaudeSettings implements HostSettings {
     }
     if (!changed.isEmpty()) {
       problems.add("the entry of " + NAME + " in " + String.join(", ", changed)
-          + " is not as it was written (matcher, command, timeout, onFailure, statusMessage)");
+          + " is not as it was written (matcher, command" + names() + ")");
     }
     return problems;
   }
@@ -210,7 +252,7 @@ final class ClaudeSettings implements HostSettings {
     Map<String, Value> more = over.members();
     if (members != null && more != null) {
       Map<String, Value> all = new LinkedHashMap<>(members);
-      more.forEach((name, value) -> all.merge(name, value, ClaudeSettings::merged));
+      more.forEach((name, value) -> all.merge(name, value, JsonSettings::merged));
       return new Value(base.start(), base.end(), all);
     }
     List<Value> elements = base.elements();
@@ -300,33 +342,38 @@ final class ClaudeSettings implements HostSettings {
     }
   }
 
-  private static Json hooks(String command) {
-    return Json.object(EVENTS.stream()
+  private static Member written(Switch wanted) {
+    String[] path = wanted.name().split("\\.", -1);
+    Member last = member(path[path.length - 1], String.valueOf(wanted.value()));
+    return path.length == 1 ? last : new Member(path[0], Json.object(last));
+  }
+
+  private boolean sets(String name) {
+    return switches.stream().anyMatch(wanted -> wanted.name().equals(name));
+  }
+
+  private Json hooks(String command) {
+    return Json.object(events.stream()
         .map(event -> new Member(event, Json.array(group(command))))
         .toArray(Member[]::new));
   }
 
-  private static Json group(String command) {
+  private Json group(String command) {
+    List<Member> members = new ArrayList<>(
+        List.of(member("type", "\"command\""), member("command", JsonDocument.quote(command))));
+    members.addAll(handler);
     return Json.object(
-        new Member("matcher", Json.of("\"*\"")),
-        new Member(
-            "hooks",
-            Json.array(Json.object(
-                new Member("type", Json.of("\"command\"")),
-                new Member("command", Json.of(JsonDocument.quote(command))),
-                new Member("timeout", Json.of("600")),
-                new Member("onFailure", Json.of("\"block\"")),
-                new Member("statusMessage", Json.of(JsonDocument.quote(STATUS_MESSAGE)))))));
+        member("matcher", "\"*\""),
+        new Member("hooks", Json.array(Json.object(members.toArray(Member[]::new)))));
   }
 
-  private static Map<String, Object> expected(String command) {
-    Map<String, Object> handler = new LinkedHashMap<>();
-    handler.put("type", "command");
-    handler.put("command", command);
-    handler.put("timeout", new BigDecimal(600));
-    handler.put("onFailure", "block");
-    handler.put("statusMessage", STATUS_MESSAGE);
-    return Map.of("matcher", "*", "hooks", List.of(handler));
+  private Object expected(String command) throws NotUnderstoodException {
+    return Objects.requireNonNull(
+        JsonDocument.parse(group(command).indented("", "", " ")).plain());
+  }
+
+  private String names() {
+    return handler.stream().map(member -> ", " + member.name()).collect(Collectors.joining());
   }
 
   private static boolean isTrue(@Nullable Value value) {
