@@ -243,7 +243,7 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked}, every 10 seconds,
+     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked}, every 5 seconds,
      * and counter {@code outbox_published_total}.
      *
      * @param registry where to

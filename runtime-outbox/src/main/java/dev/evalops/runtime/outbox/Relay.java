@@ -52,7 +52,7 @@ final class Relay implements AutoCloseable {
   private static final long HAND_OVER_AFTER = TimeUnit.SECONDS.toNanos(5);
   private static final long HAND_OVER_PAUSE =
       TimeUnit.SECONDS.toNanos(1); // so that another is first
-  private static final long DEPTH_EVERY = TimeUnit.SECONDS.toNanos(10);
+  private static final long DEPTH_EVERY = TimeUnit.SECONDS.toNanos(5);
   private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(2);
 
   /** A broker that did not take so many in a row is away for all lanes. */
@@ -95,7 +95,7 @@ final class Relay implements AutoCloseable {
   private long removeAt;
   private long pausedUntil;
   private long depthAt;
-  private boolean unanswered; // something was sent, and nothing has been stored since
+  private boolean unanswered; // something was sent, and since then nothing stored or refused
   private long unansweredSince;
 
   private static final class Lane {
@@ -425,12 +425,16 @@ final class Relay implements AutoCloseable {
     }
     stored.add(row);
     awayInARow = 0;
-    unanswered = inFlight > 0;
-    unansweredSince = System.nanoTime();
+    answered();
     if (!healthy) {
       healthy = true;
       log.info("outbox: publishing again");
     }
+  }
+
+  private void answered() {
+    unanswered = inFlight > 0;
+    unansweredSince = System.nanoTime();
   }
 
   private void onAway(Lane lane, Throwable failure) {
@@ -457,6 +461,7 @@ final class Relay implements AutoCloseable {
 
   private void onRefused(Lane lane, RelayRows.Row row, PublishException failure)
       throws SQLException {
+    answered();
     boolean park = row.attempts() + 1 >= MAX_ATTEMPTS;
     String reason = String.valueOf(failure.getMessage());
     pausedLanes.put(lane.name, System.nanoTime() + backoff(row.attempts() + 1));

@@ -34,6 +34,7 @@ import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.nats.client.api.DeliverPolicy;
 import io.opentelemetry.api.OpenTelemetry;
+import java.time.Duration;
 import java.util.function.Predicate;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -118,15 +119,16 @@ public final class NotesService {
             .open());
     Idempotency idempotency =
         Idempotency.builder(db).leaseFor(settings.idempotencyLease()).build();
+    Outbox outbox = life.add("outbox", Outbox.builder(db, bus).metrics(registry).start());
     HealthChecker health = life.add(
         "health",
         HealthChecker.builder()
             .shared("postgres", HealthChecks.postgres(db))
             .optional("redis", RedisHealth.of(redis.connection()))
             .optional("nats", NatsHealth.of(bus.connection()))
+            .optional("outbox", () -> outbox.check(Duration.ofMinutes(1)))
             .open());
-
-    Outbox outbox = life.add("outbox", Outbox.builder(db, bus).metrics(registry).start());
+    ParkedChanges parked = new ParkedChanges(outbox);
     Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.connection()));
     Feed feed = new Feed(db, feedIsOnFor);
     life.add(
@@ -138,6 +140,7 @@ public final class NotesService {
 
     Filter mayRead = auth.require("notes:read");
     Filter mayWrite = auth.require("notes:write");
+    Filter mayOperate = auth.require("notes:operate");
     Filter maxBody = HttpFilters.maxBody(256 * 1024);
     http.serve(HttpService.builder()
         .filters(
@@ -151,6 +154,8 @@ public final class NotesService {
         .handle("POST /v1/notes", notes::create, maxBody, mayWrite, idempotency.filter())
         .handle("PUT /v1/notes/{id}", notes::update, maxBody, mayWrite, idempotency.filter())
         .handle("GET /v1/feed", feed::read, mayRead)
+        .handle("GET /v1/parked-changes", parked::list, mayOperate)
+        .handle("POST /v1/parked-changes/{id}/requeue", parked::requeue, mayOperate)
         .handle("/healthz", HttpEndpoints.health("notes"))
         .handle("/readyz", health.handler())
         .handle("/startupz", HttpEndpoints.startup(life::pending))

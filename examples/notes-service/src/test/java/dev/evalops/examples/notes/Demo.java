@@ -2,12 +2,17 @@ package dev.evalops.examples.notes;
 
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
+import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.mtls.ClientTls;
+import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
+import io.nats.client.JetStreamManagement;
 import io.nats.client.Nats;
+import io.nats.client.PushSubscribeOptions;
 import io.nats.client.Subscription;
+import io.nats.client.api.StreamConfiguration;
 import java.io.IOException;
 import java.net.ConnectException;
 import java.net.ServerSocket;
@@ -62,6 +67,7 @@ final class Demo {
 
   private static final String READER = "token-of-a-reader";
   private static final String STRANGER = "token-of-another-organization";
+  private static final String OPERATOR = "token-of-an-operator";
   private static final String API_KEY = "pk_demo";
 
   private final Console console;
@@ -152,9 +158,11 @@ final class Demo {
           service = exactlyOnce(service, environment, postgres);
           trouble();
           service = natsOutage(service, environment, nats, postgres);
+          refusedChange(nats);
           redisOutage(redis, note);
           rotation(service, certificates, note);
           oneBudget(environment);
+          wholeFeed(nats, postgres);
           measurements();
           stop(service);
         }
@@ -174,6 +182,7 @@ final class Demo {
     return server
         .person(ANN, "ann", "org-1", "notes:read", "notes:write")
         .person(READER, "rea", "org-1", "notes:read")
+        .person(OPERATOR, "olga", "org-1", "notes:read", "notes:operate")
         .person(STRANGER, "sam", "org-2", "notes:read", "notes:write");
   }
 
@@ -428,10 +437,17 @@ final class Demo {
     for (int i = 0; i < 10; i++) {
       expect(201, write.freshKey());
     }
+    double waiting = Awaitility.await()
+        .atMost(SOON)
+        .until(() -> metric("outbox_pending"), pending -> pending >= 10);
+    console.done(
+        "kill -9 of NATS; what waits is on the metrics page",
+        String.format(Locale.ROOT, "outbox_pending %.0f", waiting),
+        String.format(Locale.ROOT, "outbox_oldest_seconds %.1f", metric("outbox_oldest_seconds")));
     service.kill();
     check("kill -9", service.awaitExit(SOON).isPresent(), "the service still runs");
     console.done(
-        "kill -9 of NATS and then of the service", "10 more notes written between the two", "");
+        "kill -9 of the service, between the commits and the publishing", "10 notes wait", "");
     nats.restart();
     ServiceProcess next = ServiceProcess.start(environment, this::tell);
     base = URI.create("https://localhost:" + next.awaitPort(SOON));
@@ -443,6 +459,114 @@ final class Demo {
       console.done("every committed change is in the feed", "once", counts);
     }
     return next;
+  }
+
+  private double metric(String name) throws IOException, InterruptedException {
+    return get("/metrics")
+        .body()
+        .lines()
+        .filter(line -> line.startsWith(name + " "))
+        .mapToDouble(line -> Double.parseDouble(line.substring(name.length())))
+        .findFirst()
+        .orElseThrow(() -> new StepFailed("GET /metrics", name + " is missing"));
+  }
+
+  private void refusedChange(NatsServer nats) throws Exception {
+    console.title("A change that NATS refuses");
+    try (io.nats.client.Connection connection = Nats.connect(nats.url())) {
+      maxEventBytes(connection, 1000);
+      console.done("the stream takes events of 1000 bytes at most", "max_msg_size 1000", "");
+      String large = MILK.replace("milk", "\u8336".repeat(200));
+      HttpResponse<String> created = call(
+          "create a note with a long title",
+          201,
+          new Call("POST", "/v1/notes").by(ANN).body(large).freshKey());
+      String note = header(created, "Location");
+      Call update = new Call("PUT", note).by(ANN).body(TEA);
+      call("shorten it", 200, update.ifMatch(header(created, "ETag")).freshKey());
+      Call list = new Call("GET", "/v1/parked-changes").by(OPERATOR);
+      HttpResponse<String> parked = Awaitility.await()
+          .atMost(SOON)
+          .until(() -> expect(200, list), answer -> answer.body().contains("\"id\""));
+      console.done(
+          "its change is parked",
+          "GET /v1/parked-changes  200",
+          shortened(parked.body().strip(), 220));
+      HttpResponse<String> health = Awaitility.await()
+          .atMost(SOON)
+          .until(
+              () -> get("/readyz"),
+              answer -> answer.body().contains("{\"name\":\"outbox\",\"healthy\":false"));
+      console.done(
+          "the service is ready all the same",
+          "GET /readyz  " + health.statusCode(),
+          "outbox: check failed");
+      String other = header(
+          call(
+              "other notes do not wait for it",
+              201,
+              new Call("POST", "/v1/notes").by(ANN).body(MILK).freshKey()),
+          "Location");
+      Awaitility.await().atMost(SOON).until(() -> feedHas(other, 1));
+      check("what comes after it waits", !feedHas(note, 2), "the second version is in the feed");
+      console.done("what comes after it waits", "the feed has the other note alone", "");
+      maxEventBytes(connection, -1);
+      console.done("mended: the stream takes larger ones", "max_msg_size -1", "");
+      String id = parked.body().replaceAll("(?s).*\"id\":\"([^\"]*)\".*", "$1");
+      call(
+          "sent again",
+          204,
+          new Call("POST", "/v1/parked-changes/" + id + "/requeue").by(OPERATOR));
+      Awaitility.await().atMost(SOON).until(() -> feedHas(note, 2));
+      check("both changes are in the feed", feedHas(note, 1), "the first version is missing");
+      console.done("both changes are in the feed", "in order", "");
+    }
+  }
+
+  private static void maxEventBytes(io.nats.client.Connection connection, int bytes)
+      throws Exception {
+    JetStreamManagement management = connection.jetStreamManagement();
+    management.updateStream(
+        StreamConfiguration.builder(management.getStreamInfo("NOTES").getConfiguration())
+            .maximumMessageSize(bytes)
+            .build());
+  }
+
+  private boolean feedHas(String note, int version) throws Exception {
+    String id = note.replaceAll(".*/", "");
+    return expect(200, new Call("GET", "/v1/feed?limit=20").by(ANN))
+        .body()
+        .contains("{\"note_id\":\"" + id + "\",\"version\":" + version + ",");
+  }
+
+  /** What the stream holds is what the feed was made of. */
+  private void wholeFeed(NatsServer nats, PostgresServer postgres) throws Exception {
+    console.title("After all that");
+    try (Connection connection = DriverManager.getConnection(jdbc(postgres));
+        io.nats.client.Connection bus = Nats.connect(nats.url())) {
+      String counts = Awaitility.await()
+          .atMost(SOON)
+          .until(() -> feedOf(connection), found -> found.endsWith(", 0 missing"));
+      console.done("every change is in the feed", "once", counts);
+      long all =
+          bus.jetStreamManagement().getStreamInfo("NOTES").getStreamState().getMsgCount();
+      check("each once in the stream", counts.startsWith(all + " changes"), all + " events");
+      Subscription events = bus.jetStream()
+          .subscribe(
+              "notes.changes.>", PushSubscribeOptions.builder().ordered(true).build());
+      Map<String, Long> versions = new HashMap<>();
+      for (long i = 0; i < all; i++) {
+        Event event = NatsBus.read(events.nextMessage(SOON));
+        String note = event.aggregateId().orElseThrow();
+        long version = event.version().orElseThrow();
+        check(
+            "in the order of the commits",
+            version == versions.getOrDefault(note, 0L) + 1,
+            "version " + version + " of note " + note + " after " + versions.get(note));
+        versions.put(note, version);
+      }
+      console.done("and once in the stream, in the order of the commits", all + " events", "");
+    }
   }
 
   private static String feedOf(Connection connection) throws SQLException {
@@ -513,7 +637,7 @@ final class Demo {
     for (String line : get("/metrics").body().lines().toList()) {
       String name = line.replaceAll("[{ ].*", "");
       boolean ours =
-          name.matches("(notes|natsbus|feature)_.*") && !name.matches(".*_(bucket|max|sum)");
+          name.matches("(notes|natsbus|outbox|feature)_.*") && !name.matches(".*_(bucket|max|sum)");
       if (ours) {
         double[] sum = series.computeIfAbsent(name, key -> new double[2]);
         sum[0]++;
