@@ -7,7 +7,11 @@ import dev.evalops.runtime.natsbus.EventConsumer;
 import dev.evalops.runtime.natsbus.NatsBus;
 import io.nats.client.api.DeliverPolicy;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import org.junit.jupiter.api.Tag;
@@ -65,38 +69,49 @@ class OutboxNatsTest {
   @Test
   @Tag("soak")
   void theOrderHolds_whateverIsKilled_soak() throws Exception {
-    int rounds = Integer.getInteger("outbox.soak.kills", 200);
-    long edits = killed(rounds);
-    System.out.printf(
-        "outbox: %d kills of a relaying process, NATS or Postgres at random points, %d changes, each in the stream once and in order%n",
-        rounds, edits);
+    System.out.print(killed(Integer.getInteger("outbox.soak.kills", 200)));
   }
 
   /** Two processes relay what is written all the time; the one at work or a server is killed in each round, at a random point. */
-  private static long killed(int rounds) throws Exception {
+  private static String killed(int rounds) throws Exception {
     try (Notes notes = Notes.withPostgres(NOTES)) {
       notes.bus().close(); // has made the stream
       RelayProcess[] relays = {relay(notes), relay(notes)};
+      Map<String, List<Long>> recoveries = new TreeMap<>();
       try (Writers writers = Writers.throughFailures(notes, PER_SECOND)) {
         for (int round = 0; round < rounds; round++) {
           int leader = awaitLeader(relays);
-          await().atMost(Notes.PATIENT).ignoreExceptions().until(() -> notes.pending() < 20);
           writers.awaitMore(ThreadLocalRandom.current().nextInt(1, 50));
+          String victim;
           switch (round % 3) {
             case 0 -> {
+              victim = "a relay";
               relays[leader].close();
               relays[leader] = relay(notes);
             }
             case 1 -> {
+              victim = "NATS";
               notes.nats.kill();
               writers.awaitMore(ThreadLocalRandom.current().nextInt(1, 50));
               notes.nats.restart();
             }
             default -> {
+              victim = "Postgres";
               notes.postgres.kill();
               notes.postgres.restart();
             }
           }
+          long begin = System.nanoTime();
+          String last = editOnce(notes);
+          await()
+              .atMost(Notes.PATIENT)
+              .ignoreExceptions()
+              .until(
+                  () -> notes.number("SELECT count(*) FROM change_outbox WHERE id = '" + last + "'")
+                      == 0);
+          recoveries
+              .computeIfAbsent(victim, of -> new ArrayList<>())
+              .add((System.nanoTime() - begin) / 1000);
         }
         writers.awaitMore(30);
       } finally {
@@ -110,8 +125,25 @@ class OutboxNatsTest {
       }
       assertThat(notes.number("SELECT count(*) FROM change_outbox")).isZero();
       notes.assertStreamIsWhole();
-      return notes.edits();
+      StringBuilder figures = new StringBuilder(String.format(
+          "outbox: %d kills of a relaying process, NATS or Postgres at random points, %d changes,"
+              + " each in the stream once and in order%n",
+          rounds, notes.edits()));
+      recoveries.forEach((victim, micros) -> figures.append(String.format(
+          "outbox: until a change that was written after the kill of %s, or after its restart, is sent: %s%n",
+          victim, Figures.ofMicros(micros))));
+      return figures.toString();
     }
+  }
+
+  /** Writes a change, and returns its id. */
+  private static String editOnce(Notes notes) {
+    String[] id = new String[1];
+    await().atMost(Notes.PATIENT).ignoreExceptions().until(() -> {
+      id[0] = notes.edit(notes.anyNote());
+      return true;
+    });
+    return id[0];
   }
 
   private static RelayProcess relay(Notes notes) throws Exception {
