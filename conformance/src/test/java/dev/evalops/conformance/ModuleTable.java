@@ -160,6 +160,7 @@ final class ModuleTable {
           .optional(LETTUCE, MICROMETER)
           .shows(
               "io.lettuce.core.api.StatefulRedisConnection",
+              "io.lettuce.core.cluster.api.StatefulRedisClusterConnection",
               "io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),

@@ -7,6 +7,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.RequestContext;
 import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.io.IOException;
 import java.time.Duration;
@@ -555,7 +556,19 @@ public final class RateLimiter implements AutoCloseable {
      */
     public Builder redis(StatefulRedisConnection<String, String> connection) {
       Objects.requireNonNull(connection, "redis");
-      this.redis = name -> new RedisBuckets(connection, name, redisTimeout, onRedisChange);
+      this.redis = name -> new RedisBuckets(connection.async(), name, redisTimeout, onRedisChange);
+      return this;
+    }
+
+    /**
+     * Keeps the buckets in a Redis Cluster, otherwise as {@link #redis(StatefulRedisConnection)}: each decision needs one key.
+     *
+     * @param connection the caller's
+     * @return this
+     */
+    public Builder redis(StatefulRedisClusterConnection<String, String> connection) {
+      Objects.requireNonNull(connection, "redis");
+      this.redis = name -> new RedisBuckets(connection.async(), name, redisTimeout, onRedisChange);
       return this;
     }
 

@@ -6,7 +6,7 @@ import dev.evalops.runtime.ratelimit.RateLimiter.RedisChange;
 import io.lettuce.core.RedisFuture;
 import io.lettuce.core.RedisNoScriptException;
 import io.lettuce.core.ScriptOutputType;
-import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.api.async.RedisScriptingAsyncCommands;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
@@ -63,7 +63,7 @@ final class RedisBuckets {
 
   private static final String SCRIPT_SHA = Digest.sha1(SCRIPT);
 
-  private final StatefulRedisConnection<String, String> connection;
+  private final RedisScriptingAsyncCommands<String, String> redis;
   private final String prefix;
   private final long budgetNanos;
   private final Consumer<? super RedisChange> listener;
@@ -80,11 +80,11 @@ final class RedisBuckets {
   private long probedAt;
 
   RedisBuckets(
-      StatefulRedisConnection<String, String> connection,
+      RedisScriptingAsyncCommands<String, String> redis,
       Optional<String> service,
       Duration budget,
       Consumer<? super RedisChange> listener) {
-    this.connection = connection;
+    this.redis = redis;
     this.prefix = "ratelimit:" + service.map(ServiceName::prefix).orElse("shared") + ":";
     this.budgetNanos = budget.toNanos();
     this.listener = listener;
@@ -121,8 +121,7 @@ final class RedisBuckets {
     try {
       List<Object> answer;
       try {
-        answer = await(
-            connection.async().evalsha(SCRIPT_SHA, ScriptOutputType.MULTI, keys, arguments), start);
+        answer = await(redis.evalsha(SCRIPT_SHA, ScriptOutputType.MULTI, keys, arguments), start);
       } catch (ExecutionException e) {
         if (!(e.getCause() instanceof RedisNoScriptException)) {
           throw e;
@@ -177,7 +176,7 @@ final class RedisBuckets {
   }
 
   private RedisFuture<List<Object>> eval(String[] keys, String[] arguments) {
-    return connection.async().eval(SCRIPT, ScriptOutputType.MULTI, keys, arguments);
+    return redis.eval(SCRIPT, ScriptOutputType.MULTI, keys, arguments);
   }
 
   private static Decision decision(List<Object> answer) {

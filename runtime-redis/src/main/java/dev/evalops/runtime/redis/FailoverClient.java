@@ -9,6 +9,8 @@ import io.lettuce.core.protocol.DefaultEndpoint;
 import io.lettuce.core.protocol.RedisCommand;
 import io.lettuce.core.resource.ClientResources;
 import io.netty.channel.Channel;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
 import java.util.Collection;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -17,14 +19,19 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A client that leaves a server which has become a replica. After a failover the old master keeps its connections; only its answers
- * tell that writes go elsewhere now. Closing the connection makes Lettuce resolve the address and connect anew.
+ * A client that leaves a server which has become a replica, or answers nothing. After a failover the old master keeps its connections; only
+ * its answers tell that writes go elsewhere now, or that there are none: a stopped process keeps its connections too. Closing
+ * the connection makes Lettuce resolve the address, or ask the sentinels, and connect anew.
  */
 final class FailoverClient extends RedisClient {
   private static final Logger LOG = LoggerFactory.getLogger(FailoverClient.class);
 
   /** The name may go on leading to the replica for a while, and reads work there. */
   private static final long RECONNECT_EVERY_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+  /** For how long a server may leave commands unanswered: twice the usual time-out of one. */
+  private static final long SILENT_NANOS =
+      RedisUrl.COMMAND_TIMEOUT.multipliedBy(2).toNanos();
 
   FailoverClient(ClientResources resources, RedisURI uri) {
     super(resources, uri);
@@ -46,10 +53,28 @@ final class FailoverClient extends RedisClient {
   }
 
   private static final class FailoverEndpoint extends DefaultEndpoint {
+    private static final long NONE = 0;
+
+    /** When the first command after the last bytes from the server was sent, or {@link #NONE}. */
+    private final AtomicLong unansweredSince = new AtomicLong(NONE);
+
     private final AtomicLong leftAt = new AtomicLong(System.nanoTime() - RECONNECT_EVERY_NANOS);
 
     FailoverEndpoint(ClientOptions options, ClientResources resources) {
       super(options, resources);
+    }
+
+    @Override
+    public void notifyChannelActive(Channel active) {
+      unansweredSince.set(NONE);
+      active.pipeline().addFirst(new ChannelInboundHandlerAdapter() {
+        @Override
+        public void channelRead(ChannelHandlerContext context, Object bytes) {
+          unansweredSince.set(NONE);
+          context.fireChannelRead(bytes);
+        }
+      });
+      super.notifyChannelActive(active);
     }
 
     @Override
@@ -68,16 +93,27 @@ final class FailoverClient extends RedisClient {
     private <K, V, T> void watch(RedisCommand<K, V, T> command) {
       if (command instanceof CompleteableCommand<?> completeable) {
         Channel sentOn = channel;
+        leaveIfSilent(sentOn);
         completeable.onComplete((result, failure) -> {
           CommandOutput<K, V, T> output = command.getOutput();
           if (output != null && output.hasError() && isFromReplica(output.getError())) {
-            leave(sentOn);
+            leave(sentOn, "redis: server is a replica; reconnecting");
           }
         });
       }
     }
 
-    private void leave(@Nullable Channel replica) {
+    private void leaveIfSilent(@Nullable Channel server) {
+      long now = System.nanoTime();
+      long since = unansweredSince.get();
+      if (since == NONE) {
+        unansweredSince.compareAndSet(NONE, now == NONE ? 1 : now);
+      } else if (now - since > SILENT_NANOS && unansweredSince.compareAndSet(since, NONE)) {
+        leave(server, "redis: server does not answer; reconnecting");
+      }
+    }
+
+    private void leave(@Nullable Channel replica, String why) {
       long last = leftAt.get();
       long now = System.nanoTime();
       if (replica == null
@@ -86,9 +122,7 @@ final class FailoverClient extends RedisClient {
           || !leftAt.compareAndSet(last, now)) {
         return;
       }
-      LOG.atWarn()
-          .addKeyValue("server", replica.remoteAddress())
-          .log("redis: server is a replica; reconnecting");
+      LOG.atWarn().addKeyValue("server", replica.remoteAddress()).log(why);
       // Later, so that the answers that were read together with this one still arrive.
       replica.eventLoop().execute(() -> {
         var unused = replica.close();

@@ -4,28 +4,17 @@ import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
-import io.lettuce.core.RedisConnectionException;
 import io.lettuce.core.RedisURI;
-import io.lettuce.core.SocketOptions;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.codec.StringCodec;
 import io.lettuce.core.event.command.CommandListener;
 import io.lettuce.core.resource.ClientResources;
-import io.lettuce.core.resource.DefaultClientResources;
-import io.lettuce.core.resource.Delay;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Future;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 
 /**
  * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or has no DNS name
@@ -49,9 +38,6 @@ import org.slf4j.LoggerFactory;
  * <p>Thread-safe.
  */
 public final class Redis implements AutoCloseable {
-  private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
-  private static final long CLOSE_SECONDS = 2;
-
   private final ClientResources resources;
   private final RedisClient client;
   private final StatefulRedisConnection<String, String> connection;
@@ -111,29 +97,8 @@ public final class Redis implements AutoCloseable {
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
-      shutDown(client, resources);
+      Clients.shutDown(client, resources);
     }
-  }
-
-  private static void shutDown(RedisClient client, ClientResources resources) {
-    boolean interrupted = Thread.interrupted(); // else nothing would be waited for
-    interrupted |= !ended(client.shutdownAsync(0, CLOSE_SECONDS, TimeUnit.SECONDS));
-    interrupted |= !ended(resources.shutdown(0, CLOSE_SECONDS, TimeUnit.SECONDS));
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
-  /** Waits for the end; false if interrupted meanwhile. */
-  private static boolean ended(Future<?> end) {
-    try {
-      end.get(CLOSE_SECONDS, TimeUnit.SECONDS);
-    } catch (InterruptedException interrupted) {
-      return false;
-    } catch (ExecutionException | TimeoutException failure) {
-      LOG.atWarn().setCause(failure).log("redis: the client did not end in time");
-    }
-    return true;
   }
 
   /** Describes a connection. Not thread-safe. */
@@ -144,13 +109,7 @@ public final class Redis implements AutoCloseable {
         new ArrayList<>();
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
-    private Retry retry = Retry.builder()
-        .onFailedAttempt(attempt -> {
-          if (attempt.nextDelay().isPresent()) { // the last one is thrown
-            LOG.atWarn().log("redis: {}", attempt);
-          }
-        })
-        .build();
+    private Retry retry = Clients.retry();
 
     private Builder(String url) {
       this.url = Objects.requireNonNull(url, "url");
@@ -222,20 +181,11 @@ public final class Redis implements AutoCloseable {
      * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
      */
     public Redis open() {
-      RedisURI uri = checked();
-      ClientOptions.Builder options = ClientOptions.builder()
-          .disconnectedBehavior(ClientOptions.DisconnectedBehavior.REJECT_COMMANDS)
-          .requestQueueSize(65_536)
-          .socketOptions(
-              SocketOptions.builder().connectTimeout(Duration.ofSeconds(5)).build());
+      RedisURI uri = Clients.checked(pingTimeout, () -> RedisUrl.parse(url));
+      ClientOptions.Builder options = ClientOptions.builder();
+      Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      // Jitter, so that many processes do not come back in step.
-      ClientResources.Builder threads = DefaultClientResources.builder()
-          .reconnectDelay(Delay.equalJitter(
-              Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
-      configureResources.forEach(change -> change.accept(threads));
-
-      ClientResources resources = threads.build();
+      ClientResources resources = Clients.resources(configureResources);
       RedisClient client = new FailoverClient(resources, uri);
       boolean opened = false;
       try {
@@ -248,59 +198,21 @@ public final class Redis implements AutoCloseable {
         return new Redis(resources, client, connection);
       } finally {
         if (!opened) {
-          shutDown(client, resources);
+          Clients.shutDown(client, resources);
         }
       }
-    }
-
-    /** The URL, if all settings are good. */
-    private RedisURI checked() {
-      String problem =
-          pingTimeout.isPositive() ? "" : "pingTimeout must be more than zero: " + pingTimeout;
-      RedisURI uri;
-      try {
-        uri = RedisUrl.parse(url);
-      } catch (IllegalArgumentException e) {
-        throw new IllegalArgumentException(
-            e.getMessage() + (problem.isEmpty() ? "" : "; " + problem));
-      }
-      if (!problem.isEmpty()) {
-        throw new IllegalArgumentException(problem);
-      }
-      // The longest there is instead of an overflow.
-      pingTimeout = Duration.ofNanos(TimeUnit.NANOSECONDS.convert(pingTimeout));
-      return uri;
     }
 
     private StatefulRedisConnection<String, String> connect(RedisClient client)
         throws InterruptedException {
       RedisURI uri = RedisUrl.parse(url);
-      uri.setTimeout(pingTimeout); // of the handshake, here and when the connection comes back
-      uri.getSentinels().forEach(sentinel -> sentinel.setTimeout(pingTimeout));
-      CompletableFuture<StatefulRedisConnection<String, String>> connecting =
-          client.connectAsync(StringCodec.UTF8, uri).toCompletableFuture();
-      try {
-        return connecting
-            .thenCompose(connected -> connected.async().ping().thenApply(pong -> connected))
-            .get(pingTimeout.toNanos(), TimeUnit.NANOSECONDS);
-      } catch (InterruptedException interrupted) {
-        abandon(connecting);
-        throw interrupted;
-      } catch (TimeoutException timeout) {
-        abandon(connecting);
-        throw new RedisConnectionException(
-            "ping_redis: no answer within " + pingTimeout.toMillis() + " ms", timeout);
-      } catch (ExecutionException failure) {
-        abandon(connecting);
-        Throwable cause = failure.getCause() == null ? failure : failure.getCause();
-        throw new RedisConnectionException("ping_redis: " + Failures.describe(cause), cause);
-      }
-    }
-
-    /** Closes the connection, also when it comes late. */
-    private static void abandon(
-        CompletableFuture<StatefulRedisConnection<String, String>> connecting) {
-      var unused = connecting.thenCompose(StatefulRedisConnection::closeAsync);
+      uri.setTimeout(Clients.bounded(
+          pingTimeout)); // of the handshake, here and when the connection comes back
+      uri.getSentinels().forEach(sentinel -> sentinel.setTimeout(Clients.bounded(pingTimeout)));
+      return Clients.pinged(
+          client.connectAsync(StringCodec.UTF8, uri).toCompletableFuture(),
+          connected -> connected.async().ping(),
+          pingTimeout);
     }
   }
 }

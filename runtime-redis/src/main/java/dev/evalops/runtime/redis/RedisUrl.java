@@ -7,10 +7,15 @@ import java.net.URISyntaxException;
 import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * Reads a URL as Lettuce does, and refuses what Lettuce would pass over in silence. No message holds a piece of the URL but the
@@ -28,6 +33,9 @@ final class RedisUrl {
       "libraryversion",
       "verifypeer",
       "sentinelmasterid");
+
+  private static final Pattern NODES = Pattern.compile(
+      "(?<before>rediss?://(?:[^/?#@]*@)?)(?<hosts>[^/?#@]+)(?<path>/[^?#]*)?(?<query>\\?.*)?");
 
   /** Of commands, where the URL has none: Lettuce's own is a minute. */
   static final Duration COMMAND_TIMEOUT = Duration.ofSeconds(3);
@@ -86,6 +94,31 @@ final class RedisUrl {
       parsed.setTimeout(COMMAND_TIMEOUT);
     }
     return parsed;
+  }
+
+  /**
+   * Reads the URL of one or more nodes of a cluster, {@code redis://user:password@host1:6379,host2:6379}.
+   *
+   * @throws IllegalArgumentException if Redis cannot be reached by it
+   */
+  static List<RedisURI> parseNodes(String url) {
+    Matcher parts = NODES.matcher(url);
+    if (!parts.matches()) {
+      throw refused("it must begin with redis:// or rediss://, and name a host");
+    }
+    String path = Objects.requireNonNullElse(parts.group("path"), "");
+    if (!path.isEmpty() && !path.equals("/") && !path.equals("/0")) {
+      throw refused("a cluster has database 0 alone");
+    }
+    List<RedisURI> nodes = new ArrayList<>();
+    for (String node : parts.group("hosts").split(",", -1)) {
+      if (node.isEmpty()) {
+        throw refused("the host is missing between two commas");
+      }
+      nodes.add(parse(
+          parts.group("before") + node + Objects.requireNonNullElse(parts.group("query"), "")));
+    }
+    return nodes;
   }
 
   /** Lettuce decodes first and then looks for the colon, which may be part of the name. */

@@ -4,6 +4,9 @@ import dev.evalops.runtime.health.HealthCheck;
 import dev.evalops.runtime.health.UnhealthyException;
 import io.lettuce.core.RedisFuture;
 import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
+import java.util.concurrent.ExecutionException;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /** The check of a Redis connection. Thread-safe. */
@@ -20,30 +23,52 @@ public final class RedisHealth {
    */
   public static HealthCheck of(@Nullable StatefulRedisConnection<?, ?> connection) {
     if (connection == null) {
-      return () -> {
-        throw new UnhealthyException("redis_not_configured");
-      };
+      return notConfigured();
     }
-    return new PingCheck(connection);
+    Question ping = new Question(() -> connection.async().ping());
+    return ping::answer;
   }
 
-  /** Waits again for a PING that is unanswered: an outage must not fill the client's queue with them. */
-  private static final class PingCheck implements HealthCheck {
-    private final StatefulRedisConnection<?, ?> connection;
+  /**
+   * Asks a node of the cluster for its state: unhealthy with {@code redis_cluster_down} unless every slot is served.
+   *
+   * @param connection the connection, or null, which is reported as {@code redis_not_configured}
+   * @return the check
+   */
+  public static HealthCheck of(@Nullable StatefulRedisClusterConnection<?, ?> connection) {
+    if (connection == null) {
+      return notConfigured();
+    }
+    Question info = new Question(() -> connection.async().clusterInfo());
+    return () -> {
+      if (!info.answer().contains("cluster_state:ok")) {
+        throw new UnhealthyException("redis_cluster_down");
+      }
+    };
+  }
+
+  private static HealthCheck notConfigured() {
+    return () -> {
+      throw new UnhealthyException("redis_not_configured");
+    };
+  }
+
+  /** Waits again for an answer that is due: an outage must not fill the client's queue with questions. */
+  private static final class Question {
+    private final Supplier<RedisFuture<String>> ask;
     private volatile @Nullable RedisFuture<String> last;
 
-    PingCheck(StatefulRedisConnection<?, ?> connection) {
-      this.connection = connection;
+    Question(Supplier<RedisFuture<String>> ask) {
+      this.ask = ask;
     }
 
-    @Override
-    public void check() throws Exception {
-      RedisFuture<String> ping = last;
-      if (ping == null || ping.isDone()) {
-        ping = connection.async().ping();
-        last = ping;
+    String answer() throws InterruptedException, ExecutionException {
+      RedisFuture<String> asked = last;
+      if (asked == null || asked.isDone()) {
+        asked = ask.get();
+        last = asked;
       }
-      ping.get();
+      return asked.get();
     }
   }
 }

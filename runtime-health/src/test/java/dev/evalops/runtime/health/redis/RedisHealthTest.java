@@ -68,7 +68,9 @@ class RedisHealthTest {
 
   @Test
   void reportsWhatIsNotConfigured() {
-    assertThatThrownBy(() -> RedisHealth.of(null).check()).hasMessage("redis_not_configured");
+    assertThatThrownBy(
+            () -> RedisHealth.of((StatefulRedisConnection<String, String>) null).check())
+        .hasMessage("redis_not_configured");
   }
 
   @Test

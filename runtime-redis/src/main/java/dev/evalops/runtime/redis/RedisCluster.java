@@ -1,0 +1,252 @@
+package dev.evalops.runtime.redis;
+
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.startup.Retry;
+import io.lettuce.core.RedisException;
+import io.lettuce.core.RedisURI;
+import io.lettuce.core.cluster.ClusterClientOptions;
+import io.lettuce.core.cluster.ClusterTopologyRefreshOptions;
+import io.lettuce.core.cluster.RedisClusterClient;
+import io.lettuce.core.cluster.SlotHash;
+import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
+import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
+import io.lettuce.core.codec.StringCodec;
+import io.lettuce.core.event.command.CommandListener;
+import io.lettuce.core.resource.ClientResources;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
+
+/**
+ * A Lettuce connection to a Redis Cluster, which has answered a ping. Opening waits as that of {@link Redis} does.
+ *
+ * <pre>{@code
+ * try (RedisCluster redis = RedisCluster.open("redis://host1:6379,host2:6379,host3:6379")) {
+ *   redis.connection().sync().set("greeting", "hello");
+ * }
+ * }</pre>
+ *
+ * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the others are learned from the first that answers. Where
+ * slots and masters are is read again each 5 s, and at once (at most once per second) when a node redirects, or cannot be reached. Otherwise
+ * as {@link Redis}: commands to a node that is away fail at once, and none is sent twice.
+ *
+ * <p>Thread-safe.
+ */
+public final class RedisCluster implements AutoCloseable {
+  private static final long CONNECT_MASTERS_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+  private final ClientResources resources;
+  private final RedisClusterClient client;
+  private final StatefulRedisClusterConnection<String, String> connection;
+  private final AtomicBoolean closed = new AtomicBoolean();
+
+  private RedisCluster(
+      ClientResources resources,
+      RedisClusterClient client,
+      StatefulRedisClusterConnection<String, String> connection) {
+    this.resources = resources;
+    this.client = client;
+    this.connection = connection;
+  }
+
+  /**
+   * Opens a connection with the defaults of {@link #builder}.
+   *
+   * @param url the URL of one or more nodes
+   * @return a connection that has answered; the caller closes it
+   * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
+   * @throws StartupException if no node comes up, or refuses, or is none of a cluster
+   */
+  public static RedisCluster open(String url) {
+    return builder(url).open();
+  }
+
+  /**
+   * Returns a builder.
+   *
+   * @param url the URL of one or more nodes
+   * @return a builder with the defaults
+   */
+  public static Builder builder(String url) {
+    return new Builder(url);
+  }
+
+  /**
+   * Returns the connection, which many threads may share.
+   *
+   * @return the connection, always the same
+   */
+  public StatefulRedisClusterConnection<String, String> connection() {
+    return connection;
+  }
+
+  /**
+   * Returns the client, for more connections; they are closed with it.
+   *
+   * @return the client, always the same
+   */
+  public RedisClusterClient client() {
+    return client;
+  }
+
+  /** Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call does nothing. */
+  @Override
+  public void close() {
+    if (closed.compareAndSet(false, true)) {
+      Clients.shutDown(client, resources);
+    }
+  }
+
+  /** Describes a connection. Not thread-safe. */
+  public static final class Builder {
+    private final String url;
+    private final List<Consumer<? super ClusterClientOptions.Builder>> configure =
+        new ArrayList<>();
+    private final List<Consumer<? super ClientResources.Builder>> configureResources =
+        new ArrayList<>();
+    private final List<CommandListener> listeners = new ArrayList<>();
+    private Duration pingTimeout = Duration.ofSeconds(5);
+    private Retry retry = Clients.retry();
+
+    private Builder(String url) {
+      this.url = Objects.requireNonNull(url, "url");
+    }
+
+    /**
+     * Changes the client's options.
+     *
+     * @param change what to change; a further call adds to it
+     * @return this
+     */
+    public Builder configure(Consumer<? super ClusterClientOptions.Builder> change) {
+      configure.add(Objects.requireNonNull(change, "configure"));
+      return this;
+    }
+
+    /**
+     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end with it.
+     *
+     * @param change what to change; a further call adds to it
+     * @return this
+     */
+    public Builder configureResources(Consumer<? super ClientResources.Builder> change) {
+      configureResources.add(Objects.requireNonNull(change, "configureResources"));
+      return this;
+    }
+
+    /**
+     * Adds a listener that sees each command, such as for metrics.
+     *
+     * @param listener called on the threads that send and receive; must not block
+     * @return this
+     */
+    public Builder commandListener(CommandListener listener) {
+      listeners.add(Objects.requireNonNull(listener, "listener"));
+      return this;
+    }
+
+    /**
+     * Limits each attempt to connect, learn the nodes and ping (5 s).
+     *
+     * @param timeout more than zero
+     * @return this
+     */
+    public Builder pingTimeout(Duration timeout) {
+      this.pingTimeout = Objects.requireNonNull(timeout, "pingTimeout");
+      return this;
+    }
+
+    /**
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
+     * Permanent failures (such as a wrong password) are not retried.
+     *
+     * @param retry attempts and delays; its own rules stay
+     * @return this
+     */
+    public Builder retry(Retry retry) {
+      this.retry = Objects.requireNonNull(retry, "retry");
+      return this;
+    }
+
+    /**
+     * Opens the connection. On giving up, or when interrupted, none of its threads is left.
+     *
+     * @return a connection that has answered; the caller closes it
+     * @throws IllegalArgumentException naming all that is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold
+     *     it), the ping timeout
+     * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code ... ping_redis:
+     *     ...})
+     */
+    public RedisCluster open() {
+      List<RedisURI> nodes = Clients.checked(pingTimeout, () -> RedisUrl.parseNodes(url));
+      Duration commandTimeout = nodes.getFirst().getTimeout();
+      nodes.forEach(node -> node.setTimeout(Clients.bounded(pingTimeout))); // of the handshake
+      ClusterClientOptions.Builder options = ClusterClientOptions.builder()
+          .topologyRefreshOptions(ClusterTopologyRefreshOptions.builder()
+              .adaptiveRefreshTriggersTimeout(Duration.ofSeconds(1))
+              .enablePeriodicRefresh(Duration.ofSeconds(5))
+              .build());
+      Clients.setDefaults(options);
+      configure.forEach(change -> change.accept(options));
+      ClientResources resources = Clients.resources(configureResources);
+      RedisClusterClient client = RedisClusterClient.create(resources, nodes);
+      boolean opened = false;
+      try {
+        client.setOptions(options.build());
+        listeners.forEach(client::addListener);
+        StatefulRedisClusterConnection<String, String> connection =
+            retry.stopWhen(Failures::isNotPermitted).call(() -> connect(client));
+        connection.setTimeout(commandTimeout);
+        opened = true;
+        return new RedisCluster(resources, client, connection);
+      } finally {
+        if (!opened) {
+          Clients.shutDown(client, resources);
+        }
+      }
+    }
+
+    private StatefulRedisClusterConnection<String, String> connect(RedisClusterClient client)
+        throws InterruptedException {
+      CompletableFuture<StatefulRedisClusterConnection<String, String>> connecting = client
+          .refreshPartitionsAsync()
+          .toCompletableFuture()
+          .thenCompose(refreshed -> client.connectAsync(StringCodec.UTF8));
+      StatefulRedisClusterConnection<String, String> connected =
+          Clients.pinged(connecting, connection -> connection.async().ping(), pingTimeout);
+      long deadline = System.nanoTime() + CONNECT_MASTERS_NANOS;
+      for (RedisClusterNode node : connected.getPartitions()) {
+        if (node.is(RedisClusterNode.NodeFlag.UPSTREAM) && !node.getSlots().isEmpty()) {
+          connect(connected, node, deadline);
+        }
+      }
+      return connected;
+    }
+
+    /** Lettuce rejects the first command to a node, and connects for the next ones. A node that is away is left for later. */
+    private static void connect(
+        StatefulRedisClusterConnection<String, String> connected,
+        RedisClusterNode node,
+        long deadline)
+        throws InterruptedException {
+      int i = 0;
+      while (!node.hasSlot(SlotHash.getSlot("open-" + i))) {
+        i++;
+      }
+      boolean done = false;
+      while (!done && System.nanoTime() - deadline < 0) {
+        try {
+          connected.sync().exists("open-" + i);
+          done = true;
+        } catch (RedisException notYet) {
+          Thread.sleep(10);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,69 @@
+package dev.evalops.runtime.redis;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.testutil.RedisServer;
+import io.lettuce.core.RedisURI;
+import java.time.Duration;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** What needs no cluster; see TopologyTest of runtime-ratelimit for what does. */
+class RedisClusterTest {
+  @Test
+  void readsEveryNode_withWhatTheUrlSaysOfAll() {
+    List<RedisURI> nodes = RedisUrl.parseNodes("rediss://app:S3cret@h1:1,h2:2,h3/0?timeout=5s");
+
+    assertThat(nodes).extracting(RedisURI::getHost).containsExactly("h1", "h2", "h3");
+    assertThat(nodes).extracting(RedisURI::getPort).containsExactly(1, 2, 6379);
+    assertThat(nodes).allSatisfy(node -> {
+      assertThat(node.isSsl()).isTrue();
+      assertThat(node.getTimeout()).isEqualTo(Duration.ofSeconds(5));
+      assertThat(node.getCredentialsProvider().resolveCredentials().block().getUsername())
+          .isEqualTo("app");
+    });
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "redis-sentinel://h1,h2#main | must begin with redis:// or rediss://",
+        "redis://h1,h2/1 | a cluster has database 0 alone",
+        "redis://h1,,h2 | the host is missing",
+        "redis://h1:0 | the port must be 1 to 65535",
+        "redis://h1?databse=1 | unknown parameter",
+        "redis://user:S3cret@ | name a host",
+      })
+  void refusesWhatIsNoClustersUrl(String url, String why) {
+    assertThatThrownBy(() -> RedisCluster.open(url))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("parse_redis_url: ")
+        .hasMessageContaining(why)
+        .hasMessageNotContaining("S3cret");
+  }
+
+  @Test
+  void namesEveryWrongSetting() {
+    assertThatThrownBy(
+            () -> RedisCluster.builder("http://h").pingTimeout(Duration.ZERO).open())
+        .hasMessageContaining("parse_redis_url: ")
+        .hasMessageContaining("pingTimeout must be more than zero: PT0S");
+  }
+
+  @Test
+  void saysSo_whenTheServerIsNoneOfACluster() {
+    assertThatThrownBy(() -> RedisCluster.builder(RedisServer.shared().url())
+            .retry(Retry.builder().maxAttempts(2).delay(Duration.ZERO).build())
+            .open())
+        .isInstanceOf(StartupException.class)
+        .hasMessageContaining("ping_redis: ");
+    assertThat(Thread.getAllStackTraces().keySet())
+        .noneMatch(thread -> thread.getName().startsWith("lettuce-nioEventLoop-cluster"));
+  }
+}
