@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.OutputStream;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -58,9 +57,13 @@ public final class Launched implements AutoCloseable {
     return process;
   }
 
-  public Launched write(String text) throws IOException {
-    process.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
-    process.getOutputStream().flush();
+  public Launched write(String text) {
+    try {
+      process.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
+      process.getOutputStream().flush();
+    } catch (IOException e) {
+      // It has ended before; its result says how.
+    }
     return this;
   }
 
@@ -72,8 +75,10 @@ public final class Launched implements AutoCloseable {
 
   /** As a host does that has sent the event. */
   public Result end() throws Exception {
-    try (OutputStream in = process.getOutputStream()) {
-      in.flush();
+    try {
+      process.getOutputStream().close();
+    } catch (IOException e) {
+      // As above.
     }
     return result();
   }

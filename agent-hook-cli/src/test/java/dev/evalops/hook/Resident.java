@@ -10,6 +10,7 @@ import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 
@@ -24,10 +25,19 @@ public final class Resident implements AutoCloseable {
     this.process = process;
   }
 
-  public static Resident start(Distribution hook, Path socket, Path state) throws IOException {
+  /**
+   * Starts it.
+   *
+   * @param as what runs it as another user
+   */
+  public static Resident start(Distribution hook, Path socket, Path state, String... as)
+      throws IOException {
     Files.deleteIfExists(socket);
-    ProcessBuilder builder = new ProcessBuilder(
-            "/usr/bin/perl", "-e", LISTEN, socket.toString(), hook.launcher().toString(), "serve")
+    List<String> command =
+        new ArrayList<>(List.of("/usr/bin/perl", "-e", LISTEN, socket.toString()));
+    command.addAll(List.of(as));
+    command.addAll(List.of(hook.launcher().toString(), "serve"));
+    ProcessBuilder builder = new ProcessBuilder(command)
         .redirectOutput(ProcessBuilder.Redirect.DISCARD)
         .redirectError(ProcessBuilder.Redirect.INHERIT);
     builder.environment().clear();
@@ -36,7 +46,7 @@ public final class Resident implements AutoCloseable {
     return new Resident(builder.start());
   }
 
-  Process process() {
+  public Process process() {
     return process;
   }
 

@@ -3,6 +3,7 @@ package dev.evalops.hook.install;
 import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Governance;
 import dev.evalops.hook.Probe;
+import dev.evalops.hook.Resident;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -26,6 +27,7 @@ final class HostMatrix {
   private static final String ALLOW = "ACTION_DECISION_ALLOW";
   private static final String DENY = "ACTION_DECISION_DENY";
   private static final String NOBODY = "65534";
+  private static final String SERVICE = "65533";
 
   private final Path work;
   private final Distribution hook;
@@ -125,6 +127,37 @@ final class HostMatrix {
         () -> Distribution.mode("rw-r--r--", hook.launcher()));
     broken(host, "no launcher", hook.launcher(), () -> Files.delete(hook.launcher()));
     call(host, "the policy allows again", "RUNS");
+    served(host, properties);
+  }
+
+  /** With a service that alone can read the configuration. */
+  private void served(Host host, Path properties) throws Exception {
+    Path folder = Files.createDirectory(work.resolve("run-" + host.option()));
+    Path state = Files.createDirectory(work.resolve("state-" + host.option()));
+    Distribution.mode("rwxr-xr-x", folder);
+    Files.setAttribute(state, "unix:uid", Integer.parseInt(SERVICE));
+    String conf = Files.readString(hook.conf());
+    hook.configure(conf + "service=" + folder.resolve("socket") + "\n");
+    Files.setAttribute(properties, "unix:gid", Integer.parseInt(SERVICE));
+    Distribution.mode("rw-r-----", properties);
+    try (Resident service = Resident.start(
+        hook,
+        folder.resolve("socket"),
+        state,
+        "setpriv",
+        "--reuid=" + SERVICE,
+        "--regid=" + SERVICE,
+        "--clear-groups",
+        "--")) {
+      call(host, "the service says that the policy allows", "RUNS");
+      governance.decide(DENY);
+      call(host, "the service says that the policy denies", "blocked");
+      governance.decide(ALLOW);
+      expect("the service runs", "true", String.valueOf(service.process().isAlive()));
+    }
+    call(host, "the service is gone", "blocked");
+    hook.configure(conf);
+    Distribution.mode("rw-r--r--", properties);
   }
 
   /** Breaks something, calls and puts it right again. */
