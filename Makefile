@@ -58,7 +58,7 @@ hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as 
 bench-hook: hook ## measure how long a call of the agent hook takes, as whole processes
 	@scripts/bench-hook
 
-hook-hosts: hook ## try the agent hook on the newest Claude Code and Codex, offline (Linux, root, npm)
+hook-hosts: hook ## try the agent hook on the newest hosts from npm, offline (Linux, root, npm)
 	@scripts/hook-hosts
 
 install: ## put this clone's jars into the local Maven repository

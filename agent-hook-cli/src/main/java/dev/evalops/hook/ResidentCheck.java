@@ -10,7 +10,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The check in a process that stays. Its configuration is the managed file alone, which each call reads anew, so that a change counts at once;
+ * The check in a process that stays. Its configuration is the managed file alone, which each call reads again, so that a change counts at once;
  * TLS stays warm. Thread-safe.
  */
 public final class ResidentCheck {

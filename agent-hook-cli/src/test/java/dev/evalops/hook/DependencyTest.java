@@ -37,9 +37,10 @@ class DependencyTest {
   }
 
   @Test
-  void theCheckKnowsNothingOfTheInstaller() throws Exception {
+  void theCheckKnowsNothingOfTheInstallerOrTheService() throws Exception {
     assertThat(namesOfSubPackages(CLASSES)).isEmpty();
     // That the rule sees such names.
     assertThat(namesOfSubPackages(CLASSES.resolve("install"))).isNotEmpty();
+    assertThat(namesOfSubPackages(CLASSES.resolve("service"))).isNotEmpty();
   }
 }

@@ -249,25 +249,30 @@ class ServeProcessTest {
     }
   }
 
+  private void assertLate() throws Exception {
+    try (Launched call = launcher.start(Map.of(), "governance-check", "--within", "1")) {
+      call.write(Launched.EVENT)
+          .end()
+          .assertDenied("the service gave no valid answer (status 142)");
+    }
+  }
+
   @Test
   void denies_whenTheAnswerIsLate() throws Exception {
-    launcher.edit(text -> text.replace("within:-585", "within:-1"));
     CountDownLatch never = new CountDownLatch(1);
-    try (Liar liar = new Liar(socket, nonce -> {
+    try (Liar silent = new Liar(socket, nonce -> {
       never.await();
       return "allow " + nonce + "\n";
     })) {
-      check().assertDenied("the service gave no valid answer (status 142)");
-      assertThat(liar.requests).hasSize(1);
+      assertLate();
     }
   }
 
   @Test
   void denies_whenNobodyTakesTheConnection() throws Exception {
-    launcher.edit(text -> text.replace("within:-585", "within:-1"));
     try (ServerSocketChannel hung = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
       hung.bind(UnixDomainSocketAddress.of(socket));
-      check().assertDenied("the service gave no valid answer (status 142)");
+      assertLate();
     }
   }
 

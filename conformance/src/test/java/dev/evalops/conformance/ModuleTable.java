@@ -193,8 +193,9 @@ final class ModuleTable {
       row("agent-hook-cli")
           .release(17)
           .needs("runtime-identity", "runtime-mtls")
-          // No adapter: what sets the check up, apart from it.
-          .adapter("install", "dev.evalops.hook."));
+          // No adapters: what sets the check up, and what keeps it resident, apart from it.
+          .adapter("install", "dev.evalops.hook.")
+          .adapter("service", "dev.evalops.hook."));
 
   private ModuleTable() {}
 
