@@ -50,8 +50,7 @@ final class Relay implements AutoCloseable {
   private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
   private static final long MAX_BACKOFF = TimeUnit.SECONDS.toNanos(2);
   private static final long HAND_OVER_AFTER = TimeUnit.SECONDS.toNanos(5);
-  private static final long HAND_OVER_PAUSE =
-      TimeUnit.SECONDS.toNanos(1); // so that another is first
+  private static final long HAND_OVER_PAUSE = MAX_STANDBY + MAX_STANDBY / 2; // another is first
   private static final long DEPTH_EVERY = TimeUnit.SECONDS.toNanos(5);
   private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(2);
 
@@ -90,6 +89,7 @@ final class Relay implements AutoCloseable {
   private long renewAt;
   private long fetchAt;
   private long lastFetch;
+  private long betweenFetches = MIN_BETWEEN_FETCHES;
   private long poll = MIN_POLL;
   private boolean backlog; // the last page was full
   private long removeAt;
@@ -189,6 +189,7 @@ final class Relay implements AutoCloseable {
     try {
       remove();
       rows.release(holder);
+      rows.rest();
     } catch (SQLException | RuntimeException e) {
       log.atDebug().setCause(e).log("outbox: lease not released; it expires");
     }
@@ -233,7 +234,7 @@ final class Relay implements AutoCloseable {
     return leads
         && due
         && now - pausedUntil >= 0
-        && now - lastFetch >= MIN_BETWEEN_FETCHES
+        && now - lastFetch >= betweenFetches
         && room() > 0;
   }
 
@@ -253,8 +254,8 @@ final class Relay implements AutoCloseable {
       return System.nanoTime() + MIN_POLL;
     }
     if (leads && room() > 0) {
-      long fetch = woken.get() ? lastFetch + MIN_BETWEEN_FETCHES : fetchAt;
-      next = earlier(next, pausedUntil - fetch > 0 ? pausedUntil : fetch);
+      long allowed = later(lastFetch + betweenFetches, pausedUntil);
+      next = earlier(next, woken.get() ? allowed : later(allowed, fetchAt));
     }
     if (!ready.isEmpty() && inFlight < maxInFlight && pausedUntil - System.nanoTime() > 0) {
       next = earlier(next, pausedUntil);
@@ -264,6 +265,10 @@ final class Relay implements AutoCloseable {
 
   private static long earlier(long a, long b) {
     return a - b < 0 ? a : b;
+  }
+
+  private static long later(long a, long b) {
+    return a - b < 0 ? b : a;
   }
 
   private void look(long now) throws SQLException {
@@ -280,10 +285,11 @@ final class Relay implements AutoCloseable {
     List<Long> without = new ArrayList<>(inMemory);
     lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
     int room = room();
-    lastFetch = now;
+    lastFetch = System.nanoTime();
     List<RelayRows.Row> found =
         rows.fetch(without, pausedLanes.keySet(), room, MAX_BYTES_IN_MEMORY - bytesInMemory);
     databaseAnswered();
+    long took = System.nanoTime() - lastFetch;
     for (RelayRows.Row row : found) {
       Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
       lane.waiting.addLast(row);
@@ -293,13 +299,14 @@ final class Relay implements AutoCloseable {
         ready.addLast(lane);
       }
     }
+    backlog = found.size() == room && room > 1;
+    // A long look that finds little goes past what is held or paused: it may be half of the time.
+    betweenFetches = backlog ? MIN_BETWEEN_FETCHES : Math.max(MIN_BETWEEN_FETCHES, 2 * took);
     if (found.isEmpty()) {
-      backlog = false;
       fetchAt = now + (poll <= MAX_POLL ? poll : NEVER);
       poll = Math.min(2 * poll, 2 * MAX_POLL);
     } else {
       poll = MIN_POLL;
-      backlog = found.size() == room && room > 1;
       fetchAt = backlog ? now : now + poll;
     }
   }

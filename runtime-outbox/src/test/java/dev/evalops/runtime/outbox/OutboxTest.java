@@ -130,6 +130,15 @@ class OutboxTest {
   }
 
   @Test
+  void leavesNoConnectionBehind(HikariDataSource db) throws Exception {
+    Outbox outbox = Outbox.start(db, broker);
+    add(db, Broker.event("note/1", 0));
+    await().atMost(SOON).until(() -> outbox.pending() == 0);
+    outbox.close();
+    assertThat(db.getHikariPoolMXBean().getActiveConnections()).isZero();
+  }
+
+  @Test
   void aPageEndsWithTheRowThatReachesItsBytes(HikariDataSource db) throws Exception {
     for (int i = 0; i < 5; i++) {
       add(db, Broker.event("note/" + i, 0)); // of 8 bytes

@@ -9,6 +9,7 @@ import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.util.List;
 import java.util.stream.Collectors;
 import java.util.stream.LongStream;
 import org.junit.jupiter.api.Tag;
@@ -31,6 +32,35 @@ class PlansTest {
   @Tag("soak")
   void everyStatementUsesAnIndex_soak(HikariDataSource db) throws Exception {
     plans(db, 1_000_000);
+  }
+
+  @Test
+  @Tag("soak")
+  void looksPastALaneThatIsHeld_soak(HikariDataSource db) throws Exception {
+    for (int behind : new int[] {10_000, 100_000, 1_000_000}) {
+      try (Connection connection = db.getConnection();
+          Statement statement = connection.createStatement()) {
+        statement.execute("TRUNCATE change_outbox");
+        statement.execute("INSERT INTO change_outbox (id, lane, subject, headers, body, parked_at)"
+            + " SELECT gen_random_uuid()::text, CASE WHEN i <= " + behind
+            + " THEN 'note/0' ELSE 'note/1' END, 'notes.changes', '{}', decode(repeat('ab', 300), 'hex'),"
+            + " CASE WHEN i = 1 THEN now() END FROM generate_series(1, " + (behind + 1) + ") i");
+        statement.execute("VACUUM ANALYZE change_outbox");
+      }
+      RelayRows rows = new RelayRows(db, true);
+      long best = Long.MAX_VALUE;
+      for (int i = 0; i < EXECUTIONS; i++) {
+        long begin = System.nanoTime();
+        assertThat(rows.fetch(List.of(), List.of(), 1000, 1 << 20))
+            .extracting(row -> row.event().lane())
+            .containsExactly("note/1");
+        best = Math.min(best, System.nanoTime() - begin);
+      }
+      rows.rest();
+      System.out.printf(
+          "outbox: a look past %d changes that wait behind a parked one: %.1f ms%n",
+          behind, best / 1e6);
+    }
   }
 
   private static void plans(HikariDataSource db, int rows) throws SQLException {
