@@ -150,9 +150,13 @@ class OutboxNatsTest {
     return RelayProcess.start(notes.schema.url(), notes.nats.url());
   }
 
-  /** The one that has acquired the lease last. */
+  /** The one that has acquired the lease last, once the other is there to take over. */
   private static int awaitLeader(RelayProcess[] relays) {
-    await().atMost(Notes.PATIENT).until(() -> relays[0].acquired() + relays[1].acquired() > 0);
+    await()
+        .atMost(Notes.PATIENT)
+        .until(() -> relays[0].isUp()
+            && relays[1].isUp()
+            && relays[0].acquired() + relays[1].acquired() > 0);
     return relays[0].acquiredAt() > relays[1].acquiredAt() ? 0 : 1;
   }
 }

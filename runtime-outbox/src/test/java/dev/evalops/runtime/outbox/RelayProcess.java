@@ -14,11 +14,13 @@ import org.slf4j.LoggerFactory;
 
 /** A process with an outbox and nothing else, to be killed. */
 final class RelayProcess implements AutoCloseable {
+  private static final String UP = "relay is up";
   private static final long ORIGIN = System.nanoTime() - 1;
 
   private final Process process;
   private final AtomicInteger acquired = new AtomicInteger();
   private volatile long acquiredAt;
+  private volatile boolean up;
 
   private RelayProcess(Process process) {
     this.process = process;
@@ -42,7 +44,9 @@ final class RelayProcess implements AutoCloseable {
   private void read() {
     try (BufferedReader lines = process.inputReader()) {
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-        if (line.contains("lease acquired")) {
+        if (line.equals(UP)) {
+          up = true;
+        } else if (line.contains("lease acquired")) {
           acquiredAt = System.nanoTime() - ORIGIN;
           acquired.incrementAndGet();
         }
@@ -50,6 +54,11 @@ final class RelayProcess implements AutoCloseable {
     } catch (IOException e) {
       // it was killed
     }
+  }
+
+  /** Whether it relays, or waits for its turn. */
+  boolean isUp() {
+    return up;
   }
 
   /** How often it has become the one that relays. */
@@ -80,6 +89,7 @@ final class RelayProcess implements AutoCloseable {
             .open();
         NatsBus bus = Notes.bus(args[1]);
         Outbox outbox = Outbox.start(db, bus)) {
+      System.out.println(UP);
       Thread.currentThread().join();
     }
   }
