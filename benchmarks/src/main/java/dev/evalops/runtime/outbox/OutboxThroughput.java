@@ -62,7 +62,7 @@ public final class OutboxThroughput {
   private static final OperatingSystemMXBean PROCESS =
       (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
   private static final int ROUNDS = 5;
-  private static final int CHANGES = 20_000;
+  private static final int CHANGES = 50_000;
   private static final int OF_GRUELBOX = 4_000;
   private static final int AGGREGATES = 5_000;
   private static final int WINDOW = 1024;
