@@ -190,6 +190,13 @@ final class ModuleTable {
           .shows("io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-events", "runtime-errors", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
+      // The container has the servlet API.
+      row("runtime-servlet")
+          .needs("runtime-http", "runtime-errors", SLF4J)
+          .optional("jakarta.servlet:jakarta.servlet-api")
+          .shows("jakarta.servlet.ServletContext", "jakarta.servlet.ServletRequest")
+          .brings("runtime-http", "runtime-errors", "slf4j-api")
+          .brings(JACKSON_JARS),
       row("agent-hook-cli")
           .release(17)
           .needs("runtime-identity", "runtime-mtls")

@@ -148,11 +148,10 @@ final class Bridge {
     over = true;
     Async async = waiting;
     waiting = null;
-    boolean mustCut = !whole && raw.clientGone() == null;
     cut = !whole;
     if (async == null) {
       cuts = !whole;
-    } else if (mustCut) {
+    } else if (cut && raw.clientGone() == null) {
       async.container.dispatch(); // only a thread of its own takes an exception; see dispatched
     } else {
       async.container.complete();

@@ -6,6 +6,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.ReadListener;
+import jakarta.servlet.RequestDispatcher;
 import jakarta.servlet.ServletException;
 import jakarta.servlet.ServletInputStream;
 import jakarta.servlet.ServletRequest;
@@ -208,6 +209,28 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   public String getRemoteUser() {
     HttpPrincipal own = exchange.getPrincipal();
     return own == null ? super.getRemoteUser() : own.getUsername();
+  }
+
+  /** Jetty's forgets what the response below has in its buffer, not what ours has. */
+  @Override
+  public RequestDispatcher getRequestDispatcher(String path) {
+    RequestDispatcher dispatcher = super.getRequestDispatcher(path);
+    return dispatcher == null ? null : new ResettingDispatcher(dispatcher);
+  }
+
+  private record ResettingDispatcher(RequestDispatcher dispatcher) implements RequestDispatcher {
+    @Override
+    public void forward(ServletRequest request, ServletResponse response)
+        throws ServletException, IOException {
+      response.resetBuffer();
+      dispatcher.forward(request, response);
+    }
+
+    @Override
+    public void include(ServletRequest request, ServletResponse response)
+        throws ServletException, IOException {
+      dispatcher.include(request, response);
+    }
   }
 
   @Override

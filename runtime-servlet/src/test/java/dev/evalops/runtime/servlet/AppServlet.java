@@ -5,8 +5,12 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.idempotency.Idempotency;
+import jakarta.servlet.AsyncContext;
+import jakarta.servlet.AsyncEvent;
+import jakarta.servlet.AsyncListener;
 import jakarta.servlet.DispatcherType;
 import jakarta.servlet.ServletException;
+import jakarta.servlet.ServletResponse;
 import jakarta.servlet.http.Cookie;
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
@@ -18,6 +22,8 @@ import java.io.Serial;
 import java.nio.charset.StandardCharsets;
 import java.sql.SQLException;
 import java.util.Collections;
+import java.util.concurrent.ThreadLocalRandom;
+import org.slf4j.LoggerFactory;
 
 /** The application of the contract as a servlet, and beside it what only servlets do, below {@code /servlet}. */
 final class AppServlet extends HttpServlet {
@@ -134,10 +140,46 @@ final class AppServlet extends HttpServlet {
     response.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
   }
 
+  private interface Late {
+    void answer(AsyncContext async) throws IOException;
+  }
+
+  private static void late(HttpServletRequest request, Late late) {
+    AsyncContext async = request.startAsync();
+    Thread.ofVirtual().start(() -> {
+      try {
+        late.answer(async);
+      } catch (IOException | IllegalStateException e) {
+        LoggerFactory.getLogger("contract").debug("late", e);
+      }
+    });
+  }
+
+  private AsyncListener listener(ServletResponse response) {
+    return new AsyncListener() {
+      @Override
+      public void onTimeout(AsyncEvent event) throws IOException {
+        text((HttpServletResponse) response, "timed out");
+        event.getAsyncContext().complete();
+      }
+
+      @Override
+      public void onError(AsyncEvent event) {}
+
+      @Override
+      public void onStartAsync(AsyncEvent event) {}
+
+      @Override
+      public void onComplete(AsyncEvent event) {
+        gateway.listenersCompleted.incrementAndGet();
+      }
+    };
+  }
+
   private void servlet(String path, HttpServletRequest request, HttpServletResponse response)
       throws ServletException, IOException {
     switch (path) {
-      case "/form" -> {
+      case "/form", "/small-form" -> {
         StringBuilder text = new StringBuilder();
         for (String name : Collections.list(request.getParameterNames())) {
           text.append(name)
@@ -218,6 +260,7 @@ final class AppServlet extends HttpServlet {
       case "/forward" -> {
         response.getWriter().print("forgotten");
         request.getRequestDispatcher("/servlet/forwarded?x=1").forward(request, response);
+        response.getWriter().print("ignored");
       }
       case "/context-forward" ->
         getServletContext()
@@ -232,6 +275,123 @@ final class AppServlet extends HttpServlet {
         response.setHeader("WWW-Authenticate", "Basic");
         response.sendError(Integer.parseInt(request.getQueryString()), "secret");
         response.getOutputStream().print("ignored");
+      }
+      case "/async/late" ->
+        late(request, async -> {
+          text((HttpServletResponse) async.getResponse(), "late");
+          async.complete();
+        });
+      case "/async/at-once" -> {
+        AsyncContext async = request.startAsync();
+        response.setStatus(201);
+        text(response, "at once");
+        async.complete();
+      }
+      case "/async/dispatch", "/async/dispatch-path" -> {
+        if (request.getAttribute("result") != null) {
+          text(response, "result " + request.getAttribute("result"));
+          return;
+        }
+        late(request, async -> {
+          request.setAttribute("result", request.isAsyncStarted());
+          if (path.endsWith("path")) {
+            async.dispatch("/servlet/async/dispatch");
+          } else {
+            async.dispatch();
+          }
+        });
+      }
+      case "/async/again" -> {
+        if (request.getDispatcherType() == DispatcherType.ASYNC) {
+          late(request, async -> {
+            text((HttpServletResponse) async.getResponse(), "again");
+            async.complete();
+          });
+        } else {
+          request.startAsync().dispatch();
+        }
+      }
+      case "/async/throws", "/async/cut", "/async/cut-fixed" -> {
+        if (request.getDispatcherType() == DispatcherType.ASYNC) {
+          throw Gateway.taken();
+        }
+        late(request, async -> {
+          if (path.contains("cut")) {
+            if (path.endsWith("fixed")) {
+              async.getResponse().setContentLength(30_000);
+            }
+            async.getResponse().getOutputStream().write(App.BIG);
+            async.getResponse().flushBuffer();
+          }
+          async.dispatch();
+        });
+      }
+      case "/async/short" ->
+        late(request, async -> {
+          async.getResponse().setContentLength(30_000);
+          async.getResponse().getOutputStream().write(App.BIG);
+          async.complete();
+        });
+      case "/async/throws-at-once" -> {
+        request.startAsync();
+        throw Gateway.taken();
+      }
+      case "/async/timeout" -> request.startAsync().setTimeout(50);
+      case "/async/timeout-answered" -> {
+        AsyncContext async = request.startAsync();
+        async.setTimeout(50);
+        async.addListener(listener(async.getResponse()));
+      }
+      case "/async/twice" ->
+        late(request, async -> {
+          text((HttpServletResponse) async.getResponse(), "once");
+          async.complete();
+          async.complete();
+        });
+      case "/async/events" ->
+        late(request, async -> {
+          async.addListener(listener(async.getResponse()));
+          HttpServletResponse events = (HttpServletResponse) async.getResponse();
+          events.setContentType("text/event-stream");
+          try {
+            events.getOutputStream().print("data: first\n\n");
+            events.flushBuffer();
+            gateway.clientLeft.await();
+            while (true) {
+              events.getOutputStream().print("data: x\n\n");
+              events.flushBuffer();
+            }
+          } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+          } finally {
+            async.complete();
+          }
+        });
+      case "/async/race" -> {
+        if (request.getDispatcherType() == DispatcherType.ASYNC) {
+          response.setStatus(201);
+          text(response, "raced");
+          return;
+        }
+        boolean dispatches = "dispatch".equals(request.getQueryString());
+        int spins = ThreadLocalRandom.current().nextInt(2_000);
+        late(request, async -> {
+          for (int i = 0; i < spins; i++) {
+            Thread.onSpinWait();
+          }
+          if (dispatches) {
+            async.dispatch();
+          } else {
+            response.setStatus(201);
+            text(response, "raced");
+            async.complete();
+          }
+        });
+      }
+      case "/wrapped" -> late(request, AsyncContext::complete);
+      case "/async/non-blocking" -> {
+        request.startAsync();
+        request.getInputStream().setReadListener(null);
       }
       case "/nothing" -> {}
       case "/attributes" -> {

@@ -63,7 +63,7 @@ abstract class Contract {
   }
 
   protected Gateway gateway;
-  private CapturedLog guardLog;
+  protected CapturedLog guardLog;
 
   /** Starts the carrier; its context path is {@link #contextPath()}. */
   abstract int start(Gateway gateway) throws Exception;

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.servlet;
 
 import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.auth.Actor;
@@ -20,10 +21,13 @@ import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.util.Collection;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.zip.GZIPOutputStream;
 import org.slf4j.Logger;
@@ -37,10 +41,16 @@ final class Gateway implements AutoCloseable {
   final List<String> trespassers = new CopyOnWriteArrayList<>();
 
   /** Method, route and status of each request, as filters learn them. */
-  final List<String> completed = new CopyOnWriteArrayList<>();
+  final Collection<String> completed = new ConcurrentLinkedQueue<>();
 
   /** How often creating has run. */
   final AtomicInteger created = new AtomicInteger();
+
+  /** What a stream of events waits for after the first one. */
+  final CountDownLatch clientLeft = new CountDownLatch(1);
+
+  /** How often a listener of the application was told that a request is complete. */
+  final AtomicInteger listenersCompleted = new AtomicInteger();
 
   final HikariDataSource db;
   final PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
@@ -82,8 +92,25 @@ final class Gateway implements AutoCloseable {
         .handle("/v1/created", app, auth.require("notes:write"), idempotency.filter())
         .handle("/v1/limited", app, limiter.filter())
         .handle("/small", app, HttpFilters.maxBody(10))
+        .handle("/servlet/small-form", app, HttpFilters.maxBody(10))
+        .handle("/servlet/wrapped", app, wrapping())
         .handle("/zipped", app, zipping())
         .handle("/", app);
+  }
+
+  /** A filter that puts an exchange of its own around that of the service. */
+  private static Filter wrapping() {
+    return new Filter() {
+      @Override
+      public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+        chain.doFilter(new HttpFilters.ForwardingExchange(exchange) {}.forChain());
+      }
+
+      @Override
+      public String description() {
+        return "wrapping";
+      }
+    };
   }
 
   /** A filter of a user's, which replaces the stream of the response. */

@@ -83,6 +83,20 @@ final class RawClient implements Closeable {
     return read().body().getBytes(StandardCharsets.ISO_8859_1);
   }
 
+  /** Reads until this has come. */
+  void readUntil(String text) throws IOException {
+    while (!received().contains(text)) {
+      if (in.read() < 0) {
+        throw new EOFException("closed after: " + received());
+      }
+    }
+  }
+
+  /** Forgets what has been read so far. */
+  void forget() {
+    in.all.reset();
+  }
+
   /** All that has been read so far. */
   String received() {
     return in.all.toString(StandardCharsets.ISO_8859_1);

@@ -1,12 +1,25 @@
 package dev.evalops.runtime.servlet;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
 
+import java.io.EOFException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.MethodOrderer;
+import org.junit.jupiter.api.Order;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestMethodOrder;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What only servlets do, in each container. */
+@TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 abstract class ServletContract extends Contract {
   private static final String FORM = "Content-Type: application/x-www-form-urlencoded";
 
@@ -30,10 +43,14 @@ abstract class ServletContract extends Contract {
     assertThat(send(request("POST", "/servlet/form?a=1&b=%C3%BC", "a=2&c=x+y%21&d", FORM))
             .body())
         .isEqualTo("a=1,2 b=\u00c3\u00bc c=x y! d=");
-    String large = "a=" + "x".repeat(1_100_000);
-    assertThat(send(request("POST", "/servlet/form", large, FORM)).status()).isEqualTo(413);
+    assertThat(send(request("POST", "/servlet/small-form", "a=123456789", FORM)).status())
+        .isEqualTo(413);
     assertThat(send(request(
-                "POST", "/servlet/form", chunked(large), FORM, "Transfer-Encoding: chunked"))
+                "POST",
+                "/servlet/small-form",
+                chunked("a=1234", "56789"),
+                FORM,
+                "Transfer-Encoding: chunked"))
             .status())
         .isEqualTo(413);
     assertThat(send(request("POST", "/servlet/form", "a=%zz", FORM)).status()).isEqualTo(400);
@@ -108,5 +125,127 @@ abstract class ServletContract extends Contract {
   @Test
   void showsAttributesAndAddresses() throws Exception {
     assertThat(get("/servlet/attributes").body()).startsWith("value ");
+  }
+
+  private void completesOnce(String expected) {
+    await()
+        .untilAsserted(
+            () -> assertThat(gateway.completed).singleElement().asString().endsWith(expected));
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "/late, 200, late",
+    "/at-once, 201, at once",
+    "/dispatch, 200, result true",
+    "/dispatch-path, 200, result true",
+    "/again, 200, again",
+    "/timeout-answered, 200, timed out",
+    "/twice, 200, once",
+  })
+  void answersAsynchronousServlets(String path, int status, String body) throws Exception {
+    answers("/async" + path, status, body, "X-Frame-Options: DENY");
+    completesOnce(" " + status);
+    assertThat(guardLog.messages()).isEmpty();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "/async/throws, 409, conflict",
+    "/async/throws-at-once, 409, conflict",
+    "/async/timeout, 503, unavailable",
+    "/async/non-blocking, 500, internal_error",
+    "/wrapped, 500, internal_error",
+  })
+  void answersFailuresOfAsynchronousServletsInTheOneShape(String path, int status, String code)
+      throws Exception {
+    RawClient.Response response = get("/servlet" + path);
+    assertThat(response.status()).isEqualTo(status);
+    assertThat(response.body()).startsWith("{\"error\":{\"code\":\"" + code + "\"");
+    assertThat(response.header("X-Request-Id")).isPresent();
+    completesOnce(" " + status);
+  }
+
+  @Test
+  void tellsListenersThatARequestIsComplete() throws Exception {
+    int before = gateway.listenersCompleted.get();
+    answers("/async/timeout-answered", 200, "timed out");
+    await().untilAsserted(() -> assertThat(gateway.listenersCompleted).hasValue(before + 1));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"/cut", "/cut-fixed", "/short"})
+  void cutsAnAsynchronousResponse_whichFailsHalfWay(String path) throws Exception {
+    try (RawClient client = client()) {
+      client.send(request("GET", "/servlet/async" + path, ""));
+      assertThatThrownBy(client::read).isInstanceOf(EOFException.class);
+      assertThat(client.received()).doesNotContain("error", "<");
+    }
+    completesOnce(" -1");
+  }
+
+  // Last: Tomcat by itself, without anything of ours, now and then leaves a later response uncut.
+  @Test
+  @Order(Integer.MAX_VALUE)
+  void takesAClientThatLeavesAStreamForWhatItIs() throws Exception {
+    int before = gateway.listenersCompleted.get();
+    try (RawClient client = client()) {
+      client.send(request("GET", "/servlet/async/events", ""));
+      client.readUntil("first\n\n");
+    }
+    gateway.clientLeft.countDown();
+    completesOnce(" -1");
+    assertThat(guardLog.messages()).containsExactly("DEBUG http client went away");
+    await().untilAsserted(() -> assertThat(gateway.listenersCompleted).hasValue(before + 1));
+  }
+
+  @Test
+  void answersOnce_whenCompletingRacesWithTheReturnOfTheThread() throws Exception {
+    race(4_000);
+  }
+
+  @Test
+  @Tag("soak")
+  void answersOnce_whenCompletingRacesWithTheReturnOfTheThread100_000Times() throws Exception {
+    race(100_000);
+  }
+
+  private void race(int requests) throws Exception {
+    int clients = 8;
+    AtomicInteger answered = new AtomicInteger();
+    List<CompletableFuture<Void>> all = new ArrayList<>();
+    for (int i = 0; i < clients; i++) {
+      String query = i % 2 == 0 ? "dispatch" : "complete";
+      CompletableFuture<Void> done = new CompletableFuture<>();
+      all.add(done);
+      Thread.ofPlatform().start(() -> {
+        try {
+          for (int n = 0; n < requests / clients; ) {
+            try (RawClient client = client()) {
+              boolean open = true; // containers end a connection after a number of requests
+              for (; open && n < requests / clients; n++) {
+                client.forget();
+                client.send(request("GET", "/servlet/async/race?" + query, ""));
+                RawClient.Response response = client.read();
+                if (response.status() == 201 && response.body().equals("raced")) {
+                  answered.incrementAndGet();
+                }
+                open = response.header("Connection").isEmpty();
+              }
+            }
+          }
+          done.complete(null);
+        } catch (Throwable t) {
+          done.completeExceptionally(t);
+        }
+      });
+    }
+    CompletableFuture.allOf(all.toArray(CompletableFuture[]::new)).get();
+    assertThat(answered).hasValue(requests);
+    await().untilAsserted(() -> assertThat(gateway.completed).hasSize(requests));
+    assertThat(gateway.completed).allMatch(line -> line.endsWith(" 201"));
+    assertThat(guardLog.messages()).isEmpty();
+    System.out.println("async race on " + getClass().getSimpleName() + ": " + requests
+        + " requests, each answered and completed once");
   }
 }
