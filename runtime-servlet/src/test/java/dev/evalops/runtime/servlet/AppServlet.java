@@ -394,6 +394,10 @@ final class AppServlet extends HttpServlet {
         request.getInputStream().setReadListener(null);
       }
       case "/nothing" -> {}
+      case "/version" ->
+        text(
+            response,
+            getServletContext().getMajorVersion() + "." + getServletContext().getMinorVersion());
       case "/attributes" -> {
         request.setAttribute("own", "value");
         HttpExchange exchange = Servlets.exchange(request);

@@ -4,6 +4,7 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.idempotency.Idempotency;
+import jakarta.servlet.Filter;
 import jakarta.servlet.ServletContext;
 import jakarta.servlet.ServletRegistration;
 import jakarta.servlet.http.HttpServletRequest;
@@ -11,17 +12,27 @@ import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.sql.SQLException;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
+import org.springframework.boot.web.servlet.FilterRegistrationBean;
 import org.springframework.boot.web.servlet.ServletContextInitializer;
 import org.springframework.context.annotation.Bean;
+import org.springframework.core.Ordered;
 import org.springframework.http.HttpHeaders;
+import org.springframework.http.HttpStatus;
 import org.springframework.http.MediaType;
 import org.springframework.http.ResponseEntity;
 import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.PathVariable;
 import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestBody;
+import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
+import org.springframework.web.context.request.async.DeferredResult;
+import org.springframework.web.server.ResponseStatusException;
+import org.springframework.web.servlet.mvc.method.annotation.SseEmitter;
+import org.springframework.web.servlet.mvc.method.annotation.StreamingResponseBody;
 
 /** The application of the contract as controllers, written as one writes them. */
 @EnableAutoConfiguration
@@ -33,12 +44,23 @@ class BootApp {
   }
 
   @Bean
-  ServletContextInitializer runtime() {
-    return context -> {
+  Filters runtime() {
+    return new Filters(gateway);
+  }
+
+  /** Has an order, so that it comes before the filters that have one. */
+  record Filters(Gateway gateway) implements ServletContextInitializer, Ordered {
+    @Override
+    public void onStartup(ServletContext context) {
       Servlets.addTo(
           context, gateway.routes(HttpService.builder(), Servlets.next()).handler());
       addServlet(context, new AppServlet(gateway));
-    };
+    }
+
+    @Override
+    public int getOrder() {
+      return Ordered.HIGHEST_PRECEDENCE;
+    }
   }
 
   /** What only servlets do. */
@@ -46,6 +68,21 @@ class BootApp {
     ServletRegistration.Dynamic registration = context.addServlet("app", servlet);
     registration.setAsyncSupported(true);
     registration.addMapping("/servlet/*");
+  }
+
+  /** Sees whether anything of the application's comes before us. */
+  @Bean
+  FilterRegistrationBean<Filter> first() {
+    FilterRegistrationBean<Filter> first =
+        new FilterRegistrationBean<>((request, response, chain) -> {
+          if (Bridge.find(request) == null) {
+            gateway.trespassers.add("a filter before ours");
+          }
+          chain.doFilter(request, response);
+        });
+    first.setOrder(Ordered.HIGHEST_PRECEDENCE + 1);
+    first.setAsyncSupported(true);
+    return first;
   }
 
   @Bean
@@ -174,6 +211,85 @@ class BootApp {
       return ResponseEntity.status(201)
           .contentType(MediaType.APPLICATION_JSON)
           .body("\"created " + count + "\"");
+    }
+
+    @GetMapping("/spring/{id}")
+    ResponseEntity<byte[]> template(@PathVariable("id") int id) {
+      return text("spring " + id);
+    }
+
+    @GetMapping("/spring/parameter")
+    ResponseEntity<byte[]> parameter(@RequestParam("count") int count) {
+      return text("count " + count);
+    }
+
+    @GetMapping("/spring/status")
+    void status() {
+      throw new ResponseStatusException(HttpStatus.NOT_FOUND, "secret reason");
+    }
+
+    @GetMapping("/spring/callable")
+    Callable<ResponseEntity<byte[]>> callable() {
+      return () -> text("called");
+    }
+
+    @GetMapping("/spring/callable-fails")
+    Callable<ResponseEntity<byte[]>> failingCallable() {
+      return () -> {
+        throw Gateway.taken();
+      };
+    }
+
+    @GetMapping("/spring/future")
+    CompletableFuture<ResponseEntity<byte[]>> future() {
+      return CompletableFuture.supplyAsync(() -> text("future"), Thread::startVirtualThread);
+    }
+
+    @GetMapping("/spring/deferred-timeout")
+    DeferredResult<String> timeout() {
+      return new DeferredResult<>(50L);
+    }
+
+    @GetMapping("/spring/body")
+    ResponseEntity<StreamingResponseBody> body() {
+      return ResponseEntity.ok().contentType(MediaType.TEXT_PLAIN).body(out -> {
+        for (int i = 0; i < 3; i++) {
+          out.write(App.BIG);
+          out.flush();
+        }
+      });
+    }
+
+    @GetMapping("/spring/body-fails")
+    ResponseEntity<StreamingResponseBody> failingBody() {
+      return ResponseEntity.ok().contentType(MediaType.TEXT_PLAIN).body(out -> {
+        out.write(App.BIG);
+        out.flush();
+        throw new IllegalStateException("half-way");
+      });
+    }
+
+    @GetMapping("/spring/events")
+    SseEmitter events() {
+      SseEmitter emitter = new SseEmitter();
+      Thread.ofVirtual().start(() -> {
+        try {
+          emitter.send("one");
+          emitter.send("two");
+          emitter.complete();
+        } catch (IOException e) {
+          emitter.completeWithError(e);
+        }
+      });
+      return emitter;
+    }
+
+    @PostMapping("/v1/created/later")
+    Callable<String> createdLater() {
+      return () -> {
+        gateway.trespassers.add("ran behind the filter of idempotency");
+        return "late";
+      };
     }
   }
 }

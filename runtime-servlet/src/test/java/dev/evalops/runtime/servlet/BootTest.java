@@ -1,9 +1,17 @@
 package dev.evalops.runtime.servlet;
 
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
+
 import dev.evalops.runtime.http.HttpRequests;
+import java.io.EOFException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.springframework.boot.Banner;
 import org.springframework.boot.SpringApplication;
 import org.springframework.context.ConfigurableApplicationContext;
@@ -27,6 +35,7 @@ class BootTest extends ServletContract {
     List<String> arguments = new ArrayList<>(List.of(
         "--server.port=0",
         "--logging.config=classpath:logback-test.xml",
+        "--spring.jackson.deserialization.fail-on-unknown-properties=true", // for Boot 3
         "--server.servlet.context-path=" + contextPath()));
     arguments.addAll(settings());
     context = application.run(arguments.toArray(String[]::new));
@@ -45,5 +54,56 @@ class BootTest extends ServletContract {
   @Override
   Map<String, Answer> differences() {
     return new TomcatTest().differences();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "/spring/7, 200, /spring/{id}",
+    "/spring/x, 400, /spring/{id}",
+    "/spring/parameter?count=2, 200, /spring/parameter",
+    "/spring/parameter, 400, /spring/parameter",
+    "/spring/parameter?count=x, 400, /spring/parameter",
+    "/spring/status, 404, /spring/status",
+    "/no/such, 404, unmatched",
+    "/spring/callable, 200, /spring/callable",
+    "/spring/callable-fails, 409, /spring/callable-fails",
+    "/spring/future, 200, /spring/future",
+    "/spring/deferred-timeout, 503, /spring/deferred-timeout",
+    "/spring/body, 200, /spring/body",
+    "/spring/events, 200, /spring/events",
+  })
+  void answersControllers_underTheirPattern(String path, int status, String route)
+      throws Exception {
+    RawClient.Response response = get(path);
+    assertThat(response.status()).isEqualTo(status);
+    assertThat(response.header("X-Request-Id")).isPresent();
+    if (status >= 400) {
+      assertThat(response.body()).startsWith("{\"error\":{\"code\":").doesNotContain("secret");
+    }
+    await()
+        .untilAsserted(
+            () -> assertThat(gateway.completed).containsExactly("GET " + route + " " + status));
+    assertThat(guardLog.messages()).hasSize(status < 500 ? 0 : 1);
+  }
+
+  @Test
+  void cutsAStreamThatFailsHalfWay() throws Exception {
+    try (RawClient client = client()) {
+      client.send(request("GET", "/spring/body-fails", ""));
+      assertThatThrownBy(client::read).isInstanceOf(EOFException.class);
+      assertThat(client.received()).doesNotContain("error", "<");
+    }
+    await()
+        .untilAsserted(
+            () -> assertThat(gateway.completed).containsExactly("GET /spring/body-fails -1"));
+  }
+
+  @Test
+  void refusesToBeAsynchronousBehindIdempotency_beforeAnythingRuns() throws Exception {
+    RawClient.Response response =
+        send(request("POST", "/v1/created/later", "{}", GOOD, JSON, "Idempotency-Key: later"));
+    assertThat(response.status()).isEqualTo(500);
+    assertThat(guardLog.events().getFirst().getThrowableProxy().getMessage())
+        .contains("a filter has wrapped the exchange");
   }
 }

@@ -151,9 +151,9 @@ abstract class Contract {
     return body.append("0\r\n\r\n").toString();
   }
 
-  private static final String JSON = "Content-Type: application/json";
+  static final String JSON = "Content-Type: application/json";
   private static final String TEXT = "Content-Type: application/octet-stream";
-  private static final String GOOD = "Authorization: Bearer good";
+  static final String GOOD = "Authorization: Bearer good";
 
   List<Scenario> scenarios() {
     String guarded = "/v1/notes";

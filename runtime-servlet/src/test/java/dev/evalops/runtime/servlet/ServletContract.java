@@ -39,6 +39,11 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void runsOnTheVersionThatItIsMeantFor() throws Exception {
+    answers("/version", 200, System.getProperty("servlet.version", "6.1"));
+  }
+
+  @Test
   void readsForms_withinTheLimit() throws Exception {
     assertThat(send(request("POST", "/servlet/form?a=1&b=%C3%BC", "a=2&c=x+y%21&d", FORM))
             .body())
