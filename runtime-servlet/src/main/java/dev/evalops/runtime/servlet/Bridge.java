@@ -168,7 +168,22 @@ final class Bridge {
       throw gone; // its own, which it does not take for a failure of ours
     }
     response.flushBuffer(); // else the container would put a page of its own in its place
+    if (!request.getProtocol().startsWith("HTTP/1")) {
+      breakEndOfStream();
+    }
     throw new IOException("response cut short");
+  }
+
+  /** Tomcat would end the stream of HTTP/2 in good order before it resets it; with this it cannot. */
+  private void breakEndOfStream() {
+    try {
+      response.setTrailerFields(() -> {
+        throw new IllegalStateException("response cut short");
+      });
+    } catch (IllegalStateException e) {
+      // It is too late for trailers, says Jetty, which resets the stream anyway.
+      LOG.atTrace().setCause(e).log("no trailers");
+    }
   }
 
   /** The container dispatches an asynchronous request, as the application has asked it to. */

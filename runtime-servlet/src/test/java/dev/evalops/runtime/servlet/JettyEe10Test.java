@@ -28,6 +28,11 @@ class JettyEe10Test extends ServletContract {
   }
 
   @Override
+  String servletVersion() {
+    return "6.0";
+  }
+
+  @Override
   void stop() throws Exception {
     server.stop();
   }

@@ -23,6 +23,10 @@ import org.junit.jupiter.params.provider.ValueSource;
 abstract class ServletContract extends Contract {
   private static final String FORM = "Content-Type: application/x-www-form-urlencoded";
 
+  String servletVersion() {
+    return System.getProperty("servlet.version", "6.1");
+  }
+
   private void answers(String path, int status, String body, String... headers) throws Exception {
     RawClient.Response response = get("/servlet" + path);
     assertThat(response.body()).isEqualTo(body);
@@ -40,7 +44,7 @@ abstract class ServletContract extends Contract {
 
   @Test
   void runsOnTheVersionThatItIsMeantFor() throws Exception {
-    answers("/version", 200, System.getProperty("servlet.version", "6.1"));
+    answers("/version", 200, servletVersion());
   }
 
   @Test

@@ -44,11 +44,13 @@ import org.eclipse.jetty.server.SslConnectionFactory;
 import org.eclipse.jetty.util.ssl.SslContextFactory;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** HTTP/1.1 and HTTP/2 over TLS, with and without a client's certificate. */
+@DisabledIfSystemProperty(named = "servlet.version", matches = "6.0")
 class TlsTest {
 
   @TempDir
@@ -159,8 +161,7 @@ class TlsTest {
     ServletHolder servlet = new ServletHolder(new Seen());
     servlet.setAsyncSupported(true);
     context.addServlet(servlet, "/");
-    context.addServletContainerInitializer(
-        (classes, started) -> Servlets.addTo(started, handler));
+    context.addServletContainerInitializer((classes, started) -> Servlets.addTo(started, handler));
     server.setHandler(context);
     server.start();
     return server;
