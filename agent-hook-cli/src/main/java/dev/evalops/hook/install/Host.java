@@ -56,11 +56,12 @@ enum Host {
       case CLAUDE, CODEX -> Optional.empty();
       case GEMINI ->
         Optional.of(
-            "A repository can switch the hook off (hooksConfig.disabled), "
+            "A repository can switch the hook off (hooksConfig.disabled), and a user (GEMINI_CLI_SYSTEM_SETTINGS_PATH), "
                 + "and Gemini CLI runs the tool when the hook's 600 s pass; the hook denies before that.");
       case QWEN ->
         Optional.of("Qwen Code runs the tool when a hook takes longer than 60 s, "
-            + "whatever its timeout says; the launcher denies after 45 s.");
+            + "whatever its timeout says; the launcher denies after 40 s. "
+            + "A user can switch the hook off (QWEN_CODE_SYSTEM_SETTINGS_PATH).");
       case COPILOT ->
         Optional.of("Copilot CLI runs the tool when the hook's 600 s pass, "
             + "and when not every user can read the policy; the hook denies before that.");
@@ -113,7 +114,7 @@ enum Host {
       case CLAUDE -> installation.command("'");
       case CODEX -> guarded(installation, "");
       case GEMINI, COPILOT -> guarded(installation, " >/dev/null");
-      case QWEN -> guarded(installation, " --within 45 >/dev/null");
+      case QWEN -> guarded(installation, " --within 40 >/dev/null");
     };
   }
 

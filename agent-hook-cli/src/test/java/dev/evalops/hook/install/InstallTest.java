@@ -108,7 +108,7 @@ class InstallTest {
         assertThat(host.file(true, places))
             .content()
             .contains(
-                "governance-check" + (host == Host.QWEN ? " --within 45" : "") + " >/dev/null || ");
+                "governance-check" + (host == Host.QWEN ? " --within 40" : "") + " >/dev/null || ");
         assertThat(out).contains(host.leavesOpen().orElseThrow());
         assertThat(run("uninstall", "--host", host.option(), "--managed")).isZero();
         assertThat(host.file(true, places)).doesNotExist();
