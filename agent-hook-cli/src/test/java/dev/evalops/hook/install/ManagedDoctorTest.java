@@ -6,6 +6,9 @@ import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Distribution.Shell;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.ServerSocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -46,16 +49,19 @@ class ManagedDoctorTest {
             "rw-r--r--");
   }
 
-  /** The findings about the host. */
-  private List<String> wrong() {
+  private List<String> findings() {
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     new Doctor(
             new Installation(hook.home()),
             places,
             new PrintStream(out, true, StandardCharsets.UTF_8))
         .run(List.of(), System.err);
-    return out.toString(StandardCharsets.UTF_8)
-        .lines()
+    return out.toString(StandardCharsets.UTF_8).lines().toList();
+  }
+
+  /** The findings about the host. */
+  private List<String> wrong() {
+    return findings().stream()
         .filter(line -> line.startsWith("WRONG Claude Code"))
         // Of a build that is not root's.
         .filter(line -> !line.contains("chown") && !line.contains("others than root"))
@@ -85,6 +91,27 @@ class ManagedDoctorTest {
     dropIn(".hidden.json", "{\"disableAllHooks\":true}");
     dropIn("note.txt", "{\"disableAllHooks\":true}");
     assertFinds();
+  }
+
+  @Test
+  void looksAfterTheService() throws Exception {
+    Path socket = work.resolve("socket");
+    hook.configure("java=/none/bin/java\nconfig=" + properties + "\nservice=" + socket + "\n");
+    assertThat(findings())
+        .filteredOn(line -> line.contains("the service:"))
+        .satisfiesExactly(
+            line -> assertThat(line).startsWith("WRONG the service: nobody listens at " + socket),
+            line -> assertThat(line)
+                .startsWith("WRONG the service: every user can read " + properties));
+
+    Distribution.mode("rw-r-----", properties);
+    try (ServerSocketChannel server = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
+      server.bind(UnixDomainSocketAddress.of(socket));
+      assertThat(findings())
+          .filteredOn(line -> line.contains("the service"))
+          .contains("ok    the service listens at " + socket)
+          .noneMatch(line -> line.startsWith("WRONG the service:"));
+    }
   }
 
   @Test
