@@ -15,7 +15,9 @@ import jakarta.servlet.http.Cookie;
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
+import jakarta.servlet.http.HttpUpgradeHandler;
 import jakarta.servlet.http.Part;
+import jakarta.servlet.http.WebConnection;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.Serial;
@@ -138,6 +140,22 @@ final class AppServlet extends HttpServlet {
   private static void text(HttpServletResponse response, String text) throws IOException {
     response.setContentType("text/plain");
     response.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
+  }
+
+  /** The other end of an upgraded connection. Made by the container. */
+  public static final class Shout implements HttpUpgradeHandler {
+    @Override
+    public void init(WebConnection connection) {
+      try (connection) {
+        connection.getOutputStream().write("HELLO\n".getBytes(StandardCharsets.US_ASCII));
+        connection.getOutputStream().flush();
+      } catch (Exception e) {
+        throw new IllegalStateException(e);
+      }
+    }
+
+    @Override
+    public void destroy() {}
   }
 
   private interface Late {
@@ -392,6 +410,11 @@ final class AppServlet extends HttpServlet {
       case "/async/non-blocking" -> {
         request.startAsync();
         request.getInputStream().setReadListener(null);
+      }
+      case "/upgrade" -> {
+        response.setHeader("Upgrade", "shout");
+        response.setHeader("Connection", "Upgrade");
+        request.upgrade(Shout.class);
       }
       case "/nothing" -> {}
       case "/version" ->

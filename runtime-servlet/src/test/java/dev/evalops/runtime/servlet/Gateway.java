@@ -23,8 +23,10 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.util.Collection;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
@@ -40,8 +42,8 @@ final class Gateway implements AutoCloseable {
   /** What the guarded part of the application was asked for without a token; must stay empty. */
   final List<String> trespassers = new CopyOnWriteArrayList<>();
 
-  /** Method, route and status of each request, as filters learn them. */
-  final Collection<String> completed = new ConcurrentLinkedQueue<>();
+  /** Method, route and status, as filters learn them, by the id of the request; once each. */
+  final Map<String, Collection<String>> completed = new ConcurrentHashMap<>();
 
   /** How often creating has run. */
   final AtomicInteger created = new AtomicInteger();
@@ -79,8 +81,10 @@ final class Gateway implements AutoCloseable {
             ServiceMetrics.of("contract", registry).requests(LOG),
             Filter.beforeHandler("completed", exchange -> {
               RequestContext context = RequestContext.of(exchange);
-              context.onComplete(() -> completed.add(
-                  exchange.getRequestMethod() + " " + context.route() + " " + context.status()));
+              context.onComplete(() -> completed
+                  .computeIfAbsent(context.requestId(), id -> new ConcurrentLinkedQueue<>())
+                  .add(exchange.getRequestMethod() + " " + context.route() + " "
+                      + context.status()));
             }),
             HttpFilters.browserGuards())
         .handle("/healthz", HttpEndpoints.health("contract"))
@@ -94,6 +98,7 @@ final class Gateway implements AutoCloseable {
         .handle("/small", app, HttpFilters.maxBody(10))
         .handle("/servlet/small-form", app, HttpFilters.maxBody(10))
         .handle("/servlet/wrapped", app, wrapping())
+        .handle("/servlet/upgrade", app, auth.require())
         .handle("/zipped", app, zipping())
         .handle("/", app);
   }
