@@ -2,7 +2,7 @@ package dev.evalops.runtime.servlet;
 
 import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 
-@DisabledIfSystemProperty(named = "servlet.version", matches = "6.0")
+@DisabledIfSystemProperty(named = "servlet.api", matches = "6.0")
 class JettyContextPathTest extends JettyTest {
   @Override
   String contextPath() {

@@ -8,7 +8,7 @@ import org.eclipse.jetty.server.Server;
 import org.eclipse.jetty.server.ServerConnector;
 import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 
-@DisabledIfSystemProperty(named = "servlet.version", matches = "6.0")
+@DisabledIfSystemProperty(named = "servlet.api", matches = "6.0")
 class JettyTest extends ServletContract {
   private Server server;
 

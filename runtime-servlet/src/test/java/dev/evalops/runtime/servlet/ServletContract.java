@@ -25,7 +25,7 @@ abstract class ServletContract extends Contract {
   private static final String FORM = "Content-Type: application/x-www-form-urlencoded";
 
   String servletVersion() {
-    return System.getProperty("servlet.version", "6.1");
+    return System.getProperty("servlet.api", "6.1");
   }
 
   private String answers(String path, int status, String body, String... headers) throws Exception {

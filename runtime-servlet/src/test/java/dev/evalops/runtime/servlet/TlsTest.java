@@ -50,7 +50,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** HTTP/1.1 and HTTP/2 over TLS, with and without a client's certificate. */
-@DisabledIfSystemProperty(named = "servlet.version", matches = "6.0")
+@DisabledIfSystemProperty(named = "servlet.api", matches = "6.0")
 class TlsTest {
 
   @TempDir
