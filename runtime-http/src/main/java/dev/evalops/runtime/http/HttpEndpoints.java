@@ -52,22 +52,20 @@ public final class HttpEndpoints {
   }
 
   /**
-   * Returns a handler that answers whether the service has started, for a start-up probe.
+   * Returns a handler that answers 503 and what is waited for, for the start-up probe of a service that is not up yet; the routes
+   * that follow by {@link HttpService#serve} answer it with {@link #health}.
    *
-   * @param pending gives what is still waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are shown
-   * @return a handler for GET: 200 with <code>{"pending":[],"status":"started"}</code>, or 503 with {@code "starting"} and the texts
+   * @param pending gives what is waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are shown
+   * @return a handler for GET: 503 with <code>{"pending":["postgres: for 3 s"],"status":"starting"}</code>
    */
-  public static HttpHandler startup(Supplier<? extends Collection<?>> pending) {
+  public static HttpHandler starting(Supplier<? extends Collection<?>> pending) {
     Objects.requireNonNull(pending, "pending");
     return (Exempt) exchange -> {
       HttpRequests.requireMethod(exchange, "GET");
       List<String> waiting = pending.get().stream().map(Object::toString).toList();
-      boolean started = waiting.isEmpty();
       exchange.getResponseHeaders().set("Cache-Control", "no-store");
       HttpResponses.json(
-          exchange,
-          started ? 200 : 503,
-          new TreeMap<>(Map.of("status", started ? "started" : "starting", "pending", waiting)));
+          exchange, 503, new TreeMap<>(Map.of("status", "starting", "pending", waiting)));
     };
   }
 

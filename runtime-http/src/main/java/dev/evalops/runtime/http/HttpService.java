@@ -236,11 +236,11 @@ public final class HttpService implements AutoCloseable {
    * <pre>{@code
    * HttpService http = HttpService.builder(8080)
    *     .handle("/healthz", HttpEndpoints.health("notes"))
-   *     .handle("/startupz", HttpEndpoints.startup(life::pending))
+   *     .handle("/startupz", HttpEndpoints.starting(life::pending))
    *     .handle("/", HttpEndpoints.unavailable())
    *     .start();
    * // … the dependencies are up
-   * http.serve(HttpService.builder().filters(…).handle(…));
+   * http.serve(HttpService.builder().filters(…).handle("/startupz", HttpEndpoints.health("notes")).handle(…));
    * }</pre>
    *
    * @param routes the routes and filters; its other settings do not count, those that this was started with stay

@@ -28,7 +28,7 @@ public interface Transactions {
     Connection connection() throws SQLException;
 
     /**
-     * Commits. An exception says that nothing is committed, as far as is known.
+     * Commits. After an exception the request is answered with an error and its key is freed, unless it has been committed all the same.
      *
      * @throws SQLException if it cannot commit
      */

@@ -346,6 +346,16 @@ class SpringTransactionsTest {
   }
 
   @Test
+  void refusesToJoinATransactionThatIsOpenAlready() {
+    Transactions transactions = SpringTransactions.of(manager, db);
+    start(exchange -> HttpResponses.json(exchange, 201, Map.of()));
+
+    transactional(() -> assertThatThrownBy(transactions::begin)
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessageStartingWith("a transaction is open already"));
+  }
+
+  @Test
   void worksWithSpringsProxyOfTheDataSource() throws Exception {
     DataSource proxy = new TransactionAwareDataSourceProxy(db);
     service = Services.serve(

@@ -29,17 +29,18 @@ final class FailoverClient extends RedisClient {
   /** The name may go on leading to the replica for a while, and reads work there. */
   private static final long RECONNECT_EVERY_NANOS = TimeUnit.SECONDS.toNanos(1);
 
-  /** For how long a server may leave commands unanswered: twice the usual time-out of one. */
-  private static final long SILENT_NANOS =
-      RedisUrl.COMMAND_TIMEOUT.multipliedBy(2).toNanos();
+  /** For how long a server may leave commands unanswered: twice the time-out of one. */
+  private final long silentNanos;
 
   FailoverClient(ClientResources resources, RedisURI uri) {
     super(resources, uri);
+    long timeout = Clients.bounded(uri.getTimeout()).toNanos(); // zero: none
+    this.silentNanos = timeout == 0 || timeout > Long.MAX_VALUE / 2 ? Long.MAX_VALUE : 2 * timeout;
   }
 
   @Override
   protected DefaultEndpoint createEndpoint() {
-    return new FailoverEndpoint(getOptions(), getResources());
+    return new FailoverEndpoint(getOptions(), getResources(), silentNanos);
   }
 
   /** Whether an answer comes from a server that is no master, or is none any more. */
@@ -60,8 +61,11 @@ final class FailoverClient extends RedisClient {
 
     private final AtomicLong leftAt = new AtomicLong(System.nanoTime() - RECONNECT_EVERY_NANOS);
 
-    FailoverEndpoint(ClientOptions options, ClientResources resources) {
+    private final long silentNanos;
+
+    FailoverEndpoint(ClientOptions options, ClientResources resources, long silentNanos) {
       super(options, resources);
+      this.silentNanos = silentNanos;
     }
 
     @Override
@@ -108,7 +112,7 @@ final class FailoverClient extends RedisClient {
       long since = unansweredSince.get();
       if (since == NONE) {
         unansweredSince.compareAndSet(NONE, now == NONE ? 1 : now);
-      } else if (now - since > SILENT_NANOS && unansweredSince.compareAndSet(since, NONE)) {
+      } else if (now - since > silentNanos && unansweredSince.compareAndSet(since, NONE)) {
         leave(server, "redis: server does not answer; reconnecting");
       }
     }

@@ -92,7 +92,7 @@ final class Openings {
       opening.end(result, thrown);
       changed.signalAll();
       if (openings.stream().allMatch(one -> one.opened() != null)) {
-        LOG.info("dependencies are up: {}", slowest());
+        LOG.info("nothing is waited for any more; slowest: {}", slowest());
       }
       return opening.isAbandoned();
     } finally {
@@ -131,6 +131,10 @@ final class Openings {
       }
       return opening.opened();
     } catch (InterruptedException e) {
+      if (opening.hasEnded()) {
+        Thread.currentThread().interrupt();
+        return opening.opened();
+      }
       opening.abandon();
       throw e;
     } finally {

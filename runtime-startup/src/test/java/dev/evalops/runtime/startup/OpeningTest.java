@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.net.ConnectException;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CyclicBarrier;
@@ -98,25 +99,30 @@ class OpeningTest {
   }
 
   @Test
-  void failsAtOnce_whenAnotherHasFailed_andNamesAllFailures() {
+  void failsAtOnce_whenAnotherHasFailed_andNamesAllFailures() throws Exception {
     Opening<AutoCloseable> hangs = life.open("hangs", () -> {
       never.await();
       return closes("hangs");
     });
-    CountDownLatch bothFailed = new CountDownLatch(2);
     StartupException refused = new StartupException("no such role");
-    life.open("postgres", () -> {
-      bothFailed.countDown();
-      throw refused;
-    });
     IllegalArgumentException wrong = new IllegalArgumentException("url must be …");
-    life.open("redis", () -> {
-      bothFailed.countDown();
-      throw wrong;
-    });
+    fails("postgres", refused);
+    fails("redis", wrong);
 
-    assertThatThrownBy(hangs::get).isIn(refused, wrong);
-    assertThatThrownBy(life.open("late", () -> closes("late"))::get).isIn(refused, wrong);
+    assertThatThrownBy(hangs::get).isSameAs(refused);
+    assertThat(refused.getSuppressed()).containsExactly(wrong);
+    assertThatThrownBy(life.open("late", () -> closes("late"))::get).isSameAs(refused);
+    assertThat(refused.getSuppressed()).hasSize(1);
+  }
+
+  /** Opens what fails, and waits until it has. */
+  private void fails(String name, RuntimeException failure) throws Exception {
+    CompletableFuture<Thread> thread = new CompletableFuture<>();
+    life.open(name, () -> {
+      thread.complete(Thread.currentThread());
+      throw failure;
+    });
+    thread.get().join();
   }
 
   @Test

@@ -158,7 +158,7 @@ public final class NotesService {
         .handle("POST /v1/parked-changes/{id}/requeue", parked::requeue, mayOperate)
         .handle("/healthz", HttpEndpoints.health("notes"))
         .handle("/readyz", health.handler())
-        .handle("/startupz", HttpEndpoints.startup(life::pending))
+        .handle("/startupz", HttpEndpoints.health("notes"))
         .handle("/metrics", HttpEndpoints.metrics(registry::scrape)));
     return life.add("http", http); // again, so that it is closed first
   }
@@ -167,7 +167,7 @@ public final class NotesService {
   private static HttpService probes(Lifecycle life, Settings settings) {
     HttpService.Builder service = HttpService.builder(settings.port())
         .handle("/healthz", HttpEndpoints.health("notes"))
-        .handle("/startupz", HttpEndpoints.startup(life::pending))
+        .handle("/startupz", HttpEndpoints.starting(life::pending))
         .handle("/", HttpEndpoints.unavailable());
     ServerTls.Builder tls = ServerTls.builder()
         .certificate(settings.certificateFile(), settings.keyFile())

@@ -20,6 +20,8 @@ import org.springframework.transaction.support.TransactionSynchronizationManager
  *     .transactions(SpringTransactions.of(manager, db))
  *     .build();
  * }</pre>
+ *
+ * <p>Thread-safe.
  */
 public final class SpringTransactions {
   private SpringTransactions() {}
@@ -41,6 +43,10 @@ public final class SpringTransactions {
         : db;
     return () -> {
       TransactionStatus status = manager.getTransaction(new DefaultTransactionDefinition());
+      if (!status.isNewTransaction()) {
+        throw new IllegalStateException(
+            "a transaction is open already, which would not commit with the key: begin none in front of the filter");
+      }
       if (!TransactionSynchronizationManager.hasResource(own)) {
         manager.rollback(status);
         throw new IllegalStateException(
