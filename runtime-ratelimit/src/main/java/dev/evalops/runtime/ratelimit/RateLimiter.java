@@ -556,7 +556,7 @@ public final class RateLimiter implements AutoCloseable {
      */
     public Builder redis(StatefulRedisConnection<String, String> connection) {
       Objects.requireNonNull(connection, "redis");
-      this.redis = name -> new RedisBuckets(connection.async(), name, redisTimeout, onRedisChange);
+      this.redis = name -> new RedisBuckets(connection, name, redisTimeout, onRedisChange);
       return this;
     }
 
@@ -568,7 +568,7 @@ public final class RateLimiter implements AutoCloseable {
      */
     public Builder redis(StatefulRedisClusterConnection<String, String> connection) {
       Objects.requireNonNull(connection, "redis");
-      this.redis = name -> new RedisBuckets(connection.async(), name, redisTimeout, onRedisChange);
+      this.redis = name -> new RedisBuckets(connection, name, redisTimeout, onRedisChange);
       return this;
     }
 

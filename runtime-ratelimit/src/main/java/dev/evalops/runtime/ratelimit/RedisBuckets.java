@@ -6,7 +6,9 @@ import dev.evalops.runtime.ratelimit.RateLimiter.RedisChange;
 import io.lettuce.core.RedisFuture;
 import io.lettuce.core.RedisNoScriptException;
 import io.lettuce.core.ScriptOutputType;
+import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.api.async.RedisScriptingAsyncCommands;
+import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
@@ -79,7 +81,24 @@ final class RedisBuckets {
   private long probeSentAt;
   private long probedAt;
 
+  // Connections, so that the builder can be loaded without Lettuce.
   RedisBuckets(
+      StatefulRedisConnection<String, String> connection,
+      Optional<String> service,
+      Duration budget,
+      Consumer<? super RedisChange> listener) {
+    this(connection.async(), service, budget, listener);
+  }
+
+  RedisBuckets(
+      StatefulRedisClusterConnection<String, String> connection,
+      Optional<String> service,
+      Duration budget,
+      Consumer<? super RedisChange> listener) {
+    this(connection.async(), service, budget, listener);
+  }
+
+  private RedisBuckets(
       RedisScriptingAsyncCommands<String, String> redis,
       Optional<String> service,
       Duration budget,
