@@ -25,10 +25,12 @@ import java.net.URLDecoder;
 import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.security.Principal;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.Enumeration;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.NullUnmarked;
@@ -37,6 +39,9 @@ import org.jspecify.annotations.Nullable;
 /** The request that the application sees: its body is that of the exchange, forms too. */
 @NullUnmarked // As the methods of HttpServletRequest.
 final class BridgedRequest extends HttpServletRequestWrapper {
+  /** Of the query and the form together. */
+  private static final int MAX_PARAMETERS = 1000;
+
   private final HttpServletResponse response;
   private final HttpExchange exchange;
   private final ServletExchange raw;
@@ -108,31 +113,42 @@ final class BridgedRequest extends HttpServletRequestWrapper {
       return super.getParameterMap();
     }
     if (parameters == null) {
-      Map<String, String[]> read = new LinkedHashMap<>();
+      Map<String, List<String>> read = new LinkedHashMap<>();
+      int count = 0;
       String query = getQueryString();
       if (query != null) {
-        decode(query, StandardCharsets.UTF_8, read);
+        count = decode(query, StandardCharsets.UTF_8, 0, read);
       }
       boolean form = getMethod().equals("POST") && hasType("application/x-www-form-urlencoded");
       if (form && stream == null && reader == null) {
         try {
           Charset charset = charset(StandardCharsets.UTF_8);
           byte[] body = exchange.getRequestBody().readAllBytes();
-          decode(new String(body, StandardCharsets.ISO_8859_1), charset, read);
+          decode(new String(body, StandardCharsets.ISO_8859_1), charset, count, read);
         } catch (IOException e) {
           throw ServiceException.of(ErrorCode.INVALID_INPUT, "form cannot be read", e)
               .op("servlet.form");
         }
       }
-      parameters = Collections.unmodifiableMap(read);
+      Map<String, String[]> all = new LinkedHashMap<>();
+      read.forEach((name, values) -> all.put(name, values.toArray(String[]::new)));
+      parameters = Collections.unmodifiableMap(all);
     }
     return parameters;
   }
 
-  private static void decode(String text, Charset charset, Map<String, String[]> to) {
+  /** Returns how many there are now. */
+  private static int decode(
+      String text, Charset charset, int before, Map<String, List<String>> to) {
+    int count = before;
     for (String pair : text.split("&", -1)) {
       if (pair.isEmpty()) {
         continue;
+      }
+      if (++count > MAX_PARAMETERS) {
+        throw ServiceException.of(
+                ErrorCode.INVALID_INPUT, "more than " + MAX_PARAMETERS + " parameters")
+            .op("servlet.parameters");
       }
       int end = pair.indexOf('=');
       String name;
@@ -145,15 +161,9 @@ final class BridgedRequest extends HttpServletRequestWrapper {
                 ErrorCode.INVALID_INPUT, "parameters have a broken percent-encoding", e)
             .op("servlet.parameters");
       }
-      to.merge(name, new String[] {value}, BridgedRequest::joined);
+      to.computeIfAbsent(name, n -> new ArrayList<>()).add(value);
     }
-  }
-
-  private static String[] joined(String[] some, String[] more) {
-    String[] all = new String[some.length + more.length];
-    System.arraycopy(some, 0, all, 0, some.length);
-    System.arraycopy(more, 0, all, some.length, more.length);
-    return all;
+    return count;
   }
 
   @Override

@@ -69,6 +69,18 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void readsAThousandParameters_andRefusesMore() throws Exception {
+    RawClient.Response many = send(request("POST", "/servlet/form?a=1", "a=2&".repeat(999), FORM));
+    assertThat(many.status()).isEqualTo(200);
+    assertThat(many.body()).isEqualTo("a=1" + ",2".repeat(999));
+    for (String names : List.of("a&".repeat(1000), "a&".repeat(500_000))) {
+      RawClient.Response refused = send(request("POST", "/servlet/form?a=1", names, FORM));
+      assertThat(refused.status()).isEqualTo(400);
+      assertThat(refused.body()).contains("\"invalid_input\"", "more than 1000 parameters");
+    }
+  }
+
+  @Test
   void commitsWithTheLength_whenAWriterIsUsed() throws Exception {
     answers(
         "/writer",
