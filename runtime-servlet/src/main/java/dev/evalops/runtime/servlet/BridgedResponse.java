@@ -18,6 +18,7 @@ import java.nio.charset.Charset;
 import java.time.Instant;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
@@ -61,8 +62,14 @@ final class BridgedResponse extends HttpServletResponseWrapper {
     this.exchange = exchange;
     this.bridge = bridge;
     this.headers = exchange.getResponseHeaders();
-    this.initialHeaders = new HashMap<>(headers);
+    this.initialHeaders = copy(headers);
     this.forApplication = forApplication(container);
+  }
+
+  private static Map<String, List<String>> copy(Map<String, List<String>> headers) {
+    Map<String, List<String>> copy = new HashMap<>();
+    headers.forEach((name, values) -> copy.put(name, new ArrayList<>(values)));
+    return copy;
   }
 
   /** What the application is given. */
@@ -130,7 +137,7 @@ final class BridgedResponse extends HttpServletResponseWrapper {
   public void reset() {
     resetBuffer();
     headers.clear();
-    headers.putAll(initialHeaders);
+    headers.putAll(copy(initialHeaders));
     container.reset(); // cookies
     status = SC_OK;
     length = -1;

@@ -231,6 +231,14 @@ final class AppServlet extends HttpServlet {
         response.reset();
         text(response, "reset");
       }
+      case "/reset-twice" -> {
+        response.addHeader("Vary", "Gone");
+        response.reset();
+        response.addHeader("Vary", "Gone");
+        response.reset();
+        response.addHeader("Vary", "Accept");
+        text(response, String.join(", ", response.getHeaders("Vary")));
+      }
       case "/reset-buffer" -> {
         response.setHeader("X-Kept", "1");
         response.getOutputStream().print("gone");

@@ -98,9 +98,15 @@ final class Gateway implements AutoCloseable {
         .handle("/small", app, HttpFilters.maxBody(10))
         .handle("/servlet/small-form", app, HttpFilters.maxBody(10))
         .handle("/servlet/wrapped", app, wrapping())
+        .handle("/servlet/reset-twice", app, varying())
         .handle("/servlet/upgrade", app, auth.require())
         .handle("/zipped", app, zipping())
         .handle("/", app);
+  }
+
+  private static Filter varying() {
+    return Filter.beforeHandler(
+        "vary", exchange -> exchange.getResponseHeaders().add("Vary", "Origin"));
   }
 
   /** A filter that puts an exchange of its own around that of the service. */

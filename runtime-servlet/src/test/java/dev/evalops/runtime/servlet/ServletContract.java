@@ -94,6 +94,7 @@ abstract class ServletContract extends Contract {
   @Test
   void resetsWhatIsNotCommitted() throws Exception {
     answers("/reset", 200, "reset", "!X-Gone", "X-Frame-Options: DENY");
+    answers("/reset-twice", 200, "Origin, Accept");
     answers("/reset-buffer", 200, "kept", "X-Kept: 1");
   }
 
