@@ -238,9 +238,8 @@ final class Bridge {
     }
     Async before = latest;
     Async async = new Async(this.request.startAsync(request, response), request, response);
-    // What is left if the application dispatches to where our filter is not.
-    this.response.setStatus(HttpServletResponse.SC_INTERNAL_SERVER_ERROR);
     latest = async;
+    presetFailure();
     waiting = async;
     started = true;
     async.container.addListener(async);
@@ -248,6 +247,13 @@ final class Bridge {
       before.tell(async, null, AsyncListener::onStartAsync);
     }
     return async;
+  }
+
+  /** What is left if the application dispatches an asynchronous request to where our filter is not. */
+  void presetFailure() {
+    if (latest != null) {
+      response.setStatus(HttpServletResponse.SC_INTERNAL_SERVER_ERROR);
+    }
   }
 
   AsyncContext asyncContext() {

@@ -139,6 +139,7 @@ final class BridgedResponse extends HttpServletResponseWrapper {
     headers.clear();
     headers.putAll(copy(initialHeaders));
     container.reset(); // cookies
+    bridge.presetFailure();
     status = SC_OK;
     length = -1;
     contentType = null;
