@@ -134,9 +134,8 @@ final class Bridge {
     return upgraded;
   }
 
-  /** The application hands the connection to another protocol. */
+  /** The application has handed the connection to another protocol. */
   void upgrade() {
-    raw.copyHeaders();
     upgraded = true;
   }
 

@@ -261,8 +261,10 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   @Override
   public <T extends HttpUpgradeHandler> T upgrade(Class<T> type)
       throws IOException, ServletException {
+    raw.copyHeaders();
+    T handler = super.upgrade(type);
     bridge.upgrade();
-    return super.upgrade(type);
+    return handler;
   }
 
   private static final class BodyStream extends ServletInputStream {

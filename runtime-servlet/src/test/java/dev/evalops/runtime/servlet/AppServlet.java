@@ -158,6 +158,17 @@ final class AppServlet extends HttpServlet {
     public void destroy() {}
   }
 
+  /** What no container can make. */
+  public static final class Unmade implements HttpUpgradeHandler {
+    private Unmade() {}
+
+    @Override
+    public void init(WebConnection connection) {}
+
+    @Override
+    public void destroy() {}
+  }
+
   private interface Late {
     void answer(AsyncContext async) throws IOException;
   }
@@ -424,6 +435,7 @@ final class AppServlet extends HttpServlet {
         response.setHeader("Connection", "Upgrade");
         request.upgrade(Shout.class);
       }
+      case "/upgrade-fails" -> request.upgrade(Unmade.class);
       case "/nothing" -> {}
       case "/version" ->
         text(

@@ -204,6 +204,16 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void answersAnUpgradeThatFails() throws Exception {
+    String request =
+        request("GET", "/servlet/upgrade-fails", "", "Connection: Upgrade", "Upgrade: shout");
+    RawClient.Response response = send(request);
+    assertThat(response.status()).isEqualTo(500);
+    assertThat(response.body()).contains("\"internal_error\"");
+    completesOnce(request, " 500");
+  }
+
+  @Test
   void tellsListenersThatARequestIsComplete() throws Exception {
     int before = gateway.listenersCompleted.get();
     answers("/async/timeout-answered", 200, "timed out");
