@@ -94,6 +94,11 @@ final class Bridge {
         new BridgedRequest(request, answer.forApplication(), exchange, raw, this);
     try {
       chain.doFilter(asked, answer.forApplication());
+    } catch (Throwable t) {
+      if (started) {
+        take(answer);
+      }
+      throw t;
     } finally {
       setRoute(context);
     }
@@ -223,7 +228,19 @@ final class Bridge {
     } catch (Throwable t) {
       failure = t;
     }
+    if (failure != null) {
+      take(answer);
+    }
     ending.resume(failure);
+  }
+
+  /** From now on threads of the application neither write nor complete. */
+  private void take(BridgedResponse answer) {
+    Async async = latest;
+    if (async != null) {
+      async.done.set(true);
+    }
+    answer.take();
   }
 
   AsyncContext startAsync(ServletRequest request, ServletResponse response) {

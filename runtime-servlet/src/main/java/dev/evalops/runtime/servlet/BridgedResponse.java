@@ -24,6 +24,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
 
@@ -45,6 +46,9 @@ final class BridgedResponse extends HttpServletResponseWrapper {
   private final Map<String, List<String>> initialHeaders;
   private final HttpServletResponse forApplication;
   private final BodyStream stream = new BodyStream();
+  // Of who writes; never held while waiting for the lock of a writer, which is taken first.
+  private final ReentrantLock lock = new ReentrantLock();
+  private volatile boolean taken;
   private int status = SC_OK;
   private int errorStatus;
   private long length = -1;
@@ -108,6 +112,22 @@ final class BridgedResponse extends HttpServletResponseWrapper {
     stream.finish();
   }
 
+  /** Takes the response from the application, threads of which may still write: somebody answers in its place. */
+  void take() {
+    lock.lock();
+    try {
+      taken = true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void checkOwned() throws IOException {
+    if (taken) {
+      throw new IOException("the request has ended");
+    }
+  }
+
   private void commit(long announced) throws IOException {
     exchange.sendResponseHeaders(
         status, announced == 0 || hasNoBody() ? -1 : Math.max(announced, 0));
@@ -130,7 +150,7 @@ final class BridgedResponse extends HttpServletResponseWrapper {
 
   @Override
   public boolean isCommitted() {
-    return committed || errorStatus > 0 || bridge.answeredBelow();
+    return taken || committed || errorStatus > 0 || bridge.answeredBelow();
   }
 
   @Override
@@ -438,6 +458,16 @@ final class BridgedResponse extends HttpServletResponseWrapper {
 
     @Override
     public void write(byte[] b, int off, int len) throws IOException {
+      lock.lock();
+      try {
+        checkOwned();
+        writeLocked(b, off, len);
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    private void writeLocked(byte[] b, int off, int len) throws IOException {
       if (closed || discarding || errorStatus > 0) {
         return; // as containers do
       }
@@ -483,6 +513,16 @@ final class BridgedResponse extends HttpServletResponseWrapper {
 
     @Override
     public void flush() throws IOException {
+      lock.lock();
+      try {
+        checkOwned();
+        flushLocked();
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    private void flushLocked() throws IOException {
       if (closed || ending || discarding || errorStatus > 0) {
         return;
       }
@@ -504,6 +544,16 @@ final class BridgedResponse extends HttpServletResponseWrapper {
         ending = true;
         writer.flush();
       }
+      lock.lock();
+      try {
+        checkOwned();
+        finishLocked();
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    private void finishLocked() throws IOException {
       if (failure != null) {
         throw failure; // a writer does not say so
       }

@@ -373,6 +373,22 @@ final class AppServlet extends HttpServlet {
         request.startAsync();
         throw Gateway.taken();
       }
+      case "/async/timeout-writing", "/async/throws-writing" -> {
+        late(request, async -> {
+          try {
+            while (true) {
+              async.getResponse().getOutputStream().write(new byte[0]);
+            }
+          } catch (IOException e) {
+            gateway.writersStopped.incrementAndGet();
+            async.complete();
+          }
+        });
+        if (path.contains("throws")) {
+          throw Gateway.taken();
+        }
+        request.getAsyncContext().setTimeout(50);
+      }
       case "/async/timeout" -> request.startAsync().setTimeout(50);
       case "/async/timeout-answered" -> {
         AsyncContext async = request.startAsync();

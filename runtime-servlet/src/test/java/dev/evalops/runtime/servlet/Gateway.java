@@ -54,6 +54,9 @@ final class Gateway implements AutoCloseable {
   /** How often a listener of the application was told that a request is complete. */
   final AtomicInteger listenersCompleted = new AtomicInteger();
 
+  /** How often a thread of the application could not write any more. */
+  final AtomicInteger writersStopped = new AtomicInteger();
+
   final HikariDataSource db;
   final PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   private final HealthChecker health;

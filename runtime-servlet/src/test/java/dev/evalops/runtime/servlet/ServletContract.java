@@ -186,6 +186,18 @@ abstract class ServletContract extends Contract {
     completesOnce(request, " " + status);
   }
 
+  @ParameterizedTest
+  @CsvSource({"/timeout-writing, 503", "/throws-writing, 409"})
+  void stopsTheWriterOfARequestThatEndsWithoutIt(String path, int status) throws Exception {
+    int before = gateway.writersStopped.get();
+    String request = request("GET", "/servlet/async" + path, "");
+    RawClient.Response response = send(request);
+    assertThat(response.status()).isEqualTo(status);
+    assertThat(response.body()).startsWith("{\"error\":");
+    await().untilAsserted(() -> assertThat(gateway.writersStopped).hasValue(before + 1));
+    completesOnce(request, " " + status);
+  }
+
   @Test
   void handsAConnectionToAnotherProtocol_behindAuth() throws Exception {
     String[] upgrade = {"Connection: Upgrade", "Upgrade: shout"};
