@@ -49,7 +49,8 @@ public final class Servlets {
    * INCLUDE, in front of what is registered later.
    *
    * @param context the application
-   * @param handler from {@link HttpService.Builder#handler()}; what it shall not answer itself it passes to {@link #next()}
+   * @param handler must be from {@link HttpService.Builder#handler()}, which answers and reports its failures: those of another one are
+   *     neither answered nor logged; what it shall not answer itself it passes to {@link #next()}
    * @throws IllegalStateException if the application has been given a handler already, or has started
    */
   public static void addTo(ServletContext context, HttpHandler handler) {
