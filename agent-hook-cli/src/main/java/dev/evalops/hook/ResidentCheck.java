@@ -82,17 +82,15 @@ public final class ResidentCheck {
   private @Nullable ClientTls tls(Settings settings) throws Denial {
     lock.lock();
     try {
-      ClientTls open = tls;
-      if (open != null && !settings.tls().equals(files)) {
-        open.close(); // calls that are under way keep their connections
-        open = null;
+      ClientTls old = tls;
+      if (old == null || !settings.tls().equals(files)) {
+        tls = GovernanceCheck.mtls(settings, CERTIFICATES_EVERY);
+        files = settings.tls();
+        if (old != null) {
+          old.close(); // calls that are under way keep their connections
+        }
       }
-      if (open == null) {
-        open = GovernanceCheck.mtls(settings, CERTIFICATES_EVERY);
-      }
-      tls = open;
-      files = settings.tls();
-      return open;
+      return tls;
     } finally {
       lock.unlock();
     }
