@@ -114,6 +114,7 @@ final class Tickets {
   Ticket find(String digest, Duration requestTimeout) throws Denial {
     Path file = folder.resolve(digest);
     try {
+      Instant created = modified(file);
       String text;
       try (FileChannel channel =
           FileChannel.open(file, Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS))) {
@@ -121,7 +122,6 @@ final class Tickets {
         while (channel.read(bytes) > 0) {}
         text = new String(bytes.array(), 0, bytes.position(), UTF_8);
       }
-      Instant created = modified(file);
       boolean requested = text.endsWith("\n");
       Ticket ticket =
           new Ticket(digest, requested ? text.substring(0, text.length() - 1) : "", created);
@@ -131,7 +131,9 @@ final class Tickets {
       if (age.compareTo(life) < 0 && age.compareTo(life.negated()) > 0) {
         return ticket;
       }
-      Files.deleteIfExists(file);
+      if (modified(file).equals(created)) { // else it is another one by now
+        Files.deleteIfExists(file);
+      }
       return null;
     } catch (NoSuchFileException e) {
       return null;

@@ -283,6 +283,16 @@ class TicketTest {
     assertThat(approvers.requested()).isEqualTo(1);
   }
 
+  @Test
+  void asksOnceForManyAtOnce_whenTheTicketIsOld() throws Exception {
+    assertAsked("ap-1");
+    age(ticket(), Duration.ofMinutes(-16));
+    assertThat(reasons(16, call()))
+        .allMatch(reason -> reason.matches(ASKED.formatted("ap-2"))
+            || reason.contains("is being requested by another call"));
+    assertThat(approvers.requested()).isEqualTo(2);
+  }
+
   private static List<String> reasons(int count, Call call) throws Exception {
     ExecutorService threads = Executors.newFixedThreadPool(count);
     try {
