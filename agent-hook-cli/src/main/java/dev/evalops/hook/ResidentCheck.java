@@ -18,6 +18,7 @@ public final class ResidentCheck {
 
   private final ManagedFile file;
   private final Path tickets;
+  private final EventBudget budget = new EventBudget();
   private final ReentrantLock lock = new ReentrantLock();
   private Settings.@Nullable Tls files;
   private @Nullable ClientTls tls;
@@ -42,14 +43,20 @@ public final class ResidentCheck {
   }
 
   /**
-   * Decides about one tool call. Takes as long as the timeouts of the configuration together at most, once the event is there.
+   * Decides about one tool call. Takes as long as the timeouts of the configuration together at most, once the event is
+   * there. A large event is denied while other calls hold the memory that is set aside for large ones.
    *
    * @param event as the host wrote it, read to its end
    * @param caller the user who calls, by the word of the system
    * @return the verdict; its reason is fit to be shown
    */
   public Verdict check(InputStream event, String caller) {
-    Stdin stdin = new Stdin(event);
+    try (EventBudget.Share share = budget.share(caller)) {
+      return check(new Stdin(event, share), caller);
+    }
+  }
+
+  private Verdict check(Stdin stdin, String caller) {
     Settings settings = null;
     DecisionLog log = null;
     Verdict verdict;

@@ -3,6 +3,7 @@ package dev.evalops.hook;
 import java.io.IOException;
 import java.io.InputStream;
 import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What the host writes to us. It is always read to its end: some hosts lose our answer, and let the tool run, when they
@@ -13,13 +14,24 @@ final class Stdin {
   private static final int START = 32 * 1024;
 
   private final InputStream in;
+  private final EventBudget.@Nullable Share share;
   private final byte[] spare = new byte[8192]; // there also when memory has run out
   private byte[] bytes = new byte[0];
   private int length;
   private boolean ended;
 
   Stdin(InputStream in) {
+    this(in, null);
+  }
+
+  /**
+   * For a process that has several events at once.
+   *
+   * @param share what is longer than {@link #START} takes its memory from; null in a process with a single event
+   */
+  Stdin(InputStream in, EventBudget.@Nullable Share share) {
     this.in = in;
+    this.share = share;
   }
 
   /** Reads everything. */
@@ -32,7 +44,11 @@ final class Stdin {
           if (count > LIMIT) {
             break;
           }
-          read = Arrays.copyOf(read, Math.min(count * 2, LIMIT + 1));
+          int size = Math.min(count * 2, LIMIT + 1);
+          if (share != null) {
+            share.take(size - count);
+          }
+          read = Arrays.copyOf(read, size);
         }
         int more = in.read(read, count, read.length - count);
         if (more < 0) {

@@ -8,9 +8,14 @@ import static org.awaitility.Awaitility.await;
 import dev.evalops.runtime.mtls.ServerTls;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.io.PipedInputStream;
+import java.io.PipedOutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -42,7 +47,17 @@ class ResidentCheckTest {
   }
 
   private Verdict check(String caller) {
-    return resident.check(new ByteArrayInputStream(Launched.EVENT.getBytes(UTF_8)), caller);
+    return check(caller, Launched.EVENT.getBytes(UTF_8));
+  }
+
+  private Verdict check(String caller, byte[] event) {
+    return resident.check(new ByteArrayInputStream(event), caller);
+  }
+
+  private static byte[] large(int size) {
+    return ("{\"tool_name\":\"Write\",\"session_id\":\"s\",\"tool_input\":{\"content\":\""
+            + "x".repeat(size) + "\"}}")
+        .getBytes(UTF_8);
   }
 
   @Test
@@ -65,5 +80,43 @@ class ResidentCheckTest {
       Files.writeString(ca, TestCa.create().pem());
       await().atMost(60, SECONDS).until(() -> check("ann").reason().contains(TRUSTED_NO_MORE));
     }
+  }
+
+  @Test
+  void answersTheSmallCallsOfAll_whileUsersHoldTheMemoryForLargeOnes() throws Exception {
+    ExecutorService threads = Executors.newCachedThreadPool();
+    try (TestService service = new TestService().evaluate(TestService.ALLOW);
+        PipedOutputStream anns = new PipedOutputStream();
+        PipedOutputStream bobs = new PipedOutputStream()) {
+      configure(service);
+      CompletableFuture<Verdict> ann = hold(anns, large(6 << 20), "ann", threads);
+      assertThat(check("ann", large(1 << 20)).reason()).contains("too many large inputs at once");
+      assertThat(check("ann")).isSameAs(Verdict.ALLOW);
+      assertThat(check("cid", large(1 << 20))).isSameAs(Verdict.ALLOW);
+
+      CompletableFuture<Verdict> bob = hold(bobs, large(3 << 20), "bob", threads);
+      assertThat(check("cid", large(1 << 20)).reason()).contains("too many large inputs at once");
+      assertThat(check("cid")).isSameAs(Verdict.ALLOW);
+
+      anns.close();
+      bobs.close();
+      assertThat(ann.get(60, SECONDS)).isSameAs(Verdict.ALLOW);
+      assertThat(bob.get(60, SECONDS)).isSameAs(Verdict.ALLOW);
+      assertThat(check("ann", large(7 << 20))).isSameAs(Verdict.ALLOW);
+    } finally {
+      threads.shutdownNow();
+    }
+  }
+
+  /** Begins a call that has read nearly all of its event, and waits for the end of the stream. */
+  private CompletableFuture<Verdict> hold(
+      PipedOutputStream out, byte[] event, String caller, ExecutorService threads)
+      throws IOException {
+    PipedInputStream in = new PipedInputStream(out, 64 * 1024);
+    CompletableFuture<Verdict> verdict =
+        CompletableFuture.supplyAsync(() -> resident.check(in, caller), threads);
+    out.write(event);
+    out.flush();
+    return verdict;
   }
 }

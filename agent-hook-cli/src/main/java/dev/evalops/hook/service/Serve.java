@@ -21,7 +21,7 @@ final class Serve {
 
   private static final int MAX_CALLS = 256;
 
-  /** So that one user leaves room for the others. */
+  /** So that one user leaves threads for the others; {@link ResidentCheck} does it for memory. */
   private static final int MAX_CALLS_OF_A_USER = 64;
 
   private final ResidentCheck check;
