@@ -14,8 +14,9 @@ import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The system's curl as transport for https. Its TLS is there in a tenth of the time in which Java has loaded and interpreted its own; the
- * answer is read by our own parser, and only of a curl that ends well. Where curl cannot do it, Java's TLS does.
+ * The system's curl as transport for https. Its TLS is there in a tenth of the time in which Java has loaded and
+ * interpreted its own; the answer is read by our own parser, and only of a curl that ends well. Where curl cannot do
+ * it, Java's TLS does.
  *
  * <p>Used on Linux with a CA file of ours: a curl of macOS also trusts the system's authorities, whatever it is told.
  */

@@ -6,8 +6,9 @@ import java.util.Map;
 /**
  * The memory for large events in a process that has several at once. Thread-safe.
  *
- * <p>The requests that are made of an event take several times its size, so the limit for all is a small part of the heap
- * of 256 MiB; that of a user is just the longest event. It counts the bytes of the event, not what its JSON becomes.
+ * <p>The requests that are made of an event take several times its size, so the limit for all is a small part of the
+ * heap of 256 MiB; that of a user is just the longest event.
+ * The limits count the bytes of the event, not what its JSON becomes.
  */
 final class EventBudget {
   private static final long MAX_OF_A_USER = Stdin.LIMIT + 1L;

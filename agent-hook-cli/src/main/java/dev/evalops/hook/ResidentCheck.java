@@ -10,8 +10,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The check in a process that stays. Its configuration is the managed file alone, which each call reads again, so that a change counts at once;
- * TLS stays warm. Thread-safe.
+ * The check in a process that stays. Its configuration is the managed file alone, which each call reads again, so that
+ * a change counts at once; TLS stays warm. Thread-safe.
  */
 public final class ResidentCheck {
   private static final Duration CERTIFICATES_EVERY = Duration.ofSeconds(10);

@@ -24,10 +24,12 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The approvals that were asked for and not used yet: one file for each call, named by the call's digest. An approval that is used leaves a
- * file of its own, which can be made only once; so it is used once, by whichever process or thread is first.
+ * The approvals that were asked for and not used yet: one file for each call, named by the call's digest. An approval
+ * that is used leaves a file of its own, which can be made only once; so it is used once, by whichever process or
+ * thread is first.
  *
- * <p>They are as safe as their folder: who can write it can use an approval twice, though never for another call than the approved one.
+ * <p>They are as safe as their folder: who can write it can use an approval twice, though never for another call than
+ * the approved one.
  */
 final class Tickets {
   /** From the request on. */

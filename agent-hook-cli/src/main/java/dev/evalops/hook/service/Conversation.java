@@ -17,9 +17,9 @@ import java.util.regex.Pattern;
 import jdk.net.ExtendedSocketOptions;
 
 /**
- * One call of a launcher: {@code evalops-agent-hook 1 <nonce>}, a line feed, the event and the end of the stream; then {@code allow <nonce>}
- * or {@code deny <nonce>}, a line feed, and behind a "no" two lines more, the reason and what the host takes for a "no". Whoever gets anything
- * else has got no answer.
+ * One call of a launcher: {@code evalops-agent-hook 1 <nonce>}, a line feed, the event and the end of the stream; then
+ * {@code allow <nonce>} or {@code deny <nonce>}, a line feed, and behind a "no" two lines more, the reason and what the
+ * host takes for a "no". Whoever gets anything else has got no answer.
  */
 final class Conversation implements AutoCloseable {
   private static final Pattern GREETING = Pattern.compile("evalops-agent-hook 1 ([0-9a-f]{32})");

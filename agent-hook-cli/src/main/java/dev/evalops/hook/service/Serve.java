@@ -12,8 +12,8 @@ import java.util.Optional;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 
 /**
- * The command {@code serve}: answers the launchers of this machine on a socket that systemd or launchd has made, and gives as standard input.
- * So the socket lies in a folder of root, where no user can put another one.
+ * The command {@code serve}: answers the launchers of this machine on a socket that systemd or launchd has made, and
+ * gives as standard input. So the socket lies in a folder of root, where no user can put another one.
  */
 final class Serve {
   private static final String USAGE = "usage: evalops-agent-hook serve [--config <file>]";
