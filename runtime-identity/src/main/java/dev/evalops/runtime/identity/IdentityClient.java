@@ -40,7 +40,7 @@ import org.slf4j.LoggerFactory;
  *
  * <p>Each call ends within the request timeout, whatever the service does. What many callers ask at the same time is asked once.
  * No token is kept but the service tokens, and none is logged. A caller that is interrupted stops waiting at once; the call, which
- * others may wait for, goes on.
+ * others may wait for, continues.
  *
  * <p>Thread-safe.
  */

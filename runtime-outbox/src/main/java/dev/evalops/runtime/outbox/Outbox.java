@@ -173,7 +173,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Deletes a parked change. The rest of its lane goes on.
+   * Deletes a parked change. The rest of its lane continues.
    *
    * @param id the event's id
    * @return whether it was parked

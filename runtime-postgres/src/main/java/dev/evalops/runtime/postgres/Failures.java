@@ -11,7 +11,7 @@ import org.jspecify.annotations.Nullable;
 import org.postgresql.util.PSQLException;
 import org.postgresql.util.ServerErrorMessage;
 
-/** Tells failures that waiting cannot heal from the others, and says in one line what went wrong. */
+/** Tells permanent failures from the others, and describes a failure in one line. */
 final class Failures {
   /** Made twice at once by two starting replicas; the next attempt finds it made. */
   private static final Set<String> ALREADY_THERE = Set.of("42P04", "42P06", "42P07", "42710");

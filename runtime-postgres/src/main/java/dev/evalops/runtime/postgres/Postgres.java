@@ -58,7 +58,7 @@ public final class Postgres {
   }
 
   /**
-   * Starts to describe a pool.
+   * Returns a builder.
    *
    * @param url the database URL
    * @return a builder with the defaults
@@ -121,9 +121,8 @@ public final class Postgres {
     }
 
     /**
-     * Says how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
-     * warning). Failures that waiting cannot heal stop at
-     * once with every retry.
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
+     * Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules stay
      * @return this

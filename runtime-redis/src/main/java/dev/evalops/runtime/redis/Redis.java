@@ -33,7 +33,8 @@ import java.util.function.Consumer;
  * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is reported as
  * failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says. When an answer tells that
  * the server has become a replica ({@code READONLY}), the connection is closed and made again, at most once per second, with the
- * address resolved anew.
+ * address resolved again. So is one whose server leaves commands unanswered for twice the time-out of a command, as a stopped or cut-off
+ * server does; the next command finds it. Use a connection of its own for blocking commands, and send nothing else on it.
  *
  * <p>Thread-safe.
  */
