@@ -19,6 +19,7 @@ import java.io.IOException;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -158,7 +159,19 @@ final class Bridge {
     } else if (cut && raw.clientGone() == null) {
       async.container.dispatch(); // only a thread of its own takes an exception; see dispatched
     } else {
-      async.container.complete();
+      complete(async.container);
+    }
+  }
+
+  private void complete(AsyncContext container) {
+    try {
+      container.complete();
+    } catch (IllegalStateException e) {
+      if (raw.clientGone() == null) {
+        throw e;
+      }
+      // It has seen by itself that the client went away, and has completed the request.
+      LOG.atTrace().setCause(e).log("completed already");
     }
   }
 
@@ -295,6 +308,7 @@ final class Bridge {
     private final ServletRequest request;
     private final ServletResponse response;
     private final AtomicBoolean done = new AtomicBoolean();
+    private final ReentrantLock lock = new ReentrantLock();
     // The container has one listener, so that what we answer comes after what these answer.
     private final List<Added> listeners = new CopyOnWriteArrayList<>();
 
@@ -312,55 +326,76 @@ final class Bridge {
 
     @Override
     public void complete() {
-      finish();
-      end(null);
+      exclusively(() -> {
+        finish();
+        end(null);
+      });
     }
 
     @Override
     public void dispatch() {
-      finish();
-      waiting = null;
-      container.dispatch();
+      dispatch(container::dispatch);
     }
 
     @Override
     public void dispatch(String path) {
-      finish();
-      waiting = null;
-      container.dispatch(path);
+      dispatch(() -> container.dispatch(path));
     }
 
     @Override
     public void dispatch(ServletContext context, String path) {
-      finish();
-      waiting = null;
-      container.dispatch(context, path);
+      dispatch(() -> container.dispatch(context, path));
+    }
+
+    private void dispatch(Runnable dispatch) {
+      exclusively(() -> {
+        finish();
+        waiting = null;
+        dispatch.run();
+      });
     }
 
     @Override
     public void onTimeout(AsyncEvent event) {
       tell(this, null, AsyncListener::onTimeout);
-      if (!over && done.compareAndSet(false, true)) {
-        end(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
-      }
+      endBy(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
     }
 
     @Override
     public void onError(AsyncEvent event) {
       Throwable failure = event.getThrowable();
       tell(this, failure, AsyncListener::onError);
-      RequestContext.Suspension ending = suspension;
-      if (over || ending == null || !done.compareAndSet(false, true)) {
-        return;
-      }
-      if (failure instanceof IOException gone) {
-        raw.gone(gone);
-        ending.abandon(gone);
-      } else {
-        end(
-            failure == null
-                ? new IllegalStateException("asynchronous processing failed")
-                : failure);
+      endBy(
+          failure == null ? new IllegalStateException("asynchronous processing failed") : failure);
+    }
+
+    private void endBy(Throwable failure) {
+      exclusively(() -> {
+        BridgedResponse answer = bridged;
+        RequestContext.Suspension ending = suspension;
+        if (over || answer == null || ending == null || !done.compareAndSet(false, true)) {
+          return;
+        }
+        if (failure instanceof IOException gone) {
+          raw.gone(gone);
+          take(answer);
+          ending.abandon(gone);
+        } else {
+          end(failure);
+        }
+      });
+    }
+
+    /**
+     * The container waits here for a thread of the application that ends the request, as it waits in {@link #take} for one that writes:
+     * it would give what that thread uses to another request.
+     */
+    private void exclusively(Runnable action) {
+      lock.lock();
+      try {
+        action.run();
+      } finally {
+        lock.unlock();
       }
     }
 

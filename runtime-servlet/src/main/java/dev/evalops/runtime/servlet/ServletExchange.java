@@ -28,7 +28,10 @@ import javax.net.ssl.SSLPeerUnverifiedException;
 import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.Nullable;
 
-/** The exchange of a container's request and response. */
+/**
+ * The exchange of a container's request and response. What filters may ask for when the request has ended is read at the beginning:
+ * a container may have taken its request back by then.
+ */
 final class ServletExchange extends HttpsExchange {
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   private static final Pattern IP_ADDRESS =
@@ -40,6 +43,10 @@ final class ServletExchange extends HttpsExchange {
   private final HttpServletRequest request;
   private final HttpServletResponse response;
   private final Bridge bridge;
+  private final String method;
+  private final String protocol;
+  private final Address remote;
+  private final Address local;
   private final Headers requestHeaders;
   private final Headers responseHeaders = new Headers();
   private final URI target;
@@ -54,6 +61,10 @@ final class ServletExchange extends HttpsExchange {
     this.request = request;
     this.response = response;
     this.bridge = bridge;
+    this.method = request.getMethod();
+    this.protocol = request.getProtocol();
+    this.remote = new Address(request.getRemoteAddr(), request.getRemotePort());
+    this.local = new Address(request.getLocalAddr(), request.getLocalPort());
     this.requestHeaders = headers(request);
     this.target = target(request);
   }
@@ -172,7 +183,7 @@ final class ServletExchange extends HttpsExchange {
 
   /** Gives the response the headers that filters have set. */
   void copyHeaders() {
-    boolean http1 = request.getProtocol().startsWith("HTTP/1");
+    boolean http1 = protocol.startsWith("HTTP/1");
     for (Map.Entry<String, List<String>> header : responseHeaders.entrySet()) {
       String name = header.getKey();
       if (name.equals("Connection") && !http1) {
@@ -241,7 +252,7 @@ final class ServletExchange extends HttpsExchange {
 
   @Override
   public String getRequestMethod() {
-    return request.getMethod();
+    return method;
   }
 
   @Override
@@ -261,34 +272,17 @@ final class ServletExchange extends HttpsExchange {
 
   @Override
   public InetSocketAddress getRemoteAddress() {
-    return address(request.getRemoteAddr(), request.getRemotePort());
+    return remote.resolved();
   }
 
   @Override
   public InetSocketAddress getLocalAddress() {
-    return address(request.getLocalAddr(), request.getLocalPort());
-  }
-
-  /** An address of what may be the text of a header; no name is looked up. */
-  private static InetSocketAddress address(@Nullable String host, int port) {
-    String name = host == null ? "" : host;
-    if (name.startsWith("[") && name.endsWith("]")) {
-      name = name.substring(1, name.length() - 1);
-    }
-    int checked = port < 0 || port > 65535 ? 0 : port;
-    if (IP_ADDRESS.matcher(name).matches()) {
-      try {
-        return new InetSocketAddress(InetAddress.getByName(name), checked);
-      } catch (UnknownHostException e) {
-        // No address then.
-      }
-    }
-    return InetSocketAddress.createUnresolved(name, checked);
+    return local.resolved();
   }
 
   @Override
   public String getProtocol() {
-    return request.getProtocol();
+    return protocol;
   }
 
   @Override
@@ -336,6 +330,25 @@ final class ServletExchange extends HttpsExchange {
       return certificates.clone();
     }
     throw new SSLPeerUnverifiedException("the client has shown no certificate");
+  }
+
+  /** What may be the text of a header; no name is looked up. */
+  private record Address(@Nullable String host, int port) {
+    InetSocketAddress resolved() {
+      String name = host == null ? "" : host;
+      if (name.startsWith("[") && name.endsWith("]")) {
+        name = name.substring(1, name.length() - 1);
+      }
+      int checked = port < 0 || port > 65535 ? 0 : port;
+      if (IP_ADDRESS.matcher(name).matches()) {
+        try {
+          return new InetSocketAddress(InetAddress.getByName(name), checked);
+        } catch (UnknownHostException e) {
+          // No address then.
+        }
+      }
+      return InetSocketAddress.createUnresolved(name, checked);
+    }
   }
 
   private final class Input extends InputStream {

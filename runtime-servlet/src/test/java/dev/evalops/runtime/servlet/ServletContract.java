@@ -10,17 +10,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicInteger;
-import org.junit.jupiter.api.MethodOrderer;
-import org.junit.jupiter.api.Order;
+import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.TestMethodOrder;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** What only servlets do, in each container. */
-@TestMethodOrder(MethodOrderer.OrderAnnotation.class)
 abstract class ServletContract extends Contract {
   private static final String FORM = "Content-Type: application/x-www-form-urlencoded";
 
@@ -244,12 +241,7 @@ abstract class ServletContract extends Contract {
     completesOnce(request, " -1");
   }
 
-  // With the long tests, and last: Tomcat does not always say that the client of an asynchronous
-  // stream has gone, and by itself, without
-  // anything of ours, now and then leaves a later response uncut.
-  @Test
-  @Tag("soak")
-  @Order(Integer.MAX_VALUE)
+  @RepeatedTest(10)
   void takesAClientThatLeavesAStreamForWhatItIs() throws Exception {
     int before = gateway.listenersCompleted.get();
     String request = request("GET", "/servlet/async/events", "");
