@@ -35,7 +35,7 @@ quick: servers ## check the format, compile, and test the modules that differ fr
 	@scripts/quick
 
 soak: servers ## run the long fault, fuzz and load tests and print their figures
-	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dsurefire.failIfNoSpecifiedTests=false
+	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dsurefire.failIfNoSpecifiedTests=false
 
 lint: ## check format, static analysis, dependency rules, Javadoc, the API records, scripts and workflows
 	@scripts/lint-files

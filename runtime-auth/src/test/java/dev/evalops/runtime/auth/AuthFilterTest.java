@@ -6,6 +6,7 @@ import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpServer;
+import dev.evalops.fixtures.CapturedLog;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpFilters;
@@ -51,7 +52,7 @@ class AuthFilterTest {
           : Optional.empty())
       .build();
 
-  private final CapturedLog log = new CapturedLog();
+  private final CapturedLog log = new CapturedLog("dev.evalops");
   private final HttpClient client = HttpClient.newHttpClient();
   private HttpService service;
 

@@ -3,6 +3,8 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -69,7 +71,7 @@ class BodyLimitTest {
 
   @Test
   void refusesAnnouncedBody_beforeAByteIsRead() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertTooLarge(client
           .send("POST /default HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n")
           .read());
@@ -79,7 +81,7 @@ class BodyLimitTest {
 
   @Test
   void takesABodyOfExactlyTheLimit() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertThat(client.post("/small", "0123456789").body()).isEqualTo("10\n");
       assertThat(client.send(chunked("/small", "0123456789")).read().status()).isEqualTo(200);
       assertThat(client.get("/small").status()).isEqualTo(200);
@@ -89,7 +91,7 @@ class BodyLimitTest {
   @Test
   void refusesChunkedBody_asSoonAsItIsTooLarge() throws IOException {
     for (String path : new String[] {"/small", "/swallowing"}) {
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         RawClient.Response response = client.send(chunked(path, "0123456789a")).read();
         assertTooLarge(response);
         assertThat(response.header("Connection")).contains("close");
@@ -107,10 +109,10 @@ class BodyLimitTest {
   void letsARouteRaiseTheLimit() throws IOException {
     String body = "x".repeat(2 << 20);
     for (String path : new String[] {"/large", "/nested", "/unlimited"}) {
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         assertThat(client.post(path, body).status()).isEqualTo(200);
       }
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         assertThat(client.send(chunked(path, body)).read().status()).isEqualTo(200);
       }
     }
@@ -118,7 +120,7 @@ class BodyLimitTest {
 
   @Test
   void keepsTheConnection_whenASmallBodyWasNotRead() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       for (int i = 0; i < 3; i++) {
         assertThat(client.post("/deaf", "unread").body()).isEqualTo("\"not read\"\n");
       }
@@ -129,7 +131,7 @@ class BodyLimitTest {
 
   @Test
   void handsOnEveryByte_whateverTheLength() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       for (int length : new int[] {9, 2047, 2048, 2049, 5000, 65_535, 65_536, 65_537, 200_000}) {
         StringBuilder text = new StringBuilder("{\"a\":\"");
         for (int i = 0; text.length() < length - 2; i++) {
@@ -143,14 +145,14 @@ class BodyLimitTest {
 
   @Test
   void endsTheConnection_whenALargeBodyWasNotRead() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client
           .send("POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n0123456789")
           .read();
       assertThat(response.body()).isEqualTo("\"not read\"\n");
       assertThat(response.header("Connection")).contains("close");
     }
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertThat(client.post("/default", "x".repeat(200_000)).header("Connection"))
           .isEmpty();
     }
@@ -161,7 +163,7 @@ class BodyLimitTest {
   void answersInvalidBody_whenTheChunksAreMalformed(String size) throws IOException {
     try (CapturedLog log = new CapturedLog(Guard.class)) {
       for (String path : new String[] {"/json", "/deaf"}) {
-        try (RawClient client = new RawClient(service)) {
+        try (RawClient client = new RawClient(service.port())) {
           RawClient.Response response = client
               .send("POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
                   + size + "\r\n{}\r\n")
@@ -177,7 +179,7 @@ class BodyLimitTest {
 
   @Test
   void answersInvalidJson() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       for (String body : new String[] {"{", "null", "{} {}", "[".repeat(100_000)}) {
         RawClient.Response response = client.post("/json", body);
         assertThat(response.status()).isEqualTo(400);
@@ -202,7 +204,7 @@ class BodyLimitTest {
   private void sendEndless(long bytes) throws IOException {
     byte[] chunk = ("10000\r\n" + "x".repeat(0x10000) + "\r\n").getBytes(StandardCharsets.US_ASCII);
     long sent = 0;
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       client.send("POST /default HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
       OutputStream out = client.socket().getOutputStream();
       try {
@@ -217,7 +219,7 @@ class BodyLimitTest {
     System.out.println("endless body: sent " + sent + " bytes, handler read " + read.get());
     assertThat(sent).isLessThan(bytes);
     assertThat(read.get()).isLessThanOrEqualTo(1 << 20);
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/deaf").status()).isEqualTo(200);
     }
   }
@@ -236,7 +238,7 @@ class BodyLimitTest {
               HttpResponses.noContent(exchange);
             })
             .start();
-        RawClient client = new RawClient(stubborn)) {
+        RawClient client = new RawClient(stubborn.port())) {
       assertThat(client.send(chunked("/", "x".repeat(200_000))).read().status()).isEqualTo(204);
     }
     assertThat(refusedAgain).isTrue();

@@ -4,6 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
+import dev.evalops.fixtures.TestCertificates;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -77,8 +80,8 @@ class DrainTest {
       CompletableFuture<?>[] all = new CompletableFuture<?>[clients];
       for (int i = 0; i < clients; i++) {
         RawClient client = tls
-            ? new RawClient(TestCertificates.socket(service, TestCertificates.client(true)))
-            : new RawClient(service);
+            ? new RawClient(TestCertificates.socket(service.port(), TestCertificates.client(true)))
+            : new RawClient(service.port());
         all[i] = CompletableFuture.runAsync(() -> askUntilClosed(client, answered, warm), pool);
       }
       assertThat(warm.await(60, TimeUnit.SECONDS)).isTrue();
@@ -147,8 +150,8 @@ class DrainTest {
   @Test
   void refusesNewConnections_andAnswersOnOpenOnes() throws Exception {
     try (Held held = new Held(Duration.ofMinutes(10));
-        RawClient working = new RawClient(held.service);
-        RawClient idle = new RawClient(held.service)) {
+        RawClient working = new RawClient(held.service.port());
+        RawClient idle = new RawClient(held.service.port())) {
       assertThat(idle.get("/quick").header("Connection")).isEmpty();
       working.send(GET);
       assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
@@ -167,7 +170,7 @@ class DrainTest {
   @Test
   void waitsForEver_whenToldTo() throws Exception {
     try (Held held = new Held(Duration.ofSeconds(Long.MAX_VALUE));
-        RawClient working = new RawClient(held.service)) {
+        RawClient working = new RawClient(held.service.port())) {
       working.send(GET);
       assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
       CompletableFuture<Void> closed = held.closeInBackground();
@@ -182,8 +185,8 @@ class DrainTest {
   @Test
   void answersARequestOfWhichOnlyAPartHadArrived() throws Exception {
     try (Held held = new Held(Duration.ofMinutes(10));
-        RawClient working = new RawClient(held.service);
-        RawClient late = new RawClient(held.service)) {
+        RawClient working = new RawClient(held.service.port());
+        RawClient late = new RawClient(held.service.port())) {
       late.send("GET /quick HT");
       working.send(GET);
       assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
@@ -198,7 +201,7 @@ class DrainTest {
   @Test
   void doesNotWaitForWhoNeverFinishesARequest() throws Exception {
     try (Held held = new Held(Duration.ofMinutes(10));
-        RawClient slow = new RawClient(held.service)) {
+        RawClient slow = new RawClient(held.service.port())) {
       slow.send("GET /quick HT");
       held.service.close();
       slow.drainUntilCut();
@@ -211,7 +214,7 @@ class DrainTest {
         .drainTimeout(Duration.ofMinutes(10))
         .handle("/work", exchange -> HttpResponses.json(exchange, 200, "done"))
         .start();
-    try (RawClient slow = new RawClient(service)) {
+    try (RawClient slow = new RawClient(service.port())) {
       slow.send("POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx");
       assertThat(slow.read().status()).isEqualTo(200);
       service.close();
@@ -231,7 +234,7 @@ class DrainTest {
         .start();
     try (CapturedLog quiet = new CapturedLog(Guard.class)) {
       for (int i = 0; i < 5; i++) {
-        try (RawClient client = new RawClient(service)) {
+        try (RawClient client = new RawClient(service.port())) {
           client.send(GET);
           if (i % 2 == 0) {
             client.socket().setSoLinger(true, 0);
@@ -249,7 +252,7 @@ class DrainTest {
     try (CapturedLog quiet = new CapturedLog(Guard.class);
         CapturedLog log = new CapturedLog(HttpService.class);
         Held held = new Held(Duration.ofMillis(300));
-        RawClient client = new RawClient(held.service)) {
+        RawClient client = new RawClient(held.service.port())) {
       client.send(GET);
       assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
       held.service.close();
@@ -264,7 +267,7 @@ class DrainTest {
   void cutsOffAtOnce_whenInterrupted() throws Exception {
     try (CapturedLog quiet = new CapturedLog(Guard.class);
         Held held = new Held(Duration.ofMinutes(10));
-        RawClient client = new RawClient(held.service)) {
+        RawClient client = new RawClient(held.service.port())) {
       client.send(GET);
       assertThat(held.entered.await(20, TimeUnit.SECONDS)).isTrue();
       AtomicBoolean kept = new AtomicBoolean();
@@ -302,13 +305,13 @@ class DrainTest {
             exchange -> HttpResponses.json(
                 exchange, RequestContext.of(exchange).draining() ? 503 : 200, "ready"))
         .start();
-    try (RawClient probe = new RawClient(service)) {
+    try (RawClient probe = new RawClient(service.port())) {
       assertThat(probe.get("/readyz").body()).isEqualTo("\"ready\"\n");
     }
     Thread closing = Thread.ofPlatform().start(service::close);
     try (CapturedLog quiet = new CapturedLog(Guard.class)) {
       await().untilAsserted(() -> {
-        try (RawClient probe = new RawClient(service)) {
+        try (RawClient probe = new RawClient(service.port())) {
           RawClient.Response response = probe.get("/readyz");
           assertThat(response.status()).isEqualTo(503);
           assertThat(response.header("Connection")).contains("close");

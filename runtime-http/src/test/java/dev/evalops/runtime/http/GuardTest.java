@@ -9,6 +9,8 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpServer;
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.EOFException;
@@ -60,7 +62,7 @@ class GuardTest {
   }
 
   private static RawClient.Response get(HttpService service) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       return client.get("/x");
     }
   }
@@ -87,7 +89,7 @@ class GuardTest {
           }
           throw (Exception) failure;
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       for (int i = 0; i < 2; i++) {
         RawClient.Response response = client.get("/x");
         assertThat(response.status()).isEqualTo(500);
@@ -180,7 +182,7 @@ class GuardTest {
     try (HttpService service = serve(exchange -> {
           throw ServiceException.of(ErrorCode.VERSION_CONFLICT).op("note.update");
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").body()).contains("request conflicts with current state");
       assertThat(client.post("/x", "", "If-Match: 3").body())
           .contains("resource version does not match If-Match");
@@ -279,7 +281,7 @@ class GuardTest {
           exchange.sendResponseHeaders(200, 2);
           exchange.getResponseBody().write("ok".getBytes(StandardCharsets.US_ASCII));
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").body()).isEqualTo("ok");
       assertThat(client.get("/x").body()).isEqualTo("ok");
     }
@@ -289,7 +291,7 @@ class GuardTest {
   void answersHeadAsGetWithoutTheBody() throws Exception {
     try (HttpService service =
             serve(exchange -> HttpResponses.json(exchange, 200, Map.of("a", "b".repeat(20_000))));
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response head =
           client.send("HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n").readHead();
       RawClient.Response get = client.get("/x");
@@ -311,7 +313,7 @@ class GuardTest {
           exchange.getResponseHeaders().set("Content-Length", "5");
           exchange.sendResponseHeaders(status, status == 204 ? -1 : 0);
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       for (int i = 0; i < 2; i++) {
         RawClient.Response response = client.get("/x");
         assertThat(response.status()).isEqualTo(status);
@@ -439,7 +441,7 @@ class GuardTest {
             },
             outer,
             inner);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").header("X-Late")).contains("outer after inner");
       assertThat(client.post("/x", "").header("X-Late")).contains("outer after inner");
     }
@@ -483,7 +485,7 @@ class GuardTest {
               throw new IllegalStateException("x");
             })
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/ok").status()).isEqualTo(201);
       assertThat(client.get("/fail").status()).isEqualTo(500);
       assertThat(client.get("/nowhere").status()).isEqualTo(404);
@@ -607,7 +609,7 @@ class GuardTest {
               before + " " + exchange.getAttribute("a") + " " + exchange.getAttribute("b") + " "
                   + exchange.getPrincipal().getUsername());
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       for (int i = 0; i < 3; i++) {
         assertThat(client.get("/x").body()).isEqualTo("\"null null 1 null alice\"\n");
       }
@@ -652,7 +654,7 @@ class GuardTest {
         exchange.getResponseBody().write(new byte[8192]);
       }
     })) {
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
         assertThat(client.socket().getInputStream().read()).isEqualTo('H');
         client.socket().setSoLinger(true, 0);
@@ -674,7 +676,7 @@ class GuardTest {
       gone.await();
       HttpResponses.noContent(exchange);
     })) {
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         client.send(method + " /x HTTP/1.1\r\nHost: x\r\n\r\n");
         arrived.await();
         client.socket().setSoLinger(true, 0);

@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.RawClient;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.util.List;
@@ -36,7 +37,7 @@ class HttpEndpointsTest {
     try (HttpService service = HttpService.builder(0)
             .handle("/healthz", HttpEndpoints.health("notes"))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.get("/healthz");
       assertThat(response.status()).isEqualTo(200);
       assertThat(response.header("Content-Type")).contains("application/json");
@@ -52,7 +53,7 @@ class HttpEndpointsTest {
             .handle("/startupz", HttpEndpoints.starting(() -> pending))
             .handle("/", HttpEndpoints.unavailable())
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response starting = client.get("/startupz");
       assertThat(starting.status()).isEqualTo(503);
       assertThat(starting.header("Cache-Control")).contains("no-store");
@@ -85,7 +86,7 @@ class HttpEndpointsTest {
     try (HttpService service = HttpService.builder(0)
             .handle("/metrics", HttpEndpoints.metrics(registry::scrape))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/metrics").header("Content-Type")).contains(TEXT);
       RawClient.Response response = client
           .send(String.join(

@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import ch.qos.logback.classic.spi.ILoggingEvent;
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
@@ -21,7 +23,7 @@ class HttpFiltersTest {
                 exchange -> HttpResponses.json(
                     exchange, 200, RequestContext.of(exchange).requestId()))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response given = client.post("/id", "", "X-Request-Id: abc");
       assertThat(given.header("X-Request-Id")).contains("abc");
       assertThat(given.body()).isEqualTo("\"abc\"\n");
@@ -47,7 +49,7 @@ class HttpFiltersTest {
               HttpResponses.json(exchange, 200, id);
             })
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/id").body()).hasSize(39);
     }
   }
@@ -70,7 +72,7 @@ class HttpFiltersTest {
               throw new AssertionError("bug");
             })
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       client.post("/notes/7?token=hunter2", "", "X-Request-Id: abc");
       client.get("/conflict");
       client.get("/nothing/here");
@@ -107,7 +109,7 @@ class HttpFiltersTest {
               HttpResponses.noContent(exchange);
             })
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.get("/x");
       assertThat(response.header("X-Frame-Options")).contains("SAMEORIGIN");
       assertThat(response.header("X-Content-Type-Options")).contains("nosniff");
@@ -156,7 +158,7 @@ class HttpFiltersTest {
             .filters(HttpFilters.browserGuards(Set.of("https://admin.example:8443")))
             .handle("/x", HttpResponses::noContent)
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       String site = "Sec-Fetch-Site: same-site";
       assertThat(
               client.post("/x", "", site, "Origin: https://admin.example:8443").status())

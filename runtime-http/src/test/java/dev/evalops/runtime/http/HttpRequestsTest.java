@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ErrorResponse;
@@ -358,7 +359,7 @@ class HttpRequestsTest {
               HttpResponses.json(exchange, 200, Map.of());
             })
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/a").status()).isEqualTo(200);
       RawClient.Response refused =
           client.send("DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n").read();
@@ -399,7 +400,7 @@ class HttpRequestsTest {
                 exchange ->
                     HttpResponses.json(exchange, 200, HttpRequests.json(exchange, Map.class)))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.post("/x", "{}", "Content-Encoding: " + encoding);
       assertThat(response.status()).isEqualTo(status);
       if (status == 415) {

@@ -2,6 +2,7 @@ package dev.evalops.runtime.http;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
@@ -52,7 +53,7 @@ class HttpResponsesTest {
     try (HttpService service = HttpService.builder(0)
             .handle("/x", exchange -> HttpResponses.mutation(exchange, 201, payload, 42))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.post("/x", "");
       assertThat(response.status()).isEqualTo(201);
       assertThat(response.header("X-Change-Seq")).contains("42");
@@ -72,7 +73,7 @@ class HttpResponsesTest {
             .handle(
                 "/empty", exchange -> HttpResponses.bytes(exchange, 200, "text/plain", new byte[0]))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").body())
           .isEqualTo("{\"error\":{\"code\":\"conflict\",\"message\":\"taken\"}}\n");
       assertThat(client.get("/empty").header("Content-Length")).contains("0");

@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.errors.StartupException;
 import java.io.IOException;
@@ -74,7 +76,7 @@ class HttpServiceTest {
     "http://x/foo, /foo /foo",
   })
   void matchesWholeSegmentsAndTheLongestPath(String target, String expected) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertThat(client.get(target).body()).isEqualTo("\"" + expected + "\"\n");
     }
   }
@@ -82,7 +84,7 @@ class HttpServiceTest {
   @ParameterizedTest
   @ValueSource(strings = {"/foobar", "/", "/FOO", "/fo", "/v1", "/foo;x=1", "/foo%20"})
   void answersNotFound_throughTheFilters(String target) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.get(target);
       assertThat(response.status()).isEqualTo(404);
       assertThat(response.body())
@@ -114,7 +116,7 @@ class HttpServiceTest {
       })
   void refusesAmbiguousPaths_beforeAnyHandlerRuns(String target) throws IOException {
     int before = HANDLED.get();
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.get(target);
       assertThat(response.status()).isEqualTo(400);
       assertThat(response.body()).startsWith("{\"error\":{\"code\":\"invalid_input\"");
@@ -146,7 +148,7 @@ class HttpServiceTest {
       })
   void refusesWhatProxiesReadInAnotherWay(String request) throws IOException {
     int before = HANDLED.get();
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client.send(request).read();
       assertThat(response.status()).isIn(400, 501);
     }
@@ -156,7 +158,7 @@ class HttpServiceTest {
   @Test
   void takesHandlersThatThrowCheckedExceptions() throws IOException {
     try (CapturedLog log = new CapturedLog(Guard.class);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/v1/notes").status()).isEqualTo(500);
       assertThat(client.post("/v1/notes", "").status()).isEqualTo(200);
       assertThat(log.events().get(0).getThrowableProxy().getClassName())
@@ -166,7 +168,7 @@ class HttpServiceTest {
 
   @Test
   void answersPipelinedRequestsInOrder() throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       String request = "GET /foo/%d HTTP/1.1\r\nHost: x\r\n\r\n";
       client.send(request.formatted(1) + request.formatted(2) + request.formatted(3));
       for (int i = 1; i <= 3; i++) {
@@ -189,9 +191,9 @@ class HttpServiceTest {
             })
             .handle("/healthz", HttpEndpoints.health("x"))
             .start();
-        RawClient one = new RawClient(limited);
-        RawClient two = new RawClient(limited);
-        RawClient three = new RawClient(limited)) {
+        RawClient one = new RawClient(limited.port());
+        RawClient two = new RawClient(limited.port());
+        RawClient three = new RawClient(limited.port())) {
       one.send("GET /work HTTP/1.1\r\nHost: x\r\n\r\n");
       two.send("GET /work HTTP/1.1\r\nHost: x\r\n\r\n");
       assertThat(busy.await(20, TimeUnit.SECONDS)).isTrue();
@@ -257,7 +259,7 @@ class HttpServiceTest {
             .host("127.0.0.1")
             .handle("/", HttpServiceTest::route)
             .start();
-        RawClient client = new RawClient(local)) {
+        RawClient client = new RawClient(local.port())) {
       assertThat(local.uri()).hasToString("http://127.0.0.1:" + local.port());
       assertThat(client.get("/any/thing").body()).isEqualTo("\"/ /any/thing\"\n");
     }
@@ -288,7 +290,7 @@ class HttpServiceTest {
                 exchange ->
                     HttpResponses.json(exchange, 200, Thread.currentThread().isVirtual()))
             .start();
-        RawClient client = new RawClient(platform)) {
+        RawClient client = new RawClient(platform.port())) {
       assertThat(client.get("/").body()).isEqualTo("false\n");
     }
   }
@@ -302,7 +304,7 @@ class HttpServiceTest {
                 exchange ->
                     HttpResponses.json(exchange, 200, Thread.currentThread().isVirtual()))
             .start();
-        RawClient client = new RawClient(virtual)) {
+        RawClient client = new RawClient(virtual.port())) {
       assertThat(client.get("/").body()).isEqualTo("true\n");
     }
   }
@@ -322,13 +324,13 @@ class HttpServiceTest {
   @ParameterizedTest
   @ValueSource(strings = {"X-Long: %s", "GET"})
   void refusesHugeHeaders(String kind) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       String request = kind.equals("GET")
           ? "GET /foo?" + "a".repeat(40_000) + " HTTP/1.1\r\nHost: x\r\n\r\n"
           : "GET /foo HTTP/1.1\r\nHost: x\r\n" + kind.formatted("a".repeat(40_000)) + "\r\n\r\n";
       assertThatThrownBy(() -> client.send(request).read()).isInstanceOf(IOException.class);
     }
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/foo").status()).isEqualTo(200);
     }
   }

@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.RawClient;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.net.Socket;
@@ -73,7 +74,7 @@ class LingeringTest {
 
   private static RawClient.Response post(
       HttpService service, String path, int length, boolean chunked) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       OutputStream out = client.socket().getOutputStream();
       client.send("POST " + path + " HTTP/1.1\r\nHost: x\r\n"
           + (chunked ? "Transfer-Encoding: chunked" : "Content-Length: " + length) + "\r\n\r\n");
@@ -107,8 +108,8 @@ class LingeringTest {
             })
             .handle("/empty", HttpResponses::noContent)
             .start();
-        RawClient silent = new RawClient(service);
-        RawClient dripping = new RawClient(service)) {
+        RawClient silent = new RawClient(service.port());
+        RawClient dripping = new RawClient(service.port())) {
       String request = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\nx";
       assertThat(silent.send(request).read().status()).isLessThan(300);
       assertThat(dripping.send(request).read().status()).isLessThan(300);
@@ -120,7 +121,7 @@ class LingeringTest {
             }
           })
           .isInstanceOf(IOException.class);
-      try (RawClient next = new RawClient(service)) {
+      try (RawClient next = new RawClient(service.port())) {
         assertThat(next.get(path).status()).isLessThan(300);
       }
     }
@@ -133,7 +134,7 @@ class LingeringTest {
             .maxBody(Long.MAX_VALUE)
             .handle("/deaf", exchange -> HttpResponses.json(exchange, 200, "x"))
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       client.send("POST /deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n");
       assertThat(client.read().status()).isEqualTo(200);
       assertThatThrownBy(() -> {

@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import com.sun.net.httpserver.Filter;
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -37,7 +39,7 @@ class RefusalTest {
             .filters(HttpFilters.requestId(), HttpFilters.requestLog(log.logger()))
             .handle("/x", HttpResponses::noContent)
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       RawClient.Response response =
           client.send(request + "X-Request-Id: abc\r\n\r\nabc").read();
       assertThat(response.status()).isEqualTo(400);
@@ -60,7 +62,7 @@ class RefusalTest {
             .filters(HttpFilters.requestLog(log.logger()))
             .handle("/x", HttpResponses::noContent)
             .start();
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x/%22%20status=%22500?q=1").status()).isEqualTo(204);
       assertThat(CapturedLog.keyValues(log.events().get(0)))
           .containsEntry("path", "/x/%22%20status=%22500");
@@ -84,9 +86,9 @@ class RefusalTest {
                 HttpResponses.noContent(exchange);
               })
               .start();
-          RawClient one = new RawClient(limited);
-          RawClient two = new RawClient(limited);
-          RawClient three = new RawClient(limited)) {
+          RawClient one = new RawClient(limited.port());
+          RawClient two = new RawClient(limited.port());
+          RawClient three = new RawClient(limited.port())) {
         one.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
         two.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
         assertThat(busy.await(20, TimeUnit.SECONDS)).isTrue();
@@ -138,7 +140,7 @@ class RefusalTest {
               .filters(filter)
               .handle("/x", HttpResponses::noContent)
               .start();
-          RawClient client = new RawClient(service)) {
+          RawClient client = new RawClient(service.port())) {
         assertThat(client.get("/x/%2e%2e/y").body()).contains("\"invalid_input\"");
       }
     }

@@ -3,6 +3,9 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
+import dev.evalops.fixtures.TestCertificates;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
@@ -109,12 +112,12 @@ class SlowClientTest {
       List<String> cut = List.of(
           "POST /deaf" + declared65, "POST /empty" + declared65, "POST /deaf" + chunked + long65);
       List<RawClient> clients = new ArrayList<>();
-      try (RawClient unfinished = new RawClient(service)) {
+      try (RawClient unfinished = new RawClient(service.port())) {
         for (String request : whole) {
-          clients.add(new RawClient(service).send(request));
+          clients.add(new RawClient(service.port()).send(request));
         }
         for (String request : cut) {
-          clients.add(new RawClient(service).send(request));
+          clients.add(new RawClient(service.port()).send(request));
         }
         assertThat(entered.await(20, TimeUnit.SECONDS)).isTrue();
         unfinished.send("GET /deaf HT").drainUntilCut(); // so their time is over, too
@@ -159,7 +162,7 @@ class SlowClientTest {
       for (int i = 0; i < clients; i++) {
         slow.add(slowClient(service).send(beginning));
       }
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         for (int i = 0; i < 100; i++) {
           slow.get(i % clients).dripUnlessCut();
           assertThat(client.get("/quick").body()).isEqualTo("\"ok\"\n");
@@ -169,7 +172,7 @@ class SlowClientTest {
       for (RawClient each : slow) {
         each.drainUntilCut();
       }
-      try (RawClient client = new RawClient(service)) {
+      try (RawClient client = new RawClient(service.port())) {
         assertThat(client.get("/quick").status()).isEqualTo(200);
       }
     } finally {
@@ -206,8 +209,8 @@ class SlowClientTest {
       HttpService service = builder.start();
       for (int i = 0; i < 8; i++) {
         RawClient client = tls
-            ? new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))
-            : new RawClient(service);
+            ? new RawClient(TestCertificates.socket(service.port(), TestCertificates.client(false)))
+            : new RawClient(service.port());
         clients.add(client.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n"));
         assertThat(client.socket().getInputStream().read()).isEqualTo('H');
       }

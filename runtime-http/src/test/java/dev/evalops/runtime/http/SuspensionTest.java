@@ -6,6 +6,8 @@ import static org.awaitility.Awaitility.await;
 
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpExchange;
+import dev.evalops.fixtures.CapturedLog;
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpFilters.ForwardingExchange;
@@ -61,7 +63,7 @@ class SuspensionTest {
   @Test
   void answersWhenResumed_onceAndWithWhatWasAnsweredFirst() throws Exception {
     try (HttpService service = serve(this::suspend);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       for (int i = 0; i < 2; i++) {
         client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
         Pending request = pending.take();
@@ -88,7 +90,7 @@ class SuspensionTest {
           assertThat(completed).isEmpty();
           returns.countDown();
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").status()).isEqualTo(201);
       returns.await();
     }
@@ -98,7 +100,7 @@ class SuspensionTest {
   @Test
   void answersFailuresAsIfTheHandlerHadThrownThem() throws Exception {
     try (HttpService service = serve(this::suspend);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
       pending.take().suspension.resume(ServiceException.of(ErrorCode.CONFLICT, "taken"));
       assertThat(client.read().body())
@@ -114,7 +116,7 @@ class SuspensionTest {
   @ValueSource(longs = {0, 30_000})
   void cutsTheConnection_whenItFailsAfterTheResponseHasBegun(long length) throws Exception {
     try (HttpService service = serve(this::suspend);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
       Pending request = pending.take();
       request.exchange.sendResponseHeaders(200, length);
@@ -130,7 +132,7 @@ class SuspensionTest {
   @Test
   void takesAClientForGone_whenItIsToldSo() throws Exception {
     try (HttpService service = serve(this::suspend);
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
       pending.take().suspension.abandon(new IOException("reset"));
       assertThatThrownBy(client::read).isInstanceOf(EOFException.class);
@@ -145,7 +147,7 @@ class SuspensionTest {
           suspend(exchange);
           throw ServiceException.of(ErrorCode.CONFLICT);
         });
-        RawClient client = new RawClient(service)) {
+        RawClient client = new RawClient(service.port())) {
       assertThat(client.get("/x").status()).isEqualTo(409);
       pending.take().suspension.resume(null);
     }
@@ -177,8 +179,8 @@ class SuspensionTest {
           HttpResponses.noContent(exchange);
           pending.take().suspension.resume(null);
         });
-        RawClient client = new RawClient(wrapped);
-        RawClient other = new RawClient(service)) {
+        RawClient client = new RawClient(wrapped.port());
+        RawClient other = new RawClient(service.port())) {
       assertThat(client.get("/x").status()).isEqualTo(500);
       assertThat(log.events().getFirst().getThrowableProxy().getMessage())
           .contains("a filter has wrapped the exchange");
@@ -190,7 +192,7 @@ class SuspensionTest {
   @Test
   void isWaitedFor_whenTheServiceCloses() throws Exception {
     HttpService service = serve(this::suspend);
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       client.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
       Pending request = pending.take();
       Thread closing = Thread.ofVirtual().start(service::close);
@@ -207,7 +209,7 @@ class SuspensionTest {
   }
 
   private static boolean cannotConnect(HttpService service) {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       return false;
     } catch (IOException e) {
       return true;
@@ -235,7 +237,7 @@ class SuspensionTest {
         all[i] = new CompletableFuture<>();
         CompletableFuture<?> done = all[i];
         Thread.ofPlatform().start(() -> {
-          try (RawClient client = new RawClient(service)) {
+          try (RawClient client = new RawClient(service.port())) {
             for (int n = 0; n < requests; n++) {
               RawClient.Response response = client.get("/x");
               if (response.status() == 201 && response.body().equals("\"raced\"\n")) {

@@ -6,6 +6,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.sun.net.httpserver.Filter;
 import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
+import dev.evalops.fixtures.RawClient;
+import dev.evalops.fixtures.TestCertificates;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpService.ClientCertificates;
@@ -40,7 +42,7 @@ class TlsTest {
   }
 
   private static String who(HttpService service, SSLContext context) throws IOException {
-    try (RawClient client = new RawClient(TestCertificates.socket(service, context))) {
+    try (RawClient client = new RawClient(TestCertificates.socket(service.port(), context))) {
       return client.get("/who").body().strip();
     }
   }
@@ -106,8 +108,8 @@ class TlsTest {
                           exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8)));
             })
             .start();
-        RawClient client =
-            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+        RawClient client = new RawClient(
+            TestCertificates.socket(service.port(), TestCertificates.client(false)))) {
       assertThat(client.post("/x", "body").body())
           .isEqualTo("[\"TLSv1.3\",\"RENAMED\",\"/x\",\"HTTP/1.1\",\"ann\",\"body\"]\n");
     }
@@ -116,7 +118,8 @@ class TlsTest {
   @Test
   void speaksTls13Only() throws IOException {
     try (HttpService service = serve(ClientCertificates.NONE);
-        SSLSocket socket = TestCertificates.socket(service, TestCertificates.client(false))) {
+        SSLSocket socket =
+            TestCertificates.socket(service.port(), TestCertificates.client(false))) {
       socket.setEnabledProtocols(new String[] {"TLSv1.2"});
       assertThatThrownBy(socket::startHandshake).isInstanceOf(SSLException.class);
     }
@@ -125,8 +128,8 @@ class TlsTest {
   @Test
   void answersErrorsInTheSameShape() throws IOException {
     try (HttpService service = serve(ClientCertificates.NONE);
-        RawClient client =
-            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+        RawClient client = new RawClient(
+            TestCertificates.socket(service.port(), TestCertificates.client(false)))) {
       assertThat(client.get("/nowhere").body()).startsWith("{\"error\":");
       assertThat(client.get("/who/../x").status()).isEqualTo(400);
       assertThat(client.send("HEAD /who HTTP/1.1\r\nHost: x\r\n\r\n").readHead().status())
@@ -137,8 +140,8 @@ class TlsTest {
   @Test
   void keepsTheConnection_whenTheBodyIsRead() throws IOException {
     try (HttpService service = bodies();
-        RawClient client =
-            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+        RawClient client = new RawClient(
+            TestCertificates.socket(service.port(), TestCertificates.client(false)))) {
       assertThat(client.post("/read", "{}").header("Connection")).isEmpty();
       assertThat(client.post("/unread", "{}").header("Connection")).isEmpty();
       assertThat(client.get("/read").status()).isEqualTo(204);
@@ -154,8 +157,8 @@ class TlsTest {
   void endsTheConnection_whenTheNextRequestCouldBeLostBehindABody(String request)
       throws IOException {
     try (HttpService service = bodies();
-        RawClient client =
-            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+        RawClient client = new RawClient(
+            TestCertificates.socket(service.port(), TestCertificates.client(false)))) {
       assertThat(client.send(request).read().header("Connection")).contains("close");
     }
   }
@@ -163,8 +166,8 @@ class TlsTest {
   @Test
   void answersWhatArrivesInOnePieceWithAShortChunkedBody() throws IOException {
     try (HttpService service = bodies();
-        RawClient client =
-            new RawClient(TestCertificates.socket(service, TestCertificates.client(false)))) {
+        RawClient client = new RawClient(
+            TestCertificates.socket(service.port(), TestCertificates.client(false)))) {
       String chunked = "POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
       String next = "GET /read HTTP/1.1\r\nHost: x\r\n\r\n";
       client.send(chunked + "2\r\n{}\r\n0\r\n\r\n" + next);

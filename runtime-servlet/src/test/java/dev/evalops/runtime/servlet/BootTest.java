@@ -3,6 +3,7 @@ package dev.evalops.runtime.servlet;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.http.HttpRequests;
 import java.io.EOFException;
 import java.util.ArrayList;

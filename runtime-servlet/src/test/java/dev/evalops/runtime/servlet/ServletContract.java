@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.RawClient;
 import java.io.EOFException;
 import java.time.Duration;
 import java.util.ArrayList;

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.fixtures.TestCertificates;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.mtls.MtlsFilters;
@@ -121,11 +122,11 @@ class TlsTest {
     connector.addUpgradeProtocol(new Http2Protocol());
     SSLHostConfig tls = new SSLHostConfig();
     tls.setCertificateVerification("optional");
-    tls.setTrustStore(TestCertificates.clients());
+    tls.setTrustStore(TestCertificates.trustedClients());
     SSLHostConfigCertificate certificate =
         new SSLHostConfigCertificate(tls, SSLHostConfigCertificate.Type.EC);
-    certificate.setCertificateKeystore(TestCertificates.server());
-    certificate.setCertificateKeystorePassword(new String(TestCertificates.PASSWORD));
+    certificate.setCertificateKeystore(TestCertificates.serverKey());
+    certificate.setCertificateKeystorePassword(TestCertificates.PASSWORD);
     tls.addCertificate(certificate);
     connector.addSslHostConfig(tls);
     tomcat.setConnector(connector);
@@ -142,9 +143,9 @@ class TlsTest {
   private static Server jetty(HttpHandler handler) throws Exception {
     Server server = new Server();
     SslContextFactory.Server tls = new SslContextFactory.Server();
-    tls.setKeyStore(TestCertificates.server());
-    tls.setKeyStorePassword(new String(TestCertificates.PASSWORD));
-    tls.setTrustStore(TestCertificates.clients());
+    tls.setKeyStore(TestCertificates.serverKey());
+    tls.setKeyStorePassword(TestCertificates.PASSWORD);
+    tls.setTrustStore(TestCertificates.trustedClients());
     tls.setWantClientAuth(true);
     HttpConfiguration configuration = new HttpConfiguration();
     configuration.addCustomizer(new SecureRequestCustomizer(false));
