@@ -9,6 +9,7 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.util.Map;
+import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -48,7 +49,7 @@ final class Hook {
         Map.of(
             "EVALOPS_GOVERNANCE_URL", policy.url().toString(),
             "EVALOPS_APPROVALS_URL", policy.url().toString(),
-            "EVALOPS_WORKSPACE_ID", "demo",
+            "EVALOPS_WORKSPACE_ID", "demo-" + UUID.randomUUID(), // has no tickets yet
             "EVALOPS_APPROVAL_POLL_INTERVAL", "250ms",
             "EVALOPS_GOVERNANCE_TIMEOUT", "30s",
             "EVALOPS_APPROVALS_TIMEOUT", "30s",

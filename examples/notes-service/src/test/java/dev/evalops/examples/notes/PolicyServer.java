@@ -14,13 +14,15 @@ import java.time.Instant;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
+import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 
 /** A small policy, and the approvals of one person, over TLS for clients with a certificate. */
 final class PolicyServer implements AutoCloseable {
-  private static final String REQUEST = "request-1";
 
+  // The hook uses an approval once, and remembers that across runs of the demo.
+  private final String request = "request-" + UUID.randomUUID();
   private final ServerTls tls;
   private final HttpService http;
   private final CountDownLatch waitedFor = new CountDownLatch(1);
@@ -74,7 +76,7 @@ final class PolicyServer implements AutoCloseable {
 
   private void request(HttpExchange exchange) throws IOException {
     HttpRequests.json(exchange, Map.class);
-    HttpResponses.json(exchange, 200, Map.of("approvalRequest", Map.of("id", REQUEST)));
+    HttpResponses.json(exchange, 200, Map.of("approvalRequest", Map.of("id", request)));
   }
 
   private void approval(HttpExchange exchange) throws IOException {
@@ -82,7 +84,7 @@ final class PolicyServer implements AutoCloseable {
     List<Map<String, String>> decisions = approved
         ? List.of(Map.of(
             "approvalRequestId",
-            REQUEST,
+            request,
             "decision",
             "DECISION_TYPE_APPROVED",
             "reason",
