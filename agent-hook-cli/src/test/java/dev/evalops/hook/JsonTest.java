@@ -12,6 +12,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -170,6 +172,18 @@ class JsonTest {
     assertThatThrownBy(() -> Json.parse(("\"" + bytes + "\"").getBytes(ISO_8859_1)))
         .isInstanceOf(Json.MalformedException.class)
         .hasMessageContaining("UTF-8");
+  }
+
+  @Test
+  void refusesMoreKeysAtOnceThanItKeeps() throws Exception {
+    String members = IntStream.range(0, 50_000)
+        .mapToObj(i -> "\"" + i + "\":1")
+        .collect(Collectors.joining(","));
+    String half = "{" + members + "}";
+    parse("[" + half + "," + half + "," + half + "]"); // one after the other
+    parse("{" + members + ",\"x\":{" + members.substring(members.indexOf(',') + 1) + "}}");
+    assertThatThrownBy(() -> parse("{" + members + ",\"x\":" + half + "}"))
+        .hasMessageContaining("more than 100000 keys");
   }
 
   @Test
