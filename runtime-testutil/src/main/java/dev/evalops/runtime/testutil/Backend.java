@@ -8,6 +8,12 @@ interface Backend extends AutoCloseable {
   /** Starts it again after {@link #kill()}, on the same port and with the same files. */
   void restart();
 
+  /** Stops it as it is: its connections stay, and nothing is answered. */
+  void pause();
+
+  /** Lets it go on after {@link #pause()}. */
+  void resume();
+
   @Override
   void close();
 }

@@ -70,6 +70,16 @@ final class DockerServer implements Backend {
   }
 
   @Override
+  public void pause() {
+    container.getDockerClient().pauseContainerCmd(container.getContainerId()).exec();
+  }
+
+  @Override
+  public void resume() {
+    container.getDockerClient().unpauseContainerCmd(container.getContainerId()).exec();
+  }
+
+  @Override
   public void close() {
     container.close();
   }

@@ -73,8 +73,16 @@ record Host(Map<String, String> environment, String platform, BooleanSupplier do
     if (docker.getAsBoolean()) {
       return container.get();
     }
-    throw new IllegalStateException(
-        "no " + program + " for the tests: run scripts/install-test-servers, or apt-get install "
-            + program + ", or brew install " + program + ", or set " + variable);
+    throw new IllegalStateException(missing(program) + ", or set " + variable);
+  }
+
+  /** For what no container does: several servers that know each other. */
+  Path required(String program) {
+    return program(program).orElseThrow(() -> new IllegalStateException(missing(program)));
+  }
+
+  static String missing(String program) {
+    return "no " + program + " for the tests: run scripts/install-test-servers, or apt-get install "
+        + program + ", or brew install " + program;
   }
 }

@@ -3,12 +3,15 @@ package dev.evalops.runtime.testutil;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.io.UncheckedIOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 
@@ -75,8 +78,26 @@ public final class NatsServer extends TestServer {
   private static Backend run(Path program, int port) {
     Path directory = ServerProcess.newDirectory("nats");
     String name = directory.getFileName().toString();
-    List<String> line = List.of(
-        (program + " -a 127.0.0.1 -p " + port + " -n " + name + " -js -sd store").split(" "));
+    return run(
+        program, port, directory, "-a 127.0.0.1 -p " + port + " -n " + name + " -js -sd store");
+  }
+
+  /** Starts one of several, as the configuration in its directory says; its name is that of the directory. */
+  static NatsServer start(int port, Path directory, Host host, String configuration) {
+    Path program = host.required("nats-server");
+    try {
+      Files.writeString(directory.resolve("nats.conf"), configuration);
+    } catch (IOException e) {
+      throw new UncheckedIOException("cannot prepare the NATS server: " + e.getMessage(), e);
+    }
+    Backend backend = run(program, port, directory, "-c nats.conf");
+    return new NatsServer(URI.create("nats://127.0.0.1:" + port), Optional.of(backend));
+  }
+
+  private static Backend run(Path program, int port, Path directory, String arguments) {
+    List<String> line = new ArrayList<>(List.of(program.toString()));
+    line.addAll(List.of(arguments.split(" ")));
+    String name = directory.getFileName().toString();
     return ServerProcess.start(
         new ServerProcess.Command(
             "NATS server", List.of(), line, "KILL", process -> greeting(port).contains(name)),

@@ -225,10 +225,8 @@ record PostgresBinaries(Path home, List<String> prefix) {
     Path passwordFile = directory.resolve("password");
     try {
       Files.writeString(passwordFile, password);
-      if (!prefix.isEmpty()) {
-        giveAway(directory);
-        giveAway(passwordFile);
-      }
+      giveAway(directory);
+      giveAway(passwordFile);
     } catch (IOException e) {
       throw new UncheckedIOException(
           "cannot prepare " + directory + " for Postgres: " + e.getMessage(), e);
@@ -239,8 +237,9 @@ record PostgresBinaries(Path home, List<String> prefix) {
     return line;
   }
 
-  private void giveAway(Path file) throws IOException {
-    if (prefix.get(0).equals("setpriv")) {
+  /** Makes a file that of the user that Postgres runs as. */
+  void giveAway(Path file) throws IOException {
+    if (!prefix.isEmpty() && prefix.get(0).equals("setpriv")) {
       String user = prefix.get(1).substring("--reuid=".length());
       Files.setAttribute(file, "unix:uid", Integer.parseInt(user));
     }

@@ -17,6 +17,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Optional;
 import java.util.Properties;
+import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
@@ -28,8 +29,9 @@ import java.util.concurrent.ThreadLocalRandom;
  */
 public final class PostgresServer extends TestServer {
   private static final Shared<PostgresServer> SHARED = new Shared<>(() -> shared(Host.current()));
-  private static final String USER = "test";
-  private static final String PASSWORD = "test";
+  static final String USER = "test";
+  static final String PASSWORD = "test";
+  private static final Set<String> READY = Set.of("ready", "standby");
 
   private PostgresServer(URI uri, Optional<Backend> own) {
     super(uri, own);
@@ -83,7 +85,47 @@ public final class PostgresServer extends TestServer {
   }
 
   static PostgresServer start(int port, PostgresBinaries binaries) {
-    return of(port, run(port, binaries));
+    Path directory = ServerProcess.newDirectory("postgres");
+    return start(port, binaries, directory, initdb(binaries, directory), List.of());
+  }
+
+  static List<String> initdb(PostgresBinaries binaries, Path directory) {
+    return binaries.initdb(directory, data(directory), USER, PASSWORD);
+  }
+
+  static Path data(Path directory) {
+    return directory.resolve("data");
+  }
+
+  /**
+   * Starts a server in a directory of its own.
+   *
+   * @param setup makes its files; empty when they are there
+   * @param settings further ones, {@code name=value}
+   */
+  static PostgresServer start(
+      int port,
+      PostgresBinaries binaries,
+      Path directory,
+      List<String> setup,
+      List<String> settings) {
+    Path data = data(directory);
+    List<String> line = new ArrayList<>(binaries.command("postgres"));
+    line.addAll(List.of("-D", data.toString(), "-p", Integer.toString(port)));
+    List<String> all = new ArrayList<>(List.of(
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "full_page_writes=off",
+        "max_connections=300"));
+    all.addAll(settings);
+    all.forEach(setting -> line.addAll(List.of("-c", setting)));
+    return of(
+        port,
+        ServerProcess.start(
+            new ServerProcess.Command(
+                "Postgres server", setup, line, "QUIT", process -> isReady(data, process)),
+            directory));
   }
 
   private static PostgresServer of(int port, Backend backend) {
@@ -92,32 +134,12 @@ public final class PostgresServer extends TestServer {
         Optional.of(backend));
   }
 
-  private static Backend run(int port, PostgresBinaries binaries) {
-    Path directory = ServerProcess.newDirectory("postgres");
-    Path data = directory.resolve("data");
-    List<String> line = new ArrayList<>(binaries.command("postgres"));
-    line.addAll(List.of("-D", data.toString(), "-p", Integer.toString(port)));
-    for (String setting : List.of(
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "fsync=off",
-        "full_page_writes=off",
-        "max_connections=300")) {
-      line.addAll(List.of("-c", setting));
-    }
-    List<String> setup = binaries.initdb(directory, data, USER, PASSWORD);
-    return ServerProcess.start(
-        new ServerProcess.Command(
-            "Postgres server", setup, line, "QUIT", process -> isReady(data, process)),
-        directory);
-  }
-
   // The server's own sign: its process id in the first line and its state in the eighth.
   private static boolean isReady(Path data, Process process) throws IOException {
     List<String> lines = Files.readAllLines(data.resolve("postmaster.pid"));
     return lines.size() >= 8
         && lines.get(0).equals(Long.toString(process.pid()))
-        && lines.get(7).strip().equals("ready");
+        && READY.contains(lines.get(7).strip());
   }
 
   /**

@@ -20,6 +20,7 @@ import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -45,15 +46,17 @@ final class ServerProcess implements Backend {
   // Without it the garbage collector may close the input of a watchdog whose server is in use.
   private static final Set<ServerProcess> RUNNING = ConcurrentHashMap.newKeySet();
 
-  // $1 signal, $2 directory; each line that it reads is the id of the process to end, or empty.
+  // $1 signal, $2 directory; each line that it reads has the ids of the processes to end, or is
+  // empty.
   private static final String WATCHDOG = """
       trap '' INT TERM HUP
-      pid=
-      while read -r line; do pid=$line; done
-      if [ -n "$pid" ]; then
-        kill -"$1" "$pid"
+      pids=
+      while read -r line; do pids=$line; done
+      if [ -n "$pids" ]; then
+        kill -"$1" $pids
+        kill -CONT $pids
         sleep 1
-        kill -9 "$pid"
+        kill -9 $pids
       fi
       rm -rf "$2"
       """;
@@ -63,6 +66,7 @@ final class ServerProcess implements Backend {
   private final Path directory;
   private @Nullable Process process;
   private @Nullable Process watchdog;
+  private List<ProcessHandle> paused = List.of();
   private boolean closed;
 
   /**
@@ -155,6 +159,16 @@ final class ServerProcess implements Backend {
       }
     }
     return starter.apply(ThreadLocalRandom.current().nextInt(FIRST_PORT, LAST_PORT + 1));
+  }
+
+  /** Ports that are free at this moment, for a starter that needs more than that of {@link #onFreePort}. */
+  static int[] freePorts(int count) {
+    return ThreadLocalRandom.current()
+        .ints(FIRST_PORT, LAST_PORT + 1)
+        .distinct()
+        .filter(ServerProcess::isFree)
+        .limit(count)
+        .toArray();
   }
 
   private static boolean isFree(int port) {
@@ -286,6 +300,52 @@ final class ServerProcess implements Backend {
   }
 
   @Override
+  public void pause() {
+    lock.lock();
+    try {
+      Process running = process;
+      if (running == null || !running.isAlive()) {
+        throw new IllegalStateException("the " + command.name() + " is not running");
+      }
+      signal("STOP", List.of(running.toHandle())); // first, so that it starts no more of them
+      List<ProcessHandle> all = new ArrayList<>(List.of(running.toHandle()));
+      running.descendants().forEach(all::add);
+      paused = all;
+      tellWatchdog(ids(all));
+      signal("STOP", all);
+    } catch (IOException e) {
+      throw new UncheckedIOException(
+          "cannot pause the " + command.name() + ": " + e.getMessage(), e);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public void resume() {
+    lock.lock();
+    try {
+      Process running = process;
+      if (running != null && !paused.isEmpty()) {
+        signal("CONT", paused);
+        paused = List.of();
+        tellWatchdog(Long.toString(running.pid()));
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(
+          "cannot resume the " + command.name() + ": " + e.getMessage(), e);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private static String ids(List<ProcessHandle> processes) {
+    return processes.stream()
+        .map(each -> Long.toString(each.pid()))
+        .collect(Collectors.joining(" "));
+  }
+
+  @Override
   public void close() {
     lock.lock();
     try {
@@ -322,9 +382,11 @@ final class ServerProcess implements Backend {
     }
     List<ProcessHandle> children = running.descendants().toList();
     if (!signal.equals("KILL")) {
-      signal(signal, running);
+      signal(signal, List.of(running.toHandle()));
+      signal("CONT", paused);
       await(() -> !running.isAlive(), deadline());
     }
+    paused = List.of();
     running.destroyForcibly();
     children.forEach(ProcessHandle::destroyForcibly);
     await(
@@ -337,10 +399,13 @@ final class ServerProcess implements Backend {
     }
   }
 
-  private static void signal(String signal, Process process) {
+  private static void signal(String signal, List<ProcessHandle> processes) {
+    if (processes.isEmpty()) {
+      return;
+    }
     try {
       Process kill = new ProcessBuilder(
-              "/bin/sh", "-c", "kill -$1 $2", "kill", signal, Long.toString(process.pid()))
+              "/bin/sh", "-c", "kill -$1 $2", "kill", signal, ids(processes))
           .redirectErrorStream(true)
           .redirectOutput(ProcessBuilder.Redirect.DISCARD)
           .start();

@@ -67,6 +67,25 @@ abstract class TestServer implements AutoCloseable {
     own().restart();
   }
 
+  /**
+   * Stops the server as it is ({@code SIGSTOP}): its connections stay, new ones are taken by the system, and nothing is
+   * answered until {@link #resume()}.
+   *
+   * @throws IllegalStateException when it is not running, or for the shared server
+   */
+  public void pause() {
+    own().pause();
+  }
+
+  /**
+   * Lets the server go on after {@link #pause()} ({@code SIGCONT}). Nothing happens when it is not paused.
+   *
+   * @throws IllegalStateException for the shared server
+   */
+  public void resume() {
+    own().resume();
+  }
+
   private Backend own() {
     return own.orElseThrow(
         () -> new IllegalStateException(

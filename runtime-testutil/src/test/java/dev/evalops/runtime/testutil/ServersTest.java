@@ -11,6 +11,7 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.net.SocketException;
+import java.net.SocketTimeoutException;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -47,6 +48,15 @@ class ServersTest {
       };
     }
 
+    /** What it answers; NATS speaks first. */
+    byte[] question() {
+      return switch (this) {
+        case POSTGRES -> new byte[] {0, 0, 0, 8, 4, (byte) 210, 22, 47}; // TLS?
+        case REDIS -> "PING\r\n".getBytes(StandardCharsets.US_ASCII);
+        case NATS -> new byte[0];
+      };
+    }
+
     TestServer shared() {
       return switch (this) {
         case POSTGRES -> PostgresServer.shared();
@@ -68,6 +78,30 @@ class ServersTest {
 
       server.restart();
       assertThat(listens(server)).isTrue();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void pausedItTakesConnectionsAndAnswersNothing_untilItIsResumed(Kind kind) throws IOException {
+    try (TestServer server = kind.start()) {
+      server.resume(); // nothing to do
+      server.pause();
+      try (Socket client = new Socket(InetAddress.getLoopbackAddress(), server.port())) {
+        client.getOutputStream().write(kind.question());
+        client.setSoTimeout(50);
+        assertThatThrownBy(() -> client.getInputStream().read())
+            .isInstanceOf(SocketTimeoutException.class);
+        server.resume();
+        client.setSoTimeout(30_000);
+        assertThat(client.getInputStream().read()).isPositive();
+      }
+      server.pause();
+      server.kill();
+      assertThat(listens(server)).isFalse();
+      assertThatThrownBy(server::pause).isInstanceOf(IllegalStateException.class);
+      server.restart();
+      server.pause();
     }
   }
 
@@ -128,6 +162,7 @@ class ServersTest {
         .isInstanceOf(IllegalStateException.class)
         .hasMessageContaining("start()");
     assertThatThrownBy(shared::restart).isInstanceOf(IllegalStateException.class);
+    assertThatThrownBy(shared::pause).isInstanceOf(IllegalStateException.class);
     assertThat(listens(shared)).isTrue();
   }
 

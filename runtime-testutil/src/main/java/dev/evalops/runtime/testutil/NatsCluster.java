@@ -1,0 +1,226 @@
+package dev.evalops.runtime.testutil;
+
+import java.io.IOException;
+import java.net.URI;
+import java.net.URLConnection;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Optional;
+import java.util.Set;
+import java.util.stream.Collectors;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+/**
+ * Three NATS servers with JetStream that form a cluster, for tests. A member fails by its own {@link NatsServer#kill}, {@link
+ * NatsServer#pause}, or by {@link #cutOff} here.
+ *
+ * <pre>{@code
+ * try (NatsCluster nats = NatsCluster.start();
+ *     NatsBus bus = NatsBus.builder(nats.url()).stream("NOTES").replicas(3).subjectPrefix("notes").open()) {
+ *   nats.leader("NOTES").orElseThrow().kill();
+ * }
+ * }</pre>
+ *
+ * <p>A new leader is elected four to ten seconds after the old one has gone. What a server has stored is there after {@link
+ * NatsServer#restart}. All end with the JVM. Safe for use by several threads.
+ */
+public final class NatsCluster implements AutoCloseable {
+  private static final int SIZE = 3;
+  private static final int PORTS = 3; // of clients, routes and monitoring
+
+  private final Members members = new Members();
+  private final List<Node> nodes = new ArrayList<>();
+
+  /** The ways to the other servers are its own, so that both directions can be cut. */
+  private record Node(
+      String name,
+      NatsServer server,
+      FaultProxy clients,
+      List<FaultProxy> routes,
+      int monitoring) {}
+
+  private NatsCluster() {}
+
+  /**
+   * Starts a cluster.
+   *
+   * @return three servers that know each other, with a leader that makes streams
+   * @throws IllegalStateException when they cannot be started; the message says what to install
+   */
+  public static NatsCluster start() {
+    return ServerProcess.onFreePort(port -> {
+      NatsCluster cluster = new NatsCluster();
+      try {
+        cluster.startAll();
+        cluster.awaitReady();
+        return cluster;
+      } catch (RuntimeException e) {
+        cluster.close();
+        throw e;
+      }
+    });
+  }
+
+  private void startAll() {
+    int[] ports = ServerProcess.freePorts(SIZE * PORTS);
+    for (int i = 0; i < SIZE; i++) {
+      List<FaultProxy> routes = new ArrayList<>();
+      for (int other = 0; other < SIZE; other++) {
+        if (other != i) {
+          routes.add(members.add(FaultProxy.start(ports[other * PORTS + 1])));
+        }
+      }
+      FaultProxy clients = members.add(FaultProxy.start(ports[i * PORTS]));
+      int monitoring = ports[i * PORTS + 2];
+      Path directory = ServerProcess.newDirectory("nats");
+      String name = directory.getFileName().toString();
+      // The address that servers tell each other is one where nobody is: each knows the others by
+      // its routes.
+      String configuration = """
+          server_name: "%s"
+          listen: "127.0.0.1:%d"
+          client_advertise: "127.0.0.1:%d"
+          http: "127.0.0.1:%d"
+          jetstream { store_dir: "store" }
+          cluster {
+            name: "test"
+            listen: "127.0.0.1:%d"
+            advertise: "127.0.0.1:1"
+            routes: [%s]
+          }
+          """.formatted(
+              name,
+              ports[i * PORTS],
+              clients.port(),
+              monitoring,
+              ports[i * PORTS + 1],
+              routes.stream()
+                  .map(route -> "\"nats-route://127.0.0.1:" + route.port() + "\"")
+                  .collect(Collectors.joining(", ")));
+      NatsServer server =
+          members.add(NatsServer.start(ports[i * PORTS], directory, Host.current(), configuration));
+      nodes.add(new Node(name, server, clients, routes, monitoring));
+    }
+  }
+
+  /**
+   * Where the servers are, in the form that a service has in its environment.
+   *
+   * @return {@code nats://127.0.0.1:4001,nats://127.0.0.1:4002,nats://127.0.0.1:4003}
+   */
+  public String url() {
+    return nodes.stream()
+        .map(node -> "nats://127.0.0.1:" + node.clients().port())
+        .collect(Collectors.joining(","));
+  }
+
+  /**
+   * The servers.
+   *
+   * @return three
+   */
+  public List<NatsServer> servers() {
+    return nodes.stream().map(Node::server).toList();
+  }
+
+  /**
+   * The server that leads a stream, as two of the three say.
+   *
+   * @param stream the name of the stream
+   * @return empty while they do not agree on a leader, or have no such stream
+   */
+  public Optional<NatsServer> leader(String stream) {
+    List<String> named = nodes.stream().map(node -> leaderOf(stream, node)).toList();
+    return nodes.stream()
+        .filter(node -> Collections.frequency(named, node.name()) > SIZE / 2)
+        .map(Node::server)
+        .findFirst();
+  }
+
+  private static String leaderOf(String stream, Node asked) {
+    try {
+      for (JsonNode account : monitored(asked, "/jsz?streams=true").path("account_details")) {
+        for (JsonNode detail : account.path("stream_detail")) {
+          if (detail.path("name").asString("").equals(stream)) {
+            return detail.path("cluster").path("leader").asString("");
+          }
+        }
+      }
+    } catch (IOException e) {
+      // it does not answer; the others may
+    }
+    return "";
+  }
+
+  private static JsonNode monitored(Node node, String path) throws IOException {
+    URLConnection connection =
+        URI.create("http://127.0.0.1:" + node.monitoring() + path).toURL().openConnection();
+    connection.setConnectTimeout(1000);
+    connection.setReadTimeout(1000);
+    try (var in = connection.getInputStream()) {
+      return JsonMapper.shared().readTree(in.readAllBytes());
+    }
+  }
+
+  /**
+   * Waits until every server is up, and has all that the others have stored.
+   *
+   * @throws IllegalStateException when that is not so within 60 s
+   */
+  public void awaitReady() {
+    Members.await("a NATS cluster in step", () -> {
+      Set<String> leaders = new HashSet<>();
+      for (Node node : nodes) {
+        if (!monitored(node, "/healthz").path("status").asString("").equals("ok")) {
+          return false;
+        }
+        JsonNode meta = monitored(node, "/jsz").path("meta_cluster");
+        leaders.add(meta.path("leader").asString(""));
+      }
+      return leaders.size() == 1 && !leaders.contains("");
+    });
+  }
+
+  /**
+   * Cuts a server off from clients and from the other servers until {@link #heal}, while it goes on.
+   *
+   * @param server one of {@link #servers()}
+   */
+  public void cutOff(NatsServer server) {
+    waysTo(server).forEach(FaultProxy::blackHole);
+  }
+
+  /**
+   * Ends {@link #cutOff}.
+   *
+   * @param server one of {@link #servers()}
+   */
+  public void heal(NatsServer server) {
+    waysTo(server).forEach(FaultProxy::heal);
+  }
+
+  private List<FaultProxy> waysTo(NatsServer server) {
+    int index = servers().indexOf(server);
+    if (index < 0) {
+      throw new IllegalArgumentException("server must be one of this cluster: " + server);
+    }
+    List<FaultProxy> ways = new ArrayList<>(nodes.get(index).routes());
+    ways.add(nodes.get(index).clients());
+    for (int other = 0; other < SIZE; other++) {
+      if (other != index) {
+        ways.add(nodes.get(other).routes().get(index < other ? index : index - 1));
+      }
+    }
+    return ways;
+  }
+
+  /** Stops all servers at once and deletes their files. Safe to call twice. */
+  @Override
+  public void close() {
+    members.close();
+  }
+}
