@@ -8,108 +8,25 @@ import dev.evalops.runtime.health.HealthCheck;
 import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.redis.RedisCluster;
+import dev.evalops.runtime.testutil.RedisServer;
+import dev.evalops.runtime.testutil.RedisServers;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.SetArgs;
-import io.lettuce.core.api.sync.RedisCommands;
-import io.lettuce.core.cluster.SlotHash;
-import io.lettuce.core.codec.StringCodec;
-import io.lettuce.core.output.StatusOutput;
-import io.lettuce.core.protocol.CommandArgs;
-import io.lettuce.core.protocol.CommandType;
-import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.stream.Collectors;
-import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
-import org.junit.jupiter.api.io.TempDir;
 
 /** Redis Cluster and Redis Sentinel: real ones, whose masters are killed and stopped. */
 @Timeout(180)
 class TopologyTest {
   private static final Duration SOON = Duration.ofSeconds(60);
-
-  @TempDir
-  private Path folder;
-
-  private final List<RedisNode> nodes = new ArrayList<>();
-
-  @AfterEach
-  void stop() {
-    nodes.forEach(RedisNode::close);
-  }
-
-  private RedisNode start(String... arguments) throws Exception {
-    RedisNode node = RedisNode.start(folder, arguments);
-    nodes.add(node);
-    return node;
-  }
-
-  /** Three masters, each with a replica. */
-  private void startCluster() throws Exception {
-    for (int i = 0; i < 6; i++) {
-      start(
-          "--cluster-enabled",
-          "yes",
-          "--cluster-port",
-          Integer.toString(RedisNode.freePort()),
-          "--cluster-node-timeout",
-          "1000",
-          "--cluster-replica-validity-factor",
-          "0");
-    }
-    RedisNode first = nodes.getFirst();
-    for (int i = 0; i < 3; i++) {
-      int[] slots = IntStream.range(i * SlotHash.SLOT_COUNT / 3, (i + 1) * SlotHash.SLOT_COUNT / 3)
-          .toArray();
-      nodes.get(i).call(redis -> redis.clusterAddSlots(slots));
-    }
-    for (RedisNode node : nodes.subList(1, 6)) {
-      String bus = node.call(redis -> redis.configGet("cluster-port")).get("cluster-port");
-      first.call(redis -> redis.dispatch(
-          CommandType.CLUSTER,
-          new StatusOutput<>(StringCodec.UTF8),
-          new CommandArgs<>(StringCodec.UTF8)
-              .add("MEET")
-              .add("127.0.0.1")
-              .add(node.port)
-              .add(bus)));
-    }
-    for (int i = 0; i < 3; i++) {
-      String master = nodes.get(i).call(redis -> redis.clusterMyId());
-      RedisNode replica = nodes.get(i + 3);
-      await()
-          .atMost(SOON)
-          .ignoreExceptionsInstanceOf(RedisException.class)
-          .until(() -> replica.call(redis -> redis.clusterReplicate(master)).equals("OK"));
-    }
-    for (RedisNode node : nodes) {
-      await().atMost(SOON).until(() -> {
-        String info = node.call(redis -> redis.clusterInfo());
-        return info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6");
-      });
-    }
-    for (RedisNode replica : nodes.subList(3, 6)) {
-      await()
-          .atMost(SOON)
-          .until(() ->
-              replica.call(redis -> redis.info("replication")).contains("master_link_status:up"));
-    }
-  }
-
-  private String nodeUrl(List<RedisNode> some) {
-    return some.stream()
-        .map(node -> "127.0.0.1:" + node.port)
-        .collect(Collectors.joining(",", "redis://", "?timeout=1s"));
-  }
+  private static final String TIMEOUT = "?timeout=1s";
 
   @Test
   void aClusterDecidesAndSurvivesTheLossOfMasters() throws Exception {
-    startCluster();
-    try (RedisCluster redis = RedisCluster.open(nodeUrl(nodes.subList(0, 2)));
+    try (RedisServers servers = RedisServers.startCluster();
+        RedisCluster redis = RedisCluster.open(servers.url() + TIMEOUT);
         RateLimiter one = limiter(redis);
         RateLimiter other = limiter(redis)) {
       for (int i = 0; i < 50; i++) {
@@ -119,18 +36,15 @@ class TopologyTest {
       HealthCheck health = RedisHealth.of(redis.connection());
       health.check();
 
-      RedisNode killed = nodes.get(0);
-      killed.kill();
+      List<RedisServer> nodes = servers.servers();
+      nodes.get(0).kill();
       awaitWrites(redis);
       await().atMost(SOON).untilAsserted(health::check);
 
-      RedisNode stopped = nodes.get(1);
-      stopped.pause();
+      nodes.get(1).pause();
       awaitWrites(redis);
-      stopped.resume();
-      await()
-          .atMost(SOON)
-          .until(() -> stopped.call(info -> info.info("replication")).contains("role:slave"));
+      nodes.get(1).resume();
+      await().atMost(SOON).until(() -> !servers.masters().contains(nodes.get(1)));
       awaitWrites(redis);
       await().atMost(SOON).untilAsserted(() -> {
         int before = one.decide("after").remaining();
@@ -161,13 +75,13 @@ class TopologyTest {
 
   @Test
   void healthOfACluster_saysThatSlotsAreLost() throws Exception {
-    startCluster();
-    try (RedisCluster redis = RedisCluster.open(nodeUrl(nodes))) {
+    try (RedisServers servers = RedisServers.startCluster();
+        RedisCluster redis = RedisCluster.open(servers.url() + TIMEOUT)) {
       HealthCheck health = RedisHealth.of(redis.connection());
       health.check();
 
-      nodes.get(3).kill();
-      nodes.get(0).kill();
+      servers.servers().get(3).kill();
+      servers.servers().get(0).kill();
 
       await()
           .atMost(SOON)
@@ -176,31 +90,11 @@ class TopologyTest {
   }
 
   @Test
-  void sentinelsLeadToTheNewMaster() throws Exception {
-    RedisNode master = start();
-    RedisNode replica = start("--replicaof", "127.0.0.1 " + master.port);
-    await()
-        .atMost(SOON)
-        .until(() ->
-            replica.call(redis -> redis.info("replication")).contains("master_link_status:up"));
-    for (int i = 0; i < 3; i++) {
-      RedisNode sentinel = start("--sentinel");
-      sentinel.call(redis ->
-          sentinel(redis, "MONITOR", "main", "127.0.0.1", Integer.toString(master.port), "2"));
-      sentinel.call(redis -> sentinel(redis, "SET", "main", "down-after-milliseconds", "1000"));
-      sentinel.call(redis -> sentinel(redis, "SET", "main", "failover-timeout", "5000"));
-    }
-    List<RedisNode> sentinels = nodes.subList(2, 5);
-    for (RedisNode sentinel : sentinels) {
-      await().atMost(SOON).until(() -> {
-        String known = sentinel.call(redis -> redis.info("sentinel"));
-        return known.contains("slaves=1,sentinels=3");
-      });
-    }
-    String url = sentinels.stream()
-        .map(node -> "127.0.0.1:" + node.port)
-        .collect(Collectors.joining(",", "redis-sentinel://", "/0?timeout=1s#main"));
-    try (Redis redis = Redis.open(url)) {
+  void sentinelsLeadToTheNewMaster() {
+    try (RedisServers servers = RedisServers.startSentinels();
+        Redis redis = Redis.open(servers.url().replace("#", TIMEOUT + "#"))) {
+      RedisServer master = servers.servers().getFirst();
+      RedisServer replica = servers.servers().getLast();
       redis.connection().sync().set("before", "x");
 
       master.pause();
@@ -208,25 +102,17 @@ class TopologyTest {
           .atMost(SOON)
           .ignoreExceptionsInstanceOf(RedisException.class)
           .until(() -> redis.connection().sync().set("after", "x").equals("OK")
-              && replica.call(now -> now.info("replication")).contains("role:master"));
+              && servers.masters().contains(replica));
       master.resume();
-      await()
-          .atMost(SOON)
-          .until(() -> master.call(now -> now.info("replication")).contains("role:slave"));
+      await().atMost(SOON).until(() -> servers.masters().equals(List.of(replica)));
 
       await()
           .atMost(SOON)
           .ignoreExceptionsInstanceOf(RedisException.class)
           .until(() -> redis.connection().sync().set("later", "x").equals("OK"));
-      assertThat(replica.<String>call(now -> now.get("later"))).isEqualTo("x");
+      try (Redis direct = Redis.open(replica.url())) {
+        assertThat(direct.connection().sync().get("later")).isEqualTo("x");
+      }
     }
-  }
-
-  private static String sentinel(RedisCommands<String, String> redis, String... arguments) {
-    CommandArgs<String, String> args = new CommandArgs<>(StringCodec.UTF8);
-    for (String argument : arguments) {
-      args.add(argument);
-    }
-    return redis.dispatch(CommandType.SENTINEL, new StatusOutput<>(StringCodec.UTF8), args);
   }
 }
