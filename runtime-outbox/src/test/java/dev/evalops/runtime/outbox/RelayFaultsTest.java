@@ -7,6 +7,7 @@ import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.natsbus.EventConsumer;
 import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.postgres.Postgres;
+import dev.evalops.runtime.testutil.FaultProxy;
 import io.nats.client.Connection;
 import io.nats.client.JetStreamManagement;
 import io.nats.client.Nats;
@@ -223,13 +224,13 @@ class RelayFaultsTest {
 
   @Test
   void anotherTakesOver_whenTheBrokerOfTheFirstIsABlackHole() throws Exception {
-    try (BlackHole hole = BlackHole.before(notes.nats.port());
+    try (FaultProxy hole = FaultProxy.start(notes.nats.port());
         NatsBus cut = Notes.bus(hole.url(notes.nats.url()));
         NatsBus good = notes.bus();
         Outbox first = Outbox.start(notes.db, cut)) {
       notes.editSome(10);
       notes.awaitAllSent();
-      hole.open();
+      hole.blackHole();
       try (Outbox second = Outbox.start(notes.db, good)) {
         notes.editSome(20);
         await().atMost(Notes.PATIENT).until(() -> second.pending() == 0);
@@ -245,13 +246,13 @@ class RelayFaultsTest {
 
   @Test
   void anotherTakesOver_whenTheDatabaseOfTheFirstIsABlackHole() throws Exception {
-    try (BlackHole hole = BlackHole.before(notes.postgres.port());
+    try (FaultProxy hole = FaultProxy.start(notes.postgres.port());
         HikariDataSource cut = Postgres.builder(hole.url(notes.schema.url())).open();
         NatsBus bus = notes.bus();
         Outbox first = Outbox.start(cut, bus)) {
       notes.editSome(10);
       notes.awaitAllSent();
-      hole.open();
+      hole.blackHole();
       try (Outbox second = Outbox.start(notes.db, bus)) {
         notes.editSome(20);
         await().atMost(Notes.PATIENT).until(() -> second.pending() == 0);

@@ -5,6 +5,7 @@ import static org.awaitility.Awaitility.await;
 
 import dev.evalops.runtime.natsbus.EventConsumer;
 import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.testutil.FaultProxy;
 import io.nats.client.api.DeliverPolicy;
 import java.io.IOException;
 import java.time.Duration;
@@ -35,15 +36,15 @@ class TakeoverTest {
   /** A process with a network of its own. */
   private static final class Member implements AutoCloseable {
     private final Notes notes;
-    private final BlackHole toPostgres;
-    private final BlackHole toNats;
+    private final FaultProxy toPostgres;
+    private final FaultProxy toNats;
     private RelayProcess process;
     private int before;
 
     Member(Notes notes) throws IOException {
       this.notes = notes;
-      toPostgres = BlackHole.before(notes.postgres.port());
-      toNats = BlackHole.before(notes.nats.port());
+      toPostgres = FaultProxy.start(notes.postgres.port());
+      toNats = FaultProxy.start(notes.nats.port());
       process = start();
     }
 
@@ -64,10 +65,10 @@ class TakeoverTest {
         case KILLED -> process.close();
         case STOPPED -> process.signal("STOP");
         case CUT_OFF -> {
-          toPostgres.open();
-          toNats.open();
+          toPostgres.blackHole();
+          toNats.blackHole();
         }
-        case CUT_OFF_FROM_NATS -> toNats.open();
+        case CUT_OFF_FROM_NATS -> toNats.blackHole();
       }
     }
 
@@ -83,7 +84,7 @@ class TakeoverTest {
     }
 
     @Override
-    public void close() throws IOException {
+    public void close() {
       process.close();
       toPostgres.close();
       toNats.close();

@@ -7,10 +7,9 @@ import static org.awaitility.Awaitility.await;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.testutil.FaultProxy;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
@@ -120,6 +119,13 @@ class HostsTest {
         .open();
   }
 
+  /** Takes connections, and never says a word. */
+  private static FaultProxy mute() {
+    FaultProxy mute = FaultProxy.start(a.port());
+    mute.blackHole();
+    return mute;
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {
@@ -130,7 +136,7 @@ class HostsTest {
         "?load_balance_hosts=random"
       })
   void aHostThatIsMuteOrTakesNoConnectionLeavesTimeForTheNext(String parameters) throws Exception {
-    try (Mute mute = new Mute();
+    try (FaultProxy mute = mute();
         Full full = new Full();
         HikariDataSource pool =
             open(url(parameters, full.port(), mute.port(), freePort(), a.port()))) {
@@ -146,7 +152,7 @@ class HostsTest {
 
   @Test
   void theDriversOwnUrlHasItsShares_too() throws Exception {
-    try (Mute mute = new Mute();
+    try (FaultProxy mute = mute();
         HikariDataSource pool = open("jdbc:postgresql://127.0.0.1:" + mute.port() + ",127.0.0.1:"
             + b.port() + ",127.0.0.1:" + a.port()
             + "/postgres?targetServerType=primary&user=test&password=test")) {
@@ -156,7 +162,7 @@ class HostsTest {
 
   @Test
   void aMuteHostAloneIsGivenUpAfterTheConnectTimeout() throws Exception {
-    try (Mute mute = new Mute()) {
+    try (FaultProxy mute = mute()) {
       assertThatThrownBy(() -> Postgres.builder(url("?connect_timeout=1", mute.port()))
               .pingTimeout(Duration.ofSeconds(60))
               .retry(ONCE)
@@ -199,7 +205,7 @@ class HostsTest {
   @Test
   void aRefusalOfOneHostEndsTheStart_ifNoOtherTakesTheConnection() throws Exception {
     Queue<Object> failures = new ConcurrentLinkedQueue<>();
-    try (Mute mute = new Mute()) {
+    try (FaultProxy mute = mute()) {
       String wrong = "postgres://test:wrong@127.0.0.1:" + a.port() + ",127.0.0.1:" + mute.port()
           + "/postgres?connect_timeout=1";
       assertThatThrownBy(() -> Postgres.builder(wrong)
@@ -255,12 +261,12 @@ class HostsTest {
 
   @Test
   void writesReachTheNewPrimary_behindAProxyThatSwitches() throws Exception {
-    try (Proxy proxy = new Proxy(a.port());
+    try (FaultProxy proxy = FaultProxy.start(a.port());
         HikariDataSource pool = open(url("", proxy.port()))) {
       assertThat(write(pool)).isTrue();
       await().until(() -> pool.getHikariPoolMXBean().getIdleConnections() == 3);
       switchover();
-      proxy.target = b.port();
+      proxy.target(b.port());
       assertWritesTo(pool, b);
     }
   }
@@ -268,40 +274,6 @@ class HostsTest {
   private static int freePort() throws IOException {
     try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
       return socket.getLocalPort();
-    }
-  }
-
-  /** Takes connections, and never says a word. */
-  private static final class Mute implements AutoCloseable {
-    private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
-    private final Queue<Socket> sockets = new ConcurrentLinkedQueue<>();
-
-    Mute() throws IOException {
-      Thread.ofVirtual().start(() -> {
-        try {
-          while (true) {
-            sockets.add(listener.accept());
-          }
-        } catch (IOException closed) {
-          // the end
-        }
-      });
-    }
-
-    int port() {
-      return listener.getLocalPort();
-    }
-
-    int connections() {
-      return sockets.size();
-    }
-
-    @Override
-    public void close() throws IOException {
-      listener.close();
-      for (Socket socket : sockets) {
-        socket.close();
-      }
     }
   }
 
@@ -334,56 +306,6 @@ class HostsTest {
         socket.close();
       }
       listener.close();
-    }
-  }
-
-  /** Passes new connections to the target of the moment; those that are there stay where they are. */
-  private static final class Proxy implements AutoCloseable {
-    private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
-    private final Queue<Socket> sockets = new ConcurrentLinkedQueue<>();
-    private volatile int target;
-
-    Proxy(int target) throws IOException {
-      this.target = target;
-      Thread.ofVirtual().start(() -> {
-        try {
-          while (true) {
-            Socket client = listener.accept();
-            Socket server = new Socket(InetAddress.getLoopbackAddress(), this.target);
-            sockets.add(client);
-            sockets.add(server);
-            pass(client, server);
-            pass(server, client);
-          }
-        } catch (IOException closed) {
-          // the end
-        }
-      });
-    }
-
-    private static void pass(Socket from, Socket to) {
-      Thread.ofVirtual().start(() -> {
-        try (from;
-            to;
-            InputStream in = from.getInputStream();
-            OutputStream out = to.getOutputStream()) {
-          in.transferTo(out);
-        } catch (IOException closed) {
-          // the end
-        }
-      });
-    }
-
-    int port() {
-      return listener.getLocalPort();
-    }
-
-    @Override
-    public void close() throws IOException {
-      listener.close();
-      for (Socket socket : sockets) {
-        socket.close();
-      }
     }
   }
 }
