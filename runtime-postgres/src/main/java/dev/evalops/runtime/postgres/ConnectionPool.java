@@ -5,8 +5,13 @@ import com.zaxxer.hikari.HikariDataSource;
 import java.lang.ref.WeakReference;
 import java.sql.Connection;
 import java.sql.SQLException;
+import java.time.Duration;
 import java.util.Set;
+import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -20,6 +25,9 @@ final class ConnectionPool extends HikariDataSource {
   /** Places in the code that are told apart; more are not logged. */
   private static final int MAX_PLACES = 100;
 
+  /** For how long nobody gets a connection until another primary is looked for. */
+  private static final Duration STUCK_FOR = Duration.ofSeconds(1);
+
   private static final StackWalker STACK = StackWalker.getInstance();
 
   /** Of this pool: a connection of another pool keeps nobody waiting. */
@@ -28,8 +36,61 @@ final class ConnectionPool extends HikariDataSource {
 
   private final Set<String> places = ConcurrentHashMap.newKeySet();
 
+  private final AtomicLong lent = new AtomicLong();
+  private final AtomicBoolean watching = new AtomicBoolean();
+  private volatile @Nullable Callable<Connection> primary;
+
   ConnectionPool(HikariConfig config) {
     super(config);
+  }
+
+  /** Lets a primary be looked for outside the pool when all connections of the pool are stuck with one that is silent. */
+  void findPrimaryWith(Callable<Connection> connect) {
+    primary = connect;
+  }
+
+  private void watchForSilence() {
+    Callable<Connection> connect = primary;
+    if (connect != null
+        && getHikariPoolMXBean().getActiveConnections() >= getMaximumPoolSize()
+        && watching.compareAndSet(false, true)) {
+      Thread.ofPlatform()
+          .daemon()
+          .name(getPoolName() + "-failover")
+          .start(() -> findPrimary(connect));
+    }
+  }
+
+  private void findPrimary(Callable<Connection> connect) {
+    try {
+      do {
+        long before = lent.get();
+        Thread.sleep(STUCK_FOR);
+        if (lent.get() == before && isWaitedFor()) {
+          connectOnce(connect);
+        }
+      } while (isWaitedFor());
+    } catch (InterruptedException end) {
+      Thread.currentThread().interrupt();
+    } finally {
+      watching.set(false);
+    }
+  }
+
+  /** A connection to another primary cuts those to the silent one, see {@link Failover}. */
+  private void connectOnce(Callable<Connection> connect) throws InterruptedException {
+    try {
+      Duration limit = Duration.ofMillis(getConnectionTimeout()).plus(STUCK_FOR);
+      Cancellable.call(limit, connect).close();
+    } catch (InterruptedException end) {
+      throw end;
+    } catch (Exception noneYet) {
+      LOG.atDebug().setCause(noneYet).log("postgres: no other primary yet");
+    }
+  }
+
+  private boolean isWaitedFor() {
+    return !isClosed() && getHikariPoolMXBean().getThreadsAwaitingConnection() > 0;
   }
 
   @Override
@@ -40,7 +101,9 @@ final class ConnectionPool extends HikariDataSource {
     if (inTransaction && places.size() < MAX_PLACES) {
       warn();
     }
+    watchForSilence();
     Connection connection = super.getConnection();
+    lent.incrementAndGet();
     if (!inTransaction) {
       lastTaken.set(new WeakReference<>(connection));
     }

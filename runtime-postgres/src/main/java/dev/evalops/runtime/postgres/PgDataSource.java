@@ -38,6 +38,7 @@ final class PgDataSource implements DataSource {
   private static final org.slf4j.Logger LOG = LoggerFactory.getLogger(Postgres.class);
   private static final Driver DRIVER = new Driver();
   private static final long AVOID_NANOS = Duration.ofSeconds(10).toNanos();
+  private static final Duration SILENT_AFTER = Duration.ofSeconds(3);
   private static final String BEFORE_HOSTS = "jdbc:postgresql://";
 
   private final String url;
@@ -45,6 +46,7 @@ final class PgDataSource implements DataSource {
   private final Duration pingTimeout;
   private final Map<String, Long> failedAt = new ConcurrentHashMap<>();
   private final AtomicBoolean poolerSeen = new AtomicBoolean();
+  private final Failover failover = new Failover();
   private volatile int loginTimeoutSeconds;
 
   /**
@@ -65,8 +67,16 @@ final class PgDataSource implements DataSource {
 
   /** Whether connections are wanted to a server that writes, and to no other. */
   boolean wantsPrimary() {
-    String type = targetServerType(settings(properties));
-    return type.equals("primary") || type.equals("master");
+    return isPrimary(targetServerType(settings(properties)));
+  }
+
+  private static boolean isPrimary(String targetServerType) {
+    return targetServerType.equals("primary") || targetServerType.equals("master");
+  }
+
+  /** Whether there is another host to go to when the primary is silent. */
+  boolean canFailOver() {
+    return wantsPrimary() && authority().contains(",");
   }
 
   @Override
@@ -104,7 +114,15 @@ final class PgDataSource implements DataSource {
             ? null
             : Duration.ofNanos(Math.max(1, (deadline - System.nanoTime()) / left));
         try {
-          return connect(hosts.get(i), each, all, shorter(share, connectTimeout(settings)));
+          Connection connection =
+              connect(hosts.get(i), each, all, shorter(share, connectTimeout(settings)));
+          if (isPrimary(each)) {
+            failover.connected(
+                hosts.get(i),
+                connection,
+                other -> connect(other, each, all, SILENT_AFTER).close());
+          }
+          return connection;
         } catch (SQLException failure) {
           failures.add(failure);
           if (Thread.currentThread().isInterrupted()) {
@@ -114,6 +132,7 @@ final class PgDataSource implements DataSource {
             ofOtherKind.add(hosts.get(i));
           } else {
             failedAt.put(hosts.get(i), System.nanoTime());
+            failover.failed(hosts.get(i), failure);
           }
         }
       }

@@ -17,6 +17,7 @@ import java.util.Properties;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
+import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -218,10 +219,13 @@ public final class Postgres {
     private HikariDataSource attempt(HikariConfig config)
         throws SQLException, InterruptedException {
       ping(config);
-      HikariDataSource pool = null;
+      ConnectionPool pool = null;
       try {
         pool = new ConnectionPool(config);
         initialise(pool);
+        if (canFailOver(config.getDataSource())) {
+          pool.findPrimaryWith(() -> pinged(config));
+        }
         return pool;
       } catch (Throwable failure) {
         boolean interrupted =
@@ -238,6 +242,11 @@ public final class Postgres {
         }
         throw Failures.of("open_postgres: ", failure);
       }
+    }
+
+    private static boolean canFailOver(DataSource source) throws SQLException {
+      return source.isWrapperFor(PgDataSource.class)
+          && source.unwrap(PgDataSource.class).canFailOver();
     }
 
     private void ping(HikariConfig config) throws SQLException, InterruptedException {
