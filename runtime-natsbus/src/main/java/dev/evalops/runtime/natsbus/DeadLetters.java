@@ -25,6 +25,7 @@ final class DeadLetters {
 
   private final Connection connection;
   private final Sender sender;
+  private final int replicas;
   private final String stream;
   private final String durable;
   private final @Nullable String ownSubject;
@@ -37,13 +38,14 @@ final class DeadLetters {
   DeadLetters(NatsBus bus, String stream, String durable, @Nullable String ownSubject) {
     this.connection = bus.connection();
     this.sender = bus.sender();
+    this.replicas = bus.replicas();
     this.stream = stream;
     this.durable = durable;
     this.ownSubject = ownSubject;
   }
 
   private StreamConfiguration wanted() {
-    return Streams.standard(stream + "_DEAD", Subjects.filter("dead." + stream))
+    return Streams.standard(stream + "_DEAD", Subjects.filter("dead." + stream), replicas)
         .maxAge(Duration.ofDays(30))
         .build();
   }

@@ -64,11 +64,13 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration CLOSE_BOUND = Duration.ofSeconds(2);
   private static final long GRACE_SECONDS = 1;
+  private static final int MAX_REPLICAS = 5;
   static final String MESSAGE_ID = "Nats-Msg-Id";
 
   private final Connection connection;
   private final String stream;
   private final String subjectPrefix;
+  private final int replicas;
   private final EventFormat format;
   private final InstantSource clock;
   private volatile Duration duplicateWindow;
@@ -87,6 +89,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     this.stream = builder.stream;
     this.publishTimeout = builder.publishTimeout;
     this.subjectPrefix = Subjects.prefix(builder.subjectPrefix);
+    this.replicas = builder.replicas;
     this.format = builder.format;
     this.clock = builder.clock;
     this.duplicateWindow = Streams.duplicateWindow(wanted);
@@ -229,6 +232,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
   Sender sender() {
     return sender;
+  }
+
+  int replicas() {
+    return replicas;
   }
 
   /** Waits for an outcome that is bounded already, and a little more. */
@@ -383,6 +390,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private Duration publishTimeout = Duration.ofSeconds(5);
     private Duration connectTimeout = Duration.ofSeconds(60);
     private int maxPending = 1024;
+    private int replicas = 1;
     private InstantSource clock = InstantSource.system();
     private final List<Consumer<? super Options.Builder>> configure = new ArrayList<>();
     private final List<Consumer<? super StreamConfiguration.Builder>> configureStream =
@@ -475,7 +483,19 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, 1 replica), and that an existing
+     * Sets on how many servers a missing stream is kept, and that of its dead letters (1). With 3 of a cluster both outlive the loss of
+     * one server; what has no majority takes nothing.
+     *
+     * @param servers 1 to 5, and not more than the cluster has
+     * @return this
+     */
+    public Builder replicas(int servers) {
+      this.replicas = servers;
+      return this;
+    }
+
+    /**
+     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, {@link #replicas}), and that an existing
      * one is compared with.
      *
      * @param change what to change; a further call adds to it
@@ -543,6 +563,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       if (connectTimeout.isNegative()) {
         problems.add("connectTimeout must be zero or more: " + connectTimeout);
       }
+      if (replicas < 1 || replicas > MAX_REPLICAS) {
+        problems.add("replicas must be 1 to " + MAX_REPLICAS + ": " + replicas);
+      }
       if (maxPending < 1) {
         problems.add("maxPending must be one or more: " + maxPending);
       }
@@ -554,7 +577,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
     private StreamConfiguration streamConfiguration() {
       StreamConfiguration.Builder wanted =
-          Streams.standard(stream, Subjects.filter(Subjects.prefix(subjectPrefix)));
+          Streams.standard(stream, Subjects.filter(Subjects.prefix(subjectPrefix)), replicas);
       configureStream.forEach(change -> change.accept(wanted));
       return wanted.build();
     }

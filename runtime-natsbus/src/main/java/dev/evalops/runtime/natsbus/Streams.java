@@ -23,13 +23,13 @@ final class Streams {
 
   private Streams() {}
 
-  static StreamConfiguration.Builder standard(String name, String filter) {
+  static StreamConfiguration.Builder standard(String name, String filter, int replicas) {
     return StreamConfiguration.builder()
         .name(name)
         .subjects(filter)
         .retentionPolicy(RetentionPolicy.Limits)
         .storageType(StorageType.File)
-        .replicas(1)
+        .replicas(replicas)
         .maxAge(Duration.ofDays(7));
   }
 

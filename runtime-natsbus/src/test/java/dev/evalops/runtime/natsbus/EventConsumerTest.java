@@ -554,7 +554,7 @@ class EventConsumerTest {
         .isInstanceOf(StartupException.class)
         .hasMessageContaining("graves.x");
 
-    management.addStream(Streams.standard("GRAVES", "graves.>").build());
+    management.addStream(Streams.standard("GRAVES", "graves.>", 1).build());
     AtomicInteger handled = new AtomicInteger();
     bus.consumer(ALL, "y")
         .deadLetterSubject("graves.y")
@@ -568,7 +568,7 @@ class EventConsumerTest {
     bus.publish(change("1"));
     await().atMost(AWHILE).until(() -> handled.get() > 0);
     assertThat(info("y").getNumAckPending() + info("y").getNumPending()).isEqualTo(1);
-    management.addStream(Streams.standard("GRAVES", "graves.>").build());
+    management.addStream(Streams.standard("GRAVES", "graves.>", 1).build());
 
     awaitAllAcknowledged("y");
     assertThat(Servers.stored(bus.connection(), "GRAVES")).hasSize(1);

@@ -138,7 +138,7 @@ public class NatsBusTest {
 
   @Test
   void comparesWhatAClusterHas() {
-    StreamConfiguration wanted = Streams.standard("NOTES", "notes.changes.>").build();
+    StreamConfiguration wanted = Streams.standard("NOTES", "notes.changes.>", 1).build();
     StreamConfiguration found = StreamConfiguration.builder(wanted)
         .replicas(3)
         .subjects("notes.>", "other")
@@ -223,12 +223,18 @@ public class NatsBusTest {
     assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:1").stream("A.B")
             .subjectPrefix("a..b")
             .maxPending(0)
+            .replicas(6)
             .publishTimeout(Duration.ZERO)
             .connectTimeout(Duration.ofSeconds(-1))
             .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContainingAll(
-            "stream", "subjectPrefix", "maxPending", "publishTimeout", "connectTimeout");
+            "stream",
+            "subjectPrefix",
+            "maxPending",
+            "replicas must be 1 to 5: 6",
+            "publishTimeout",
+            "connectTimeout");
   }
 
   @Test
