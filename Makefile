@@ -11,7 +11,7 @@ ifdef MODULE
 TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
 endif
 
-.PHONY: help demo demo-spring run test quick soak lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
+.PHONY: help demo demo-spring run test quick soak soak-cluster lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ quick: servers ## check the format, compile, and test the modules that differ fr
 
 soak: servers ## run the long fault, fuzz and load tests and print their figures
 	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dsurefire.failIfNoSpecifiedTests=false
+
+soak-cluster: servers ## run three services on clusters whose leaders fail in turn, and print the figures (MINUTES=10)
+	$(MVN) verify $(TEST_FLAGS) -pl examples/notes-service -am -Dtest='ClusterTest#*_soak' -Dtest.groups=soak -Dtest.excludedGroups=none \
+	  -Dtest.timeout=3h -Dsurefire.failIfNoSpecifiedTests=false -Dnotes.soak.minutes=$(or $(MINUTES),10)
 
 lint: ## check format, static analysis, dependency rules, Javadoc, the API records, scripts and workflows
 	@scripts/lint-files

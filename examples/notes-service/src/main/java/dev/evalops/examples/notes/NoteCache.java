@@ -2,7 +2,7 @@ package dev.evalops.examples.notes;
 
 import io.lettuce.core.RedisException;
 import io.lettuce.core.SetArgs;
-import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.api.sync.RedisStringCommands;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.UUID;
@@ -23,16 +23,16 @@ final class NoteCache {
   private static final Duration KEEP = Duration.ofSeconds(30);
   private static final JsonMapper JSON = JsonMapper.shared();
 
-  private final StatefulRedisConnection<String, String> redis;
+  private final RedisStringCommands<String, String> redis;
   private final AtomicBoolean reachable = new AtomicBoolean(true);
 
-  NoteCache(StatefulRedisConnection<String, String> redis) {
+  NoteCache(RedisStringCommands<String, String> redis) {
     this.redis = redis;
   }
 
   Optional<Note> get(String organization, UUID id) {
     try {
-      String json = redis.sync().get(key(organization, id));
+      String json = redis.get(key(organization, id));
       reachable(true, null);
       return json == null ? Optional.empty() : Optional.of(JSON.readValue(json, Note.class));
     } catch (RedisException e) {
@@ -53,7 +53,7 @@ final class NoteCache {
 
   private void put(String organization, Note note, SetArgs how) {
     try {
-      redis.sync().set(key(organization, note.id()), JSON.writeValueAsString(note), how);
+      redis.set(key(organization, note.id()), JSON.writeValueAsString(note), how);
       reachable(true, null);
     } catch (RedisException e) {
       reachable(false, e);

@@ -9,7 +9,6 @@ import dev.evalops.runtime.featureflags.FeatureFlags;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
-import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
@@ -27,7 +26,6 @@ import dev.evalops.runtime.outbox.Inbox;
 import dev.evalops.runtime.outbox.Outbox;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
-import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Lifecycle;
 import dev.evalops.runtime.startup.Opening;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
@@ -75,21 +73,19 @@ public final class NotesService {
     Opening<HikariDataSource> postgres = life.open(
         "postgres",
         () -> Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply).open());
-    Opening<Redis> cache = life.open(
+    Opening<NotesRedis> cache = life.open(
         "redis",
-        () -> Redis.builder(settings.redisUrl())
-            .configureResources(resources -> resources.tracing(RedisTracing.of(otel)))
-            .commandListener(metrics.redisCommands())
-            .open());
+        () -> NotesRedis.open(settings.redisUrl(), RedisTracing.of(otel), metrics.redisCommands()));
     Opening<NatsBus> nats = life.open(
         "nats",
         () -> NatsBus.builder(settings.natsUrl()).stream("NOTES")
             .subjectPrefix("notes.changes")
+            .replicas(settings.natsReplicas())
             .metrics(registry)
             .openTelemetry(otel)
             .open());
     HikariDataSource db = postgres.get();
-    Redis redis = cache.get();
+    NotesRedis redis = cache.get();
     NatsBus bus = nats.get();
     metrics.bind(db);
 
@@ -111,10 +107,11 @@ public final class NotesService {
         .build();
     RateLimiter limiter = life.add(
         "rate limit",
-        RateLimiter.builder()
+        redis
+            .limits()
+            .apply(RateLimiter.builder())
             .perSecond(settings.ratePerSecond())
             .burst(settings.rateBurst())
-            .redis(redis.connection())
             .metrics("notes", registry)
             .open());
     Idempotency idempotency =
@@ -124,12 +121,12 @@ public final class NotesService {
         "health",
         HealthChecker.builder()
             .shared("postgres", HealthChecks.postgres(db))
-            .optional("redis", RedisHealth.of(redis.connection()))
+            .optional("redis", redis.health())
             .optional("nats", NatsHealth.of(bus.connection()))
             .optional("outbox", () -> outbox.check(Duration.ofMinutes(1)))
             .open());
     ParkedChanges parked = new ParkedChanges(outbox);
-    Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.connection()));
+    Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.commands()));
     Feed feed = new Feed(db, feedIsOnFor);
     life.add(
         "feed",

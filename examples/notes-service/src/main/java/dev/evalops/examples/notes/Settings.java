@@ -13,6 +13,7 @@ record Settings(
     String databaseUrl,
     String redisUrl,
     String natsUrl,
+    int natsReplicas,
     String identityUrl,
     @Nullable String caFile,
     @Nullable String certificateFile,
@@ -25,7 +26,7 @@ record Settings(
 
   /**
    * Reads {@code DATABASE_URL}, {@code REDIS_URL}, {@code NATS_URL}, {@code IDENTITY_URL}, {@code PORT} (8080), {@code
-   * IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code
+   * NATS_REPLICAS} (1), {@code IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code
    * TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags.
    *
    * @throws IllegalArgumentException naming everything that is missing or wrong
@@ -36,6 +37,8 @@ record Settings(
         required(environment, "DATABASE_URL", problems),
         required(environment, "REDIS_URL", problems),
         required(environment, "NATS_URL", problems),
+        parsed(
+            environment, "NATS_REPLICAS", 1, Integer::valueOf, "must be a whole number", problems),
         required(environment, "IDENTITY_URL", problems),
         environment.get("TLS_CA_FILE"),
         environment.get("TLS_CERT_FILE"),
