@@ -46,6 +46,7 @@ final class Failover {
     silent.remove(host);
     Set<String> others;
     synchronized (hosts) {
+      hosts.keySet().removeIf(Failover::isClosed);
       others = new HashSet<>(hosts.values());
     }
     others.remove(host);
@@ -55,6 +56,14 @@ final class Failover {
       } else if (asked.add(other)) {
         Thread.ofVirtual().name("postgres-failover").start(() -> ask(other, host, check));
       }
+    }
+  }
+
+  private static boolean isClosed(Connection connection) {
+    try {
+      return connection.isClosed();
+    } catch (SQLException broken) {
+      return true;
     }
   }
 
