@@ -1,0 +1,222 @@
+package dev.evalops.runtime.startup;
+
+import static java.util.Objects.requireNonNull;
+
+import java.io.UncheckedIOException;
+import java.time.Duration;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Predicate;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Something that is replaced while the process runs, such as {@link Credentials}: read in bounded time, with a number for each value, so
+ * that connections made with an older one are told apart and made anew. Postgres, Redis and NATS of this library use it; a service can, for
+ * its other clients.
+ *
+ * <pre>{@code
+ * Rotation<Credentials> rotation = life.add("rotation", Rotation.of("credentials", supplier));
+ * Rotation.Version<Credentials> used = rotation.read();                    // at each login
+ * rotation.watch(Duration.ofSeconds(10), version -> client.renewAllBefore(version.number()));
+ * }</pre>
+ *
+ * <p>A source that throws, gives null or takes more than 5 s fails the {@linkplain #read reading}, and is logged once until it works again;
+ * never with what it says, unless that is a file that cannot be read.
+ *
+ * <p>Thread-safe.
+ *
+ * @param <T> what is replaced; told apart by {@code equals}
+ */
+public final class Rotation<T> implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(Rotation.class);
+  private static final Duration READ_TIMEOUT = Duration.ofSeconds(5);
+  private static final int MAX_STUCK = 4;
+
+  private final String name;
+  private final Supplier<? extends T> source;
+  private final ReentrantLock reading = new ReentrantLock();
+  private final AtomicInteger running = new AtomicInteger();
+  private final CountDownLatch closed = new CountDownLatch(1);
+  private volatile @Nullable Version<T> last;
+  private boolean failing;
+
+  private Rotation(String name, Supplier<? extends T> source) {
+    this.name = name;
+    this.source = source;
+  }
+
+  /**
+   * A value and its number.
+   *
+   * @param number 1 for the first, more for each one that is not equal to the one before
+   * @param value the value, not printed
+   * @param <T> the type of the value
+   */
+  public record Version<T>(long number, T value) {
+    /** Returns the number alone. */
+    @Override
+    public String toString() {
+      return "Version[" + number + "]";
+    }
+  }
+
+  /**
+   * Returns the rotation of what a source gives.
+   *
+   * @param name what it is, for the log and exceptions, such as {@code postgres credentials}
+   * @param source called one call at a time, on a thread of its own
+   * @param <T> what is replaced
+   * @return a rotation without a thread, until it is {@linkplain #watch watched}
+   */
+  public static <T> Rotation<T> of(String name, Supplier<? extends T> source) {
+    return new Rotation<>(requireNonNull(name, "name"), requireNonNull(source, "source"));
+  }
+
+  /**
+   * Calls the source.
+   *
+   * @return its value
+   * @throws IllegalStateException if it throws, gives null or takes more than 5 s (then it is interrupted), also when the caller is
+   *     interrupted, with the flag set again
+   */
+  public Version<T> read() {
+    long deadline = System.nanoTime() + READ_TIMEOUT.toNanos();
+    try {
+      if (!reading.tryLock(READ_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS)) {
+        throw new IllegalStateException(name + ": supplier is busy");
+      }
+    } catch (InterruptedException interrupted) {
+      throw interrupted();
+    }
+    try {
+      T value = call(Math.max(1, deadline - System.nanoTime()));
+      if (failing) {
+        failing = false;
+        LOG.atInfo().addKeyValue("of", name).log("rotation: supplier works again");
+      }
+      Version<T> before = last;
+      if (before != null && before.value().equals(value)) {
+        return before;
+      }
+      Version<T> read = new Version<>(before == null ? 1 : before.number() + 1, value);
+      last = read;
+      return read;
+    } catch (InterruptedException interrupted) {
+      throw interrupted();
+    } catch (Exception failure) {
+      String why = text(failure);
+      if (!failing) {
+        failing = true;
+        LOG.atWarn()
+            .addKeyValue("of", name)
+            .addKeyValue("error", why)
+            .log("rotation: supplier failed; open connections stay");
+      }
+      throw new IllegalStateException(name + ": " + why);
+    } finally {
+      reading.unlock();
+    }
+  }
+
+  private T call(long nanos) throws Exception {
+    if (running.incrementAndGet() > MAX_STUCK) {
+      running.decrementAndGet();
+      throw new TimeoutException("earlier calls have not ended");
+    }
+    T value = Bounded.<@Nullable T>call(
+        "rotation-read",
+        () -> {
+          try {
+            return source.get();
+          } finally {
+            running.decrementAndGet();
+          }
+        },
+        nanos);
+    if (value == null) {
+      throw new IllegalStateException("null");
+    }
+    return value;
+  }
+
+  /** What a source says may hold the secret, but for the name of a file. */
+  private static String text(Exception failure) {
+    if (failure instanceof TimeoutException || failure instanceof UncheckedIOException) {
+      Throwable told = failure.getCause() == null ? failure : failure.getCause();
+      return "supplier failed: " + told.getClass().getSimpleName() + ": " + told.getMessage();
+    }
+    return "supplier failed: " + failure.getClass().getSimpleName();
+  }
+
+  private IllegalStateException interrupted() {
+    Thread.currentThread().interrupt();
+    return new IllegalStateException(name + ": interrupted");
+  }
+
+  /**
+   * Returns the number of the last value that was read.
+   *
+   * @return 0 before the first reading
+   */
+  public long latest() {
+    Version<T> read = last;
+    return read == null ? 0 : read.number();
+  }
+
+  /**
+   * Reads again and again, on a daemon thread, until {@link #close}.
+   *
+   * @param every the time between two readings, more than zero
+   * @param renew called with a version until it returns true: nothing is left that was made with an older one; what it throws counts as
+   *     false and is logged
+   * @throws IllegalArgumentException if the time is not more than zero
+   */
+  public void watch(Duration every, Predicate<? super Version<T>> renew) {
+    requireNonNull(renew, "renew");
+    if (!every.isPositive()) {
+      throw new IllegalArgumentException("every must be more than zero: " + every);
+    }
+    Thread.ofPlatform().daemon().name("rotation").start(() -> {
+      long done = 0;
+      while (!isClosedWithin(every)) {
+        Version<T> version;
+        try {
+          version = read();
+        } catch (IllegalStateException logged) {
+          continue;
+        }
+        try {
+          if (version.number() > done && renew.test(version)) {
+            done = version.number();
+          }
+        } catch (Throwable failure) {
+          LOG.atWarn()
+              .addKeyValue("of", name)
+              .addKeyValue("error", failure.getClass().getSimpleName())
+              .log("rotation: connections not renewed; will retry");
+        }
+        Thread.interrupted(); // somebody else's: only close() ends this thread
+      }
+    });
+  }
+
+  private boolean isClosedWithin(Duration time) {
+    try {
+      return closed.await(Bounded.nanos(time), TimeUnit.NANOSECONDS);
+    } catch (InterruptedException notByClose) {
+      return closed.getCount() == 0;
+    }
+  }
+
+  /** Ends the watching. What is being renewed at the moment goes on. A second call does nothing. */
+  @Override
+  public void close() {
+    closed.countDown();
+  }
+}

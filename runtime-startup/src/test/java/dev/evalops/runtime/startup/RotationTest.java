@@ -1,0 +1,168 @@
+package dev.evalops.runtime.startup;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
+import static org.assertj.core.api.Assertions.assertThatIllegalStateException;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Supplier;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.slf4j.LoggerFactory;
+
+@Timeout(60)
+class RotationTest {
+  private final ListAppender<ILoggingEvent> logged = new ListAppender<>();
+  private final AtomicReference<String> value = new AtomicReference<>("one");
+
+  @TempDir
+  Path folder;
+
+  @BeforeEach
+  void listen() {
+    logged.start();
+    ((Logger) LoggerFactory.getLogger(Rotation.class)).addAppender(logged);
+  }
+
+  @AfterEach
+  void stopListening() {
+    ((Logger) LoggerFactory.getLogger(Rotation.class)).detachAppender(logged);
+    assertThat(Thread.interrupted()).as("flag left over for the next test").isFalse();
+  }
+
+  @Test
+  void numbersEachValueThatIsNotTheOneBefore() {
+    try (Rotation<String> rotation = Rotation.of("test", value::get)) {
+      assertThat(rotation.latest()).isZero();
+      assertThat(rotation.read()).isEqualTo(new Rotation.Version<>(1, "one"));
+      assertThat(rotation.read().number()).isEqualTo(1);
+      value.set("two");
+      assertThat(rotation.read()).isEqualTo(new Rotation.Version<>(2, "two"));
+      value.set("one");
+      assertThat(rotation.read()).isEqualTo(new Rotation.Version<>(3, "one"));
+      assertThat(rotation.latest()).isEqualTo(3);
+    }
+  }
+
+  @Test
+  void renewsUntilNothingOlderIsLeft_andOnceForEachValue() throws InterruptedException {
+    LinkedBlockingQueue<Long> renewed = new LinkedBlockingQueue<>();
+    AtomicInteger calls = new AtomicInteger();
+    try (Rotation<String> rotation = Rotation.of("test", value::get)) {
+      rotation.watch(Duration.ofMillis(5), version -> {
+        if (calls.incrementAndGet() == 1) {
+          throw new IllegalStateException("hunter2");
+        }
+        renewed.add(version.number());
+        return calls.get() > 2;
+      });
+      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(1);
+      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(1);
+      value.set("two");
+      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(2);
+      assertThat(renewed).isEmpty();
+    }
+    assertThat(logged.list)
+        .singleElement()
+        .asString()
+        .contains("connections not renewed")
+        .doesNotContain("hunter2");
+  }
+
+  @Test
+  void failsInBoundedTime_andIsLoggedOnce_whenTheSourceHangs() throws InterruptedException {
+    CountDownLatch interrupted = new CountDownLatch(1);
+    CountDownLatch works = new CountDownLatch(1);
+    try (Rotation<String> rotation = Rotation.of("test", () -> {
+      try {
+        works.await();
+      } catch (InterruptedException late) {
+        interrupted.countDown();
+      }
+      return "one";
+    })) {
+      assertThatIllegalStateException()
+          .isThrownBy(rotation::read)
+          .withMessageStartingWith("test: supplier failed: TimeoutException: not done within");
+      assertThat(interrupted.await(30, TimeUnit.SECONDS)).isTrue();
+      works.countDown();
+      assertThat(rotation.read().value()).isEqualTo("one");
+    }
+    assertThat(logged.list)
+        .extracting(ILoggingEvent::getMessage)
+        .containsExactly(
+            "rotation: supplier failed; open connections stay", "rotation: supplier works again");
+  }
+
+  @Test
+  void neverSaysWhatTheSourceSays() {
+    List<Supplier<String>> sources = List.of(
+        () -> {
+          throw new IllegalArgumentException("cannot parse hunter2");
+        },
+        () -> null);
+    for (Supplier<String> source : sources) {
+      try (Rotation<String> rotation = Rotation.of("test", source)) {
+        assertThatIllegalStateException()
+            .isThrownBy(rotation::read)
+            .withNoCause()
+            .withMessageContaining("test: supplier failed: Illegal")
+            .withMessageNotContaining("hunter2");
+        assertThatIllegalStateException().isThrownBy(rotation::read);
+      }
+    }
+    assertThat(logged.list).hasSize(2);
+    assertThat(logged.list.toString()).doesNotContain("hunter2");
+  }
+
+  @Test
+  void readsTheFileAtEachCall() throws Exception {
+    Path file = folder.resolve("password");
+    Supplier<Credentials> credentials = Credentials.fromFile("notes", file);
+    assertThatThrownBy(credentials::get).isInstanceOf(UncheckedIOException.class);
+    try (Rotation<Credentials> rotation = Rotation.of("test", credentials)) {
+      assertThatIllegalStateException()
+          .isThrownBy(rotation::read)
+          .withMessage("test: supplier failed: NoSuchFileException: " + file);
+      Files.writeString(file, "");
+      assertThatIllegalStateException()
+          .isThrownBy(rotation::read)
+          .withMessage("test: supplier failed: IOException: " + file + ": empty");
+      Files.writeString(file, "hunter2\n");
+      assertThat(rotation.read().value()).isEqualTo(new Credentials("notes", "hunter2"));
+      Files.writeString(file, "correct horse\r\n");
+      assertThat(rotation.read().value()).isEqualTo(new Credentials("notes", "correct horse"));
+      assertThat(rotation.read().toString()).isEqualTo("Version[2]");
+    }
+  }
+
+  @Test
+  void printsNoPassword() {
+    assertThat(new Credentials("notes", "hunter2")).hasToString("Credentials[notes]");
+  }
+
+  @Test
+  void refusesATimeThatIsNotMoreThanZero() {
+    try (Rotation<String> rotation = Rotation.of("test", value::get)) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> rotation.watch(Duration.ZERO, version -> true))
+          .withMessage("every must be more than zero: PT0S");
+    }
+  }
+}
