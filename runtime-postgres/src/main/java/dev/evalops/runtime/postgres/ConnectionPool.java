@@ -2,14 +2,18 @@ package dev.evalops.runtime.postgres;
 
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.runtime.startup.Rotation;
 import java.lang.ref.WeakReference;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -27,6 +31,8 @@ final class ConnectionPool extends HikariDataSource {
 
   /** For how long nobody gets a connection until another primary is looked for. */
   private static final Duration STUCK_FOR = Duration.ofSeconds(1);
+  /** Of the secret, within the time in which all connections are made anew. */
+  private static final int READINGS = 6;
 
   private static final StackWalker STACK = StackWalker.getInstance();
 
@@ -39,6 +45,7 @@ final class ConnectionPool extends HikariDataSource {
   private final AtomicLong lent = new AtomicLong();
   private final AtomicBoolean watching = new AtomicBoolean();
   private volatile @Nullable Callable<Connection> primary;
+  private volatile @Nullable Renewal renewal;
 
   ConnectionPool(HikariConfig config) {
     super(config);
@@ -93,6 +100,22 @@ final class ConnectionPool extends HikariDataSource {
     return !isClosed() && getHikariPoolMXBean().getThreadsAwaitingConnection() > 0;
   }
 
+  /** Lets connections be retired that were made with a secret that has been replaced. */
+  void renewWith(Rotation<Secret> rotation, PgDataSource driver, Duration within) {
+    Renewal begun = new Renewal(rotation, driver, within);
+    renewal = begun;
+    rotation.watch(within.dividedBy(READINGS), begun::renew);
+  }
+
+  @Override
+  public void close() {
+    Renewal begun = renewal;
+    if (begun != null) {
+      begun.rotation.close();
+    }
+    super.close();
+  }
+
   @Override
   public Connection getConnection() throws SQLException {
     WeakReference<Connection> reference = lastTaken.get();
@@ -104,6 +127,10 @@ final class ConnectionPool extends HikariDataSource {
     watchForSilence();
     Connection connection = super.getConnection();
     lent.incrementAndGet();
+    Renewal renewing = renewal;
+    while (renewing != null && renewing.retires(connection)) {
+      connection = super.getConnection();
+    }
     if (!inTransaction) {
       lastTaken.set(new WeakReference<>(connection));
     }
@@ -133,6 +160,111 @@ final class ConnectionPool extends HikariDataSource {
           .setCause(new IllegalStateException("second connection taken here"))
           .log("postgres: second connection taken while this thread has a transaction open;"
               + " use the transaction's connection, or another pool");
+    }
+  }
+
+  /**
+   * Retires the connections that were made with an older secret, one after the other over half of the time that there is: those that are
+   * lent when they are asked for, those that are idle from time to time. Nothing is retired before a login with the new secret was good.
+   */
+  private final class Renewal {
+    private static final String TOO_MANY_CONNECTIONS = "53300";
+
+    final Rotation<Secret> rotation;
+    private final PgDataSource driver;
+    private final Duration within;
+    private final AtomicLong nextAt = new AtomicLong();
+    private volatile long version; // older ones are retired
+    private volatile long stepNanos;
+    private long refused;
+
+    Renewal(Rotation<Secret> rotation, PgDataSource driver, Duration within) {
+      this.rotation = rotation;
+      this.driver = driver;
+      this.within = within;
+    }
+
+    /** Whether none is left that was made with an older version. */
+    boolean renew(Rotation.Version<Secret> wanted) {
+      int older = driver.countOlderThan(wanted.number());
+      if (older == 0) {
+        return true;
+      }
+      if (isClosed() || (!driver.isProven(wanted.number()) && !prove(wanted.number()))) {
+        return isClosed();
+      }
+      stepNanos = TimeUnit.NANOSECONDS.convert(within) / Math.max(READINGS, 2 * older);
+      nextAt.set(System.nanoTime());
+      version = wanted.number();
+      LOG.atInfo()
+          .addKeyValue("pool", getPoolName())
+          .addKeyValue("connections", older)
+          .log("postgres: credentials or certificates were replaced; connections are made anew");
+      for (int i = 0; i < older && !isClosed(); i++) {
+        try {
+          retireIdle();
+          if (driver.countOlderThan(version) == 0) {
+            return true;
+          }
+          TimeUnit.NANOSECONDS.sleep(stepNanos);
+        } catch (SQLException exhausted) {
+          // who borrows next retires
+        } catch (InterruptedException somebodyElses) {
+          return false;
+        }
+      }
+      return false;
+    }
+
+    /** Whether the server takes the new secret: until then what there is stays. */
+    private boolean prove(long number) {
+      try {
+        driver.getConnection().close();
+        return true;
+      } catch (SQLException failure) {
+        if (TOO_MANY_CONNECTIONS.equals(failure.getSQLState())) {
+          return true; // which is no answer; a login instead of an old connection tells
+        }
+        if (refused != number) {
+          refused = number;
+          LOG.atWarn()
+              .addKeyValue("pool", getPoolName())
+              .addKeyValue("error", failure.getMessage())
+              .log("postgres: no login with the replaced credentials or certificates;"
+                  + " open connections stay");
+        }
+        return false;
+      }
+    }
+
+    private void retireIdle() throws SQLException {
+      List<Connection> younger = new ArrayList<>();
+      try {
+        for (int idle = getHikariPoolMXBean().getIdleConnections(); idle > 0; idle--) {
+          Connection connection = ConnectionPool.super.getConnection();
+          if (retires(connection)) {
+            return;
+          }
+          younger.add(connection);
+        }
+      } finally {
+        for (Connection each : younger) {
+          each.close();
+        }
+      }
+    }
+
+    /** Retires the connection if it is an older one, and if its turn has come. */
+    boolean retires(Connection connection) throws SQLException {
+      long next = nextAt.get();
+      if (version == 0
+          || System.nanoTime() - next < 0
+          || !driver.isOlderThan(version, connection)
+          || !nextAt.compareAndSet(next, System.nanoTime() + stepNanos)) {
+        return false;
+      }
+      evictConnection(connection);
+      return true;
     }
   }
 }

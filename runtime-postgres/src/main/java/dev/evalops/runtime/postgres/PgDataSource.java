@@ -1,12 +1,15 @@
 package dev.evalops.runtime.postgres;
 
 import dev.evalops.runtime.errors.FailureKind;
+import dev.evalops.runtime.startup.Credentials;
+import dev.evalops.runtime.startup.Rotation;
 import java.io.PrintWriter;
 import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.SQLFeatureNotSupportedException;
 import java.sql.SQLTimeoutException;
+import java.sql.SQLTransientConnectionException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -15,15 +18,19 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Properties;
+import java.util.WeakHashMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.logging.Logger;
+import javax.net.ssl.SSLContext;
 import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 import org.postgresql.Driver;
 import org.postgresql.PGConnection;
 import org.postgresql.PGProperty;
+import org.postgresql.jdbc.PgConnection;
 import org.postgresql.util.PSQLState;
 import org.slf4j.LoggerFactory;
 
@@ -44,6 +51,15 @@ final class PgDataSource implements DataSource {
   private final String url;
   private final Properties properties;
   private final Duration pingTimeout;
+  private final @Nullable SSLContext tls;
+  private final @Nullable Rotation<Secret> rotation;
+
+  /** Which version of the secret a connection was made with. */
+  private final Map<Connection, Long> madeWith = Collections.synchronizedMap(new WeakHashMap<>());
+
+  /** The version of the last good login, 0 before the first. */
+  private final AtomicLong proven = new AtomicLong();
+
   private final Map<String, Long> failedAt = new ConcurrentHashMap<>();
   private final AtomicBoolean poolerSeen = new AtomicBoolean();
   private final Failover failover = new Failover();
@@ -54,11 +70,25 @@ final class PgDataSource implements DataSource {
    *
    * @param properties settings of the driver, which may still change until the first connection
    * @param pingTimeout the time of a connection while there is no login timeout; the caller sees to it
+   * @param rotation what to log in with, if that is not in the properties or may change
    */
-  PgDataSource(String url, Properties properties, Duration pingTimeout) {
+  PgDataSource(
+      String url,
+      Properties properties,
+      Duration pingTimeout,
+      @Nullable SSLContext tls,
+      @Nullable Rotation<Secret> rotation) {
     this.url = url;
     this.properties = properties;
     this.pingTimeout = pingTimeout;
+    this.tls = tls;
+    this.rotation = rotation;
+  }
+
+  /** What the driver is told by the URL or the properties. */
+  @Nullable
+  String setting(PGProperty property) {
+    return settings(properties).getProperty(property.getName());
   }
 
   static boolean accepts(String url) {
@@ -84,9 +114,104 @@ final class PgDataSource implements DataSource {
     return getConnection(null, null);
   }
 
+  /**
+   * Reads the secret at each login, and once more when the login is refused: it may have been replaced in between. A refusal after the
+   * first good login can pass.
+   */
   @Override
   public Connection getConnection(@Nullable String user, @Nullable String password)
       throws SQLException {
+    if (rotation == null) {
+      return open(user, password);
+    }
+    Rotation.Version<Secret> used = read(rotation);
+    Connection connection;
+    try {
+      try {
+        connection = open(used.value(), user, password);
+      } catch (SQLException refused) {
+        if (FailureKind.of(refused) != FailureKind.PERMANENT) {
+          throw refused;
+        }
+        Rotation.Version<Secret> again = read(rotation);
+        if (again.number() == used.number()) {
+          throw refused;
+        }
+        used = again;
+        connection = open(used.value(), user, password);
+      }
+    } catch (SQLException failure) {
+      throw proven.get() > 0 && isRefusedLogin(failure) ? passing(failure) : failure;
+    }
+    madeWith.put(connection, used.number());
+    proven.accumulateAndGet(used.number(), Math::max);
+    return connection;
+  }
+
+  private static Rotation.Version<Secret> read(Rotation<Secret> rotation) throws SQLException {
+    try {
+      return rotation.read();
+    } catch (IllegalStateException failure) {
+      throw new SQLTransientConnectionException(
+          failure.getMessage(), PSQLState.CONNECTION_UNABLE_TO_CONNECT.getState());
+    }
+  }
+
+  private static boolean isRefusedLogin(SQLException failure) {
+    String state = failure.getSQLState();
+    return FailureKind.of(failure) == FailureKind.PERMANENT
+        && state != null
+        && (state.startsWith("28") || state.startsWith("08"));
+  }
+
+  /** Without the refusal as its cause, for that is permanent. */
+  private static SQLException passing(SQLException refused) {
+    SQLException passing = new SQLTransientConnectionException(
+        "login refused, the credentials or certificates may be changing: " + refused.getMessage(),
+        PSQLState.CONNECTION_UNABLE_TO_CONNECT.getState());
+    passing.addSuppressed(refused);
+    return passing;
+  }
+
+  private Connection open(Secret secret, @Nullable String user, @Nullable String password)
+      throws SQLException {
+    Credentials credentials = secret.credentials();
+    return credentials == null
+        ? open(user, password)
+        : open(credentials.user(), credentials.password());
+  }
+
+  /** Whether a login with this version, or a later one, was good. */
+  boolean isProven(long version) {
+    return proven.get() >= version;
+  }
+
+  /** How many open connections were made with an older version. */
+  int countOlderThan(long version) {
+    synchronized (madeWith) {
+      int count = 0;
+      for (Map.Entry<Connection, Long> made : madeWith.entrySet()) {
+        count += made.getValue() < version && isOpen(made.getKey()) ? 1 : 0;
+      }
+      return count;
+    }
+  }
+
+  private static boolean isOpen(@Nullable Connection connection) {
+    try {
+      return connection != null && !connection.isClosed();
+    } catch (SQLException broken) {
+      return false;
+    }
+  }
+
+  /** Whether this connection, however it is wrapped, was made with an older version. */
+  boolean isOlderThan(long version, Connection connection) throws SQLException {
+    return connection.isWrapperFor(PgConnection.class)
+        && madeWith.getOrDefault(connection.unwrap(PgConnection.class), version) < version;
+  }
+
+  private Connection open(@Nullable String user, @Nullable String password) throws SQLException {
     Properties all = new Properties();
     all.putAll(properties);
     if (user != null) {
@@ -253,7 +378,7 @@ final class PgDataSource implements DataSource {
   }
 
   private Connection connect(String one, Properties all) throws SQLException {
-    Connection connection = DRIVER.connect(one, all);
+    Connection connection = tls == null ? DRIVER.connect(one, all) : connect(one, all, tls);
     if (connection == null) {
       throw new SQLException("not a Postgres URL");
     }
@@ -265,6 +390,17 @@ final class PgDataSource implements DataSource {
     } catch (Throwable failure) {
       connection.close();
       throw failure;
+    }
+  }
+
+  private static Connection connect(String one, Properties all, SSLContext tls)
+      throws SQLException {
+    try {
+      return GivenTls.with(tls, () -> DRIVER.connect(one, all));
+    } catch (SQLException | RuntimeException failure) {
+      throw failure;
+    } catch (Exception impossible) {
+      throw new SQLException(impossible);
     }
   }
 

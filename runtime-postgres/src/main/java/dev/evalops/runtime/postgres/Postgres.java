@@ -2,9 +2,10 @@ package dev.evalops.runtime.postgres;
 
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
-import com.zaxxer.hikari.util.Credentials;
 import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.startup.Credentials;
 import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.startup.Rotation;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.sql.SQLTimeoutException;
@@ -18,7 +19,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import javax.sql.DataSource;
+import java.util.function.Supplier;
+import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
+import org.postgresql.PGProperty;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -43,6 +47,18 @@ public final class Postgres {
   /** Fails, with a message, on a server that does not write. */
   private static final String IS_PRIMARY =
       "SELECT replace(current_setting('transaction_read_only'), 'on', 'this server is read-only')::boolean";
+
+  /** Those that never come down to plain text. */
+  private static final List<String> TLS_MODES = List.of("require", "verify-ca", "verify-full");
+
+  /** What would take another way to TLS, and a time limit that takes another thread than the one that connects. */
+  private static final List<PGProperty> OTHER_TLS = List.of(
+      PGProperty.SSL,
+      PGProperty.SSL_FACTORY,
+      PGProperty.SSL_ROOT_CERT,
+      PGProperty.SSL_CERT,
+      PGProperty.SSL_KEY,
+      PGProperty.LOGIN_TIMEOUT);
 
   private Postgres() {}
 
@@ -85,6 +101,9 @@ public final class Postgres {
     private final String url;
     private final List<Consumer<? super HikariConfig>> configure = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
+    private Duration rotateWithin = Duration.ofMinutes(1);
+    private @Nullable Supplier<Credentials> credentials;
+    private @Nullable SSLContext tls;
     private @Nullable Init init;
     private Retry retry = Retry.builder()
         .onFailedAttempt(attempt -> {
@@ -107,6 +126,51 @@ public final class Postgres {
      */
     public Builder configure(Consumer<? super HikariConfig> change) {
       configure.add(Objects.requireNonNull(change, "configure"));
+      return this;
+    }
+
+    /**
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). It is
+     * read at each login, and once more when a login is refused. Connections that were made with what was given before are retired {@linkplain
+     * #rotateWithin within a minute}, after a login with the new was good.
+     *
+     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay. Once there was a good login, one that is
+     * refused counts as a failure that can pass.
+     *
+     * @param credentials such as {@link Credentials#fromFile}; called on threads of the pool, one call at a time
+     * @return this
+     */
+    public Builder credentials(Supplier<Credentials> credentials) {
+      this.credentials = Objects.requireNonNull(credentials, "credentials");
+      return this;
+    }
+
+    /**
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by what the URL says of files and
+     * {@code sslmode}). Without {@code sslmode} in the URL it is {@code verify-full}; {@code require} and {@code verify-ca} leave the check of the
+     * server's name to the context, as one with a server name of its own needs it.
+     *
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
+     * have changed, connections that were made before are retired {@linkplain #rotateWithin within a minute}.
+     *
+     * @param context the context
+     * @return this
+     */
+    public Builder tls(SSLContext context) {
+      this.tls = Objects.requireNonNull(context, "tls");
+      return this;
+    }
+
+    /**
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
+     * left that was made before (1 minute), but for those in use at the time, which are retired when they are given back. A sixth of it
+     * is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     *
+     * @param time more than zero
+     * @return this
+     */
+    public Builder rotateWithin(Duration time) {
+      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
       return this;
     }
 
@@ -159,15 +223,53 @@ public final class Postgres {
         throw new IllegalArgumentException(
             "open_postgres: pingTimeout must be more than zero: " + pingTimeout);
       }
-      HikariConfig config = config(PostgresUrl.parse(url));
-      return retry.stopWhen(Failures::permanent).call(() -> attempt(config));
+      if (!rotateWithin.isPositive()) {
+        throw new IllegalArgumentException(
+            "open_postgres: rotateWithin must be more than zero: " + rotateWithin);
+      }
+      PostgresUrl parsed = PostgresUrl.parse(url);
+      Rotation<Secret> rotation =
+          credentials == null && tls == null ? null : Rotation.of("postgres", this::secret);
+      PgDataSource driver =
+          new PgDataSource(parsed.jdbcUrl(), parsed.properties(), pingTimeout(), tls, rotation);
+      HikariConfig config = config(parsed, driver);
+      return retry.stopWhen(Failures::permanent).call(() -> attempt(config, driver, rotation));
     }
 
-    private HikariConfig config(PostgresUrl parsed) {
+    private Secret secret() {
+      return new Secret(
+          credentials == null ? null : credentials.get(),
+          tls == null ? null : tls.getClientSessionContext());
+    }
+
+    private List<String> problems(HikariConfig config, PostgresUrl parsed, PgDataSource driver) {
+      List<String> problems = new ArrayList<>();
+      if (credentials != null
+          && (parsed.user() != null
+              || parsed.password() != null
+              || config.getUsername() != null
+              || config.getPassword() != null
+              || config.getCredentialsProvider() != null)) {
+        problems.add("credentials are given: the URL and configure must not have user or password");
+      }
+      if (tls != null) {
+        String mode = driver.setting(PGProperty.SSL_MODE);
+        if (mode != null && !TLS_MODES.contains(mode)) {
+          problems.add("tls is given: sslmode must be one of " + TLS_MODES);
+        }
+        for (PGProperty property : OTHER_TLS) {
+          if (driver.setting(property) != null) {
+            problems.add("tls is given: " + property.getName() + " must not be");
+          }
+        }
+      }
+      return problems;
+    }
+
+    private HikariConfig config(PostgresUrl parsed, PgDataSource driver) {
       Properties properties = parsed.properties();
       HikariConfig config = new HikariConfig();
       config.setPoolName(parsed.applicationName() == null ? "postgres" : parsed.applicationName());
-      PgDataSource driver = new PgDataSource(parsed.jdbcUrl(), properties, pingTimeout());
       config.setDataSource(driver);
       config.setUsername(parsed.user());
       config.setPassword(parsed.password());
@@ -189,10 +291,17 @@ public final class Postgres {
         }
         properties.setProperty(name.toString(), value.toString());
       });
+      problems.addAll(problems(config, parsed, driver));
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException("open_postgres: " + String.join("; ", problems));
       }
       config.getDataSourceProperties().clear(); // the pool would log them
+      if (tls != null) {
+        if (driver.setting(PGProperty.SSL_MODE) == null) {
+          properties.setProperty(PGProperty.SSL_MODE.getName(), "verify-full");
+        }
+        properties.setProperty(PGProperty.SSL_FACTORY.getName(), GivenTls.Factory.class.getName());
+      }
       properties.putIfAbsent("ApplicationName", config.getPoolName());
       properties.putIfAbsent("tcpKeepAlive", "true");
       properties.putIfAbsent("hostRecheckSeconds", "0"); // a new primary is found at once
@@ -216,7 +325,8 @@ public final class Postgres {
       return Duration.ofNanos(TimeUnit.NANOSECONDS.convert(pingTimeout));
     }
 
-    private HikariDataSource attempt(HikariConfig config)
+    private HikariDataSource attempt(
+        HikariConfig config, PgDataSource driver, @Nullable Rotation<Secret> rotation)
         throws SQLException, InterruptedException {
       ping(config);
       ConnectionPool pool = null;
@@ -225,6 +335,9 @@ public final class Postgres {
         initialise(pool);
         if (canFailOver(config.getDataSource())) {
           pool.findPrimaryWith(() -> pinged(config));
+        }
+        if (rotation != null) {
+          pool.renewWith(rotation, driver, rotateWithin);
         }
         return pool;
       } catch (Throwable failure) {
@@ -264,7 +377,7 @@ public final class Postgres {
     }
 
     private static Connection pinged(HikariConfig config) throws SQLException {
-      Credentials credentials = config.getCredentialsProvider() == null
+      com.zaxxer.hikari.util.Credentials credentials = config.getCredentialsProvider() == null
           ? config.getCredentials()
           : config.getCredentialsProvider().getCredentials();
       Connection connection = credentials.getUsername() == null
