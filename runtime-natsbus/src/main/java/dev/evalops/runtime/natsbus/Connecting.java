@@ -2,7 +2,11 @@ package dev.evalops.runtime.natsbus;
 
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.startup.Rotation;
+import io.nats.client.AuthenticationException;
 import io.nats.client.Connection;
+import io.nats.client.ErrorListener;
+import io.nats.client.ForceReconnectOptions;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.Nats;
 import io.nats.client.Options;
@@ -13,11 +17,12 @@ import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.function.Consumer;
 import java.util.function.Function;
+import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Connects to a NATS that may not be up yet, within a bound. For one thread. */
+/** Connects to a NATS that may not be up yet, within a bound, and anew when the secret is replaced. */
 final class Connecting {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration RECONNECT_WAIT = Duration.ofSeconds(2);
@@ -25,22 +30,41 @@ final class Connecting {
   private static final int UNAVAILABLE = 503;
   private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
 
+  private static final Duration FLUSH_TIMEOUT = Duration.ofSeconds(1);
+
+  private final @Nullable Rotation<Secret> rotation;
+  private final PatientServers pool;
   private final Options options;
   private final long deadline;
+  private volatile long refused;
 
   /**
    * Begins to count the time.
    *
+   * @param rotation what to log in with, if that is not in the URL or the options, or may change
    * @throws IllegalArgumentException if the options are wrong
    */
   Connecting(
-      List<String> servers, List<Consumer<? super Options.Builder>> configure, Duration timeout) {
-    this.options = options(servers, configure);
+      List<String> servers,
+      List<Consumer<? super Options.Builder>> configure,
+      @Nullable SSLContext tls,
+      @Nullable Rotation<Secret> rotation,
+      Duration timeout) {
+    this.rotation = rotation;
+    this.pool = new PatientServers(rotation);
+    this.options = options(servers, configure, tls, pool);
+    if (rotation != null && options.getServerPool() != pool) {
+      throw new IllegalArgumentException(
+          "credentials or tls are given: configure must not set a server pool");
+    }
     this.deadline = System.nanoTime() + timeout.toNanos();
   }
 
   private static Options options(
-      List<String> servers, List<Consumer<? super Options.Builder>> configure) {
+      List<String> servers,
+      List<Consumer<? super Options.Builder>> configure,
+      @Nullable SSLContext tls,
+      PatientServers pool) {
     ConnectionLog listener = new ConnectionLog();
     try {
       Options.Builder options = Options.builder()
@@ -56,9 +80,12 @@ final class Connecting {
           .socketWriteTimeout(Duration.ofSeconds(10))
           .requestCleanupInterval(Duration.ofMillis(250))
           .reportNoResponders()
-          .serverPool(new PatientServers())
+          .serverPool(pool)
           .dataPortType(HeaderGuard.Port.class.getName())
           .errorListener(listener);
+      if (tls != null) {
+        options.sslContext(tls);
+      }
       configure.forEach(change -> change.accept(options));
       return options.build();
     } catch (IllegalArgumentException | IllegalStateException invalid) {
@@ -68,7 +95,70 @@ final class Connecting {
   }
 
   Connection connect() {
-    return retry("nats_connect", () -> Nats.connect(options), failure -> "nats_connect");
+    return retry("nats_connect", this::login, failure -> "nats_connect");
+  }
+
+  /** Once more when it is refused, and the secret was replaced in between. */
+  private Connection login() throws IOException, InterruptedException {
+    if (rotation == null) {
+      return Nats.connect(options);
+    }
+    long version = rotation.read().number();
+    try {
+      return Nats.connect(options);
+    } catch (AuthenticationException refusal) {
+      if (rotation.read().number() == version) {
+        throw refusal;
+      }
+      return Nats.connect(options);
+    }
+  }
+
+  /**
+   * Makes the connection anew if it was made with an older version, once a login with this one was good.
+   *
+   * @return whether it was made with this version
+   */
+  boolean renew(Connection connection, Rotation.Version<Secret> wanted) {
+    if (pool.loggedInWith() < wanted.number()
+        && connection.getStatus() == Connection.Status.CONNECTED
+        && isAccepted(wanted)) {
+      LOG.atInfo().log(
+          "nats: credentials or certificates were replaced; the connection is made anew");
+      try {
+        connection.forceReconnect(
+            ForceReconnectOptions.builder().flush(FLUSH_TIMEOUT).build());
+      } catch (IOException lost) {
+        LOG.atDebug().setCause(Secrets.harmless(lost)).log("nats: no connection yet");
+      } catch (InterruptedException somebodyElses) {
+        return false;
+      }
+    }
+    return pool.loggedInWith() >= wanted.number();
+  }
+
+  private boolean isAccepted(Rotation.Version<Secret> wanted) {
+    Options once = new Options.Builder(options)
+        .serverPool(new PatientServers(rotation))
+        .noReconnect()
+        .connectionListener(null)
+        .errorListener(new ErrorListener() {})
+        .build();
+    try {
+      Nats.connect(once).close();
+      return true;
+    } catch (InterruptedException somebodyElses) {
+      return false;
+    } catch (IOException | RuntimeException failure) {
+      if (refused != wanted.number()) {
+        refused = wanted.number();
+        LOG.atWarn()
+            .addKeyValue("error", Secrets.hide(failure.getMessage()))
+            .log("nats: no login with the replaced credentials or certificates;"
+                + " the open connection stays");
+      }
+      return false;
+    }
   }
 
   /** Returns the stream as it is. */

@@ -9,6 +9,8 @@ import dev.evalops.runtime.events.EncodedEvent;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.EventFormat;
 import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.startup.Credentials;
+import dev.evalops.runtime.startup.Rotation;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.nats.client.Connection;
 import io.nats.client.Message;
@@ -35,6 +37,8 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
+import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -65,6 +69,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final Duration CLOSE_BOUND = Duration.ofSeconds(2);
   private static final long GRACE_SECONDS = 1;
   private static final int MAX_REPLICAS = 5;
+
+  /** Of the secret, within the time in which the connection is made anew. */
+  private static final int READINGS = 6;
+
   static final String MESSAGE_ID = "Nats-Msg-Id";
 
   private final Connection connection;
@@ -82,6 +90,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private final @Nullable BusMetrics metrics;
   private final Set<EventConsumer> consumers = ConcurrentHashMap.newKeySet();
   private final AtomicBoolean closed = new AtomicBoolean();
+  private @Nullable Rotation<Secret> rotation;
 
   private NatsBus(Connection connection, Builder builder, StreamConfiguration wanted) {
     this.connection = connection;
@@ -338,6 +347,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     if (!closed.compareAndSet(false, true)) {
       return;
     }
+    if (rotation != null) {
+      rotation.close();
+    }
     boolean interrupted = Thread.interrupted(); // else nothing would be waited for
     try {
       List<Thread> closing = consumers.stream()
@@ -389,6 +401,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private EventFormat format = EventFormat.JSON;
     private Duration publishTimeout = Duration.ofSeconds(5);
     private Duration connectTimeout = Duration.ofSeconds(60);
+    private Duration rotateWithin = Duration.ofMinutes(1);
+    private @Nullable Supplier<Credentials> credentials;
+    private @Nullable SSLContext tls;
     private int maxPending = 1024;
     private int replicas = 1;
     private InstantSource clock = InstantSource.system();
@@ -469,7 +484,50 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes the client's options, such as TLS, credentials, name or error listener. A token supplier and an authentication handler
+     * Logs in with what this gives, which may change (default: what the URL or the options say; the URL then must not). An empty user
+     * makes the password a token. It is read at each login, and once more when the first login is refused. A connection that was made with
+     * what was given before is made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good; what is being published
+     * waits for it. Servers that were told the new password end older connections by themselves.
+     *
+     * <p>While it throws, gives null or takes more than 5 s, the open connection stays, and reconnects with what was given last.
+     *
+     * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
+     * @return this
+     */
+    public Builder credentials(Supplier<Credentials> credentials) {
+      this.credentials = requireNonNull(credentials, "credentials");
+      return this;
+    }
+
+    /**
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: none with {@code nats://}, the JDK's with
+     * {@code tls://}), and to no server without TLS. Its trust manager checks the server's name, or nobody does.
+     *
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
+     * have changed, the connection is made anew {@linkplain #rotateWithin within a minute}.
+     *
+     * @param context the context
+     * @return this
+     */
+    public Builder tls(SSLContext context) {
+      this.tls = requireNonNull(context, "tls");
+      return this;
+    }
+
+    /**
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} the connection is
+     * made anew (1 minute). A sixth of it is the time between two looks.
+     *
+     * @param time more than zero
+     * @return this
+     */
+    public Builder rotateWithin(Duration time) {
+      this.rotateWithin = requireNonNull(time, "rotateWithin");
+      return this;
+    }
+
+    /**
+     * Changes the client's options, such as credentials, name or error listener. A token supplier and an authentication handler
      * (such as {@code Nats.credentials(file)}, which reads its file each time) are asked at each login, so that they can give what has been
      * rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool of one's own, or a number of reconnects, takes
      * the place of this bus's, which never gives up.
@@ -539,6 +597,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       return this;
     }
 
+    private Secret secret() {
+      return new Secret(
+          credentials == null ? null : requireNonNull(credentials.get(), "credentials"),
+          tls == null ? null : tls.getClientSessionContext());
+    }
+
     private List<String> servers() {
       List<String> problems = new ArrayList<>();
       List<String> servers = List.of();
@@ -566,6 +630,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       if (replicas < 1 || replicas > MAX_REPLICAS) {
         problems.add("replicas must be 1 to " + MAX_REPLICAS + ": " + replicas);
       }
+      if (!rotateWithin.isPositive()) {
+        problems.add("rotateWithin must be more than zero: " + rotateWithin);
+      }
+      if (credentials != null && servers.stream().anyMatch(server -> server.contains("@"))) {
+        problems.add("credentials are given: the url must not have user or password");
+      }
       if (maxPending < 1) {
         problems.add("maxPending must be one or more: " + maxPending);
       }
@@ -591,7 +661,10 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      *     refuses the stream ({@code create_stream: ...}); also when interrupted, with the flag set again
      */
     public NatsBus open() {
-      Connecting connecting = new Connecting(servers(), configure, connectTimeout);
+      List<String> servers = servers();
+      Rotation<Secret> rotation =
+          credentials == null && tls == null ? null : Rotation.of("nats", this::secret);
+      Connecting connecting = new Connecting(servers, configure, tls, rotation, connectTimeout);
       StreamConfiguration wanted = streamConfiguration();
       Connection connection = connecting.connect();
       NatsBus bus = new NatsBus(connection, this, wanted);
@@ -599,6 +672,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       try {
         bus.watch();
         bus.duplicateWindow = Streams.duplicateWindow(connecting.prepare(connection, wanted));
+        if (rotation != null) {
+          bus.rotation = rotation;
+          rotation.watch(
+              rotateWithin.dividedBy(READINGS), version -> connecting.renew(connection, version));
+        }
         ready = true;
         return bus;
       } finally {

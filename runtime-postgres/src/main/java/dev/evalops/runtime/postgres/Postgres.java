@@ -238,7 +238,7 @@ public final class Postgres {
 
     private Secret secret() {
       return new Secret(
-          credentials == null ? null : credentials.get(),
+          credentials == null ? null : Objects.requireNonNull(credentials.get(), "credentials"),
           tls == null ? null : tls.getClientSessionContext());
     }
 

@@ -4,6 +4,7 @@ import static java.util.Objects.requireNonNull;
 
 import java.io.UncheckedIOException;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -160,13 +161,12 @@ public final class Rotation<T> implements AutoCloseable {
   }
 
   /**
-   * Returns the number of the last value that was read.
+   * Returns the last value that was read, without reading.
    *
-   * @return 0 before the first reading
+   * @return empty before the first good reading
    */
-  public long latest() {
-    Version<T> read = last;
-    return read == null ? 0 : read.number();
+  public Optional<Version<T>> latest() {
+    return Optional.ofNullable(last);
   }
 
   /**
