@@ -76,6 +76,7 @@ final class ModuleTable {
           .brings("runtime-startup", "runtime-errors", "HikariCP", "postgresql", "slf4j-api"),
       row("runtime-redis")
           .needs("runtime-startup", LETTUCE, SLF4J)
+          .optional("com.google.code.findbugs:jsr305")
           .shows("io.lettuce.core.")
           .brings("runtime-startup", "runtime-errors")
           .brings(LETTUCE_JARS),

@@ -10,6 +10,7 @@ import io.lettuce.core.resource.ClientResources;
 import io.lettuce.core.resource.DefaultClientResources;
 import io.lettuce.core.resource.Delay;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
@@ -48,19 +49,27 @@ final class Clients {
             SocketOptions.builder().connectTimeout(Duration.ofSeconds(5)).build());
   }
 
-  static ClientResources resources(List<Consumer<? super ClientResources.Builder>> configure) {
+  static ClientResources resources(
+      List<Consumer<? super ClientResources.Builder>> configure, Renewals renewals) {
     // Jitter, so that many processes do not come back in step.
     ClientResources.Builder threads = DefaultClientResources.builder()
         .reconnectDelay(Delay.equalJitter(
             Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
     configure.forEach(change -> change.accept(threads));
+    renewals.applyTo(threads);
     return threads.build();
   }
 
   /** What the URL says, if all settings are good. */
-  static <T> T checked(Duration pingTimeout, Supplier<T> parse) {
-    String problem =
-        pingTimeout.isPositive() ? "" : "pingTimeout must be more than zero: " + pingTimeout;
+  static <T> T checked(Duration pingTimeout, Duration rotateWithin, Supplier<T> parse) {
+    List<String> problems = new ArrayList<>();
+    if (!pingTimeout.isPositive()) {
+      problems.add("pingTimeout must be more than zero: " + pingTimeout);
+    }
+    if (!rotateWithin.isPositive()) {
+      problems.add("rotateWithin must be more than zero: " + rotateWithin);
+    }
+    String problem = String.join("; ", problems);
     T parsed;
     try {
       parsed = parse.get();

@@ -1,16 +1,23 @@
 package dev.evalops.runtime.redis;
 
 import io.lettuce.core.ClientOptions;
+import io.lettuce.core.RedisChannelWriter;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisURI;
+import io.lettuce.core.StatefulRedisConnectionImpl;
+import io.lettuce.core.codec.RedisCodec;
 import io.lettuce.core.output.CommandOutput;
 import io.lettuce.core.protocol.CompleteableCommand;
 import io.lettuce.core.protocol.DefaultEndpoint;
+import io.lettuce.core.protocol.PushHandler;
 import io.lettuce.core.protocol.RedisCommand;
+import io.lettuce.core.pubsub.PubSubEndpoint;
+import io.lettuce.core.pubsub.StatefulRedisPubSubConnectionImpl;
 import io.lettuce.core.resource.ClientResources;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import java.time.Duration;
 import java.util.Collection;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -32,8 +39,11 @@ final class FailoverClient extends RedisClient {
   /** For how long a server may leave commands unanswered: twice the time-out of one. */
   private final long silentNanos;
 
-  FailoverClient(ClientResources resources, RedisURI uri) {
+  private final Renewals renewals;
+
+  FailoverClient(ClientResources resources, RedisURI uri, Renewals renewals) {
     super(resources, uri);
+    this.renewals = renewals;
     long timeout = Clients.bounded(uri.getTimeout()).toNanos(); // zero: none
     this.silentNanos = timeout == 0 || timeout > Long.MAX_VALUE / 2 ? Long.MAX_VALUE : 2 * timeout;
   }
@@ -41,6 +51,38 @@ final class FailoverClient extends RedisClient {
   @Override
   protected DefaultEndpoint createEndpoint() {
     return new FailoverEndpoint(getOptions(), getResources(), silentNanos);
+  }
+
+  @Override
+  protected <K, V> StatefulRedisConnectionImpl<K, V> newStatefulRedisConnection(
+      RedisChannelWriter channelWriter,
+      PushHandler pushHandler,
+      RedisCodec<K, V> codec,
+      Duration timeout) {
+    if (!renewals.isUsed()) {
+      return super.newStatefulRedisConnection(channelWriter, pushHandler, codec, timeout);
+    }
+    RenewableWriter writer = new RenewableWriter(channelWriter, getCommandListeners());
+    StatefulRedisConnectionImpl<K, V> connection =
+        super.newStatefulRedisConnection(writer, pushHandler, codec, timeout);
+    writer.of(renewals.follow(connection, writer::writeNow));
+    return connection;
+  }
+
+  @Override
+  protected <K, V> StatefulRedisPubSubConnectionImpl<K, V> newStatefulRedisPubSubConnection(
+      PubSubEndpoint<K, V> endpoint,
+      RedisChannelWriter channelWriter,
+      RedisCodec<K, V> codec,
+      Duration timeout) {
+    if (!renewals.isUsed()) {
+      return super.newStatefulRedisPubSubConnection(endpoint, channelWriter, codec, timeout);
+    }
+    RenewableWriter writer = new RenewableWriter(channelWriter, getCommandListeners());
+    StatefulRedisPubSubConnectionImpl<K, V> connection =
+        super.newStatefulRedisPubSubConnection(endpoint, writer, codec, timeout);
+    writer.of(renewals.follow(connection, writer::writeNow));
+    return connection;
   }
 
   /** Whether an answer comes from a server that is no master, or is none any more. */

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.redis;
 
 import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.startup.Credentials;
 import dev.evalops.runtime.startup.Retry;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
@@ -15,6 +16,9 @@ import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
+import javax.net.ssl.SSLContext;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or has no DNS name
@@ -42,15 +46,18 @@ public final class Redis implements AutoCloseable {
   private final ClientResources resources;
   private final RedisClient client;
   private final StatefulRedisConnection<String, String> connection;
+  private final Renewals renewals;
   private final AtomicBoolean closed = new AtomicBoolean();
 
   private Redis(
       ClientResources resources,
       RedisClient client,
-      StatefulRedisConnection<String, String> connection) {
+      StatefulRedisConnection<String, String> connection,
+      Renewals renewals) {
     this.resources = resources;
     this.client = client;
     this.connection = connection;
+    this.renewals = renewals;
   }
 
   /**
@@ -98,6 +105,7 @@ public final class Redis implements AutoCloseable {
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
+      renewals.close();
       Clients.shutDown(client, resources);
     }
   }
@@ -110,6 +118,9 @@ public final class Redis implements AutoCloseable {
         new ArrayList<>();
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
+    private Duration rotateWithin = Duration.ofMinutes(1);
+    private @Nullable Supplier<Credentials> credentials;
+    private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
 
     private Builder(String url) {
@@ -151,6 +162,50 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). An empty
+     * user is Redis' default user. It is read at each login, and once more when the first login is refused. Connections that were made
+     * with what was given before are made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good: what was sent before
+     * is answered, what comes meanwhile waits. A subscription misses what is published in between.
+     *
+     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
+     *
+     * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
+     * @return this
+     */
+    public Builder credentials(Supplier<Credentials> credentials) {
+      this.credentials = Objects.requireNonNull(credentials, "credentials");
+      return this;
+    }
+
+    /**
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own options); the URL must
+     * ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     *
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
+     * have changed, connections that were made before are made anew {@linkplain #rotateWithin within a minute}.
+     *
+     * @param context the context
+     * @return this
+     */
+    public Builder tls(SSLContext context) {
+      this.tls = Objects.requireNonNull(context, "tls");
+      return this;
+    }
+
+    /**
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
+     * left that was made before (1 minute), but for those in a transaction or a blocking command, which are made anew after it. A sixth of
+     * it is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     *
+     * @param time more than zero
+     * @return this
+     */
+    public Builder rotateWithin(Duration time) {
+      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
+      return this;
+    }
+
+    /**
      * Limits each attempt to connect and ping (5 s).
      *
      * @param timeout more than zero
@@ -177,26 +232,30 @@ public final class Redis implements AutoCloseable {
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
      * @return a connection that has answered; the caller closes it
-     * @throws IllegalArgumentException naming all that is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold
-     *     it), the ping timeout
+     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold it), a
+     *     setting
      * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
      */
     public Redis open() {
-      RedisURI uri = Clients.checked(pingTimeout, () -> RedisUrl.parse(url));
+      Renewals renewals = new Renewals(credentials, tls, rotateWithin);
+      RedisURI uri = Clients.checked(pingTimeout, rotateWithin, () -> parse(renewals));
       ClientOptions.Builder options = ClientOptions.builder();
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources = Clients.resources(configureResources);
-      RedisClient client = new FailoverClient(resources, uri);
+      ClientResources resources = Clients.resources(configureResources, renewals);
+      RedisClient client = new FailoverClient(resources, uri, renewals);
       boolean opened = false;
       try {
         client.setOptions(options.build());
         listeners.forEach(client::addListener);
-        StatefulRedisConnection<String, String> connection =
-            retry.stopWhen(Failures::isNotPermitted).call(() -> connect(client));
+        StatefulRedisConnection<String, String> connection = retry
+            .stopWhen(Failures::isNotPermitted)
+            .call(() -> renewals.connect(() -> connect(client, renewals)));
         connection.setTimeout(uri.getTimeout());
+        renewals.start(
+            client, options.build(), () -> List.of(quickly(parse(renewals))), pingTimeout);
         opened = true;
-        return new Redis(resources, client, connection);
+        return new Redis(resources, client, connection, renewals);
       } finally {
         if (!opened) {
           Clients.shutDown(client, resources);
@@ -204,16 +263,25 @@ public final class Redis implements AutoCloseable {
       }
     }
 
-    private StatefulRedisConnection<String, String> connect(RedisClient client)
-        throws InterruptedException {
+    private RedisURI parse(Renewals renewals) {
       RedisURI uri = RedisUrl.parse(url);
+      renewals.applyTo(uri);
+      return uri;
+    }
+
+    private StatefulRedisConnection<String, String> connect(RedisClient client, Renewals renewals)
+        throws InterruptedException {
+      return Clients.pinged(
+          client.connectAsync(StringCodec.UTF8, quickly(parse(renewals))).toCompletableFuture(),
+          connected -> connected.async().ping(),
+          pingTimeout);
+    }
+
+    private RedisURI quickly(RedisURI uri) {
       uri.setTimeout(Clients.bounded(
           pingTimeout)); // of the handshake, here and when the connection comes back
       uri.getSentinels().forEach(sentinel -> sentinel.setTimeout(Clients.bounded(pingTimeout)));
-      return Clients.pinged(
-          client.connectAsync(StringCodec.UTF8, uri).toCompletableFuture(),
-          connected -> connected.async().ping(),
-          pingTimeout);
+      return uri;
     }
   }
 }

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.redis;
 
 import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.startup.Credentials;
 import dev.evalops.runtime.startup.Retry;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
@@ -21,6 +22,9 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
+import javax.net.ssl.SSLContext;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A Lettuce connection to a Redis Cluster, which has answered a ping. Opening waits as that of {@link Redis} does.
@@ -43,15 +47,18 @@ public final class RedisCluster implements AutoCloseable {
   private final ClientResources resources;
   private final RedisClusterClient client;
   private final StatefulRedisClusterConnection<String, String> connection;
+  private final Renewals renewals;
   private final AtomicBoolean closed = new AtomicBoolean();
 
   private RedisCluster(
       ClientResources resources,
       RedisClusterClient client,
-      StatefulRedisClusterConnection<String, String> connection) {
+      StatefulRedisClusterConnection<String, String> connection,
+      Renewals renewals) {
     this.resources = resources;
     this.client = client;
     this.connection = connection;
+    this.renewals = renewals;
   }
 
   /**
@@ -98,6 +105,7 @@ public final class RedisCluster implements AutoCloseable {
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
+      renewals.close();
       Clients.shutDown(client, resources);
     }
   }
@@ -111,6 +119,9 @@ public final class RedisCluster implements AutoCloseable {
         new ArrayList<>();
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
+    private Duration rotateWithin = Duration.ofMinutes(1);
+    private @Nullable Supplier<Credentials> credentials;
+    private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
 
     private Builder(String url) {
@@ -151,6 +162,50 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). An empty
+     * user is Redis' default user. It is read at each login, and once more when the first login is refused. Connections that were made
+     * with what was given before are made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good: what was sent before
+     * is answered, what comes meanwhile waits.
+     *
+     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
+     *
+     * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
+     * @return this
+     */
+    public Builder credentials(Supplier<Credentials> credentials) {
+      this.credentials = Objects.requireNonNull(credentials, "credentials");
+      return this;
+    }
+
+    /**
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own options); the URL must
+     * ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     *
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
+     * have changed, connections that were made before are made anew {@linkplain #rotateWithin within a minute}.
+     *
+     * @param context the context
+     * @return this
+     */
+    public Builder tls(SSLContext context) {
+      this.tls = Objects.requireNonNull(context, "tls");
+      return this;
+    }
+
+    /**
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
+     * left that was made before (1 minute), but for those in a transaction or a blocking command, which are made anew after it. A sixth of
+     * it is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     *
+     * @param time more than zero
+     * @return this
+     */
+    public Builder rotateWithin(Duration time) {
+      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
+      return this;
+    }
+
+    /**
      * Limits each attempt to connect, learn the nodes and ping (5 s).
      *
      * @param timeout more than zero
@@ -177,13 +232,14 @@ public final class RedisCluster implements AutoCloseable {
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
      * @return a connection that has answered; the caller closes it
-     * @throws IllegalArgumentException naming all that is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold
-     *     it), the ping timeout
+     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold it), a
+     *     setting
      * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code ... ping_redis:
      *     ...})
      */
     public RedisCluster open() {
-      List<RedisURI> nodes = Clients.checked(pingTimeout, () -> RedisUrl.parseNodes(url));
+      Renewals renewals = new Renewals(credentials, tls, rotateWithin);
+      List<RedisURI> nodes = Clients.checked(pingTimeout, rotateWithin, () -> parse(renewals));
       Duration commandTimeout = nodes.getFirst().getTimeout();
       nodes.forEach(node -> node.setTimeout(Clients.bounded(pingTimeout))); // of the handshake
       ClusterClientOptions.Builder options = ClusterClientOptions.builder()
@@ -193,22 +249,42 @@ public final class RedisCluster implements AutoCloseable {
               .build());
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources = Clients.resources(configureResources);
-      RedisClusterClient client = RedisClusterClient.create(resources, nodes);
+      ClientResources resources = Clients.resources(configureResources, renewals);
+      RedisClusterClient client = renewals.isUsed()
+          ? new ClusterClient(resources, nodes, renewals)
+          : RedisClusterClient.create(resources, nodes);
       boolean opened = false;
       try {
         client.setOptions(options.build());
         listeners.forEach(client::addListener);
-        StatefulRedisClusterConnection<String, String> connection =
-            retry.stopWhen(Failures::isNotPermitted).call(() -> connect(client));
+        StatefulRedisClusterConnection<String, String> connection = retry
+            .stopWhen(Failures::isNotPermitted)
+            .call(() -> renewals.connect(() -> connect(client)));
         connection.setTimeout(commandTimeout);
+        renewals.start(client, options.build(), () -> each(client, nodes.getFirst()), pingTimeout);
         opened = true;
-        return new RedisCluster(resources, client, connection);
+        return new RedisCluster(resources, client, connection, renewals);
       } finally {
         if (!opened) {
           Clients.shutDown(client, resources);
         }
       }
+    }
+
+    private List<RedisURI> parse(Renewals renewals) {
+      List<RedisURI> nodes = RedisUrl.parseNodes(url);
+      nodes.forEach(renewals::applyTo);
+      return nodes;
+    }
+
+    /** The nodes that are known at the moment. */
+    private static List<RedisURI> each(RedisClusterClient client, RedisURI seed) {
+      return client.getPartitions().stream()
+          .map(node -> RedisURI.builder(seed)
+              .withHost(node.getUri().getHost())
+              .withPort(node.getUri().getPort())
+              .build())
+          .toList();
     }
 
     private StatefulRedisClusterConnection<String, String> connect(RedisClusterClient client)
