@@ -522,6 +522,9 @@ public final class HttpService implements AutoCloseable {
       notNegative(readinessDelay, "readinessDelay", problems);
       Routes routes = routes(problems);
       ServerProperties.apply(LoggerFactory.getLogger(ServerProperties.class));
+      if (onVirtualThreads(javaFeature)) {
+        ServerProperties.useTwoCarriers(LoggerFactory.getLogger(ServerProperties.class));
+      }
       HttpServer server = listen();
       HttpService service = new HttpService(this, routes, server);
       if (sslContext != null) {

@@ -1,6 +1,8 @@
 package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.spi.HttpServerProvider;
+import java.lang.management.ManagementFactory;
+import java.lang.management.PlatformManagedObject;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.slf4j.Logger;
@@ -11,6 +13,7 @@ import org.slf4j.Logger;
  */
 final class ServerProperties {
   private static final String PROVIDER = "sun.net.httpserver.DefaultHttpServerProvider";
+  private static final String PARALLELISM = "jdk.virtualThreadScheduler.parallelism";
   private static final Map<String, String> DEFAULTS = new LinkedHashMap<>();
   // What this class has seen or set before it created the first server.
   private static final Map<String, String> APPLIED = new LinkedHashMap<>();
@@ -37,6 +40,32 @@ final class ServerProperties {
       default -> Runtime.Version.parse("27.0.1");
     };
     return version.compareToIgnoreOptional(floor) < 0;
+  }
+
+  /**
+   * Gives virtual threads a second carrier where the JVM sees one processor. With one, the server's dispatcher and the threads that it
+   * wakes wait for each other's time slices. Does nothing if {@code jdk.virtualThreadScheduler.parallelism} is set.
+   */
+  static void useTwoCarriers(Logger log) {
+    if (Runtime.getRuntime().availableProcessors() > 1 || System.getProperty(PARALLELISM) != null) {
+      return;
+    }
+    try {
+      // Java 24; the property would be too late for whoever has started a virtual thread before.
+      Class<? extends PlatformManagedObject> type = Class.forName(
+              "jdk.management.VirtualThreadSchedulerMXBean")
+          .asSubclass(PlatformManagedObject.class);
+      type.getMethod("setParallelism", int.class)
+          .invoke(ManagementFactory.getPlatformMXBean(type), 2);
+      log.atInfo()
+          .addKeyValue("carriers", 2)
+          .log("one processor, virtual threads have two carriers");
+    } catch (ReflectiveOperationException | RuntimeException e) {
+      log.atWarn()
+          .setCause(e)
+          .addKeyValue("property", PARALLELISM)
+          .log("one processor, virtual threads have one carrier; set the property to 2");
+    }
   }
 
   /**
