@@ -51,10 +51,7 @@ final class Guard implements HttpHandler {
   /** Refuses malformed requests, before any filter decides. */
   static void check(GuardedExchange exchange) {
     RequestRules.checkRequest(
-        exchange.getRequestMethod(),
-        exchange.getProtocol(),
-        exchange.getRequestHeaders(),
-        exchange.hosted());
+        exchange.getRequestMethod(), exchange.getProtocol(), exchange.head(), exchange.hosted());
     RequestRules.checkTarget(exchange.getRequestURI());
     exchange.context().path(RequestRules.path(exchange.context().path()));
   }

@@ -54,6 +54,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   // Another server's, which brings us requests; what works around the JDK's server is not for it.
   private final boolean hosted;
   private final Headers requestHeaders;
+  private final RequestHead head;
   private final BodyInput bodyInput = new BodyInput();
   private final BodyOutput bodyOutput = new BodyOutput();
   private final long start = System.nanoTime();
@@ -78,6 +79,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     this.hosted = raw.getHttpContext().getServer() == null;
     this.bodyLimit = limits.maxBody();
     this.requestHeaders = raw.getRequestHeaders();
+    this.head = new RequestHead(requestHeaders);
     // Null for a target like CONNECT's; "*" is refused.
     String rawPath = raw.getRequestURI().getRawPath();
     this.context = new RequestContext(this, route, rawPath == null ? "*" : rawPath);
@@ -85,6 +87,10 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   RequestContext context() {
     return context;
+  }
+
+  RequestHead head() {
+    return head;
   }
 
   boolean draining() {
@@ -192,7 +198,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
 
   /** Refuses a body that says it is too large, before a byte of it is read. */
   void checkDeclaredLength() {
-    RequestRules.requireBodyWithin(bodyLimit, declaredLength());
+    RequestRules.requireBodyWithin(bodyLimit, head.declaredLength());
   }
 
   /**
@@ -203,22 +209,14 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     if (hosted || bodyInput.count > 0 || bodyInput.atEnd) {
       return;
     }
-    if (isChunked()) {
+    if (head.isChunked()) {
       bodyInput.readAhead(READ_AHEAD + 1, false); // one more, to see the end
     } else {
-      long declared = declaredLength();
+      long declared = head.declaredLength();
       if (declared > 0 && declared <= READ_AHEAD) {
         bodyInput.readAhead((int) declared, true);
       }
     }
-  }
-
-  private boolean isChunked() {
-    return requestHeaders.containsKey("Transfer-Encoding");
-  }
-
-  private long declaredLength() {
-    return RequestRules.contentLength(requestHeaders.getFirst("Content-Length"));
   }
 
   /** Whether the status is settled. */
@@ -353,10 +351,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     }
     Headers headers = raw.getResponseHeaders();
     context.runBeforeResponse(headers);
-    HttpResponses.checkHeaders(headers);
-    String declared = headers.getFirst("Content-Length");
-    headers.remove("Content-Length");
-    headers.remove("Transfer-Encoding");
+    String declared = HttpResponses.isFramed(headers) ? unframe(headers) : null;
     boolean empty = code == 204 || code == 205 || code == 304;
     if (isHead() && !empty) {
       if (responseLength > 0) {
@@ -365,7 +360,9 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
         headers.set("Content-Length", declared);
       }
     }
-    if (limits.draining() || losesNextRequest()) {
+    // The server closes the connection of a last request, and has to say so (RFC 9112, section
+    // 9.6).
+    if (limits.draining() || losesNextRequest() || (!hosted && head.isLast())) {
       headers.set("Connection", "close");
     }
     status = code;
@@ -378,20 +375,30 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     }
   }
 
+  /** Removes what says how long the response is; returns the length that it said. */
+  private static @Nullable String unframe(Headers headers) {
+    String declared = headers.getFirst("Content-Length");
+    headers.remove("Content-Length");
+    headers.remove("Transfer-Encoding");
+    return declared;
+  }
+
   /**
    * Whether the next request of the connection would be lost, or could only be read behind a long body that is not read: over TLS
    * the server loses whatever arrives in one piece with such a body, since that is decrypted already and nobody looks at it.
    */
   private boolean losesNextRequest() {
     return hasUnread()
-        && (isChunked()
-            || declaredLength() - bodyInput.count >= READ_AHEAD
+        && (head.isChunked()
+            || head.declaredLength() - bodyInput.count >= READ_AHEAD
             || raw instanceof HttpsExchange);
   }
 
   /** Whether there is a part of the request's body that has not been read from the client. */
   private boolean hasUnread() {
-    return !hosted && !bodyInput.atEnd && (isChunked() || declaredLength() > bodyInput.count);
+    return !hosted
+        && !bodyInput.atEnd
+        && (head.isChunked() || head.declaredLength() > bodyInput.count);
   }
 
   private boolean isHead() {

@@ -168,8 +168,12 @@ public final class HttpFilters {
     Set<String> moreTypes = Set.of(moreContentTypes);
     return new Named("browser guards", (exchange, chain) -> {
       RequestContext.of(exchange).beforeResponse(HttpFilters::setGuardHeaders);
-      Headers headers = exchange.getRequestHeaders();
       String method = exchange.getRequestMethod();
+      if (RequestRules.isSafe(method)) {
+        chain.doFilter(exchange);
+        return;
+      }
+      Headers headers = exchange.getRequestHeaders();
       Optional<ErrorCode> refused = RequestRules.refusedOrigin(
           method,
           joined(headers, "Sec-Fetch-Site"),

@@ -6,6 +6,8 @@ import dev.evalops.runtime.errors.ErrorResponse;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
@@ -145,12 +147,21 @@ public final class HttpResponses {
    * @throws IllegalArgumentException if one cannot be sent
    */
   public static void checkHeaders(Headers headers) {
-    headers.forEach((name, values) -> {
-      if (!RequestRules.isHeader(name, values)) {
+    isFramed(headers);
+  }
+
+  /** Checks the headers; whether there is one among them that says how long the body is. */
+  static boolean isFramed(Headers headers) {
+    boolean framed = false;
+    for (Map.Entry<String, List<String>> header : headers.entrySet()) {
+      String name = header.getKey();
+      if (!RequestRules.isHeader(name, header.getValue())) {
         throw new IllegalArgumentException(
             "response header " + RequestRules.printable(name) + " has an illegal character");
       }
-    });
+      framed |= name.equals("Content-length") || name.equals("Transfer-encoding");
+    }
+    return framed;
   }
 
   /**

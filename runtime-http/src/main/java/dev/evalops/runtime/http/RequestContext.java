@@ -5,8 +5,6 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
-import java.util.ArrayDeque;
-import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
@@ -152,11 +150,14 @@ public final class RequestContext {
     }
   }
 
+  /** An action, and those that were added before it. */
+  private record Pending<T>(T action, @Nullable Pending<T> next) {}
+
   private final GuardedExchange exchange;
   // By Key, and by String for the attributes of the exchange.
   private final Map<Object, Object> values = new ConcurrentHashMap<>(4);
-  private final Deque<Consumer<Headers>> beforeResponse = new ArrayDeque<>(4);
-  private final Deque<Runnable> onComplete = new ArrayDeque<>(4);
+  private @Nullable Pending<Consumer<Headers>> beforeResponse;
+  private @Nullable Pending<Runnable> onComplete;
   private @Nullable Map<String, Supplier<?>> logged;
   private Routes.@Nullable Path matched;
   private String route;
@@ -376,15 +377,16 @@ public final class RequestContext {
    * @param action is given the response headers
    */
   public void beforeResponse(Consumer<Headers> action) {
-    beforeResponse.push(action);
+    beforeResponse = new Pending<>(Objects.requireNonNull(action, "action"), beforeResponse);
   }
 
   void runBeforeResponse(Headers headers) {
     RuntimeException failed = null;
-    Consumer<Headers> action;
-    while ((action = beforeResponse.poll()) != null) {
+    Pending<Consumer<Headers>> pending;
+    while ((pending = beforeResponse) != null) {
+      beforeResponse = pending.next;
       try {
-        action.accept(headers);
+        pending.action.accept(headers);
       } catch (RuntimeException e) {
         failed = e;
       }
@@ -419,11 +421,16 @@ public final class RequestContext {
    * @param action what to do
    */
   public void onComplete(Runnable action) {
-    onComplete.push(action);
+    onComplete = new Pending<>(Objects.requireNonNull(action, "action"), onComplete);
   }
 
   @Nullable
   Runnable nextOnComplete() {
-    return onComplete.poll();
+    Pending<Runnable> pending = onComplete;
+    if (pending == null) {
+      return null;
+    }
+    onComplete = pending.next;
+    return pending.action;
   }
 }

@@ -1,6 +1,5 @@
 package dev.evalops.runtime.http;
 
-import com.sun.net.httpserver.Headers;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.net.URI;
@@ -70,6 +69,11 @@ final class RequestRules {
     return new UUID(most, least).toString();
   }
 
+  /** Whether a method changes nothing, so that it matters to nobody who makes a browser send it. */
+  static boolean isSafe(String method) {
+    return SAFE_METHODS.contains(method);
+  }
+
   /**
    * Whether a browser sends this request on behalf of a page of another origin. What comes from no browser, and so has neither
    * {@code Sec-Fetch-Site} nor {@code Origin}, is let through.
@@ -95,7 +99,7 @@ final class RequestRules {
       case "" -> from.isEmpty() || (host != null && isOriginOf(from, host.trim()));
       default -> false;
     };
-    return SAFE_METHODS.contains(method) || own || allowedOrigins.contains(from)
+    return isSafe(method) || own || allowedOrigins.contains(from)
         ? Optional.empty()
         : Optional.of(HttpErrors.CROSS_SITE_REQUEST);
   }
@@ -138,7 +142,7 @@ final class RequestRules {
    */
   static Optional<ErrorCode> refusedContentType(
       String method, @Nullable String contentType, boolean hasBody, Set<String> moreTypes) {
-    if (SAFE_METHODS.contains(method) || !hasBody) {
+    if (isSafe(method) || !hasBody) {
       return Optional.empty();
     }
     if (contentType == null || contentType.isBlank()) {
@@ -279,7 +283,7 @@ final class RequestRules {
    * @param hosted whether a server of another kind has read the request, which may speak HTTP/2 and HTTP/3
    * @throws ServiceException 400 {@code invalid_input}
    */
-  static void checkRequest(String method, String protocol, Headers headers, boolean hosted) {
+  static void checkRequest(String method, String protocol, RequestHead head, boolean hosted) {
     if (!isToken(method)) {
       throw invalid("request method has an illegal character");
     }
@@ -288,17 +292,15 @@ final class RequestRules {
     if (!http11 && !http10 && !(hosted && isMultiplexed(protocol))) {
       throw invalid("HTTP version must be 1.0 or 1.1");
     }
-    headers.forEach((name, values) -> {
-      if (!isHeader(name, values)) {
-        throw invalid("request header has an illegal character");
-      }
-    });
-    List<String> hosts = headers.get("Host");
+    if (!head.isLegal()) {
+      throw invalid("request header has an illegal character");
+    }
+    List<String> hosts = head.hosts();
     if (hosts == null ? !http10 : hosts.size() != 1 || !isHost(hosts.get(0))) {
       throw invalid("request must have one valid Host header");
     }
-    List<String> lengths = headers.get("Content-Length");
-    List<String> encodings = headers.get("Transfer-Encoding");
+    List<String> lengths = head.lengths();
+    List<String> encodings = head.encodings();
     if (lengths != null) {
       if (lengths.size() != 1 || contentLength(lengths.get(0)) < 0) {
         throw invalid("Content-Length must be a number");
@@ -311,6 +313,21 @@ final class RequestRules {
         && (!http11 || encodings.size() != 1 || !encodings.get(0).equalsIgnoreCase("chunked"))) {
       throw invalid("Transfer-Encoding must be chunked");
     }
+  }
+
+  /** Whether a header that is a list of options, such as {@code Connection}, has this one, in any case. */
+  static boolean hasOption(List<String> values, String option) {
+    for (String value : values) {
+      for (int start = 0; start <= value.length(); ) {
+        int comma = value.indexOf(',', start);
+        int end = comma < 0 ? value.length() : comma;
+        if (value.substring(start, end).trim().equalsIgnoreCase(option)) {
+          return true;
+        }
+        start = end + 1;
+      }
+    }
+    return false;
   }
 
   /** Whether a request is HTTP/2 or HTTP/3, which need neither a length nor a transfer encoding to have a body. */

@@ -15,6 +15,7 @@ import java.net.Inet6Address;
 import java.net.NetworkInterface;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
@@ -362,6 +363,68 @@ class HttpServiceTest {
   })
   void knowsWhichJdksArePatched(String version, boolean unpatched) {
     assertThat(ServerProperties.isUnpatched(Runtime.Version.parse(version))).isEqualTo(unpatched);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"close", "Close", "keep-alive, close", "te,CLOSE", "te\r\nConnection: close"})
+  void saysThatItCloses_whenTheClientAsksForIt(String options) throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      RawClient.Response response = client
+          .send("GET /foo HTTP/1.1\r\nHost: x\r\nConnection: " + options + "\r\n\r\n")
+          .read();
+      assertThat(response.status()).isEqualTo(200);
+      assertThat(response.header("Connection")).contains("close");
+      assertThat(client.isAtEnd()).isTrue();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"keep-alive", "closed", "te", "close-not"})
+  void keepsTheConnection_whenTheClientAsksForSomethingElse(String options) throws IOException {
+    try (RawClient client = new RawClient(service)) {
+      String request = "GET /foo HTTP/1.1\r\nHost: x\r\nConnection: " + options + "\r\n\r\n";
+      assertThat(client.send(request).read().header("Connection")).isEmpty();
+      assertThat(client.send(request).read().status()).isEqualTo(200);
+    }
+  }
+
+  @Test
+  void virtualThreadsHaveTwoCarriers_whenThereIsOneProcessor() throws Exception {
+    boolean onPlatformThreads = Runtime.version().feature() < 24;
+    assertThat(CarriersProbe.run()).contains(onPlatformThreads ? "no carriers" : "carriers=2");
+    assertThat(CarriersProbe.run("-Djdk.virtualThreadScheduler.parallelism=1"))
+        .contains(onPlatformThreads ? "no carriers" : "carriers=1");
+  }
+
+  /** Needs a fresh JVM, with one processor. */
+  static final class CarriersProbe {
+    private CarriersProbe() {}
+
+    static List<String> run(String... options) throws IOException, InterruptedException {
+      List<String> command = new ArrayList<>(List.of(
+          ProcessHandle.current().info().command().orElseThrow(),
+          "-XX:ActiveProcessorCount=1",
+          "-cp",
+          System.getProperty("java.class.path")));
+      command.addAll(List.of(options));
+      command.add(CarriersProbe.class.getName());
+      Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+      List<String> lines = process.inputReader().lines().toList();
+      assertThat(process.waitFor()).describedAs("%s", lines).isZero();
+      return lines;
+    }
+
+    public static void main(String[] args) throws Exception {
+      Thread.startVirtualThread(() -> {}).join(); // as a service does before it serves
+      HttpService.builder(0).handle("/", HttpServiceTest::route).start();
+      Object scheduler =
+          new javax.management.ObjectName("jdk.management:type=VirtualThreadScheduler");
+      System.out.println("carriers="
+          + java.lang.management.ManagementFactory.getPlatformMBeanServer()
+              .getAttribute((javax.management.ObjectName) scheduler, "Parallelism"));
+      System.exit(0);
+    }
   }
 
   @Test

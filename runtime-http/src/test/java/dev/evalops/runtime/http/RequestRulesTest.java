@@ -243,8 +243,8 @@ class RequestRulesTest {
   @ParameterizedTest
   @ValueSource(strings = {"a", "a:80", "[::1]:8080", "127.0.0.1", "x-y.example", "a_b"})
   void acceptsHost(String host) {
-    assertThatCode(
-            () -> RequestRules.checkRequest("GET", "HTTP/1.1", Headers.of("Host", host), false))
+    assertThatCode(() -> RequestRules.checkRequest(
+            "GET", "HTTP/1.1", new RequestHead(Headers.of("Host", host)), false))
         .doesNotThrowAnyException();
   }
 
@@ -277,7 +277,8 @@ class RequestRulesTest {
   }
 
   private static void assertRefused(String method, String protocol, Headers headers) {
-    assertThatThrownBy(() -> RequestRules.checkRequest(method, protocol, headers, false))
+    assertThatThrownBy(
+            () -> RequestRules.checkRequest(method, protocol, new RequestHead(headers), false))
         .isInstanceOfSatisfying(
             ServiceException.class, e -> assertThat(e.code()).isEqualTo(ErrorCode.INVALID_INPUT));
   }
