@@ -1,7 +1,5 @@
 package dev.evalops.runtime.identity;
 
-import static java.nio.charset.StandardCharsets.ISO_8859_1;
-import static java.nio.charset.StandardCharsets.UTF_8;
 import static java.util.Objects.requireNonNull;
 
 import dev.evalops.runtime.identity.Calls.Answer;
@@ -9,12 +7,12 @@ import dev.evalops.runtime.identity.IdentityException.Reason;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.http.HttpClient;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
+import java.time.Instant;
 import java.time.InstantSource;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
@@ -63,8 +61,8 @@ public final class IdentityClient implements AutoCloseable {
   private final ScheduledThreadPoolExecutor timer;
   private final Calls calls;
   private final @Nullable ServiceTokens serviceTokens;
-  private final RecentCache<String, Cached> cache = new RecentCache<>(CACHE_LIMIT);
-  private final Flights<String, Introspection> flights = new Flights<>();
+  private final RecentCache<TokenHash, Cached> cache = new RecentCache<>(CACHE_LIMIT);
+  private final Flights<TokenHash, Introspection> flights = new Flights<>();
   private final LongAdder fallbacks = new LongAdder();
   private final AtomicBoolean outage = new AtomicBoolean();
   private volatile long outageAt;
@@ -127,7 +125,7 @@ public final class IdentityClient implements AutoCloseable {
     if (!isBearer(bearer)) {
       throw new IdentityException(Reason.INVALID_TOKEN);
     }
-    String key = sha256(bearer);
+    TokenHash key = TokenHash.of(bearer);
     Introspection fresh = cached(key, freshNanos);
     if (fresh != null) {
       return fresh;
@@ -154,7 +152,7 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /** What was asked on a connection that had ended unnoticed is asked once more, on another one. */
-  private Introspection ask(URI url, String key, String bearer) {
+  private Introspection ask(URI url, TokenHash key, String bearer) {
     long startedAt = System.nanoTime();
     try {
       return await(flight(url, key, bearer, timeoutNanos));
@@ -168,7 +166,7 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   private CompletableFuture<Introspection> flight(
-      URI url, String key, String bearer, long withinNanos) {
+      URI url, TokenHash key, String bearer, long withinNanos) {
     return flights.join(key, () -> {
       Introspection justNow = cached(key, freshNanos);
       if (justNow != null) {
@@ -181,7 +179,7 @@ public final class IdentityClient implements AutoCloseable {
     });
   }
 
-  private Introspection judge(String key, long askedAt, Answer answer) {
+  private Introspection judge(TokenHash key, long askedAt, Answer answer) {
     if (answer.status == 401 || answer.status == 403) {
       cache.remove(key);
       throw new IdentityException(Reason.INVALID_TOKEN);
@@ -203,7 +201,7 @@ public final class IdentityClient implements AutoCloseable {
     return introspection;
   }
 
-  private @Nullable Introspection cached(String key, long withinNanos) {
+  private @Nullable Introspection cached(TokenHash key, long withinNanos) {
     if (withinNanos == 0) {
       return null;
     }
@@ -215,7 +213,8 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   private boolean isAlive(Introspection introspection) {
-    return introspection.expiresAt().map(clock.instant()::isBefore).orElse(true);
+    Optional<Instant> expiresAt = introspection.expiresAt();
+    return expiresAt.isEmpty() || clock.instant().isBefore(expiresAt.get());
   }
 
   /**
@@ -325,15 +324,6 @@ public final class IdentityClient implements AutoCloseable {
       }
     }
     return !token.isEmpty();
-  }
-
-  private static String sha256(String token) {
-    try {
-      byte[] hash = MessageDigest.getInstance("SHA-256").digest(token.getBytes(UTF_8));
-      return new String(hash, ISO_8859_1);
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException(e); // every JDK has it
-    }
   }
 
   /** Builds a client. Values that are blank or null count as not set, so that they can come from the environment. Not thread-safe. */
