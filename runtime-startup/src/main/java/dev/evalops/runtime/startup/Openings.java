@@ -1,6 +1,9 @@
 package dev.evalops.runtime.startup;
 
 import dev.evalops.runtime.errors.StartupException;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -9,14 +12,21 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** The openings of one lifecycle, with their one lock. */
+/** The openings of one lifecycle, with their one lock, and how long each step of starting took. */
 final class Openings {
   static final Logger LOG = LoggerFactory.getLogger(Lifecycle.class);
 
+  private record Step(String name, Duration took) {}
+
+  private final Thread owner = Thread.currentThread();
+  private final List<Step> steps = new ArrayList<>(); // those of the owner
+  private long stepBegan = System.nanoTime();
+  private boolean started;
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
   private final List<Opening<?>> openings = new ArrayList<>();
@@ -47,6 +57,9 @@ final class Openings {
           throw new StartupException(opening.name() + ": the service is closing");
         }
         if (opened != null) {
+          if (Thread.currentThread().equals(owner)) {
+            stepBegan = System.nanoTime(); // the opening counts, not the waiting for it
+          }
           return opened;
         }
         changed.await();
@@ -92,7 +105,7 @@ final class Openings {
       opening.end(result, thrown);
       changed.signalAll();
       if (openings.stream().allMatch(one -> one.opened() != null)) {
-        LOG.info("nothing is waited for any more; slowest: {}", slowest());
+        LOG.info("nothing is waited for any more; slowest: {}", slowest(took()));
       }
       return opening.isAbandoned();
     } finally {
@@ -100,11 +113,53 @@ final class Openings {
     }
   }
 
-  private String slowest() {
+  /** Says that the owner has got a resource; what it did since its last step was for that. */
+  void step(String name) {
+    lock.lock();
+    try {
+      if (!started && Thread.currentThread().equals(owner)) {
+        long now = System.nanoTime();
+        steps.add(new Step(name, Duration.ofNanos(now - stepBegan)));
+        stepBegan = now;
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Logs once what took longest. */
+  void started() {
+    lock.lock();
+    try {
+      if (started) {
+        return;
+      }
+      started = true;
+      List<Step> all = Stream.concat(steps.stream(), took()).toList();
+      if (!all.isEmpty()) {
+        Instant now = Instant.now();
+        Instant began = ProcessHandle.current().info().startInstant().orElse(now);
+        LOG.atInfo()
+            .addKeyValue("since_process_start_ms", began.until(now, ChronoUnit.MILLIS))
+            .addKeyValue("slowest", slowest(all.stream()))
+            .log("startup finished");
+      }
+      steps.clear();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private Stream<Step> took() {
     return openings.stream()
-        .sorted(Comparator.comparing((Opening<?> opening) -> opening.took()).reversed())
+        .filter(opening -> opening.opened() != null)
+        .map(opening -> new Step(opening.name(), opening.took()));
+  }
+
+  private static String slowest(Stream<Step> of) {
+    return of.sorted(Comparator.comparing(Step::took).reversed())
         .limit(3)
-        .map(opening -> opening.name() + " in " + Bounded.text(opening.took()))
+        .map(step -> step.name + " in " + Bounded.text(step.took))
         .collect(Collectors.joining(", "));
   }
 

@@ -172,7 +172,8 @@ class LifecycleSignalTest {
             new ProcessBuilder("kill", "-" + signal, Long.toString(process.pid())).start();
         assertThat(kill.waitFor()).isZero();
       }
-      List<String> lines = out.lines().toList();
+      List<String> lines =
+          out.lines().filter(line -> !line.endsWith("startup finished")).toList();
       assertThat(process.waitFor(30, TimeUnit.SECONDS)).isTrue();
       return new Ended(process.exitValue(), lines);
     } finally {

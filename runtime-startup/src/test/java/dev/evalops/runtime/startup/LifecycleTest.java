@@ -5,6 +5,9 @@ import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
 import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.read.ListAppender;
 import dev.evalops.runtime.errors.StartupException;
 import java.io.IOException;
 import java.time.Duration;
@@ -21,6 +24,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.slf4j.LoggerFactory;
+import org.slf4j.event.KeyValuePair;
 
 @Timeout(60)
 class LifecycleTest {
@@ -72,6 +77,40 @@ class LifecycleTest {
     life.add("server", server);
     life.close();
     assertThat(closed).containsExactly("server", "db");
+  }
+
+  @Test
+  void saysOnceWhatWasSlow_whenTheServiceIsUp() throws InterruptedException {
+    Logger logger = (Logger) LoggerFactory.getLogger(Lifecycle.class);
+    ListAppender<ILoggingEvent> lines = new ListAppender<>();
+    lines.start();
+    logger.addAppender(lines);
+    Thread main = Thread.currentThread();
+    try {
+      life.add("tls", closes("tls"));
+      life.open("db", () -> closes("db")).get();
+      life.add("server", closes("server"));
+      Thread ends = Thread.ofPlatform().start(() -> {
+        awaitWaiting(main);
+        life.close();
+      });
+      life.await();
+      life.await();
+      ends.join();
+    } finally {
+      logger.detachAppender(lines);
+    }
+    List<ILoggingEvent> started = lines.list.stream()
+        .filter(line -> line.getFormattedMessage().equals("startup finished"))
+        .toList();
+    assertThat(started).singleElement().satisfies(line -> {
+      List<KeyValuePair> values = line.getKeyValuePairs();
+      assertThat(values.get(0).key).isEqualTo("since_process_start_ms");
+      assertThat((long) values.get(0).value).isNotNegative();
+      assertThat((String) values.get(1).value)
+          .matches("(\\w+ in [0-9.]+ m?s(, )?){3}")
+          .contains("tls in ", "db in ", "server in ");
+    });
   }
 
   @Test
