@@ -11,7 +11,7 @@ ifdef MODULE
 TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
 endif
 
-.PHONY: help demo demo-spring run test quick soak soak-cluster lint api format bench hook bench-hook hook-hosts install consumer-test install-hooks servers clean
+.PHONY: help docs demo demo-spring run test quick soak soak-cluster lint api format bench bench-peers hook bench-hook hook-hosts install consumer-test install-hooks servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ format: ## format all Java files
 
 bench: servers ## run the benchmarks (BENCH=<regex> for some of them)
 	@scripts/bench $(BENCH)
+
+bench-peers: ## measure the same small service on this library and on its peers (PEERS=<regex> for some of them)
+	@scripts/bench-peers $(or $(ROUNDS),5) $(PEERS)
 
 hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as .tar.gz
 	$(MVN) -q package -DskipTests $(TEST_FLAGS) -pl agent-hook-cli -am
