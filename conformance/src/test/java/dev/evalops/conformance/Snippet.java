@@ -40,8 +40,7 @@ final class Snippet {
   private static final JavaFileManager FILES =
       COMPILER.getStandardFileManager(null, Locale.ROOT, StandardCharsets.UTF_8);
 
-  private final List<String> text = new ArrayList<>();
-  private final List<String> origins = new ArrayList<>();
+  private final List<Source> sources = new ArrayList<>();
   private final List<String> problems = new ArrayList<>();
 
   private Snippet() {}
@@ -50,10 +49,11 @@ final class Snippet {
     return lines.stream().anyMatch(FENCE.asMatchPredicate());
   }
 
-  /** The blocks of one README, each with the preambles around it. */
+  /** The blocks of one README, each with the preambles around it; those with a package are files, and one snippet together. */
   static List<Snippet> of(String readme, List<String> lines, List<Path> preambles)
       throws IOException {
     List<Snippet> snippets = new ArrayList<>();
+    Snippet files = new Snippet();
     for (int i = 0; i < lines.size(); i++) {
       Matcher fence = FENCE.matcher(lines.get(i));
       if (fence.matches()) {
@@ -65,8 +65,15 @@ final class Snippet {
         for (int line = start; line <= i; line++) {
           block.add(new Line(readme + ":" + (line + 1), lines.get(line)));
         }
-        snippets.add(write(block, preambles));
+        if (!block.isEmpty() && block.getFirst().text().startsWith("package ")) {
+          files.sources.add(Source.file(block));
+        } else {
+          snippets.add(write(block, preambles));
+        }
       }
+    }
+    if (!files.sources.isEmpty()) {
+      snippets.add(files);
     }
     return snippets;
   }
@@ -90,7 +97,7 @@ final class Snippet {
         "-d",
         "target/snippets");
     new File("target/snippets").mkdirs();
-    COMPILER.getTask(null, FILES, diagnostics, options, null, List.of(source())).call();
+    COMPILER.getTask(null, FILES, diagnostics, options, null, sources).call();
     diagnostics.getDiagnostics().stream()
         .filter(diagnostic -> diagnostic.getKind() == Diagnostic.Kind.ERROR)
         .map(diagnostic -> origin(diagnostic) + ": " + diagnostic.getMessage(Locale.ROOT))
@@ -98,9 +105,13 @@ final class Snippet {
     return all;
   }
 
-  private String origin(Diagnostic<?> diagnostic) {
+  private static String origin(Diagnostic<? extends JavaFileObject> diagnostic) {
     int line = (int) diagnostic.getLineNumber() - 1;
-    return line >= 0 && line < origins.size() ? origins.get(line) : "?";
+    return diagnostic.getSource() instanceof Source source
+            && line >= 0
+            && line < source.lines.size()
+        ? source.lines.get(line).origin()
+        : "?";
   }
 
   /** The modules as they were just built, with all that the tests have. */
@@ -112,18 +123,9 @@ final class Snippet {
         .collect(Collectors.joining(File.pathSeparator));
   }
 
-  private JavaFileObject source() {
-    return new SimpleJavaFileObject(
-        URI.create("string:///Snippet.java"), JavaFileObject.Kind.SOURCE) {
-      @Override
-      public CharSequence getCharContent(boolean ignoreEncodingErrors) {
-        return String.join("\n", text);
-      }
-    };
-  }
-
   private static Snippet write(List<Line> block, List<Path> preambles) throws IOException {
     Snippet snippet = new Snippet();
+    List<Line> text = new ArrayList<>();
     List<Line> around = new ArrayList<>();
     String superclass = "Object";
     for (Path preamble : preambles) {
@@ -135,7 +137,7 @@ final class Snippet {
       for (int i = 0; i < lines.size(); i++) {
         Line line = new Line(preamble + ":" + (i + 1), lines.get(i));
         if (line.text().startsWith("import ")) {
-          snippet.add(line);
+          text.add(line);
         } else {
           around.add(line);
         }
@@ -146,25 +148,21 @@ final class Snippet {
     List<Line> statements = new ArrayList<>();
     for (List<Line> part : snippet.parts(block)) {
       if (part.getFirst().text().startsWith("import ")) {
-        part.forEach(snippet::add);
+        text.addAll(part);
       } else if (DECLARATION.matcher(part.getFirst().text()).matches()) {
         members.addAll(part);
       } else {
         statements.addAll(part);
       }
     }
-    around.forEach(snippet::add);
-    snippet.add(new Line("?", "class Snippet extends " + superclass + " {"));
-    members.forEach(snippet::add);
-    snippet.add(new Line("?", "void snippet() throws Exception {"));
-    statements.forEach(snippet::add);
-    snippet.add(new Line("?", "}}"));
+    text.addAll(around);
+    text.add(new Line("?", "class Snippet extends " + superclass + " {"));
+    text.addAll(members);
+    text.add(new Line("?", "void snippet() throws Exception {"));
+    text.addAll(statements);
+    text.add(new Line("?", "}}"));
+    snippet.sources.add(new Source("Snippet", text));
     return snippet;
-  }
-
-  private void add(Line line) {
-    text.add(line.text());
-    origins.add(line.origin());
   }
 
   /** The statements and declarations at the top, each of one or more lines, without comments. */
@@ -235,4 +233,29 @@ final class Snippet {
   }
 
   private record Line(String origin, String text) {}
+
+  private static final class Source extends SimpleJavaFileObject {
+    private static final Pattern TYPE =
+        Pattern.compile("^(?:public |final )*(?:class|record|interface|enum) (\\w+)");
+
+    private final List<Line> lines;
+
+    Source(String name, List<Line> lines) {
+      super(URI.create("string:///" + name + ".java"), JavaFileObject.Kind.SOURCE);
+      this.lines = lines;
+    }
+
+    static Source file(List<Line> lines) {
+      return lines.stream()
+          .flatMap(line -> TYPE.matcher(line.text()).results())
+          .findFirst()
+          .map(type -> new Source(type.group(1), lines))
+          .orElseThrow();
+    }
+
+    @Override
+    public CharSequence getCharContent(boolean ignoreEncodingErrors) {
+      return lines.stream().map(Line::text).collect(Collectors.joining("\n"));
+    }
+  }
 }

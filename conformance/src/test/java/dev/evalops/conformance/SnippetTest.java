@@ -80,6 +80,25 @@ class SnippetTest {
   }
 
   @Test
+  void compilesFilesTogether() throws IOException {
+    List<String> readme = List.of(
+        "```java",
+        "package one;",
+        "public class One extends Two {}",
+        "```",
+        "```java",
+        "package one;",
+        "",
+        "final class Two {}",
+        "```");
+    List<String> problems = new ArrayList<>();
+    for (Snippet snippet : Snippet.of("README.md", readme, List.of())) {
+      problems.addAll(snippet.problems());
+    }
+    assertThat(problems).singleElement().asString().startsWith("README.md:3: ").contains("final");
+  }
+
+  @Test
   void leavesOutWhatTheSignStandsFor() throws IOException {
     assertThat(problems(
             "if (true) { … }",
