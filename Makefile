@@ -79,7 +79,7 @@ install-hooks: ## install the pre-commit hook
 	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
 	@echo "pre-commit installed; it checks what is staged"
 
-servers: # nats-server, redis-server and pgbouncer, on the path
+servers: # nats-server, redis-server, pgbouncer and promtool, on the path
 	@scripts/install-test-servers
 
 clean: ## remove what was built

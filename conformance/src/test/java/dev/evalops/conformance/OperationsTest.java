@@ -7,6 +7,7 @@ import dev.evalops.runtime.identity.IdentityException;
 import dev.evalops.runtime.mtls.CertificateRule;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
@@ -65,8 +66,47 @@ class OperationsTest {
         .isEmpty();
   }
 
+  @Test
+  void dashboardAndAlertsQueryListedMetricsAlone() throws IOException {
+    Path files = Checkout.ROOT.resolve(
+        "runtime-observability/src/main/resources/dev/evalops/runtime/observability");
+    List<String> queries = new ArrayList<>();
+    Pattern.compile("\"expr\": \"(.*)\",\n")
+        .matcher(Files.readString(files.resolve("grafana-dashboard.json")))
+        .results()
+        .forEach(found -> queries.add(found.group(1).replace("\\\"", "\"")));
+    assertThat(queries).isNotEmpty();
+    Pattern.compile(" +expr: \\|\n((?: {10}.*\n)+)")
+        .matcher(Files.readString(files.resolve("prometheus-rules.yaml")))
+        .results()
+        .forEach(found -> queries.add(found.group(1)));
+    Set<String> queried = new TreeSet<>();
+    for (String query : queries) {
+      Set<String> names = queried(query);
+      assertThat(names).as(query).isNotEmpty();
+      queried.addAll(names);
+    }
+    queried.removeAll(metrics());
+    assertThat(queried)
+        .as("what is queried and not in docs/operations/metrics.md")
+        .isEmpty();
+  }
+
+  private static Set<String> queried(String query) {
+    String bare = query
+        .replaceAll("\\{__name__=~\"\\.\\+(_\\w+)\"[^}]*}", " <prefix>$1 ")
+        .replace("${prefix}", "<prefix>")
+        .replaceAll("\\{[^}]*}|\\[[^]]*]|\\b(by|ignoring|on) *\\([^)]*\\)", " ");
+    return Pattern.compile("(?:<prefix>)?\\b[a-z_]\\w*(?! *\\()\\b(?! *\\()")
+        .matcher(bare)
+        .results()
+        .map(found -> found.group().replaceFirst("_(bucket|sum|count)$", ""))
+        .filter(name -> !Set.of("and", "or", "by", "group_left").contains(name))
+        .collect(Collectors.toSet());
+  }
+
   /** As Prometheus sees them. */
-  static Set<String> metrics() throws IOException {
+  private static Set<String> metrics() throws IOException {
     return names("metrics.md", "[a-z<][a-z_<>]+");
   }
 
