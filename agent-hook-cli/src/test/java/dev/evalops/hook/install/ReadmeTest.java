@@ -11,7 +11,7 @@ class ReadmeTest {
 
   @Test
   void showsTheEntriesThatInstallWrites() throws Exception {
-    String readme = Files.readString(Path.of("README.md"));
+    String readme = Files.readString(Path.of("../docs/agent-hook.md"));
 
     assertThat(readme)
         .contains("```json\n"
