@@ -7,12 +7,12 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The program {@code evalops-agent-hook}: asks the governance service whether a tool call may run, and says so to the coding
- * agent that has started it.
+ * The program {@code evalops-agent-hook}: asks the governance service whether a tool call may run, and says so to the
+ * coding agent that has started it.
  *
  * <p>{@code governance-check} reads the call from standard input. It ends with status 0 (or the one that {@code
- * --allow-exit-code} names) and prints nothing when the service allows the call; whatever else happens, it ends with status
- * 2 and a reason on standard error.
+ * --allow-exit-code} names) and prints nothing when the service allows the call; whatever else happens, it ends with
+ * status 2 and a reason on standard error.
  */
 public final class AgentHook {
   private AgentHook() {}

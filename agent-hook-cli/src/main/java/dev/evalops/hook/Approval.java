@@ -64,7 +64,8 @@ final class Approval {
   }
 
   /**
-   * Uses the approval of an earlier call that was the same, or requests one. One that is not decided in time is found by the next call.
+   * Uses the approval of an earlier call that was the same, or requests one. One that is not decided in time is found
+   * by the next call.
    *
    * @param request the message in JSON
    */

@@ -13,7 +13,8 @@ import org.jspecify.annotations.Nullable;
  */
 record Command(int allowStatus, int denyStatus, @Nullable Path config) {
   static final String USAGE =
-      "usage: evalops-agent-hook governance-check [--allow-exit-code <4-125>] [--deny-exit-code <4-125>] [--config <file>]";
+      "usage: evalops-agent-hook governance-check [--allow-exit-code <4-125>] [--deny-exit-code "
+          + "<4-125>] [--config <file>]";
 
   private static final int MIN_STATUS =
       4; // those below come from Java itself, or mean something to a host

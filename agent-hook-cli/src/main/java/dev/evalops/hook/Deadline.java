@@ -7,8 +7,8 @@ import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The time that a call has from the start of its process on. When that was is asked for only by calls that take long: the
- * question takes longer than an ordinary call may.
+ * The time that a call has from the start of its process on. When that was is asked for only by calls that take long:
+ * the question takes longer than an ordinary call may.
  */
 final class Deadline {
   private static final long ORDINARY_CALL = Duration.ofSeconds(5).toNanos();

@@ -17,8 +17,8 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The decisions on this machine, one line of JSON each, in a file of the user in a folder of the operator's. It holds nothing of a tool's
- * input, and at most two files of {@link #LIMIT} bytes. No decision depends on it.
+ * The decisions on this machine, one line of JSON each, in a file of the user in a folder of the operator's. It holds
+ * nothing of a tool's input, and at most two files of {@link #LIMIT} bytes. No decision depends on it.
  */
 final class DecisionLog {
   static final long LIMIT = 1 << 20;

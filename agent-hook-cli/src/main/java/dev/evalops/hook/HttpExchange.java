@@ -24,8 +24,8 @@ import javax.net.ssl.SSLSocketFactory;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One HTTP/1.1 request on a connection of its own, and its bounded answer. The JDK's client would be the better choice but
- * for its start, which takes longer than everything else here.
+ * One HTTP/1.1 request on a connection of its own, and its bounded answer. The JDK's client would be the better choice
+ * but for its start, which takes longer than everything else here.
  *
  * <p>The exchange runs on its own thread, so that its time is up when it is up, whatever it hangs in: the resolver, a
  * server that reads nothing, or one that sends a byte now and then.
@@ -50,7 +50,10 @@ final class HttpExchange extends Thread {
     }
   }
 
-  /** A whole answer; it has a body with status 200, and with 404, which a procedure that is not there is told from by its body. */
+  /**
+   * A whole answer; it has a body with status 200, and with 404, which a procedure that is not there is told from by
+   * its body.
+   */
   static final class Answer {
     final int status;
     final @Nullable String contentType;

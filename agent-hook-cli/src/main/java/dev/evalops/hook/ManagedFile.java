@@ -17,8 +17,8 @@ import java.util.Properties;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The operator's properties file. It must belong to root, or to the owner of the program, who could change that as well; and
- * nobody else may be able to write it.
+ * The operator's properties file. It must belong to root, or to the owner of the program, who could change that as
+ * well; and nobody else may be able to write it.
  *
  * @param required whether it must be there
  * @param program whose owner may own the file; null if only root may

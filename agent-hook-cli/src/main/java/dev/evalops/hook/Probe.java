@@ -104,7 +104,8 @@ public final class Probe {
   }
 
   /**
-   * Asks whether a tool may run. An approval that the policy wants is not requested, for somebody would have to look at it.
+   * Asks whether a tool may run. An approval that the policy wants is not requested, for somebody would have to look at
+   * it.
    *
    * @param tool the name of the tool
    * @return whether the answer is a "no" of the policy

@@ -3,8 +3,8 @@ package dev.evalops.hook;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The text that the hosts show and give to the model: one line, at most 2,000 characters, valid Unicode without control or
- * invisible formatting characters, never blank.
+ * The text that the hosts show and give to the model: one line, at most 2,000 characters, valid Unicode without control
+ * or invisible formatting characters, never blank.
  */
 final class Reason {
   private static final String PROGRAM = "evalops-agent-hook: ";

@@ -13,8 +13,8 @@ final class Rehearsal {
   /**
    * Makes the calls, which are allowed.
    *
-   * @param args the event, the configuration of the call over mTLS, that of the call over http and the status that it ends
-   *     with; without arguments nothing happens, which shows that a JVM can start
+   * @param args the event, the configuration of the call over mTLS, that of the call over http and the status that it
+   *     ends with; without arguments nothing happens, which shows that a JVM can start
    */
   public static void main(String[] args) throws Denial, IOException, InterruptedException {
     if (args.length == 0) {

@@ -9,8 +9,9 @@ import javax.net.ssl.SSLException;
 import javax.net.ssl.TrustManager;
 
 /**
- * Makes Java load what a TLS handshake needs, on a second core, while the first one reads the input and the certificates:
- * this is most of the time of a call. Makes the first message of a handshake that nobody gets; decides nothing.
+ * Makes Java load what a TLS handshake needs, on a second core, while the first one reads the input and the
+ * certificates: this is most of the time of a call. Makes the first message of a handshake that nobody gets; decides
+ * nothing.
  */
 final class TlsWarmUp extends Thread {
   TlsWarmUp() {

@@ -107,7 +107,9 @@ final class ToolUse {
     }
   }
 
-  /** For a shell command all but its description, which models word differently each time; else the bytes as they are. */
+  /**
+   * For a shell command all but its description, which models word differently each time; else the bytes as they are.
+   */
   static byte[] exactInput(String toolName, byte[] action) throws Json.MalformedException {
     if (!SHELLS.contains(toolName)) {
       return action;

@@ -10,7 +10,8 @@ import java.util.Map;
 /** One call of {@code governance-check} within this process. */
 final class Call {
   static final String EVENT =
-      "{\"session_id\":\"s-1\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"FAKE-SECRET\"}}";
+      "{\"session_id\":\"s-1\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\","
+          + "\"tool_input\":{\"command\":\"FAKE-SECRET\"}}";
 
   private final Map<String, String> environment = new HashMap<>();
   private byte[] event = EVENT.getBytes(UTF_8);

@@ -32,9 +32,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Whatever breaks outside of the process, the tool does not run: each case with a real process and an event that no pipe
- * holds, on the launcher and, in the long form, on the bare jar. What breaks the process itself is in the other tests of
- * processes.
+ * Whatever breaks outside of the process, the tool does not run: each case with a real process and an event that no
+ * pipe holds, on the launcher and, in the long form, on the bare jar. What breaks the process itself is in the other
+ * tests of processes.
  */
 class FailClosedProcessTest {
   private static final String TOKEN = "token-xyz";

@@ -71,7 +71,8 @@ class GovernanceCheckTest {
     service.evaluate(TestService.ALLOW);
     assertThat(call()
             .event(
-                "{\"session_id\":\"s\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"grep evalops-doctor-canary\"}}")
+                "{\"session_id\":\"s\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"grep "
+                    + "evalops-doctor-canary\"}}")
             .verdict())
         .isSameAs(Verdict.ALLOW);
   }

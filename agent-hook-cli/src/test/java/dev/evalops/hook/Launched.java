@@ -14,9 +14,11 @@ import java.util.concurrent.TimeUnit;
 /** A hook that was started as a host starts it: with pipes, which are read until nobody holds them any more. */
 public final class Launched implements AutoCloseable {
   public static final String EVENT =
-      "{\"session_id\":\"s\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"ls\"}}";
+      "{\"session_id\":\"s\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\","
+          + "\"tool_input\":{\"command\":\"ls\"}}";
   private static final String DENY_LINE =
-      "\\{\"hookSpecificOutput\":\\{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"[^\\n]+\"}}\\n";
+      "\\{\"hookSpecificOutput\":\\{\"hookEventName\":\"PreToolUse\","
+          + "\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"[^\\n]+\"}}\\n";
   private static final long SECONDS = 150;
 
   private final Process process;
@@ -38,7 +40,9 @@ public final class Launched implements AutoCloseable {
     return new Launched(builder.start());
   }
 
-  /** In a thread of its own: the common pool may have but one, and a pipe that somebody else still holds would keep it. */
+  /**
+   * In a thread of its own: the common pool may have but one, and a pipe that somebody else still holds would keep it.
+   */
   static void run(Runnable task) {
     Thread thread = new Thread(task, "pipe");
     thread.setDaemon(true);

@@ -49,8 +49,8 @@ class LauncherTest {
 
   @Test
   void passesADenyOn() throws Exception {
-    String line =
-        "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"no\"}}";
+    String line = "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\","
+        + "\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"no\"}}";
     hook.fakeJava("17.0.1", "cat >/dev/null; echo 'the reason' >&2; echo '" + line + "'; exit 2");
 
     Launched.Result result = hook.check();

@@ -17,7 +17,8 @@ import java.util.concurrent.CopyOnWriteArrayList;
 /** The service as systemd starts it: with a listening socket as its standard input. */
 public final class Resident implements AutoCloseable {
   private static final String LISTEN =
-      "umask 0; socket(S, 1, 1, 0); bind(S, pack('Sa*', 1, shift)) or die $!; listen(S, 128); open(STDIN, '<&S'); close S; exec @ARGV";
+      "umask 0; socket(S, 1, 1, 0); bind(S, pack('Sa*', 1, shift)) or die $!; listen(S, 128); "
+          + "open(STDIN, '<&S'); close S; exec @ARGV";
 
   private final Process process;
 

@@ -41,7 +41,8 @@ class ServeProcessTest {
   private static final String JVM = "the JVM was asked";
 
   private static final String LINE =
-      "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\",\"permissionDecisionReason\":\"r\"}}\n";
+      "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\","
+          + "\"permissionDecisionReason\":\"r\"}}\n";
 
   @Parameter
   private Shell shell;

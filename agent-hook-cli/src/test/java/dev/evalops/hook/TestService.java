@@ -20,7 +20,9 @@ import java.util.function.Function;
 import javax.net.ssl.SSLContext;
 import tools.jackson.databind.JsonNode;
 
-/** Both services on one real server. Answers each procedure with the next of its answers, and with the last for ever. */
+/**
+ * Both services on one real server. Answers each procedure with the next of its answers, and with the last for ever.
+ */
 final class TestService implements AutoCloseable {
   static {
     System.setProperty("sun.net.httpserver.nodelay", "true");

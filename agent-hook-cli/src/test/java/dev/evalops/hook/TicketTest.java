@@ -31,9 +31,11 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 class TicketTest {
   private static final String EVENT =
-      "{\"session_id\":\"s-1\",\"cwd\":\"/w\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"make\",\"description\":\"Build it\"},\"tool_use_id\":\"t-1\"}";
+      "{\"session_id\":\"s-1\",\"cwd\":\"/w\",\"tool_name\":\"Bash\","
+          + "\"tool_input\":{\"command\":\"make\",\"description\":\"Build it\"},\"tool_use_id\":\"t-1\"}";
   private static final String ASKED =
-      "denied: approval %s requested, valid until \\d\\d:\\d\\d [+-]\\d\\d:\\d\\d; ask the user to approve it, then repeat exactly this call";
+      "denied: approval %s requested, valid until \\d\\d:\\d\\d [+-]\\d\\d:\\d\\d; ask the user "
+          + "to approve it, then repeat exactly this call";
 
   @TempDir
   private Path work;

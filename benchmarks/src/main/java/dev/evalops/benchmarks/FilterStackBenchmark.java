@@ -16,7 +16,9 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 import org.slf4j.helpers.NOPLogger;
 
-/** What a request costs beside its handler: nothing, the guard, the guard with all filters (the log's writing left out). */
+/**
+ * What a request costs beside its handler: nothing, the guard, the guard with all filters (the log's writing left out).
+ */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -33,8 +33,8 @@ import org.openjdk.jmh.annotations.Threads;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * What a key costs on a real Postgres that does not wait for its disk: a first request (begin and finish) and a replay, beside the
- * statements that the system in Go sends for the same, and an empty round trip.
+ * What a key costs on a real Postgres that does not wait for its disk: a first request (begin and finish) and a replay,
+ * beside the statements that the system in Go sends for the same, and an empty round trip.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.Throughput)

@@ -31,8 +31,9 @@ import org.openjdk.jmh.annotations.Warmup;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * The audit entry and the change row of a mutation, in one transaction on a Postgres over loopback: in one round trip, as two statements one
- * after the other, and an empty round trip as the floor. Sampled, because the median stands a machine that is not quiet.
+ * The audit entry and the change row of a mutation, in one transaction on a Postgres over loopback: in one round trip,
+ * as two statements one after the other, and an empty round trip as the floor. Sampled, because the median stands a
+ * machine that is not quiet.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.SampleTime)

@@ -22,8 +22,8 @@ import org.openjdk.jmh.annotations.Threads;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * A decision in memory, allowed, for one of many keys. The peers know no keys: they are kept in a map without a bound, which is the quickest that a
- * user can do. {@link Contended} is the same with two threads.
+ * A decision in memory, allowed, for one of many keys. The peers know no keys: they are kept in a map without a bound,
+ * which is the quickest that a user can do. {@link Contended} is the same with two threads.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)

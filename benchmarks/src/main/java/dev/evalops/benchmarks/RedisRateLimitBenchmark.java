@@ -31,7 +31,10 @@ import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Threads;
 import org.openjdk.jmh.annotations.Warmup;
 
-/** Decisions in Redis per second, asked for by four threads over one connection, beside Bucket4j on Lettuce; and the commands sent for each. */
+/**
+ * Decisions in Redis per second, asked for by four threads over one connection, beside Bucket4j on Lettuce; and the
+ * commands sent for each.
+ */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.Throughput)
 @OutputTimeUnit(TimeUnit.SECONDS)

@@ -25,7 +25,10 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 import org.slf4j.helpers.NOPLogger;
 
-/** What counting and timing a request costs: the guard alone, our filter, and Micrometer looked up by tags for each request. */
+/**
+ * What counting and timing a request costs: the guard alone, our filter, and Micrometer looked up by tags for each
+ * request.
+ */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -18,8 +18,8 @@ import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What Codex itself says of its hooks. It runs one of a user only once that is trusted, and again after each change of it;
- * until then it runs the tools and says nothing.
+ * What Codex itself says of its hooks. It runs one of a user only once that is trusted, and again after each change of
+ * it; until then it runs the tools and says nothing.
  */
 final class CodexTrust {
   private static final long SECONDS = 30;
@@ -28,10 +28,10 @@ final class CodexTrust {
   private static final String REVIEW = ": review it in Codex with /hooks";
 
   private static final int ID = 2;
-  private static final String QUESTIONS =
-      "{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientInfo\":{\"name\":\"evalops-agent-hook\",\"version\":\"1\"}}}\n"
-          + "{\"method\":\"initialized\"}\n"
-          + "{\"id\":" + ID + ",\"method\":\"hooks/list\",\"params\":{\"cwds\":[\"/\"]}}\n";
+  private static final String QUESTIONS = "{\"id\":1,\"method\":\"initialize\","
+      + "\"params\":{\"clientInfo\":{\"name\":\"evalops-agent-hook\",\"version\":\"1\"}}}\n"
+      + "{\"method\":\"initialized\"}\n"
+      + "{\"id\":" + ID + ",\"method\":\"hooks/list\",\"params\":{\"cwds\":[\"/\"]}}\n";
 
   private CodexTrust() {}
 

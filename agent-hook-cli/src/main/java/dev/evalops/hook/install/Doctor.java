@@ -212,9 +212,9 @@ final class Doctor {
     asked |= managed || ofUser;
     if (program.isEmpty()) {
       if (managed || ofUser) {
-        note(
-            host.title()
-                + ": its program is not on the path, so that neither its version was examined nor a call made through it");
+        note(host.title()
+            + ": its program is not on the path, so that neither its version was examined nor "
+            + "a call made through it");
       }
       return;
     }

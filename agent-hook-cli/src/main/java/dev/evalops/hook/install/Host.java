@@ -56,7 +56,8 @@ enum Host {
       case CLAUDE, CODEX -> Optional.empty();
       case GEMINI ->
         Optional.of(
-            "A repository can switch the hook off (hooksConfig.disabled), and a user (GEMINI_CLI_SYSTEM_SETTINGS_PATH), "
+            "A repository can switch the hook off (hooksConfig.disabled), and a user "
+                + "(GEMINI_CLI_SYSTEM_SETTINGS_PATH), "
                 + "and Gemini CLI runs the tool when the hook's 600 s pass; the hook denies before that.");
       case QWEN ->
         Optional.of("Qwen Code runs the tool when a hook takes longer than 60 s, "
@@ -104,8 +105,9 @@ enum Host {
   }
 
   /**
-   * What the host gives to its shell. Most run the tool when that ends with anything but 0 or 2, so that a launcher that is not
-   * there, or killed, is turned into a 2 with a reason. Gemini CLI does so too when it does not know what is on standard output.
+   * What the host gives to its shell. Most run the tool when that ends with anything but 0 or 2, so that a launcher
+   * that is not there, or killed, is turned into a 2 with a reason. Gemini CLI does so too when it does not know what
+   * is on standard output.
    *
    * @throws NotUnderstoodException if no shell would get it right
    */

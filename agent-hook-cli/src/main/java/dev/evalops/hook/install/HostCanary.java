@@ -15,8 +15,8 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
- * One call of a tool through an installed host, which the hook never allows; the model that wants it runs on this machine. It shows what
- * no reading of settings can: that the host asks the hook, and takes its "no".
+ * One call of a tool through an installed host, which the hook never allows; the model that wants it runs on this
+ * machine. It shows what no reading of settings can: that the host asks the hook, and takes its "no".
  */
 final class HostCanary {
   private static final Duration TIMEOUT = Duration.ofSeconds(60);

@@ -321,8 +321,8 @@ final class Install {
           "Users and repositories can switch this hook off; --managed writes settings that they cannot undo.");
     }
     target.leavesOpen().ifPresent(out::println);
-    out.println(
-        target.title() + " from " + target.oldest()
-            + " on. Now try a tool call that the policy denies: a wrong set-up looks like one that allows. See also: evalops-agent-hook doctor");
+    out.println(target.title() + " from " + target.oldest()
+        + " on. Now try a tool call that the policy denies: a wrong set-up looks like one "
+        + "that allows. See also: evalops-agent-hook doctor");
   }
 }

@@ -32,8 +32,8 @@ final class JsonSettings implements HostSettings {
   }
 
   /**
-   * Claude Code's, of one user or of all: a tool call, and a shell command within the text of a skill. Versions that do not know an event
-   * pass it by.
+   * Claude Code's, of one user or of all: a tool call, and a shell command within the text of a skill. Versions that do
+   * not know an event pass it by.
    *
    * @param skillsAsk whether the shell commands of skills ask the hook; where they do not, they must not run
    */
@@ -246,7 +246,10 @@ final class JsonSettings implements HostSettings {
     return problems;
   }
 
-  /** As Claude Code merges its managed settings: objects by name, arrays one after the other, anything else by the later file. */
+  /**
+   * As Claude Code merges its managed settings: objects by name, arrays one after the other, anything else by the later
+   * file.
+   */
   private static Value merged(Value base, Value over) {
     Map<String, Value> members = base.members();
     Map<String, Value> more = over.members();

@@ -4,7 +4,10 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 
-/** The commands that no tool call waits for. The launcher starts them here, and {@code governance-check} at its own class. */
+/**
+ * The commands that no tool call waits for. The launcher starts them here, and {@code governance-check} at its own
+ * class.
+ */
 final class Maintenance {
   private static final String USAGE =
       "usage: evalops-agent-hook governance-check | serve | install | uninstall | doctor";

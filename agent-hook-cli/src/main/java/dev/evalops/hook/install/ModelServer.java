@@ -19,8 +19,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * A model on this machine that wants one shell command to be run, and then is done. It speaks as much of the protocols of the hosts as
- * that takes.
+ * A model on this machine that wants one shell command to be run, and then is done. It speaks as much of the protocols
+ * of the hosts as that takes.
  */
 final class ModelServer implements AutoCloseable {
   private static final int TIMEOUT_MILLIS = 30_000;
@@ -171,7 +171,8 @@ final class ModelServer implements AutoCloseable {
         : "{\"type\":\"text_delta\",\"text\":\"done\"}";
     return event(
             "message_start",
-            "\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"canary\",\"content\":[],"
+            "\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\","
+                + "\"model\":\"canary\",\"content\":[],"
                 + "\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}")
         + event("content_block_start", "\"index\":0,\"content_block\":" + block)
         + event("content_block_delta", "\"index\":0,\"delta\":" + delta)
@@ -193,7 +194,8 @@ final class ModelServer implements AutoCloseable {
     // Not every model's request names its tools.
     boolean older = body.contains("\"name\":\"shell_command\"");
     String item = told
-        ? "{\"type\":\"message\",\"role\":\"assistant\",\"id\":\"m1\",\"content\":[{\"type\":\"output_text\",\"text\":\"done\"}]}"
+        ? "{\"type\":\"message\",\"role\":\"assistant\",\"id\":\"m1\","
+            + "\"content\":[{\"type\":\"output_text\",\"text\":\"done\"}]}"
         : "{\"type\":\"function_call\",\"id\":\"f1\",\"call_id\":\"call_1\",\"name\":\""
             + (older ? "shell_command" : "exec_command") + "\",\"arguments\":"
             + JsonDocument.quote(input(older ? "command" : "cmd")) + "}";
@@ -201,7 +203,8 @@ final class ModelServer implements AutoCloseable {
         + event("response.output_item.done", "\"item\":" + item)
         + event(
             "response.completed",
-            "\"response\":{\"id\":\"r1\",\"usage\":{\"input_tokens\":1,\"input_tokens_details\":null,\"output_tokens\":1,"
+            "\"response\":{\"id\":\"r1\",\"usage\":{\"input_tokens\":1,"
+                + "\"input_tokens_details\":null,\"output_tokens\":1,"
                 + "\"output_tokens_details\":null,\"total_tokens\":2}}");
   }
 
@@ -217,7 +220,8 @@ final class ModelServer implements AutoCloseable {
     String input = "{\"command\":" + JsonDocument.quote(command)
         + ",\"description\":\"x\",\"is_background\":false}";
     String delta = call
-        ? "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\""
+        ? "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\","
+            + "\"type\":\"function\",\"function\":{\"name\":\""
             + (qwen ? "run_shell_command" : "bash") + "\",\"arguments\":"
             + JsonDocument.quote(input) + "}}]}"
         : "{\"role\":\"assistant\",\"content\":\"done\"}";
@@ -226,7 +230,8 @@ final class ModelServer implements AutoCloseable {
   }
 
   private static String chunk(String delta, String end) {
-    return "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"canary\",\"choices\":[{\"index\":0,\"delta\":"
+    return "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,"
+        + "\"model\":\"canary\",\"choices\":[{\"index\":0,\"delta\":"
         + delta + ",\"finish_reason\":" + end
         + "}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
   }
@@ -244,7 +249,8 @@ final class ModelServer implements AutoCloseable {
             + JsonDocument.quote(command) + ",\"description\":\"x\"}}}"
         : "{\"text\":\"done\"}";
     return "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[" + part
-        + "]},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":1,\"candidatesTokenCount\":1,\"totalTokenCount\":2}}\n\n";
+        + "]},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":1,"
+        + "\"candidatesTokenCount\":1,\"totalTokenCount\":2}}\n\n";
   }
 
   private String input(String name) {

@@ -46,7 +46,9 @@ record ServiceUnits(Path home, boolean mac) {
     return files;
   }
 
-  /** What the administrator does then, one command a line; only the service may read the token and the key from now on. */
+  /**
+   * What the administrator does then, one command a line; only the service may read the token and the key from now on.
+   */
   String start() {
     String user = mac ? "_" + USER : USER;
     String secret = "chgrp " + user + " %1$s && chmod 640 %1$s\n";

@@ -15,8 +15,8 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
- * What a JVM keeps of an earlier start: an AOT cache (from Java 25 on) or an archive of classes. It is made by running the
- * hook against a service of our own, and is only ever an advantage: a JVM that cannot use it starts without.
+ * What a JVM keeps of an earlier start: an AOT cache (from Java 25 on) or an archive of classes. It is made by running
+ * the hook against a service of our own, and is only ever an advantage: a JVM that cannot use it starts without.
  *
  * @param file where the launcher looks for it
  * @param java the JVM that starts with it

@@ -25,8 +25,8 @@ import javax.net.ssl.SSLServerSocket;
 import javax.net.ssl.TrustManagerFactory;
 
 /**
- * The run of which a start-up cache is made: the hook asks a service of our own, which allows, once over http and once over
- * mTLS. The service runs in the process that makes the cache, with certificates that live for as long.
+ * The run of which a start-up cache is made: the hook asks a service of our own, which allows, once over http and once
+ * over mTLS. The service runs in the process that makes the cache, with certificates that live for as long.
  */
 final class Training implements AutoCloseable {
   /** What is trained; without arguments it does nothing, which shows that a JVM can start. */
@@ -40,7 +40,8 @@ final class Training implements AutoCloseable {
   private static final String MTLS_FILE = "mtls.properties";
   private static final String EVENT =
       "{\"session_id\":\"s\",\"cwd\":\"/\",\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\","
-          + "\"tool_input\":{\"command\":\"ls -l \\\"a b\\\"\",\"timeout\":1000,\"background\":false},\"tool_use_id\":\"t\"}";
+          + "\"tool_input\":{\"command\":\"ls -l \\\"a "
+          + "b\\\"\",\"timeout\":1000,\"background\":false},\"tool_use_id\":\"t\"}";
   private static final String CA_FILE = "ca.pem";
   private static final String CERT_FILE = "certificate.pem";
   private static final String KEY_FILE = "key.pem";

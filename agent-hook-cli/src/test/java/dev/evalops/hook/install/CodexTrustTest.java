@@ -33,7 +33,8 @@ class CodexTrustTest {
   }
 
   static String hook(String command, boolean enabled, String trust) {
-    return "{\"key\":\"/h/config.toml:pre_tool_use:0:0\",\"eventName\":\"preToolUse\",\"handlerType\":\"command\",\"command\":\""
+    return "{\"key\":\"/h/config.toml:pre_tool_use:0:0\",\"eventName\":\"preToolUse\","
+        + "\"handlerType\":\"command\",\"command\":\""
         + command + "\",\"matcher\":\".*\",\"timeoutSec\":600,\"source\":\"user\",\"enabled\":"
         + enabled
         + ",\"isManaged\":false,\"currentHash\":\"sha256:0\",\"trustStatus\":\"" + trust + "\"}";

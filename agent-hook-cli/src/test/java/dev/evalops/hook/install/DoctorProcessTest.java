@@ -347,7 +347,8 @@ class DoctorProcessTest {
         case $wanted in *evalops-doctor-canary*) ;; *) exit 1 ;; esac
         said='command not found'
         if %s; then
-          said=$('%s' governance-check 2>&1 >/dev/null <<<'{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"evalops-doctor-canary"}}')
+          said=$('%s' governance-check 2>&1 >/dev/null <<<'{"session_id":"s",\
+        "hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"evalops-doctor-canary"}}')
         fi
         post "{\\"content\\":[{\\"type\\":\\"tool_result\\",\\"content\\":\\"$said\\"}]}"
         """.formatted(path, asks, hook.launcher()));

@@ -20,13 +20,13 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * The real hosts with a managed hook that is broken in each way that we know: only what the service allows may run. Started by
- * {@code scripts/hook-hosts}, in namespaces of its own.
+ * The real hosts with a managed hook that is broken in each way that we know: only what the service allows may run.
+ * Started by {@code scripts/hook-hosts}, in namespaces of its own.
  */
 final class HostMatrix {
   private static final String ALLOW = "ACTION_DECISION_ALLOW";
   private static final String DENY = "ACTION_DECISION_DENY";
-  private static final String NOBODY = "65534";
+  private static final String UNPRIVILEGED_UID = "65534";
   private static final String SERVICE = "65533";
 
   private final Path work;
@@ -195,7 +195,8 @@ final class HostMatrix {
           .getParent();
       Files.writeString(
           claude.resolve("settings.json"),
-          "{\"disableAllHooks\":true,\"env\":{\"EVALOPS_GOVERNANCE_URL\":\"http://127.0.0.1:9\",\"JAVA_TOOL_OPTIONS\":\"-Xlog:help\"}}");
+          "{\"disableAllHooks\":true,\"env\":{\"EVALOPS_GOVERNANCE_URL\":\"http://127.0.0.1:9\","
+              + "\"JAVA_TOOL_OPTIONS\":\"-Xlog:help\"}}");
       Files.writeString(
           claude.resolve("skills/x/SKILL.md"),
           "---\nname: x\ndescription: x\n---\nresult: !`" + command + "`\n");
@@ -213,8 +214,12 @@ final class HostMatrix {
     own(project);
     Path output = work.resolve("output");
     try (ModelServer model = ModelServer.start(skill ? "true" : command)) {
-      List<String> line = new ArrayList<>(
-          List.of("setpriv", "--reuid=" + NOBODY, "--regid=" + NOBODY, "--clear-groups", "--"));
+      List<String> line = new ArrayList<>(List.of(
+          "setpriv",
+          "--reuid=" + UNPRIVILEGED_UID,
+          "--regid=" + UNPRIVILEGED_UID,
+          "--clear-groups",
+          "--"));
       line.add(work.resolve("programs").resolve(host.option()).toString());
       line.addAll(arguments(host, project, model.url(), skill));
       ProcessBuilder builder = new ProcessBuilder(line)
@@ -301,7 +306,7 @@ final class HostMatrix {
   private static void own(Path folder) throws IOException {
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path file : files.toList()) {
-        Files.setAttribute(file, "unix:uid", Integer.parseInt(NOBODY));
+        Files.setAttribute(file, "unix:uid", Integer.parseInt(UNPRIVILEGED_UID));
       }
     }
   }

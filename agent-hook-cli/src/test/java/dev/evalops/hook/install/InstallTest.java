@@ -264,8 +264,8 @@ class InstallTest {
 
     assertThat(claude()).isSymbolicLink();
     assertThat(Files.readString(real))
-        .startsWith(
-            "{\n    \"model\": \"opus\",\n    \"disableSkillShellExecution\": true,\n    \"hooks\": {\n        \"PreToolUse\"");
+        .startsWith("{\n    \"model\": \"opus\",\n    \"disableSkillShellExecution\": true,\n    "
+            + "\"hooks\": {\n        \"PreToolUse\"");
     assertThat(mode(real)).isEqualTo("rw-rw-r--");
     Path backup = files(work).stream()
         .filter(file -> file.toString().contains("dotfiles.json.before-evalops-"))

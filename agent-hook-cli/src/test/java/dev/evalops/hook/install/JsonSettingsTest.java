@@ -281,7 +281,8 @@ class JsonSettingsTest {
       {"hooks": {"PreToolUse": [{"hooks": [1]}]}}         | not a JSON object
       {"disableAllHooks": true}                           | disableAllHooks
       {"hooks": {"PreToolUse": [{"hooks": [{"command": "evalops-agent-hook"}, {"command": "b"}]}]}} | shares
-      {"hooks": {"PreToolUse": [{"hooks": [{"command": "evalops-agent-hook"}]}, {"hooks": [{"command": "evalops-agent-hook"}]}]}} | more than one
+      {"hooks": {"PreToolUse": [{"hooks": [{"command": "evalops-agent-hook"}]}, \
+      {"hooks": [{"command": "evalops-agent-hook"}]}]}} | more than one
       """, quoteCharacter = '\u0001')
   void refusesWhatItDoesNotUnderstand(String text, String reason) {
     assertThatThrownBy(() -> user.install(text, COMMAND))
@@ -336,7 +337,8 @@ class JsonSettingsTest {
         "{\r\n\t\"a\": 1\r\n}\r\n",
         "{\"hooks\":{\"PostToolUse\":[]},\"b{\": 2}",
         "{\n  \"hooks\": {\n    \"PreToolUse\": [\n      {\"hooks\": []}\n    ]\n  }\n}\n",
-        "{\"hooks\":{\"PreToolUse\":[{\"hooks\":[{\"command\":\"other\"}]}],\"PreSkillShellCommand\":[{\"hooks\":[]}]},\"a\":[1,2]}"
+        "{\"hooks\":{\"PreToolUse\":[{\"hooks\":[{\"command\":\"other\"}]}],"
+            + "\"PreSkillShellCommand\":[{\"hooks\":[]}]},\"a\":[1,2]}"
       })
   void takesAwayWhatItHasWritten_andNothingElse(String before) throws Exception {
     String after = user.install(before, COMMAND);

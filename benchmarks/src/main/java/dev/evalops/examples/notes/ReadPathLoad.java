@@ -39,8 +39,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Requests per second of the example's read path, and of a handler that does nothing, with all of the library around them and
- * on the bare JDK server with the same settings. The servers are loaded in turn, round by round, by {@code wrk}.
+ * Requests per second of the example's read path, and of a handler that does nothing, with all of the library around
+ * them and on the bare JDK server with the same settings. The servers are loaded in turn, round by round, by {@code
+ * wrk}.
  */
 public final class ReadPathLoad {
   private static final Logger log = LoggerFactory.getLogger("load");

@@ -28,8 +28,8 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * An event with a protobuf payload, to bytes and back: our three formats, and the CloudEvents SDK's JSON with protobuf's own proto JSON
- * as its data. The payload is decoded, too.
+ * An event with a protobuf payload, to bytes and back: our three formats, and the CloudEvents SDK's JSON with
+ * protobuf's own proto JSON as its data. The payload is decoded, too.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)

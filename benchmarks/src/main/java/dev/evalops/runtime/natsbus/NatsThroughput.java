@@ -30,9 +30,9 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Messages per second: a bus beside the bare client, with the same bytes on the same server, in turn. The client gets messages that
- * are encoded already; the bus encodes each. The processor time, of this process alone, says more than the rate on a machine that is not
- * quiet.
+ * Messages per second: a bus beside the bare client, with the same bytes on the same server, in turn. The client gets
+ * messages that are encoded already; the bus encodes each. The processor time, of this process alone, says more than
+ * the rate on a machine that is not quiet.
  */
 @SuppressWarnings("try") // what is opened is held for its close
 public final class NatsThroughput {

@@ -53,9 +53,9 @@ import java.util.concurrent.TimeUnit;
 import org.slf4j.LoggerFactory;
 
 /**
- * What the outbox costs: a backlog relayed, beside the bare client with the same bytes in a window, and beside gruelbox' transaction-outbox on
- * the same servers, in turn; how long it takes from the commit to the stream; what is asked of the database when nothing happens; and the round
- * trips of a mutation.
+ * What the outbox costs: a backlog relayed, beside the bare client with the same bytes in a window, and beside
+ * gruelbox' transaction-outbox on the same servers, in turn; how long it takes from the commit to the stream; what is
+ * asked of the database when nothing happens; and the round trips of a mutation.
  */
 @SuppressWarnings("try") // what is opened is held for its close
 public final class OutboxThroughput {
@@ -344,7 +344,8 @@ public final class OutboxThroughput {
     double[] sorted = millis.stream().mapToDouble(Double::doubleValue).sorted().toArray();
     System.out.printf(
         Locale.ROOT,
-        "%nfrom before the insert to the stream, %d changes/s of two processes: p50 %.1f ms, p99 %.1f ms, max %.1f ms (%d)%n",
+        "%nfrom before the insert to the stream, %d changes/s of two processes: p50 %.1f ms, p99 "
+            + "%.1f ms, max %.1f ms (%d)%n",
         PER_SECOND,
         sorted[sorted.length / 2],
         sorted[sorted.length * 99 / 100],

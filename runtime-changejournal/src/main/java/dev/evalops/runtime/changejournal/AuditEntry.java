@@ -11,7 +11,8 @@ import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.annotation.JsonNaming;
 
 /**
- * A row of {@code audit_entries}. Jackson writes and reads it with the names of the columns; an id that is absent is left out.
+ * A row of {@code audit_entries}. Jackson writes and reads it with the names of the columns; an id that is absent is
+ * left out.
  *
  * <p>Immutable, but for the metadata: nobody changes them afterwards.
  *

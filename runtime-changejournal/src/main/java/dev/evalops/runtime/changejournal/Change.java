@@ -11,8 +11,8 @@ import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.annotation.JsonNaming;
 
 /**
- * A row of {@code change_journal}. Jackson writes and reads it with the names of the columns; an id that is absent is left out. {@link
- * dev.evalops.runtime.changejournal.proto.ChangeProtos} converts it to and from protobuf.
+ * A row of {@code change_journal}. Jackson writes and reads it with the names of the columns; an id that is absent is
+ * left out. {@link dev.evalops.runtime.changejournal.proto.ChangeProtos} converts it to and from protobuf.
  *
  * <p>Immutable, but for the payload: nobody changes it afterwards.
  *

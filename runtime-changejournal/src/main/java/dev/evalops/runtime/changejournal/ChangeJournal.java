@@ -23,8 +23,8 @@ import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Writes the audit entry and the change row of a mutation in the mutation's own transaction, in one round trip: all of it is there
- * afterwards, or nothing.
+ * Writes the audit entry and the change row of a mutation in the mutation's own transaction, in one round trip: all of
+ * it is there afterwards, or nothing.
  *
  * <pre>{@code
  * Note note = insert(tx, command);
@@ -32,14 +32,14 @@ import org.jspecify.annotations.Nullable;
  *     ChangeJournal.mutation("note", note.id(), "create").by(actor).payload(note).metadata("source", "api").write(tx);
  * }</pre>
  *
- * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from the resource {@code
- * changejournal.sql} beside this class. Their columns are found by name; ids may be {@code uuid} or {@code text}, metadata and payload
- * {@code json}, {@code jsonb} or {@code text}, times {@code timestamptz} or {@code timestamp}, which then is UTC. The tables are those of the
- * connection's {@code search_path}.
+ * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from the
+ * resource {@code changejournal.sql} beside this class. Their columns are found by name; ids may be {@code uuid} or
+ * {@code text}, metadata and payload {@code json}, {@code jsonb} or {@code text}, times {@code timestamptz} or {@code
+ * timestamp}, which then is UTC. The tables are those of the connection's {@code search_path}.
  *
- * <p><strong>The sequence is not the order of commits.</strong> It is handed out when the row is written, so that a row with a smaller number
- * can appear after one with a greater, and numbers of mutations that were rolled back are missing. Who tails the journal with {@code seq > last} alone
- * loses rows; {@link #reader} does not.
+ * <p><strong>The sequence is not the order of commits.</strong> It is handed out when the row is written, so that a row
+ * with a smaller number can appear after one with a greater, and numbers of mutations that were rolled back are
+ * missing. Who tails the journal with {@code seq > last} alone loses rows; {@link #reader} does not.
  *
  * <p>Thread-safe, as far as the connection is: it has no state.
  */
@@ -113,13 +113,14 @@ public final class ChangeJournal {
   }
 
   /**
-   * The two inserts as statements of their own, for a service that runs them by other means than this class. Their arguments are, in this order:
+   * The two inserts as statements of their own, for a service that runs them by other means than this class. Their
+   * arguments are, in this order:
    *
    * <ol>
-   *   <li>{@code id} (a random UUID), {@code organization_id}, {@code actor_type}, {@code actor_id}, {@code action}, {@code resource_type}, {@code
-   *       resource_id}, {@code metadata}, {@code created_at}
-   *   <li>{@code organization_id}, {@code aggregate_type}, {@code aggregate_id}, {@code operation}, {@code actor_type}, {@code actor_id}, {@code
-   *       aggregate_version}, {@code recorded_at}, {@code payload}
+   *   <li>{@code id} (a random UUID), {@code organization_id}, {@code actor_type}, {@code actor_id}, {@code action},
+   *       {@code resource_type}, {@code resource_id}, {@code metadata}, {@code created_at}
+   *   <li>{@code organization_id}, {@code aggregate_type}, {@code aggregate_id}, {@code operation}, {@code actor_type},
+   *       {@code actor_id}, {@code aggregate_version}, {@code recorded_at}, {@code payload}
    * </ol>
    *
    * @param style how the arguments are marked
@@ -185,11 +186,13 @@ public final class ChangeJournal {
     }
 
     /**
-     * Sets what it becomes. An integer field {@code version} of the payload, zero too, is the version of the change; without one it is 1.
+     * Sets what it becomes. An integer field {@code version} of the payload, zero too, is the version of the change;
+     * without one it is 1.
      *
-     * @param payload a protobuf {@code Message} is stored as the JSON of a {@code google.protobuf.Any} with the names of the {@code .proto}
-     *     file (as a {@code TypedMessage} of the package {@code proto} if it holds an {@code Any} of a type that its file does not import),
-     *     anything else as Jackson writes it (a {@code JsonNode} as it is; a text becomes a JSON text); null, the default, as JSON {@code null}
+     * @param payload a protobuf {@code Message} is stored as the JSON of a {@code google.protobuf.Any} with the names
+     *     of the {@code .proto} file (as a {@code TypedMessage} of the package {@code proto} if it holds an {@code Any}
+     *     of a type that its file does not import), anything else as Jackson writes it (a {@code JsonNode} as it is; a
+     *     text becomes a JSON text); null, the default, as JSON {@code null}
      * @return this
      */
     public Mutation payload(@Nullable Object payload) {
@@ -212,8 +215,8 @@ public final class ChangeJournal {
     /**
      * Sets the action of the audit entry.
      *
-     * @param action for example {@code note.archive}, stored as it is; by default {@code <aggregateType>.<operation>}, both trimmed, or the one
-     *     that is not blank
+     * @param action for example {@code note.archive}, stored as it is; by default {@code <aggregateType>.<operation>},
+     *     both trimmed, or the one that is not blank
      * @return this
      */
     public Mutation action(String action) {
@@ -226,12 +229,14 @@ public final class ChangeJournal {
      *
      * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
      * @return the sequence number of the change
-     * @throws IllegalArgumentException before anything is sent, with all problems: if there is no actor, if the connection is in auto-commit
-     *     mode, if type and operation are both blank, if the action is blank, if the id begins or ends with white space, if a text cannot be
-     *     stored, or if metadata or payload cannot be written as JSON or have NUL or half a surrogate pair in a text or key ({@code
-     *     marshal_audit_metadata: ...}, {@code marshal_change_payload: ...})
-     * @throws SQLException if the rows cannot be written, with the SQL state of the cause; none of them is. The message begins with {@code
-     *     insert_audit_entry: }, {@code insert_change_journal: } or, where the server does not say which, both
+     * @throws IllegalArgumentException before anything is sent, with all problems: if there is no actor, if the
+     *     connection is in auto-commit mode, if type and operation are both blank, if the action is blank, if the id
+     *     begins or ends with white space, if a text cannot be stored, or if metadata or payload cannot be written as
+     *     JSON or have NUL or half a surrogate pair in a text or key ({@code marshal_audit_metadata: ...}, {@code
+     *     marshal_change_payload: ...})
+     * @throws SQLException if the rows cannot be written, with the SQL state of the cause; none of them is. The message
+     *     begins with {@code insert_audit_entry: }, {@code insert_change_journal: } or, where the server does not say
+     *     which, both
      */
     public long write(Connection tx) throws SQLException {
       List<IllegalArgumentException> problems = new ArrayList<>();

@@ -20,8 +20,8 @@ import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * Reads the journal page by page and misses nothing, although {@code seq} is not the order of commits: a row with a smaller number can
- * appear after one with a greater.
+ * Reads the journal page by page and misses nothing, although {@code seq} is not the order of commits: a row with a
+ * smaller number can appear after one with a greater.
  *
  * <pre>{@code
  * JournalReader reader = ChangeJournal.reader(db);
@@ -30,14 +30,15 @@ import tools.jackson.databind.json.JsonMapper;
  * position = page.next(); // keep it with what the changes have caused
  * }</pre>
  *
- * <p>A page is one statement, or two. The reader looks how far the journal goes, and reads up to there once every transaction of that time has
- * ended; so a long transaction, anywhere on the server, delays it and loses nothing ({@link #lag} names the transaction). Changes come in
- * the order of {@code seq}, which for one aggregate is the order of its commits when its writers lock the aggregate before they write the
- * journal.
+ * <p>A page is one statement, or two. The reader looks how far the journal goes, and reads up to there once every
+ * transaction of that time has ended; so a long transaction, anywhere on the server, delays it and loses nothing
+ * ({@link #lag} names the transaction). Changes come in the order of {@code seq}, which for one aggregate is the order
+ * of its commits when its writers lock the aggregate before they write the journal.
  *
- * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, and not the one of a running transaction, which
- * would be committed), a sequence that caches no numbers (the default), and that whoever else writes the journal writes the audit entry first, in the
- * same transaction, as {@link ChangeJournal} does. Rows that are deleted before they were read are passed over.
+ * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, and not the one of a running
+ * transaction, which would be committed), a sequence that caches no numbers (the default), and that whoever else writes
+ * the journal writes the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are
+ * deleted before they were read are passed over.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */
@@ -92,8 +93,8 @@ public final class JournalReader {
     /**
      * Checks the values.
      *
-     * @throws IllegalArgumentException if the sequence or the fence is negative, if {@code high} is not beyond the sequence, or if one of {@code
-     *     high} and {@code fence} is there without the other
+     * @throws IllegalArgumentException if the sequence or the fence is negative, if {@code high} is not beyond the
+     *     sequence, or if one of {@code high} and {@code fence} is there without the other
      */
     public Position {
       if (sequence < 0) {
@@ -191,10 +192,11 @@ public final class JournalReader {
   /**
    * How far a reader is behind.
    *
-   * @param changes how many numbers of the journal lie between the position and its end; not all of them need have a row
+   * @param changes how many numbers of the journal lie between the position and its end; not all of them need have a
+   *     row
    * @param oldest when the oldest change that was not read yet was recorded; empty when there is none
-   * @param waitsFor the oldest transaction that is open on the server, which the reader may be waiting for: its process, application,
-   *     state and start; empty when none is open
+   * @param waitsFor the oldest transaction that is open on the server, which the reader may be waiting for: its
+   *     process, application, state and start; empty when none is open
    */
   public record Lag(long changes, Optional<Instant> oldest, Optional<String> waitsFor) {}
 
@@ -214,9 +216,9 @@ public final class JournalReader {
   }
 
   /**
-   * Reads a page of {@code audit_entries}. The table needs a number for it, which those who write it do not see: {@code ALTER TABLE
-   * audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}. Who writes audit entries by other means than {@link ChangeJournal}
-   * writes something else before, in the same transaction, such as the mutation.
+   * Reads a page of {@code audit_entries}. The table needs a number for it, which those who write it do not see: {@code
+   * ALTER TABLE audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}. Who writes audit entries by
+   * other means than {@link ChangeJournal} writes something else before, in the same transaction, such as the mutation.
    *
    * @param after where the last page of audit entries ended; {@link Position#START} for the first
    * @param max how many entries at most, 1 or more
@@ -231,8 +233,8 @@ public final class JournalReader {
   }
 
   /**
-   * Asks how far a reader of changes is behind, and which transaction it may be waiting for. A user that is not a member of {@code
-   * pg_read_all_stats} sees the transactions of its own role alone.
+   * Asks how far a reader of changes is behind, and which transaction it may be waiting for. A user that is not a
+   * member of {@code pg_read_all_stats} sees the transactions of its own role alone.
    *
    * @param after where the last page ended
    * @return the lag
@@ -257,17 +259,19 @@ public final class JournalReader {
   }
 
   /**
-   * One statement, and so one snapshot, that reads the window if its fence is passed, and looks how far the table goes now. The fence of that is
-   * an id which this statement takes: whoever has taken a number by now has a smaller one. (The snapshot's xmax would not do: it is the end of
-   * the transactions that have ended.) The statement's transaction has ended when the position is there, so a fence that is not below xmax is of
-   * another server, such as the one that a dump comes from, or of a time that a crash has undone; the reader then looks again.
+   * One statement, and so one snapshot, that reads the window if its fence is passed, and looks how far the table goes
+   * now. The fence of that is an id which this statement takes: whoever has taken a number by now has a smaller one.
+   * (The snapshot's xmax would not do: it is the end of the transactions that have ended.) The statement's transaction
+   * has ended when the position is there, so a fence that is not below xmax is of another server, such as the one that
+   * a dump comes from, or of a time that a crash has undone; the reader then looks again.
    */
   private static String page(String table, String columns) {
     return "WITH given AS (SELECT ?::bigint AS after, ?::bigint AS high, ?::text::xid8 AS fence),"
         + " look AS MATERIALIZED (SELECT given.*, (SELECT max(seq) FROM " + table
         + " WHERE seq > given.after) AS new_high, high > 0 AND pg_snapshot_xmin(now) >= fence AS ended,"
         + " fence >= pg_snapshot_xmax(now) AS foreign_fence FROM given, pg_current_snapshot() AS now),"
-        + " upper AS MATERIALIZED (SELECT look.*, CASE WHEN new_high IS NOT NULL AND (high = 0 OR ended OR foreign_fence)"
+        + " upper AS MATERIALIZED (SELECT look.*, CASE WHEN new_high IS NOT NULL AND (high = 0 OR "
+        + "ended OR foreign_fence)"
         + " THEN pg_current_xact_id()::text END AS new_fence, CASE WHEN ended THEN high END AS upto FROM look)"
         + " SELECT upper.ended, upper.foreign_fence, upper.new_high, upper.new_fence, page.*"
         + " FROM upper LEFT JOIN LATERAL (SELECT seq, " + columns + " FROM " + table

@@ -30,7 +30,10 @@ final class Text {
     return trimmed.isEmpty() ? Optional.empty() : Optional.of(id);
   }
 
-  /** Unicode's white space, as the other writers of the tables trim it: {@link String#strip} and {@code trim} both differ. */
+  /**
+   * Unicode's white space, as the other writers of the tables trim it: {@link String#strip} and {@code trim} both
+   * differ.
+   */
   static String trim(String text) {
     int start = 0;
     int end = text.length();

@@ -11,7 +11,10 @@ import java.util.Properties;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
-/** A JVM of its own with a main class of the tests; its arguments are the database's URL, user and password, then those given. */
+/**
+ * A JVM of its own with a main class of the tests; its arguments are the database's URL, user and password, then those
+ * given.
+ */
 final class Child {
   private Child() {}
 

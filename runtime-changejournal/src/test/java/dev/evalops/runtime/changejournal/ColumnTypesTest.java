@@ -39,9 +39,12 @@ class ColumnTypesTest {
   void writesIntoColumnsOfOtherTypes(Types types, String mode, HikariDataSource db)
       throws SQLException {
     Rows.execute(db, """
-        CREATE TABLE audit_entries (created_at %3$s NOT NULL, metadata %2$s NOT NULL, resource_id %1$s, resource_type text NOT NULL,
-          action text NOT NULL, actor_id %1$s, actor_type varchar(20) NOT NULL, organization_id %1$s NOT NULL, id %1$s PRIMARY KEY)""".formatted(types.id(), types.json(), types.time()), """
-        CREATE TABLE change_journal (payload %2$s NOT NULL, recorded_at %3$s NOT NULL, aggregate_version %4$s NOT NULL, actor_id %1$s,
+        CREATE TABLE audit_entries (created_at %3$s NOT NULL, metadata %2$s NOT NULL,
+          resource_id %1$s, resource_type text NOT NULL,
+          action text NOT NULL, actor_id %1$s, actor_type varchar(20) NOT NULL,
+          organization_id %1$s NOT NULL, id %1$s PRIMARY KEY)""".formatted(types.id(), types.json(), types.time()), """
+        CREATE TABLE change_journal (payload %2$s NOT NULL, recorded_at %3$s NOT NULL,
+          aggregate_version %4$s NOT NULL, actor_id %1$s,
           actor_type text NOT NULL, operation text NOT NULL, aggregate_id %1$s, aggregate_type text NOT NULL,
           organization_id %1$s NOT NULL, seq %5$s PRIMARY KEY)""".formatted(
             types.id(), types.json(), types.time(), types.version(), types.seq()));

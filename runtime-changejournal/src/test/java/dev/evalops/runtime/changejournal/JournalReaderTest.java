@@ -400,7 +400,8 @@ class JournalReaderTest {
         db,
         "ALTER TABLE change_journal RENAME TO journal",
         "CREATE VIEW change_journal AS SELECT * FROM journal WHERE pg_terminate_backend(pg_backend_pid())",
-        "INSERT INTO journal (organization_id, aggregate_type, operation, actor_type, aggregate_version, recorded_at, payload)"
+        "INSERT INTO journal (organization_id, aggregate_type, operation, actor_type, "
+            + "aggregate_version, recorded_at, payload)"
             + " VALUES ('o', 'note', 'update', 'user', 1, now(), 'null')");
     HikariConfig config = new HikariConfig();
     config.setJdbcUrl(db.getJdbcUrl());
@@ -540,13 +541,14 @@ class JournalReaderTest {
   void readsEveryChangeOnce_whileManyWrite_soak(HikariDataSource db) throws Exception {
     int read = readsAll(db, 16, 1000);
     System.out.printf(
-        "changejournal: 16 writers, 16000 transactions, a quarter of them rolled back, %d changes read, none lost, none twice%n",
+        "changejournal: 16 writers, 16000 transactions, a quarter of them rolled back, %d changes "
+            + "read, none lost, none twice%n",
         read);
   }
 
   /**
-   * Writers that take the id of their transaction early or late, wait for each other's rows after they took a number, and roll back, beside
-   * transactions that stay open for a while.
+   * Writers that take the id of their transaction early or late, wait for each other's rows after they took a number,
+   * and roll back, beside transactions that stay open for a while.
    */
   private static int readsAll(HikariDataSource db, int writers, int transactions) throws Exception {
     db.setMaximumPoolSize(writers + 4);

@@ -13,7 +13,10 @@ import java.net.SocketException;
 import java.net.URI;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** Stands between one client and the server, and counts how often the client asks for the server's sign that it is ready again. */
+/**
+ * Stands between one client and the server, and counts how often the client asks for the server's sign that it is ready
+ * again.
+ */
 final class WireTap implements AutoCloseable {
   private static final int SYNC = 'S';
   private static final int QUERY = 'Q';

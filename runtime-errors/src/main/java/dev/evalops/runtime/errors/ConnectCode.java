@@ -57,8 +57,8 @@ public enum ConnectCode {
   }
 
   /**
-   * The HTTP status of a unary response with this code. {@link ErrorCode#httpStatus()} may differ: it is the status of a
-   * plain HTTP response.
+   * The HTTP status of a unary response with this code. {@link ErrorCode#httpStatus()} may differ: it is the status of
+   * a plain HTTP response.
    *
    * @return for example 404
    */

@@ -36,10 +36,10 @@ public record ErrorResponse(ErrorCode code, String message) {
   }
 
   /**
-   * Returns what a client is told of this failure: code and message of the first {@link ServiceException} in its chain of causes;
-   * without one {@link ErrorCode#UNAVAILABLE} when a dependency is away or refuses this service (a {@link FailureKind} other than
-   * {@link FailureKind#INTERNAL}), else {@link ErrorCode#INTERNAL_ERROR}, with their default messages. The text of any other
-   * exception stays out of it.
+   * Returns what a client is told of this failure: code and message of the first {@link ServiceException} in its chain
+   * of causes; without one {@link ErrorCode#UNAVAILABLE} when a dependency is away or refuses this service (a {@link
+   * FailureKind} other than {@link FailureKind#INTERNAL}), else {@link ErrorCode#INTERNAL_ERROR}, with their default
+   * messages. The text of any other exception stays out of it.
    *
    * @param failure any failure
    * @return the response
@@ -93,8 +93,8 @@ public record ErrorResponse(ErrorCode code, String message) {
   }
 
   /**
-   * Answers an exchange with {@link #status()} and {@link #toJson()} and ends it. Headers that are set already are kept,
-   * but for those that describe a body. A 503 without a {@code Retry-After} gets one of a second.
+   * Answers an exchange with {@link #status()} and {@link #toJson()} and ends it. Headers that are set already are
+   * kept, but for those that describe a body. A 503 without a {@code Retry-After} gets one of a second.
    *
    * @param exchange an exchange whose response has not begun
    * @throws IOException if the response has begun, or the client is gone

@@ -29,9 +29,9 @@ import javax.net.ssl.SSLException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Whether a failure of a dependency can pass. One answer for Postgres (by {@linkplain SQLException#getSQLState() SQLSTATE}, also
- * behind PgBouncer), HikariCP, Lettuce, jnats, {@link java.net.http.HttpClient} and the JDK's network exceptions, whatever they
- * are wrapped in:
+ * Whether a failure of a dependency can pass. One answer for Postgres (by {@linkplain SQLException#getSQLState()
+ * SQLSTATE}, also behind PgBouncer), HikariCP, Lettuce, jnats, {@link java.net.http.HttpClient} and the JDK's network
+ * exceptions, whatever they are wrapped in:
  *
  * <pre>{@code
  * } catch (SQLException e) {
@@ -43,13 +43,13 @@ import org.jspecify.annotations.Nullable;
  */
 public enum FailureKind {
   /**
-   * The dependency is away, busy, full or changing its leader, or a transaction lost against another: the same call may succeed
-   * later.
+   * The dependency is away, busy, full or changing its leader, or a transaction lost against another: the same call may
+   * succeed later.
    */
   UNAVAILABLE,
   /**
-   * The dependency refuses this service: credentials, database, TLS or a setting of the connection. Waiting does not help; somebody
-   * has to change something. Stop at start.
+   * The dependency refuses this service: credentials, database, TLS or a setting of the connection. Waiting does not
+   * help; somebody has to change something. Stop at start.
    */
   PERMANENT,
   /** Anything else: a bad statement, a violated constraint, a bug. The same call fails again. */
@@ -114,9 +114,10 @@ public enum FailureKind {
       Pattern.compile("closed|closing|terminated|timed out|reset|aborted");
 
   /**
-   * Returns the kind of a failure: of the {@link ErrorCode} of the first {@link ServiceException} in its chain of causes ({@link
-   * #UNAVAILABLE} if the {@linkplain ErrorCode.Retry#SAME_CALL same call} may succeed, else {@link #INTERNAL}); without one, what the
-   * exceptions of the chain say, {@link #PERMANENT} before {@link #UNAVAILABLE}; and {@link #INTERNAL} if they say nothing.
+   * Returns the kind of a failure: of the {@link ErrorCode} of the first {@link ServiceException} in its chain of
+   * causes ({@link #UNAVAILABLE} if the {@linkplain ErrorCode.Retry#SAME_CALL same call} may succeed, else {@link
+   * #INTERNAL}); without one, what the exceptions of the chain say, {@link #PERMANENT} before {@link #UNAVAILABLE}; and
+   * {@link #INTERNAL} if they say nothing.
    *
    * @param failure any failure
    * @return the kind
@@ -223,7 +224,9 @@ public enum FailureKind {
     return refused ? PERMANENT : UNAVAILABLE;
   }
 
-  /** Whether the connection broke, as it does when the server stops; a bad key or certificate can have such a cause too. */
+  /**
+   * Whether the connection broke, as it does when the server stops; a bad key or certificate can have such a cause too.
+   */
   private static boolean cutOff(List<Throwable> chain) {
     return chain.stream().noneMatch(GeneralSecurityException.class::isInstance)
         && chain.stream()

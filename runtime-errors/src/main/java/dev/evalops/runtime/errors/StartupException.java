@@ -1,8 +1,9 @@
 package dev.evalops.runtime.errors;
 
 /**
- * The world is not as a service needs it to start: a dependency does not come up or refuses, a table is missing, a port is taken. The message says
- * what failed. (A wrong setting is an {@link IllegalArgumentException}.) A service's main catches these two.
+ * The world is not as a service needs it to start: a dependency does not come up or refuses, a table is missing, a port
+ * is taken. The message says what failed. (A wrong setting is an {@link IllegalArgumentException}.) A service's main
+ * catches these two.
  */
 public final class StartupException extends RuntimeException {
   private static final long serialVersionUID = 1L;

@@ -10,14 +10,17 @@ import java.util.OptionalLong;
 import java.util.UUID;
 
 /**
- * What has happened to one aggregate, on its way to a broker. Immutable: each method that sets something returns a copy.
+ * What has happened to one aggregate, on its way to a broker. Immutable: each method that sets something returns a
+ * copy.
  *
  * <pre>{@code
  * Change.of("note", note.id(), "create").organization(org).version(1).payload(noteProto)
  * }</pre>
  *
- * @param aggregateType the kind of thing, one token of a subject: ASCII, not empty, without blanks, {@code .}, {@code *} and {@code >}
- * @param aggregateId which thing; changes of the same thing are kept in order, and a consumer finds it as {@link Event#aggregateId}
+ * @param aggregateType the kind of thing, one token of a subject: ASCII, not empty, without blanks, {@code .}, {@code
+ *     *} and {@code >}
+ * @param aggregateId which thing; changes of the same thing are kept in order, and a consumer finds it as {@link
+ *     Event#aggregateId}
  * @param operation what has happened to it, one token of a subject
  * @param organizationId the organization it belongs to, on the wire the tenant
  * @param sequence its place among all changes of the service, such as that of the change journal; not negative
@@ -185,7 +188,8 @@ public record Change(
   }
 
   /**
-   * Sets the id of the event, so that it is stored once however often it is published within the duplicate window of the broker.
+   * Sets the id of the event, so that it is stored once however often it is published within the duplicate window of
+   * the broker.
    *
    * @param eventId the id; no two changes may have the same
    * @return a copy

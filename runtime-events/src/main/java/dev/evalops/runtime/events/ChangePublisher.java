@@ -28,11 +28,12 @@ public interface ChangePublisher {
   EncodedEvent encode(Change change);
 
   /**
-   * Sends an event. Events are sent in the order of the calls; whoever needs their order kept through failures waits for one before the
-   * next.
+   * Sends an event. Events are sent in the order of the calls; whoever needs their order kept through failures waits
+   * for one before the next.
    *
    * @param event the event
-   * @return completed with the outcome when the event is safe, within the publisher's time limit, or with a {@link PublishException}
+   * @return completed with the outcome when the event is safe, within the publisher's time limit, or with a {@link
+   *     PublishException}
    */
   CompletableFuture<Outcome> send(EncodedEvent event);
 
@@ -51,8 +52,8 @@ public interface ChangePublisher {
    * @param change what has happened
    * @return where it is now
    * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
-   * @throws PublishException if it is not safe. Publishing it again is harmless if it has an {@linkplain Change#eventId() id}. Also
-   *     when interrupted, with the flag set again
+   * @throws PublishException if it is not safe. Publishing it again is harmless if it has an {@linkplain
+   *     Change#eventId() id}. Also when interrupted, with the flag set again
    */
   default Outcome publish(Change change) {
     try {

@@ -144,7 +144,10 @@ final class Encoder {
     return value;
   }
 
-  /** As the CloudEvents binding for NATS has it: what is not printable ASCII, and blank, quote and percent, as {@code %XX}. */
+  /**
+   * As the CloudEvents binding for NATS has it: what is not printable ASCII, and blank, quote and percent, as {@code
+   * %XX}.
+   */
   static String escape(String value) {
     StringBuilder escaped = new StringBuilder(value.length());
     for (byte each : value.getBytes(StandardCharsets.UTF_8)) {

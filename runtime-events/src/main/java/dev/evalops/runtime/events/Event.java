@@ -69,15 +69,16 @@ public final class Event {
   }
 
   /**
-   * Reads an event from the parts of a message, in any {@link EventFormat} or as the CloudEvents SDKs write it, in binary or structured
-   * mode. Attributes that only headers carry ({@code ce-sequence}, {@code ce-partitionkey}, {@code ce-aggregateversion}), and a trace
-   * context that only they have, are read from them.
+   * Reads an event from the parts of a message, in any {@link EventFormat} or as the CloudEvents SDKs write it, in
+   * binary or structured mode. Attributes that only headers carry ({@code ce-sequence}, {@code ce-partitionkey}, {@code
+   * ce-aggregateversion}), and a trace context that only they have, are read from them.
    *
-   * @param headers the headers; they hold the event, and the body only its data, if {@code ce-specversion}, {@code ce-id}, {@code
-   *     ce-type} and {@code ce-source} are all there
+   * @param headers the headers; they hold the event, and the body only its data, if {@code ce-specversion}, {@code
+   *     ce-id}, {@code ce-type} and {@code ce-source} are all there
    * @param body the body
    * @return the event
-   * @throws IllegalArgumentException if it is no event; the message says what is wrong ({@code envelope_empty}, or the attribute)
+   * @throws IllegalArgumentException if it is no event; the message says what is wrong ({@code envelope_empty}, or the
+   *     attribute)
    */
   public static Event read(Map<String, List<String>> headers, byte[] body) {
     Objects.requireNonNull(headers, "headers");
@@ -198,7 +199,8 @@ public final class Event {
   }
 
   /**
-   * Returns which thing it is about, which is the partition key on the wire. Events of one thing were published in order.
+   * Returns which thing it is about, which is the partition key on the wire. Events of one thing were published in
+   * order.
    *
    * @return the id; empty if the event has none
    */
@@ -232,8 +234,8 @@ public final class Event {
   }
 
   /**
-   * Returns the payload as it came, whatever it is: JSON, the bytes of a {@code google.protobuf.Any}, or others that {@link #dataContentType}
-   * tells.
+   * Returns the payload as it came, whatever it is: JSON, the bytes of a {@code google.protobuf.Any}, or others that
+   * {@link #dataContentType} tells.
    *
    * @return a copy of the bytes; none without a payload
    */

@@ -19,8 +19,8 @@ import tools.jackson.core.ObjectReadContext;
 import tools.jackson.core.json.JsonFactory;
 
 /**
- * Reads events in the formats of this module and of the CloudEvents SDKs: attributes in headers (CloudEvents' binary mode), a JSON object
- * (its structured mode), or an {@link EventEnvelope}.
+ * Reads events in the formats of this module and of the CloudEvents SDKs: attributes in headers (CloudEvents' binary
+ * mode), a JSON object (its structured mode), or an {@link EventEnvelope}.
  */
 final class EventReader {
   static final String CONTENT_TYPE = "content-type";

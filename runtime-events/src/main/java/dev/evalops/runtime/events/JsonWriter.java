@@ -4,8 +4,8 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 /**
- * Compact JSON as bytes. Strings are escaped as Go's encoding/json does it ({@code <}, {@code >}, {@code &} and the line separators
- * too), so that both sides of a bus write equal bytes. Not thread-safe.
+ * Compact JSON as bytes. Strings are escaped as Go's encoding/json does it ({@code <}, {@code >}, {@code &} and the
+ * line separators too), so that both sides of a bus write equal bytes. Not thread-safe.
  */
 final class JsonWriter {
   private static final byte[] HEX = "0123456789abcdef".getBytes(StandardCharsets.US_ASCII);

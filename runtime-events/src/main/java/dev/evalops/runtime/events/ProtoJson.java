@@ -40,8 +40,8 @@ import tools.jackson.core.ObjectReadContext;
 import tools.jackson.core.json.JsonFactory;
 
 /**
- * The proto JSON of {@code google.protobuf.Any}. Reading is the protobuf library's; writing is our own, because the library's JSON has
- * other escapes, numbers and field order than Go's, and takes several times as long.
+ * The proto JSON of {@code google.protobuf.Any}. Reading is the protobuf library's; writing is our own, because the
+ * library's JSON has other escapes, numbers and field order than Go's, and takes several times as long.
  */
 final class ProtoJson {
   private static final JsonFactory JSON = JsonFactory.builder().build();
@@ -75,8 +75,8 @@ final class ProtoJson {
   }
 
   /**
-   * Reads the proto JSON of an Any that holds a message of a known type. Unknown fields are passed over, so that a newer publisher may
-   * add some.
+   * Reads the proto JSON of an Any that holds a message of a known type. Unknown fields are passed over, so that a
+   * newer publisher may add some.
    *
    * @throws IllegalArgumentException if it is not that
    */

@@ -9,7 +9,10 @@ public final class PublishException extends RuntimeException {
 
   /** Whether the same event may be stored later. */
   public enum Reason {
-    /** The broker is away, has no leader or nobody who listens, is full, or did not answer in time: the same event may be stored later. */
+    /**
+     * The broker is away, has no leader or nobody who listens, is full, or did not answer in time: the same event may
+     * be stored later.
+     */
     AWAY,
     /** The broker will never take this event: it is too large, its subject is refused, it cannot be written. */
     REFUSED

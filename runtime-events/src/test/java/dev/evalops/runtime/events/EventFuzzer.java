@@ -8,8 +8,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What Jazzer runs: reads events of arbitrary bytes in every form, and writes again what it could read. Anything but the documented
- * exception ends it.
+ * What Jazzer runs: reads events of arbitrary bytes in every form, and writes again what it could read. Anything but
+ * the documented exception ends it.
  */
 public final class EventFuzzer {
   private EventFuzzer() {}

@@ -9,7 +9,9 @@ final class AgeGauge {
 
   private AgeGauge() {}
 
-  /** Returns what takes it away again: a gauge that stays would be the one of the next flags with this registry, too. */
+  /**
+   * Returns what takes it away again: a gauge that stays would be the one of the next flags with this registry, too.
+   */
   static Runnable register(MeterRegistry registry, FeatureFlags flags) {
     Gauge gauge = Gauge.builder("feature.flags.age", flags, of -> of.age().toNanos() / NANOS)
         .baseUnit("seconds")

@@ -1,6 +1,9 @@
 package dev.evalops.runtime.featureflags;
 
-/** White space as Unicode has it and as other readers of the file trim it: {@link String#strip} and {@code trim} both differ. */
+/**
+ * White space as Unicode has it and as other readers of the file trim it: {@link String#strip} and {@code trim} both
+ * differ.
+ */
 final class Blank {
   private Blank() {}
 

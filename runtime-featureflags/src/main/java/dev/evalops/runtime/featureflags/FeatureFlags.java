@@ -40,12 +40,13 @@ import org.slf4j.LoggerFactory;
  *
  * <pre>{@code
  * {"schema_version": 1, "flags": [
- *   {"key": "notes.search.v2", "enabled": true, "rollout_percent": 25, "owners": ["search"], "description": "new index"}]}
+ *   {"key": "notes.search.v2", "enabled": true, "rollout_percent": 25,
+ *    "owners": ["search"], "description": "new index"}]}
  * }</pre>
  *
- * <p>It is read every 5 seconds on a thread of its own, and compared by content. A file that is missing, larger than 4 MiB or cannot
- * be read leaves the last good flags in force, with one warning, and a line when it can be read again. {@link #enabled} and
- * {@link #enabledFor} never wait or lock, nor allocate for a key without white space at its ends.
+ * <p>It is read every 5 seconds on a thread of its own, and compared by content. A file that is missing, larger than 4
+ * MiB or cannot be read leaves the last good flags in force, with one warning, and a line when it is good again.
+ * {@link #enabled} and {@link #enabledFor} never wait or lock, nor allocate for a key without white space at its ends.
  *
  * <p>Thread-safe. {@link #close()} only stops the reading.
  */
@@ -57,7 +58,7 @@ public final class FeatureFlags implements AutoCloseable {
   /** Guards itself and {@link #problem}. */
   private final List<Consumer<? super Reload>> listeners = new ArrayList<>();
 
-  private final Queue<Runnable> untold = new ConcurrentLinkedQueue<>();
+  private final Queue<Runnable> pending = new ConcurrentLinkedQueue<>();
   private final ReentrantLock reloading = new ReentrantLock();
   private final ReentrantLock telling = new ReentrantLock();
   private final CountDownLatch closed = new CountDownLatch(1);
@@ -181,8 +182,8 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * How long ago the file was last read and found good, for an alert: much more than the interval of reading means that the
-   * flags are stale.
+   * How long ago the file was last read and found good, for an alert: much more than the interval of reading means that
+   * the flags are stale.
    *
    * @return zero or more
    */
@@ -191,11 +192,11 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * Adds a listener. What it throws is logged and changes nothing; while it blocks, the file is read all the same, and only the
-   * listeners wait.
+   * Adds a listener. What it throws is logged and changes nothing; while it blocks, the file is read all the same, and
+   * only the listeners wait.
    *
-   * @param listener is told of every change, and of each problem once, one at a time and in their order, on the thread of {@link
-   *     #reload()} or one for listeners alone; of a problem that there is already, at once
+   * @param listener is told of every change, and of each problem once, one at a time and in their order, on the thread
+   *     of {@link #reload()} or one for listeners alone; of a problem that there is already, at once
    */
   public void onReload(Consumer<? super Reload> listener) {
     requireNonNull(listener, "listener");
@@ -203,7 +204,7 @@ public final class FeatureFlags implements AutoCloseable {
       listeners.add(listener);
       if (problem != null) {
         Reload failed = Reload.failed(problem);
-        untold.add(() -> tell(listener, failed));
+        pending.add(() -> tell(listener, failed));
       }
     }
     tellElsewhere();
@@ -276,7 +277,7 @@ public final class FeatureFlags implements AutoCloseable {
   private void publish(Reload reload) {
     synchronized (listeners) {
       problem = reload.problem().orElse(null);
-      listeners.forEach(listener -> untold.add(() -> tell(listener, reload)));
+      listeners.forEach(listener -> pending.add(() -> tell(listener, reload)));
     }
   }
 
@@ -285,9 +286,9 @@ public final class FeatureFlags implements AutoCloseable {
     if (telling.isHeldByCurrentThread()) {
       return;
     }
-    while (!untold.isEmpty() && telling.tryLock()) {
+    while (!pending.isEmpty() && telling.tryLock()) {
       try {
-        for (Runnable next = untold.poll(); next != null; next = untold.poll()) {
+        for (Runnable next = pending.poll(); next != null; next = pending.poll()) {
           next.run();
         }
       } finally {
@@ -298,7 +299,7 @@ public final class FeatureFlags implements AutoCloseable {
 
   /** On another thread: what a listener does to its own, such as blocking, must not reach the reading. */
   private void tellElsewhere() {
-    if (!untold.isEmpty() && !telling.isLocked()) {
+    if (!pending.isEmpty() && !telling.isLocked()) {
       Thread.ofPlatform().daemon().name("feature-flags-listeners").start(this::tellAll);
     }
   }
@@ -346,8 +347,8 @@ public final class FeatureFlags implements AutoCloseable {
    * @param added keys of new flags
    * @param removed keys of flags that are gone
    * @param changed keys of flags that differ
-   * @param problem why the file cannot be used, in which case the last good flags stay in force; empty when it can, also for
-   *     the first time after a problem
+   * @param problem why the file cannot be used, in which case the last good flags stay in force; empty when it can,
+   *     also for the first time after a problem
    */
   public record Reload(
       Set<String> added, Set<String> removed, Set<String> changed, Optional<String> problem) {
@@ -412,8 +413,8 @@ public final class FeatureFlags implements AutoCloseable {
     }
 
     /**
-     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}, until the flags are closed; one
-     * file for a registry, and the flags before these are closed first. Default: none.
+     * Registers the gauge {@code feature_flags_age_seconds}, which is {@link FeatureFlags#age()}, until the flags are
+     * closed; one file for a registry, and the flags before these are closed first. Default: none.
      *
      * @param registry the registry; needs {@code micrometer-core}
      * @return this
@@ -428,9 +429,9 @@ public final class FeatureFlags implements AutoCloseable {
      * Reads the file and starts to watch it.
      *
      * @return the flags; the caller closes them
-     * @throws IllegalArgumentException {@code feature_flags_path_required} without a path, {@code reloadEvery must be ...} if it is
-     *     negative; if the file cannot be used, {@code stat_feature_flags: ...} (missing, or no file), {@code read_feature_flags: ...} or {@code
-     *     unmarshal_feature_flags: ...}
+     * @throws IllegalArgumentException {@code feature_flags_path_required} without a path, {@code reloadEvery must be
+     *     ...} if it is negative; if the file cannot be used, {@code stat_feature_flags: ...} (missing, or no file),
+     *     {@code read_feature_flags: ...} or {@code unmarshal_feature_flags: ...}
      */
     public FeatureFlags open() {
       List<String> problems = new ArrayList<>();

@@ -25,7 +25,9 @@ import tools.jackson.core.StreamReadFeature;
 import tools.jackson.core.TokenStreamLocation;
 import tools.jackson.core.json.JsonFactory;
 
-/** Reads the JSON form of {@code config.v1.FeatureFlagSnapshot}, in both spellings that the protobuf JSON mapping has. */
+/**
+ * Reads the JSON form of {@code config.v1.FeatureFlagSnapshot}, in both spellings that the protobuf JSON mapping has.
+ */
 final class FlagFile {
   static final int MAX_BYTES = 4 << 20;
 

@@ -1,6 +1,9 @@
 package dev.evalops.runtime.featureflags;
 
-/** A flag, and who is in its rollout: FNV-1a (32 bits) of {@code key:subject} in UTF-8, modulo 100, below the percentage. */
+/**
+ * A flag, and who is in its rollout: FNV-1a (32 bits) of {@code key:subject} in UTF-8, modulo 100, below the
+ * percentage.
+ */
 final class Rollout {
   private static final int OFFSET_BASIS = 0x811c9dc5;
   private static final int PRIME = 0x01000193;

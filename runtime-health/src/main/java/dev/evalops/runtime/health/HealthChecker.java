@@ -35,16 +35,17 @@ import java.util.function.LongSupplier;
  * … .handle("/readyz", health.handler())
  * }</pre>
  *
- * <p>A dependency is {@link Builder#required required} when it is this instance's own (a sidecar, a local disk): without it
- * the instance takes no requests and others do. It is {@link Builder#shared shared} when every instance has the same one: taking all of them out
- * of service would turn one failure into a complete one, so the instance stays ready, and {@link #require} answers 503 at once where the
- * dependency is needed.
+ * <p>A dependency is {@link Builder#required required} when it is this instance's own (a sidecar, a local disk):
+ * without it the instance takes no requests and others do. It is {@link Builder#shared shared} when every instance has
+ * the same one: taking all of them out of service would turn one failure into a complete one, so the instance stays
+ * ready, and {@link #require} answers 503 at once where the dependency is needed.
  *
- * <p>Each check runs every 5 seconds, a tenth more or less; all run at the same time. A report is read from the last results and waits for
- * nothing. One result does not change a state: a check becomes unhealthy, or healthy again, by two results in a row, the
- * second a second after the first. A check that throws is unhealthy. One that does not end in time is interrupted and {@code timed out};
- * until it ends its status is {@link Status#UNKNOWN}, which counts as unhealthy, and it is not started a second time. What is
- * wrong with a check is logged, in full, each time that it changes.
+ * <p>Each check runs every 5 seconds, a tenth more or less; all run at the same time. A report is read from the last
+ * results and waits for nothing. One result does not change a state: a check becomes unhealthy, or healthy again, by
+ * two results in a row, the second a second after the first. A check that throws is unhealthy. One that does not end in
+ * time is interrupted and {@code timed out}; until it ends its status is {@link Status#UNKNOWN}, which counts as
+ * unhealthy, and it is not started a second time. What is wrong with a check is logged, in full, each time that it
+ * changes.
  *
  * <p>Thread-safe. Owns a daemon thread, and another for each check while it runs, until it is closed.
  *
@@ -122,8 +123,8 @@ public final class HealthChecker implements AutoCloseable {
   }
 
   /**
-   * Returns a filter that answers 503 {@code unavailable} with {@code Retry-After} at once while one of these dependencies is unhealthy, so
-   * that requests do not wait for a dependency that is known to be away.
+   * Returns a filter that answers 503 {@code unavailable} with {@code Retry-After} at once while one of these
+   * dependencies is unhealthy, so that requests do not wait for a dependency that is known to be away.
    *
    * @param names names of declared checks
    * @return the filter
@@ -147,7 +148,10 @@ public final class HealthChecker implements AutoCloseable {
     });
   }
 
-  /** Stops checking and interrupts a running check; waits at most a second for it. {@link #report} keeps the last results. */
+  /**
+   * Stops checking and interrupts a running check; waits at most a second for it. {@link #report} keeps the last
+   * results.
+   */
   @Override
   public void close() {
     timer.shutdownNow();
@@ -262,7 +266,8 @@ public final class HealthChecker implements AutoCloseable {
     }
 
     /**
-     * Runs every check once, all at the same time, and goes on in the background. A check that fails is no failure to open.
+     * Runs every check once, all at the same time, and goes on in the background. A check that fails is no failure to
+     * open.
      *
      * @return a checker that has a result for each check; the caller closes it
      * @throws IllegalArgumentException if a setting is wrong; names each of them

@@ -69,9 +69,10 @@ public record HealthReport(boolean healthy, List<Check> checks, Duration duratio
   }
 
   /**
-   * Returns the report as JSON: {@code {"healthy":…,"checks":[{"name","healthy","latency_ms","error","age_ms"}],"duration_ms"}}.
-   * {@code error} is there only on an unhealthy check, {@code "status":"unknown"} only where it is unknown, {@code "shared":true}
-   * and {@code "optional":true} only on such a dependency.
+   * Returns the report as JSON: {@code
+   * {"healthy":…,"checks":[{"name","healthy","latency_ms","error","age_ms"}],"duration_ms"}}. {@code error} is there
+   * only on an unhealthy check, {@code "status":"unknown"} only where it is unknown, {@code "shared":true} and {@code
+   * "optional":true} only on such a dependency.
    *
    * @return maps and lists in the order in which they are to be written
    */

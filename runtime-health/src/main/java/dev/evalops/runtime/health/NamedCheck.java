@@ -17,8 +17,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Runs one check again and again and keeps its last result. Every method but {@link #result} and {@link #close} runs on the timer's one
- * thread, the check itself on a thread of its own.
+ * Runs one check again and again and keeps its last result. Every method but {@link #result} and {@link #close} runs on
+ * the timer's one thread, the check itself on a thread of its own.
  */
 final class NamedCheck {
   private static final Logger LOG = LoggerFactory.getLogger(HealthChecker.class);

@@ -109,8 +109,10 @@ class HealthCheckerTest {
     assertThat(JsonMapper.shared().writeValueAsString(report))
         .isEqualTo("{\"healthy\":false,\"checks\":["
             + "{\"name\":\"a\",\"healthy\":true,\"latency_ms\":12,\"age_ms\":3},"
-            + "{\"name\":\"b\",\"healthy\":false,\"latency_ms\":0,\"error\":\"check failed\",\"age_ms\":0,\"optional\":true},"
-            + "{\"name\":\"c\",\"healthy\":false,\"latency_ms\":13,\"error\":\"timed out\",\"status\":\"unknown\",\"age_ms\":4000,\"shared\":true}],"
+            + "{\"name\":\"b\",\"healthy\":false,\"latency_ms\":0,\"error\":\"check "
+            + "failed\",\"age_ms\":0,\"optional\":true},"
+            + "{\"name\":\"c\",\"healthy\":false,\"latency_ms\":13,\"error\":\"timed "
+            + "out\",\"status\":\"unknown\",\"age_ms\":4000,\"shared\":true}],"
             + "\"duration_ms\":13}");
   }
 

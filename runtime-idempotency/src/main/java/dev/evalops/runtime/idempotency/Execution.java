@@ -16,8 +16,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * One attempt at a request, with its transaction if the handler has asked for one. Ends with {@link #finish} or {@link #abandon}.
- * Belongs to the thread of the request.
+ * One attempt at a request, with its transaction if the handler has asked for one. Ends with {@link #finish} or {@link
+ * #abandon}. Belongs to the thread of the request.
  */
 final class Execution {
   static final RequestContext.Key<Execution> KEY = RequestContext.Key.of("idempotency");

@@ -14,8 +14,8 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * An exchange whose response is held back until its outcome is settled. A response that is larger than what may be held settles it
- * as such, and goes out from then on.
+ * An exchange whose response is held back until its outcome is settled. A response that is larger than what may be held
+ * settles it as such, and goes out from then on.
  */
 final class HeldExchange extends ForwardingExchange {
   /** What replays beside status, content type and body. */

@@ -28,7 +28,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Lets a client repeat a request that changes something: with the same {@code Idempotency-Key} it has one effect and one answer.
+ * Lets a client repeat a request that changes something: with the same {@code Idempotency-Key} it has one effect and
+ * one answer.
  *
  * <pre>{@code
  * Idempotency idempotency = Idempotency.of(db);
@@ -38,12 +39,13 @@ import org.slf4j.LoggerFactory;
  * Note note = store.create(Idempotency.transaction(exchange), command);
  * }</pre>
  *
- * <p>A handler that throws, or whose answer is not {@linkplain StoredResponse#isFinal() final}, frees its key. If its process dies,
- * the key is free after the lease. Without {@link #transaction} what the handler has done by then is done a second time by the next
- * request; an attempt that outlives its lease and is overtaken is answered 409 and its answer dropped.
+ * <p>A handler that throws, or whose answer is not {@linkplain StoredResponse#isFinal() final}, frees its key. If its
+ * process dies, the key is free after the lease. Without {@link #transaction} what the handler has done by then is done
+ * a second time by the next request; an attempt that outlives its lease and is overtaken is answered 409 and its answer
+ * dropped.
  *
- * <p>Expired keys are removed at most every 5 minutes and in batches, on a thread of its own that ends with the work; so there is
- * nothing to close.
+ * <p>Expired keys are removed at most every 5 minutes and in batches, on a thread of its own that ends with the work;
+ * so there is nothing to close.
  *
  * <p>Thread-safe.
  */
@@ -107,8 +109,8 @@ public final class Idempotency {
     },
 
     /**
-     * {@code organization:METHOD:path}, as the services in Go have it, for those that share their table. Whoever in an organization
-     * repeats the key and the request of another is answered as the other was.
+     * {@code organization:METHOD:path}, as the services in Go have it, for those that share their table. Whoever in an
+     * organization repeats the key and the request of another is answered as the other was.
      */
     ORGANIZATION {
       @Override
@@ -156,13 +158,14 @@ public final class Idempotency {
   }
 
   /**
-   * Returns an idempotency that keeps keys in the table {@code api_idempotency_keys} of the search path, with the defaults of {@link Builder}. {@code
-   * /dev/evalops/runtime/idempotency/idempotency.sql} on the class path makes it.
+   * Returns an idempotency that keeps keys in the table {@code api_idempotency_keys} of the search path, with the
+   * defaults of {@link Builder}. {@code /dev/evalops/runtime/idempotency/idempotency.sql} on the class path makes it.
    *
-   * @param db the database; each call takes one connection for one statement, each transaction one until the handler returns
+   * @param db the database; each call takes one connection for one statement, each transaction one until the handler
+   *     returns
    * @return the idempotency
-   * @throws StartupException if the table cannot be read, is missing, or lacks a column or the unique key on {@code (scope,
-   *     idempotency_key)}; the message names everything that is wrong with it
+   * @throws StartupException if the table cannot be read, is missing, or lacks a column or the unique key on {@code
+   *     (scope, idempotency_key)}; the message names everything that is wrong with it
    */
   public static Idempotency of(DataSource db) {
     return builder(db).build();
@@ -191,19 +194,20 @@ public final class Idempotency {
   }
 
   /**
-   * The filter, to be put behind that of {@code Auth}. Methods that change nothing (GET, HEAD, OPTIONS, TRACE) pass as they are; all
-   * others need a key.
+   * The filter, to be put behind that of {@code Auth}. Methods that change nothing (GET, HEAD, OPTIONS, TRACE) pass as
+   * they are; all others need a key.
    *
-   * <p>The handler reads a body that is in memory already, and its answer goes out when it has returned and the answer is kept.
-   * Replayed are status, content type and body, and with a column {@code response_headers} also {@code ETag}, {@code Location},
-   * {@code X-Change-Seq} and {@code Content-Encoding}; with {@code X-Idempotent-Replay: true}. An answer that is larger than {@link
-   * Builder#maxResponse} goes out while it is written, and a repeated request is answered 409 {@code
-   * idempotency_response_too_large}; also if the handler throws after that, since what has gone out cannot be taken back.
+   * <p>The handler reads a body that is in memory already, and its answer goes out when it has returned and the answer
+   * is kept. Replayed are status, content type and body, and with a column {@code response_headers} also {@code ETag},
+   * {@code Location}, {@code X-Change-Seq} and {@code Content-Encoding}; with {@code X-Idempotent-Replay: true}. An
+   * answer that is larger than {@link Builder#maxResponse} goes out while it is written, and a repeated request is
+   * answered 409 {@code idempotency_response_too_large}; also if the handler throws after that, since what has gone out
+   * cannot be taken back.
    *
    * <p>Refused are, with 400, {@code missing_idempotency_key} and {@code invalid_idempotency_key}; with 409, {@code
-   * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an actor is
-   * answered 500 {@code idempotency_scope_failed}. When the store fails the answer is 503 {@code unavailable} while it is away, busy or
-   * full, else 500 {@code idempotency_failed}.
+   * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an
+   * actor is answered 500 {@code idempotency_scope_failed}. When the store fails the answer is 503 {@code unavailable}
+   * while it is away, busy or full, else 500 {@code idempotency_failed}.
    *
    * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
    */
@@ -212,27 +216,30 @@ public final class Idempotency {
   }
 
   /**
-   * Returns the transaction in which the handler's changes, the key and the answer commit together when the handler has returned.
-   * Nothing commits if it throws, if its answer is not {@linkplain StoredResponse#isFinal() final}, if the commit fails (503, or 500
-   * for a violated constraint), if the lease has passed and another attempt has begun (409), or if the answer is larger than {@link
-   * Builder#maxResponse} (500).
+   * Returns the transaction in which the handler's changes, the key and the answer commit together when the handler has
+   * returned. Nothing commits if it throws, if its answer is not {@linkplain StoredResponse#isFinal() final}, if the
+   * commit fails (503, or 500 for a violated constraint), if the lease has passed and another attempt has begun (409),
+   * or if the answer is larger than {@link Builder#maxResponse} (500).
    *
-   * <p>A statement that fails is undone alone: a handler may catch the {@link SQLException}, go on in the same transaction and answer
-   * what it likes, and what it did before commits with its answer. That takes a savepoint, one round trip, before each statement but
-   * the first. Where a failure has undone more (rows are fetched in portions, and a later portion fails after other statements), or
-   * the connection is lost, nothing commits, whatever the handler answers (500 or 503).
+   * <p>A statement that fails is undone alone: a handler may catch the {@link SQLException}, go on in the same
+   * transaction and answer what it likes, and what it did before commits with its answer. That takes a savepoint, one
+   * round trip, before each statement but the first. Where a failure has undone more (rows are fetched in portions, and
+   * a later portion fails after other statements), or the connection is lost, nothing commits, whatever the handler
+   * answers (500 or 503).
    *
-   * <p>It holds one connection of the pool until the handler has returned. A handler that takes a second one from the same pool waits
-   * for others that do the same: with as many at a time as the pool has connections none goes on before the pool's time-out, and all
-   * are answered 503. The first such failure of a route is logged with the place that has asked for the connection.
+   * <p>It holds one connection of the pool until the handler has returned. A handler that takes a second one from the
+   * same pool waits for others that do the same: with as many at a time as the pool has connections none goes on before
+   * the pool's time-out, and all are answered 503. The first such failure of a route is logged with the place that has
+   * asked for the connection.
    *
    * @param exchange the exchange of a request that {@link #filter} has let pass
-   * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but to a
-   *     savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link SQLException}; but
-   *     {@code unwrap(Executor.class)} gives an executor of what is to run once this has committed, such as waking a relay
+   * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but
+   *     to a savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link
+   *     SQLException}; but {@code unwrap(Executor.class)} gives an executor of what is to run once this has committed,
+   *     such as waking a relay
    * @throws SQLException if there is no connection
-   * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link #of(DataSource)}, or if
-   *     the response has outgrown {@link Builder#maxResponse}
+   * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link
+   *     #of(DataSource)}, or if the response has outgrown {@link Builder#maxResponse}
    */
   public static Connection transaction(HttpExchange exchange) throws SQLException {
     return RequestContext.of(exchange)
@@ -250,8 +257,8 @@ public final class Idempotency {
    * @param key what the client sent, or null; quotes around it are part of it
    * @param requestHash see {@link #requestHash}
    * @return what to do; what is {@link IdempotencyStore.Started} must be given to {@link #finish} or {@link #release}
-   * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 503 {@code unavailable}, 500 {@code
-   *     idempotency_failed}
+   * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 503 {@code
+   *     unavailable}, 500 {@code idempotency_failed}
    */
   public IdempotencyStore.Decision begin(String scope, @Nullable String key, String requestHash) {
     return begin(scope, key, requestHash, requestHash);
@@ -298,8 +305,8 @@ public final class Idempotency {
   }
 
   /**
-   * Keeps a final answer, and frees the key for any other. A store that fails is tried three times; then the failure is logged and
-   * the answer may go out all the same, but the key is free after the lease.
+   * Keeps a final answer, and frees the key for any other. A store that fails is tried three times; then the failure is
+   * logged and the answer may go out all the same, but the key is free after the lease.
    *
    * @param claim the claim that {@link #begin} returned
    * @param response the answer
@@ -345,8 +352,8 @@ public final class Idempotency {
   }
 
   /**
-   * Frees the key, so that the request can be repeated. A failure is logged, and tried again in the background until the lease has
-   * passed.
+   * Frees the key, so that the request can be repeated. A failure is logged, and tried again in the background until
+   * the lease has passed.
    *
    * @param claim the claim that {@link #begin} returned
    */
@@ -383,15 +390,16 @@ public final class Idempotency {
   }
 
   /**
-   * Returns what tells requests apart that come with the same key. It has no boundary between query and body ({@code ?a=1:x} with the
-   * body {@code y} reads like {@code ?a=1} with {@code x:y}); where a request has a query, {@link #filter} with {@link Scope#ACTOR}
-   * keeps another hash, which has, and still finds what was kept by this one.
+   * Returns what tells requests apart that come with the same key. It has no boundary between query and body ({@code
+   * ?a=1:x} with the body {@code y} reads like {@code ?a=1} with {@code x:y}); where a request has a query, {@link
+   * #filter} with {@link Scope#ACTOR} keeps another hash, which has, and still finds what was kept by this one.
    *
    * @param method the method
    * @param path the decoded path
    * @param rawQuery the query as it was sent, or null
    * @param body the body
-   * @return SHA-256 of {@code METHOD:path:} or {@code METHOD:path?query:}, in UTF-8, and the body; 64 hexadecimal digits
+   * @return SHA-256 of {@code METHOD:path:} or {@code METHOD:path?query:}, in UTF-8, and the body; 64 hexadecimal
+   *     digits
    */
   public static String requestHash(
       String method, String path, @Nullable String rawQuery, byte[] body) {
@@ -402,8 +410,8 @@ public final class Idempotency {
   }
 
   /**
-   * Tells requests with a query apart, also where the query and the body would read the same one behind the other: the length of each
-   * part stands before it. Its first byte is one that the other form does not begin with.
+   * Tells requests with a query apart, also where the query and the body would read the same one behind the other: the
+   * length of each part stands before it. Its first byte is one that the other form does not begin with.
    */
   static String boundedHash(String method, String path, String rawQuery, byte[] body) {
     MessageDigest sha256 = sha256();
@@ -446,7 +454,8 @@ public final class Idempotency {
     }
 
     /**
-     * Sets how long a request may take before the same request with the same key may take over, since its process is taken for dead (60 s).
+     * Sets how long a request may take before the same request with the same key may take over, since its process is
+     * taken for dead (60 s).
      *
      * @param leaseFor a millisecond or more; to be longer than the slowest request
      * @return this
@@ -468,10 +477,11 @@ public final class Idempotency {
     }
 
     /**
-     * Runs each request that needs a key in a transaction that something else owns, such as Spring (default: in none, until the handler
-     * asks for {@link Idempotency#transaction}). It begins before the handler; the key and the answer are written in it when the handler has
-     * returned, and then it commits. Nothing commits if the handler throws, or if its answer is not {@linkplain StoredResponse#isFinal()
-     * final}. Only with a data source, not with a store of one's own.
+     * Runs each request that needs a key in a transaction that something else owns, such as Spring (default: in none,
+     * until the handler asks for {@link Idempotency#transaction}). It begins before the handler; the key and the answer
+     * are written in it when the handler has returned, and then it commits. Nothing commits if the handler throws, or
+     * if its answer is not {@linkplain StoredResponse#isFinal() final}. Only with a data source, not with a store of
+     * one's own.
      *
      * @param transactions begins them; of the same database as the table of keys
      * @return this
@@ -493,8 +503,8 @@ public final class Idempotency {
     }
 
     /**
-     * Sets the largest request body, which is held in memory; a larger one is 413 {@code body_too_large}. The limit of the route counts
-     * too.
+     * Sets the largest request body, which is held in memory; a larger one is 413 {@code body_too_large}. The limit of
+     * the route counts too.
      *
      * @param bytes 0 to 1 GiB; 1 MiB unless set; zero allows none
      * @return this builder

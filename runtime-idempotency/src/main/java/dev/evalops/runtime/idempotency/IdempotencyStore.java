@@ -5,18 +5,18 @@ import java.time.Duration;
 import java.util.Objects;
 
 /**
- * Where keys and answers are kept. {@link Idempotency#of(javax.sql.DataSource)} brings one; another runs its tests through {@code
- * dev.evalops.runtime.idempotency.junit.IdempotencyStoreContract}.
+ * Where keys and answers are kept. {@link Idempotency#of(javax.sql.DataSource)} brings one; another runs its tests
+ * through {@code dev.evalops.runtime.idempotency.junit.IdempotencyStoreContract}.
  *
- * <p>Each method is atomic, also towards other processes, and goes by one clock: that of the store. Methods are called by many
- * threads at a time, and may throw what they like; to the client each failure is the same internal error.
+ * <p>Each method is atomic, also towards other processes, and goes by one clock: that of the store. Methods are called
+ * by many threads at a time, and may throw what they like; to the client each failure is the same internal error.
  */
 public interface IdempotencyStore {
 
   /**
-   * Claims a key, or says what stands against it. Of concurrent attempts exactly one is {@link Started}. A key is free if it is
-   * unknown or expired, or if the same request began it longer than the lease ago and did not complete it. Does not wait for the
-   * attempt that holds the key.
+   * Claims a key, or says what stands against it. Of concurrent attempts exactly one is {@link Started}. A key is free
+   * if it is unknown or expired, or if the same request began it longer than the lease ago and did not complete it.
+   * Does not wait for the attempt that holds the key.
    *
    * @param attempt the request
    * @return what to do now

@@ -9,8 +9,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Frees keys that could not be freed at once, as while the database is away or its pool is exhausted, on a thread that ends with the
- * work. After the lease they are free without it.
+ * Frees keys that could not be freed at once, as while the database is away or its pool is exhausted, on a thread that
+ * ends with the work. After the lease they are free without it.
  */
 final class LateReleases {
   private static final int MAX_PENDING = 10_000;

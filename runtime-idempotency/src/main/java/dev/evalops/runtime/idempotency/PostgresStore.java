@@ -20,9 +20,9 @@ import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Keeps keys in the table of {@code idempotency.sql}, which a service of another language may share: a row is pending while
- * {@code response_code} is null. The start of the lease, {@code created_at}, is also what tells one attempt from another; each
- * attempt at a row has a later one, whatever the clock does. Times are the database's.
+ * Keeps keys in the table of {@code idempotency.sql}, which a service of another language may share: a row is pending
+ * while {@code response_code} is null. The start of the lease, {@code created_at}, is also what tells one attempt from
+ * another; each attempt at a row has a later one, whatever the clock does. Times are the database's.
  */
 final class PostgresStore implements IdempotencyStore {
   static final String TABLE = "api_idempotency_keys";

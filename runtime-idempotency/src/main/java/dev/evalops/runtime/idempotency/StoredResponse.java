@@ -31,8 +31,8 @@ public record StoredResponse(
   }
 
   /**
-   * Whether this is the outcome of the request. It is not if the server failed, or if the same request may fare better soon, or
-   * with other credentials: 401, 403, 408, 413, 425, 429 and from 500 up.
+   * Whether this is the outcome of the request. It is not if the server failed, or if the same request may fare better
+   * soon, or with other credentials: 401, 403, 408, 413, 425, 429 and from 500 up.
    *
    * @return whether it is to be kept and replayed
    */

@@ -25,11 +25,11 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A transaction that the handler works in and cannot end, by whatever way it comes to the connection. A statement that fails takes
- * back itself alone, as it would with auto-commit: Postgres would roll back everything, also if the handler has caught the failure
- * and answers. For that there is a savepoint before each statement but the first. They are set here and not by the driver's {@code
- * autosave}, which prepares its own on the server (PgBouncer gives the next transaction another one), and either keeps them all, each
- * with a lock of its own, or releases those of the handler.
+ * A transaction that the handler works in and cannot end, by whatever way it comes to the connection. A statement that
+ * fails takes back itself alone, as it would with auto-commit: Postgres would roll back everything, also if the handler
+ * has caught the failure and answers. For that there is a savepoint before each statement but the first. They are set
+ * here and not by the driver's {@code autosave}, which prepares its own on the server (PgBouncer gives the next
+ * transaction another one), and either keeps them all, each with a lock of its own, or releases those of the handler.
  */
 final class TransactionConnection implements InvocationHandler {
   private static final Logger LOG = LoggerFactory.getLogger(Idempotency.class);
@@ -51,7 +51,10 @@ final class TransactionConnection implements InvocationHandler {
   private static final Pattern SAVEPOINT_SQL =
       Pattern.compile("\\b(savepoint|release|rollback)\\b", Pattern.CASE_INSENSITIVE);
 
-  /** SQL that ends the transaction. Not found behind other commands, where {@code ; END} may belong to a function's body. */
+  /**
+   * SQL that ends the transaction. Not found behind other commands, where {@code ; END} may belong to a function's
+   * body.
+   */
   private static final Pattern ENDING_SQL = Pattern.compile(
       "\\s*(commit|end|abort|prepare\\s+transaction|rollback(?!(\\s+(work|transaction))?\\s+to\\b))\\b.*",
       Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
@@ -133,7 +136,7 @@ final class TransactionConnection implements InvocationHandler {
       try {
         task.run();
       } catch (RuntimeException e) { // the answer goes out all the same
-        LOG.atWarn().setCause(e).log("task after the commit failed");
+        LOG.atWarn().setCause(e).log("after-commit task failed");
       }
     }
   }
@@ -298,7 +301,10 @@ final class TransactionConnection implements InvocationHandler {
     }
   }
 
-  /** A failure of the driver, such as an unknown column, changes nothing; one of the server, as it fetches rows, ends it all. */
+  /**
+   * A failure of the driver, such as an unknown column, changes nothing; one of the server, as it fetches rows, ends it
+   * all.
+   */
   @SuppressWarnings("ReferenceEquality") // the same statement, not an equal one
   private void undoIfFailed(Object origin, SQLException failure) {
     boolean onlyItself = last == null || last == origin;

@@ -4,8 +4,9 @@ import java.sql.Connection;
 import java.sql.SQLException;
 
 /**
- * Begins transactions that something else owns, such as Spring, so that its work, the key and the answer commit together. See {@link
- * Idempotency.Builder#transactions}. Implementations are thread-safe; what they return is used by the thread of one request.
+ * Begins transactions that something else owns, such as Spring, so that its work, the key and the answer commit
+ * together. See {@link Idempotency.Builder#transactions}. Implementations are thread-safe; what they return is used by
+ * the thread of one request.
  */
 @FunctionalInterface
 public interface Transactions {
@@ -28,7 +29,8 @@ public interface Transactions {
     Connection connection() throws SQLException;
 
     /**
-     * Commits. After an exception the request is answered with an error and its key is freed, unless it has been committed all the same.
+     * Commits. After an exception the request is answered with an error and its key is freed, unless it has been
+     * committed all the same.
      *
      * @throws SQLException if it cannot commit
      */

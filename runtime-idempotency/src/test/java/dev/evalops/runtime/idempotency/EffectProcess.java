@@ -22,8 +22,8 @@ import java.util.concurrent.locks.LockSupport;
 import javax.sql.DataSource;
 
 /**
- * A service in a process of its own, with {@link Services#effects}. It can be told to stop dead at one point, which it says, and to
- * wait there for its end.
+ * A service in a process of its own, with {@link Services#effects}. It can be told to stop dead at one point, which it
+ * says, and to wait there for its end.
  */
 final class EffectProcess implements AutoCloseable {
   private static final String NOWHERE = "nowhere";
@@ -53,8 +53,8 @@ final class EffectProcess implements AutoCloseable {
   }
 
   /**
-   * Starts one that stops at a point: {@code before}, {@code after} or {@code failed}, and {@code begin}, {@code effect}, {@code
-   * finish} or {@code commit}.
+   * Starts one that stops at a point: {@code before}, {@code after} or {@code failed}, and {@code begin}, {@code
+   * effect}, {@code finish} or {@code commit}.
    */
   static EffectProcess start(HikariDataSource db, Duration lease, String point)
       throws IOException, InterruptedException {

@@ -48,8 +48,8 @@ final class Services {
   }
 
   /**
-   * {@code POST /v1/plain} has an effect in a transaction of its own, {@code POST /v1/tx} in that of the request, {@code POST
-   * /v1/caught} too, with a second that fails and is caught; each answer is another.
+   * {@code POST /v1/plain} has an effect in a transaction of its own, {@code POST /v1/tx} in that of the request,
+   * {@code POST /v1/caught} too, with a second that fails and is caught; each answer is another.
    */
   static HttpService.Handler effects(DataSource db) {
     return exchange -> {

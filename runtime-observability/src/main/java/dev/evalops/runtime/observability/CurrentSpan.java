@@ -2,7 +2,10 @@ package dev.evalops.runtime.observability;
 
 import io.opentelemetry.context.Context;
 
-/** Keeps the active span for what runs when a request is complete, so that a registry can take exemplars; without OpenTelemetry, nothing. */
+/**
+ * Keeps the active span for what runs when a request is complete, so that a registry can take exemplars; without
+ * OpenTelemetry, nothing.
+ */
 final class CurrentSpan {
   private static final boolean THERE = isThere();
 

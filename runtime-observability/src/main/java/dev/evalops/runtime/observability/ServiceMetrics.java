@@ -31,15 +31,16 @@ import org.slf4j.Logger;
  * <p>As Prometheus sees them, with {@code notes} as the prefix:
  *
  * <ul>
- *   <li>{@code notes_http_requests_total} and {@code notes_http_request_duration_seconds} by {@code method}, {@code route} and
- *       {@code status};
+ *   <li>{@code notes_http_requests_total} and {@code notes_http_request_duration_seconds} by {@code method}, {@code
+ *       route} and {@code status};
  *   <li>{@code notes_db_open_connections}, {@code notes_db_in_use_connections}, {@code notes_db_idle_connections};
- *   <li>{@code notes_redis_commands_total} and {@code notes_redis_command_duration_seconds} by {@code command} and {@code status}
- *       ({@code ok}, {@code nil}, {@code error}).
+ *   <li>{@code notes_redis_commands_total} and {@code notes_redis_command_duration_seconds} by {@code command} and
+ *       {@code status} ({@code ok}, {@code nil}, {@code error}).
  * </ul>
  *
- * <p>The number of series is bounded: a method or status that is none is {@code other}, the route is a template and never a path, and
- * after 1000 routes the next ones are {@code other}, too. {@link #of} and {@link #bind} may be called twice.
+ * <p>The number of series is bounded: a method or status that is none is {@code other}, the route is a template and
+ * never a path, and after 1000 routes the next ones are {@code other}, too. {@link #of} and {@link #bind} may be called
+ * twice.
  *
  * <p>Thread-safe.
  */
@@ -70,9 +71,10 @@ public final class ServiceMetrics {
   /**
    * The metrics of a service.
    *
-   * @param service its name: in lower case and with {@code _} for all but letters and digits it is what the names begin with; {@code
-   *     service} if nothing is left, {@code service_} before a digit. After a digit at the beginning comes a {@code _} here, and none
-   *     in the metrics of the rate limiter: {@code 9lives} is {@code service_9_lives_…} and {@code service_9lives_…}
+   * @param service its name: in lower case and with {@code _} for all but letters and digits it is what the names begin
+   *     with; {@code service} if nothing is left, {@code service_} before a digit. After a digit at the beginning comes
+   *     a {@code _} here, and none in the metrics of the rate limiter: {@code 9lives} is {@code service_9_lives_…} and
+   *     {@code service_9lives_…}
    * @param registry where they are kept; never closed
    * @return the metrics
    */
@@ -105,9 +107,9 @@ public final class ServiceMetrics {
   }
 
   /**
-   * A filter that logs each request as {@link HttpFilters#requestLog} does, with its {@link WideEvent}, and counts and times it; the
-   * status of one whose answer was cut short or could not be sent is {@code cut}. One for a service, after {@link
-   * HttpFilters#requestId()}.
+   * A filter that logs each request as {@link HttpFilters#requestLog} does, with its {@link WideEvent}, and counts and
+   * times it; the status of one whose answer was cut short or could not be sent is {@code cut}. One for a service,
+   * after {@link HttpFilters#requestId()}.
    *
    * @param logger where to log
    * @return the filter

@@ -15,11 +15,12 @@ import java.util.Map;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * What a request was about, in one place: it is the key-value {@code wide_event} of the request's log line, also when the handler
- * fails or the client goes away.
+ * What a request was about, in one place: it is the key-value {@code wide_event} of the request's log line, also when
+ * the handler fails or the client goes away.
  *
  * <pre>{@code
- * WideEvent.of(exchange).name("note.created").category("notes").resourceType("note").action("create").attribute("words", 12);
+ * WideEvent.of(exchange).name("note.created").category("notes").resourceType("note")
+ *     .action("create").attribute("words", 12);
  * }</pre>
  *
  * <p>Values are copied when they are given. Thread-safe, once the thread of the request has called {@link #of}.
@@ -108,7 +109,8 @@ public final class WideEvent {
    * Adds an attribute, in place of an earlier one of this key.
    *
    * @param key its name
-   * @param value a number, a boolean, a text, or a map or collection of those; anything else is kept as its {@code toString()}
+   * @param value a number, a boolean, a text, or a map or collection of those; anything else is kept as its {@code
+   *     toString()}
    * @return this
    */
   public WideEvent attribute(String key, Object value) {

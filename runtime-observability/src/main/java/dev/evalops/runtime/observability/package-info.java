@@ -1,6 +1,6 @@
 /**
- * Metrics, the request log and wide events of a service: {@link dev.evalops.runtime.observability.ServiceMetrics} is the entry
- * point.
+ * Metrics, the request log and wide events of a service: {@link dev.evalops.runtime.observability.ServiceMetrics} is
+ * the entry point.
  */
 @NullMarked
 package dev.evalops.runtime.observability;

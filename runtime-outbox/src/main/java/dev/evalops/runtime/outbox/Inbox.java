@@ -18,7 +18,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Makes the effect of an event happen once, however often it is delivered: its id is recorded in the handler's own transaction.
+ * Makes the effect of an event happen once, however often it is delivered: its id is recorded in the handler's own
+ * transaction.
  *
  * <pre>{@code
  * bus.consumer("notes.changes.>", "feed").start(Inbox.of(db, "feed").handler(feed::apply));
@@ -26,8 +27,8 @@ import org.slf4j.LoggerFactory;
  * void apply(Event event, Connection tx) throws SQLException { … }
  * }</pre>
  *
- * <p>The table {@code event_inbox} belongs to the service, which may start from the resource {@code outbox.sql} beside this class. Ids are forgotten
- * after a while (7 days), in batches, by the threads of their consumer's handlers.
+ * <p>The table {@code event_inbox} belongs to the service, which may start from the resource {@code outbox.sql} beside
+ * this class. Ids are forgotten after a while (7 days), in batches, by the threads of their consumer's handlers.
  *
  * <p>Thread-safe.
  */
@@ -216,8 +217,8 @@ public final class Inbox {
     }
 
     /**
-     * Sets for how long an id is kept (7 days). An event that is delivered again after that has its effect again, so keep it for longer than the
-     * stream keeps its events.
+     * Sets for how long an id is kept (7 days). An event that is delivered again after that has its effect again, so
+     * keep it for longer than the stream keeps its events.
      *
      * @param keepFor from a minute to 100 years
      * @return this

@@ -17,8 +17,8 @@ import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Publishes every committed change, whatever dies in between: a change is stored in its mutation's own transaction, and a relay sends it to
- * the broker and removes it when the broker has stored it.
+ * Publishes every committed change, whatever dies in between: a change is stored in its mutation's own transaction, and
+ * a relay sends it to the broker and removes it when the broker has stored it.
  *
  * <pre>{@code
  * Outbox outbox = life.add("outbox", Outbox.start(db, bus));
@@ -28,18 +28,19 @@ import org.jspecify.annotations.Nullable;
  * tx.commit();
  * }</pre>
  *
- * <p>Changes of one aggregate (a lane) reach the broker in the order of their commits; other lanes do not wait for one that fails. An event keeps
- * its id, so that the broker drops what is sent twice. What the broker cannot take now waits for as long as that lasts; what it refuses is parked
- * after 3 attempts, and with it, by default, its lane.
+ * <p>Changes of one aggregate (a lane) reach the broker in the order of their commits; other lanes do not wait for one
+ * that fails. An event keeps its id, so that the broker drops what is sent twice. What the broker cannot take now waits
+ * for as long as that lasts; what it refuses is parked after 3 attempts, and with it, by default, its lane.
  *
- * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind another process. The one
- * that relays holds a connection of its pool, which needs two or more.
+ * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind
+ * another process. The one that relays holds a connection of its pool, which needs two or more.
  *
- * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate window, {@link Inbox}
- * afterwards.
+ * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate
+ * window, {@link Inbox} afterwards.
  *
- * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease has run out, 1.45 seconds
- * after it was last renewed, or when it has heard nothing from the broker for 5 seconds. The tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
+ * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease
+ * has run out, 1.45 seconds after it was last renewed, or when it has heard nothing from the broker for 5 seconds. The
+ * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
  *
  * <p>Thread-safe.
  */
@@ -78,13 +79,14 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Stores a change, to be published once its transaction has committed. It takes a lock on its lane until then, so that the changes of one
-   * aggregate have the order of their commits; lock the aggregate before, as a mutation does.
+   * Stores a change, to be published once its transaction has committed. It takes a lock on its lane until then, so
+   * that the changes of one aggregate have the order of their commits; lock the aggregate before, as a mutation does.
    *
    * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
    * @param change what has happened
    * @return the id of the event
-   * @throws IllegalArgumentException if the connection is in auto-commit mode, or the change cannot be written; nothing was sent
+   * @throws IllegalArgumentException if the connection is in auto-commit mode, or the change cannot be written; nothing
+   *     was sent
    * @throws SQLException if it cannot be stored
    */
   public String add(Connection tx, Change change) throws SQLException {
@@ -101,7 +103,10 @@ public final class Outbox implements AutoCloseable {
     return event.id();
   }
 
-  /** Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within 0.8 s otherwise. */
+  /**
+   * Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within 0.8 s
+   * otherwise.
+   */
   public void wake() {
     relay.wake();
   }
@@ -160,7 +165,8 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before what its lane holds back.
+   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before what its
+   * lane holds back.
    *
    * @param id the event's id
    * @return whether it was parked
@@ -186,8 +192,8 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Stops the relay. Waits up to 4 seconds for what is under way; the rest is published by another process, or after the next start. A second
-   * call does nothing.
+   * Stops the relay. Waits up to 4 seconds for what is under way; the rest is published by another process, or after
+   * the next start. A second call does nothing.
    */
   @Override
   public void close() {
@@ -232,8 +238,8 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Lets a lane go on behind a change that was parked. Default: the lane waits until the change is requeued or discarded, so that no
-     * consumer sees what came after it first.
+     * Lets a lane go on behind a change that was parked. Default: the lane waits until the change is requeued or
+     * discarded, so that no consumer sees what came after it first.
      *
      * @return this
      */
@@ -243,8 +249,8 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked}, every 5 seconds,
-     * and counter {@code outbox_published_total}.
+     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked},
+     * every 5 seconds, and counter {@code outbox_published_total}.
      *
      * @param registry where to
      * @return this

@@ -23,9 +23,10 @@ import org.slf4j.LoggerFactory;
 import org.slf4j.event.Level;
 
 /**
- * Sends what is in the table, one event of a lane at a time, and removes what is stored. Of several processes only the one with the lease does. A process
- * that was stopped and goes on may send again what another has sent since; the order of a lane holds all the same, because nobody sends an event before
- * the one ahead of it is stored, and the broker drops repeats.
+ * Sends what is in the table, one event of a lane at a time, and removes what is stored. Of several processes only the
+ * one with the lease does. A process that was stopped and goes on may send again what another has sent since; the order
+ * of a lane holds all the same, because nobody sends an event before the one ahead of it is stored, and the broker
+ * drops repeats.
  *
  * <p>All state belongs to the one thread; acknowledgements come to it through a queue.
  */
@@ -183,7 +184,7 @@ final class Relay implements AutoCloseable {
         }
       }
     } catch (InterruptedException e) {
-      log.debug("outbox: closed with changes under way");
+      log.debug("outbox: closed with changes in flight");
     }
     Thread.interrupted(); // what was stored is removed all the same
     try {
@@ -497,7 +498,7 @@ final class Relay implements AutoCloseable {
       try {
         metrics.depth(rows.depth());
       } catch (SQLException e) { // the relay has other things to do
-        log.atDebug().setCause(e).log("outbox: not counted");
+        log.atDebug().setCause(e).log("outbox: backlog not read");
       }
     }
   }
@@ -518,7 +519,7 @@ final class Relay implements AutoCloseable {
       try {
         apply(result);
       } catch (SQLException e) {
-        log.atDebug().setCause(e).log("outbox: refusal not counted");
+        log.atDebug().setCause(e).log("outbox: refusal not recorded");
       }
       result = results.poll();
     }

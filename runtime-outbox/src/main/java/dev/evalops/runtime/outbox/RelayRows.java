@@ -17,8 +17,9 @@ import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What the relay does with the table, and the lease of who relays. Keeps its connection from one statement to the next, for a while or until {@link
- * #rest}, so that it does not queue behind the mutations for each, and the pool does not check it again for each. Of one thread.
+ * What the relay does with the table, and the lease of who relays. Keeps its connection from one statement to the next,
+ * for a while or until {@link #rest}, so that it does not queue behind the mutations for each, and the pool does not
+ * check it again for each. Of one thread.
  */
 final class RelayRows {
   private static final int MAX_COUNTED = 100_000;
@@ -89,7 +90,8 @@ final class RelayRows {
   /**
    * Who relays.
    *
-   * @param otherMillis for how long the lease of another lasts; empty if the caller holds it, or if another was faster just now
+   * @param otherMillis for how long the lease of another lasts; empty if the caller holds it, or if another was faster
+   *     just now
    * @param waiting whether the holder has something to send
    */
   record Lease(boolean held, OptionalLong otherMillis, boolean waiting) {}

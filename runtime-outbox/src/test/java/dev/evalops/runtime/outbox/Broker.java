@@ -18,7 +18,10 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** A broker whose failures the test decides: it stores what it has not stored before, after a while, or fails before or after storing. */
+/**
+ * A broker whose failures the test decides: it stores what it has not stored before, after a while, or fails before or
+ * after storing.
+ */
 final class Broker implements ChangePublisher, AutoCloseable {
   final List<EncodedEvent> stored = new CopyOnWriteArrayList<>();
   final Set<String> refusedLanes = ConcurrentHashMap.newKeySet();

@@ -45,7 +45,8 @@ class GrowthTest {
       long before = size(db);
       execute(db, "VACUUM change_outbox");
       System.out.printf(
-          "outbox: %d changes of 300 bytes in %.0f s, %.0f a second: the table with its indexes has at most %d MB, at the end %d MB,"
+          "outbox: %d changes of 300 bytes in %.0f s, %.0f a second: the table with its indexes "
+              + "has at most %d MB, at the end %d MB,"
               + " after a vacuum %d MB%n",
           changes, seconds, changes / seconds, max >> 20, before >> 20, size(db) >> 20);
       assertThat(max).isLessThan(2048L << 20);

@@ -215,7 +215,10 @@ final class Notes implements AutoCloseable {
     return stored;
   }
 
-  /** Each committed edit has had its effect once. An event that fails comes again behind others, so the order is not asked for. */
+  /**
+   * Each committed edit has had its effect once. An event that fails comes again behind others, so the order is not
+   * asked for.
+   */
   void assertFeedIsWhole() throws SQLException {
     Map<String, List<Long>> feed = new HashMap<>();
     try (Connection connection = db.getConnection();

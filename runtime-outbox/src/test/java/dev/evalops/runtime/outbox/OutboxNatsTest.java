@@ -72,7 +72,10 @@ class OutboxNatsTest {
     System.out.print(killed(Integer.getInteger("outbox.soak.kills", 200)));
   }
 
-  /** Two processes relay what is written all the time; the one at work or a server is killed in each round, at a random point. */
+  /**
+   * Two processes relay what is written all the time; the one at work or a server is killed in each round, at a random
+   * point.
+   */
   private static String killed(int rounds) throws Exception {
     try (Notes notes = Notes.withPostgres(NOTES)) {
       notes.bus().close(); // has made the stream

@@ -121,9 +121,10 @@ class OutboxTest {
   private static boolean waitsForALane(HikariDataSource db) throws SQLException {
     try (Connection connection = db.getConnection();
         Statement statement = connection.createStatement();
-        var row = statement.executeQuery(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory'"
-                + " AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))")) {
+        var row =
+            statement.executeQuery("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory'"
+                + " AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = "
+                + "current_database()))")) {
       row.next();
       return row.getBoolean(1);
     }

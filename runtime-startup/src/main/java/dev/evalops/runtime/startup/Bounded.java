@@ -14,8 +14,8 @@ final class Bounded {
   private Bounded() {}
 
   /**
-   * Calls the operation. When its time is up, or the caller is interrupted, the operation is interrupted and left behind;
-   * should it end well after all, its result is closed if it can be.
+   * Calls the operation. When its time is up, or the caller is interrupted, the operation is interrupted and left
+   * behind; should it end well after all, its result is closed if it can be.
    *
    * @throws TimeoutException when the time is up; its stack trace is where the operation was
    * @throws InterruptedException when the caller is interrupted, or the operation says that it was

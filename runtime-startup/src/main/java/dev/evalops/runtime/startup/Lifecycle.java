@@ -31,9 +31,9 @@ import org.jspecify.annotations.Nullable;
  * }
  * }</pre>
  *
- * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one time limit (10 s).
- * What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms for each one
- * after it, or no more than its equal share where that is too short.
+ * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one time limit
+ * (10 s). What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms
+ * for each one after it, or no more than its equal share where that is too short.
  *
  * <p>Thread-safe.
  */
@@ -68,15 +68,15 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Returns a lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it from {@code
-   * main}, in a try-with-resources statement.
+   * Returns a lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it
+   * from {@code main}, in a try-with-resources statement.
    *
-   * <p>When the signal comes, {@link #await()} returns; if the calling thread is not there yet, because the service still
-   * starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the close timeout,
-   * which counts from the signal, to begin to close this lifecycle. If it does not, or has ended already, everything is closed
-   * without it, and a {@link ShutdownException} goes to the handler for uncaught exceptions, which prints it. The exit status
-   * is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for SIGINT. What {@code main} does after closing is
-   * cut off a second later.
+   * <p>When the signal comes, {@link #await()} returns; if the calling thread is not there yet, because the service
+   * still starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the
+   * close timeout, which counts from the signal, to begin to close this lifecycle. If it does not, or has ended
+   * already, everything is closed without it, and a {@link ShutdownException} goes to the handler for uncaught
+   * exceptions, which prints it. The exit status is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for
+   * SIGINT. What {@code main} does after closing is cut off a second later.
    *
    * @return the lifecycle
    */
@@ -103,8 +103,8 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Takes over a resource: it is closed before all that were added earlier. Adding it again moves it, so that a server that answers
-   * probes from the start can still be closed before what it needs.
+   * Takes over a resource: it is closed before all that were added earlier. Adding it again moves it, so that a server
+   * that answers probes from the start can still be closed before what it needs.
    *
    * @param name what a failure to close begins with; if blank, {@code shutdown hook}
    * @param resource what to close; a lambda will do
@@ -146,8 +146,8 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Opens a resource on a thread of its own, so that several dependencies are waited for at the same time. It is closed before all that
-   * were added or begun earlier; one that is not open yet is interrupted.
+   * Opens a resource on a thread of its own, so that several dependencies are waited for at the same time. It is closed
+   * before all that were added or begun earlier; one that is not open yet is interrupted.
    *
    * <pre>{@code
    * Opening<HikariDataSource> db = life.open("postgres", () -> Postgres.open(databaseUrl));
@@ -202,9 +202,9 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Closes everything, last added first, and returns when that is done, at the latest when the time is up. A second call waits
-   * for the first and then does nothing; so does one that a resource makes while it is closed, without waiting. An interrupt
-   * does not cut it short; the flag stays set.
+   * Closes everything, last added first, and returns when that is done, at the latest when the time is up. A second
+   * call waits for the first and then does nothing; so does one that a resource makes while it is closed, without
+   * waiting. An interrupt does not cut it short; the flag stays set.
    *
    * @throws ShutdownException if something failed to close or took too long
    */
@@ -358,8 +358,8 @@ public final class Lifecycle implements AutoCloseable {
     }
 
     /**
-     * Ends the lifecycle when the process is told to end, as {@link Lifecycle#untilTerminated()} says. Default: signals are left
-     * alone.
+     * Ends the lifecycle when the process is told to end, as {@link Lifecycle#untilTerminated()} says. Default: signals
+     * are left alone.
      *
      * @return this
      */

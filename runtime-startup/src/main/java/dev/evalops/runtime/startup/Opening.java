@@ -42,8 +42,8 @@ public final class Opening<T extends AutoCloseable> {
    * Waits until the resource is open, or any of those that the same lifecycle opens has failed.
    *
    * @return the resource
-   * @throws StartupException if a dependency does not come up, or refuses; if the lifecycle closes; or if interrupted ({@code startup
-   *     interrupted}, with the flag set again). Failures of others are suppressed in it
+   * @throws StartupException if a dependency does not come up, or refuses; if the lifecycle closes; or if interrupted
+   *     ({@code startup interrupted}, with the flag set again). Failures of others are suppressed in it
    * @throws IllegalArgumentException if a setting is wrong
    */
   public T get() {

@@ -23,9 +23,9 @@ import org.slf4j.LoggerFactory;
  * Thing thing = Retry.standard().call(() -> openThing()); // 30 attempts, 2 s apart
  * }</pre>
  *
- * <p>Any {@link Exception} of the operation is a failed attempt. Permanent failures (such as a wrong password, see {@link
- * FailureKind#PERMANENT}) are not retried. An {@link Error} ends the call at once; so does an interrupt of the calling thread:
- * {@code startup interrupted}, and the flag is set again.
+ * <p>Any {@link Exception} of the operation is a failed attempt. Permanent failures (such as a wrong password, see
+ * {@link FailureKind#PERMANENT}) are not retried. An {@link Error} ends the call at once; so does an interrupt of the
+ * calling thread: {@code startup interrupted}, and the flag is set again.
  *
  * <p>Immutable and thread-safe.
  */
@@ -108,8 +108,8 @@ public final class Retry {
    * Runs the operation until it ends without an exception.
    *
    * @param operation what to try
-   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code startup
-   *     interrupted}, with the last failure as suppressed
+   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code
+   *     startup interrupted}, with the last failure as suppressed
    */
   public void run(Operation operation) {
     Objects.requireNonNull(operation, "operation");
@@ -125,8 +125,8 @@ public final class Retry {
    * @param operation what to try
    * @param <T> what it gives
    * @return what it returned
-   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code startup
-   *     interrupted}, with the last failure as suppressed
+   * @throws StartupException {@code startup failed after N attempts: <last failure>}, which is the cause; or {@code
+   *     startup interrupted}, with the last failure as suppressed
    */
   public <T extends @Nullable Object> T call(Callable<? extends T> operation) {
     Objects.requireNonNull(operation, "operation");
@@ -214,7 +214,7 @@ public final class Retry {
     try {
       listener.accept(attempt);
     } catch (Throwable e) {
-      log.warn("listener of failed attempts failed: {}", attempt, e);
+      log.warn("onFailedAttempt listener failed: {}", attempt, e);
     }
   }
 
@@ -277,8 +277,8 @@ public final class Retry {
     }
 
     /**
-     * Doubles the delay with each attempt and then takes a random time up to that (full jitter), so that many processes do not
-     * come back in step. Default: the delay stays the same.
+     * Doubles the delay with each attempt and then takes a random time up to that (full jitter), so that many processes
+     * do not come back in step. Default: the delay stays the same.
      *
      * @param maxBackoff where the doubling ends; more than zero, and not below the delay
      * @return this
@@ -289,8 +289,9 @@ public final class Retry {
     }
 
     /**
-     * Limits the whole call: it gives up when another delay would end after that, and leaves behind an attempt that still runs
-     * then, as {@link #attemptTimeout} does; the failure before it is the one that is told. Default: no limit.
+     * Limits the whole call: it gives up when another delay would end after that, and leaves behind an attempt that
+     * still runs then, as {@link #attemptTimeout} does; the failure before it is the one that is told. Default: no
+     * limit.
      *
      * @param totalTimeout more than zero, from the beginning of the call
      * @return this
@@ -325,8 +326,8 @@ public final class Retry {
     }
 
     /**
-     * Sees each failed attempt, the last included, before the delay. What it throws is logged and changes nothing. Default:
-     * none.
+     * Sees each failed attempt, the last included, before the delay. What it throws is logged and changes nothing.
+     * Default: none.
      *
      * @param listener called on the calling thread
      * @return this

@@ -15,8 +15,9 @@ import tools.jackson.core.JacksonException;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * Notes that were read or changed lately, in Redis. A reader only fills a gap, a writer always overwrites, so a slow reader cannot
- * put an old version over a new one. Two writers can, for {@code KEEP} at most, which costs a client a 412. Without Redis the service is slower, not down.
+ * Notes that were read or changed lately, in Redis. A reader only fills a gap, a writer always overwrites, so a slow
+ * reader cannot put an old version over a new one. Two writers can, for {@code KEEP} at most, which costs a client a
+ * 412. Without Redis the service is slower, not down.
  */
 final class NoteCache {
   private static final Logger log = LoggerFactory.getLogger(NoteCache.class);

@@ -25,8 +25,8 @@ import java.util.UUID;
 import javax.sql.DataSource;
 
 /**
- * The notes of all organizations in Postgres; nobody sees those of another. What changes a note leaves its audit entry, its row in the
- * change journal and one in the outbox in the same transaction, which is the caller's.
+ * The notes of all organizations in Postgres; nobody sees those of another. What changes a note leaves its audit entry,
+ * its row in the change journal and one in the outbox in the same transaction, which is the caller's.
  */
 final class NoteStore {
   private static final String COLUMNS = "id, title, body, version, created_at, updated_at";

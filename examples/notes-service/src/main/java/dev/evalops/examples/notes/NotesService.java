@@ -44,7 +44,8 @@ public final class NotesService {
   private NotesService() {}
 
   /**
-   * Starts the service and runs it until SIGTERM or SIGINT. Ends with status 1, and one line that says why, when it cannot start.
+   * Starts the service and runs it until SIGTERM or SIGINT. Ends with status 1, and one line that says why, when it
+   * cannot start.
    *
    * @param args none
    * @throws InterruptedException if the main thread is interrupted

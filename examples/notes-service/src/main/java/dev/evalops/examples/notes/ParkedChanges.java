@@ -15,7 +15,9 @@ import java.util.Map;
 import tools.jackson.databind.PropertyNamingStrategies.SnakeCaseStrategy;
 import tools.jackson.databind.annotation.JsonNaming;
 
-/** {@code /v1/parked-changes}: what NATS has refused, for an operator: listed, and sent again once the cause is mended. */
+/**
+ * {@code /v1/parked-changes}: what NATS has refused, for an operator: listed, and sent again once the cause is mended.
+ */
 final class ParkedChanges {
   private static final int MAX_LISTED = 100;
 

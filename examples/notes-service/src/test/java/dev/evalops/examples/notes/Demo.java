@@ -739,9 +739,11 @@ final class Demo {
           The service is up. Try it from another terminal:
 
             auth='Authorization: Bearer %2$s'
-            curl -i %1$s/v1/notes -H "$auth" -H 'Idempotency-Key: 1' -H 'Content-Type: application/json' -d '{"title":"milk","body":"two litres"}'
+            curl -i %1$s/v1/notes -H "$auth" -H 'Idempotency-Key: 1' \
+          -H 'Content-Type: application/json' -d '{"title":"milk","body":"two litres"}'
             curl -s %1$s/v1/notes -H "$auth"
-            curl -i -X PUT %1$s/v1/notes/<id> -H "$auth" -H 'Idempotency-Key: 2' -H 'Content-Type: application/json' -H 'If-Match: "1"' -d '{"title":"tea"}'
+            curl -i -X PUT %1$s/v1/notes/<id> -H "$auth" -H 'Idempotency-Key: 2' -H 'Content-Type: application/json' \
+          -H 'If-Match: "1"' -d '{"title":"tea"}'
             curl -s %1$s/v1/feed -H "$auth"
             curl -s %1$s/readyz
             curl -s %1$s/metrics | grep ^notes_

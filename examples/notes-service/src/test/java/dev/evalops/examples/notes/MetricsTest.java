@@ -136,9 +136,9 @@ class MetricsTest {
           .doesNotContain(RunningService.TOKEN);
       assertThat(statuses).contains(200, 201, 400, 401, 404, 405, 412, 428);
       assertThat(after.stream().filter(line -> line.startsWith("notes_http_requests_total{")))
-          .allMatch(
-              line -> line.matches(
-                  ".*\\{method=\"(GET|POST|PUT|DELETE|PATCH|other)\",route=\"(/v1/notes|/v1/notes/\\{id}|/v1/feed|/healthz|/metrics|unmatched)\",status=\"[1-5]\\d\\d\"}"));
+          .allMatch(line -> line.matches(".*\\{method=\"(GET|POST|PUT|DELETE|PATCH|other)\","
+              + "route=\"(/v1/notes|/v1/notes/\\{id}|/v1/feed|/healthz|/metrics|unmatched)\","
+              + "status=\"[1-5]\\d\\d\"}"));
     }
   }
 

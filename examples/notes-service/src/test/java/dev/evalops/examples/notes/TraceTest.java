@@ -35,7 +35,9 @@ import org.awaitility.Awaitility;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A request and all that follows from it are one trace, from the caller to the feed, and no span is lost at the end. */
+/**
+ * A request and all that follows from it are one trace, from the caller to the feed, and no span is lost at the end.
+ */
 class TraceTest {
   private static final Duration SOON = Duration.ofSeconds(30);
   private static final String TRACE = "0af7651916cd43dd8448eb211c80319c";

@@ -1,6 +1,6 @@
 /**
- * The actor of a request as the actor of a change, {@link dev.evalops.runtime.changejournal.auth.ChangeActors}; needs {@code
- * dev.evalops:runtime-auth}.
+ * The actor of a request as the actor of a change, {@link dev.evalops.runtime.changejournal.auth.ChangeActors}; needs
+ * {@code dev.evalops:runtime-auth}.
  */
 @NullMarked
 package dev.evalops.runtime.changejournal.auth;

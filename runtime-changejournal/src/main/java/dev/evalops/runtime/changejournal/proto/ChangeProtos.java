@@ -28,8 +28,8 @@ import tools.jackson.databind.node.ObjectNode;
 /**
  * A {@link Change} as the protobuf message {@code events.v1.Change} and back, and messages as payloads of the journal.
  *
- * <p>The payload travels as a {@code Struct}, whose numbers are doubles. A number that a double cannot hold, such as an integer
- * beyond 2<sup>53</sup>, is an error here and not another number there.
+ * <p>The payload travels as a {@code Struct}, whose numbers are doubles. A number that a double cannot hold, such as an
+ * integer beyond 2<sup>53</sup>, is an error here and not another number there.
  *
  * <p>Thread-safe.
  */
@@ -43,9 +43,9 @@ public final class ChangeProtos {
    *
    * @param change the change; a payload of JSON {@code null} leaves the message's unset
    * @return the message
-   * @throws IllegalArgumentException {@code change_payload_not_object} if the payload is something else than an object; {@code
-   *     unmarshal_change_payload: ...} if it has a number that a double cannot hold; {@code recorded_at: ...} if the time is not
-   *     within the years 1 to 9999
+   * @throws IllegalArgumentException {@code change_payload_not_object} if the payload is something else than an object;
+   *     {@code unmarshal_change_payload: ...} if it has a number that a double cannot hold; {@code recorded_at: ...} if
+   *     the time is not within the years 1 to 9999
    */
   public static EventsV1.Change toProto(Change change) {
     var message = EventsV1.Change.newBuilder()
@@ -71,8 +71,8 @@ public final class ChangeProtos {
    *
    * @param message the message; empty ids are absent ones
    * @return the change; its payload is JSON {@code null} if the message has none, and whole numbers in it are integers
-   * @throws IllegalArgumentException {@code recorded_at: ...} if the time is missing or not within the years 1 to 9999; {@code
-   *     encode_change_payload: ...} if the payload has a number that JSON cannot say, or a value without a kind
+   * @throws IllegalArgumentException {@code recorded_at: ...} if the time is missing or not within the years 1 to 9999;
+   *     {@code encode_change_payload: ...} if the payload has a number that JSON cannot say, or a value without a kind
    */
   public static Change fromProto(EventsV1.Change message) {
     if (!message.hasRecordedAt()) {
@@ -93,14 +93,14 @@ public final class ChangeProtos {
   }
 
   /**
-   * Returns the JSON of a message as the journal stores it: that of a {@code google.protobuf.Any} of it, with the names of the {@code
-   * .proto} file, {@code @type} first. The white space in it means nothing.
+   * Returns the JSON of a message as the journal stores it: that of a {@code google.protobuf.Any} of it, with the names
+   * of the {@code .proto} file, {@code @type} first. The white space in it means nothing.
    *
    * @param message the message
    * @return the JSON
-   * @throws IllegalArgumentException {@code marshal_change_payload: ...} if it holds an {@code Any} of a type that its own file does
-   *     not import (see {@link #payloadJson(Message, TypeRegistry)}), a value that has no JSON, such as a time beyond the year 9999,
-   *     or half a surrogate pair
+   * @throws IllegalArgumentException {@code marshal_change_payload: ...} if it holds an {@code Any} of a type that its
+   *     own file does not import (see {@link #payloadJson(Message, TypeRegistry)}), a value that has no JSON, such as a
+   *     time beyond the year 9999, or half a surrogate pair
    */
   public static String payloadJson(Message message) {
     return payloadJson(
@@ -108,14 +108,14 @@ public final class ChangeProtos {
   }
 
   /**
-   * Returns the JSON of a message as {@link #payloadJson(Message)} does, with the types of what its {@code Any} fields hold. The
-   * payload of a change is then a {@link TypedMessage}.
+   * Returns the JSON of a message as {@link #payloadJson(Message)} does, with the types of what its {@code Any} fields
+   * hold. The payload of a change is then a {@link TypedMessage}.
    *
    * @param message the message
    * @param types its own type, and those of the messages in its {@code Any} fields
    * @return the JSON
-   * @throws IllegalArgumentException {@code marshal_change_payload: ...} if a type is missing, if it holds a value that has no JSON, or
-   *     half a surrogate pair
+   * @throws IllegalArgumentException {@code marshal_change_payload: ...} if a type is missing, if it holds a value that
+   *     has no JSON, or half a surrogate pair
    */
   public static String payloadJson(Message message, TypeRegistry types) {
     requireWholeCharacters(message);

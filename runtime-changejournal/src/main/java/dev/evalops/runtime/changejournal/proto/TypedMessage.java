@@ -5,11 +5,12 @@ import com.google.protobuf.TypeRegistry;
 import java.util.Objects;
 
 /**
- * A message as the payload of a change, with the types of what its {@code Any} fields hold. A message alone does for types of its own
- * file and of those that this imports.
+ * A message as the payload of a change, with the types of what its {@code Any} fields hold. A message alone does for
+ * types of its own file and of those that this imports.
  *
  * <pre>{@code
- * static final TypeRegistry TYPES = TypeRegistry.newBuilder().add(NotesProto.getDescriptor().getMessageTypes()).build();
+ * static final TypeRegistry TYPES =
+ *     TypeRegistry.newBuilder().add(NotesProto.getDescriptor().getMessageTypes()).build();
  *
  * ChangeJournal.mutation("note", id, "create").by(actor).payload(new TypedMessage(note, TYPES)).write(tx);
  * }</pre>

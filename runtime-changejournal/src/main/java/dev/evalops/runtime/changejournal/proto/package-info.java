@@ -1,5 +1,6 @@
 /**
- * The change as a protobuf message, and messages as payloads; needs {@code protobuf-java} and {@code protobuf-java-util}.
+ * The change as a protobuf message, and messages as payloads; needs {@code protobuf-java} and {@code
+ * protobuf-java-util}.
  *
  * <p>Start with {@link dev.evalops.runtime.changejournal.proto.ChangeProtos}.
  */

@@ -14,8 +14,8 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Converts events to those of the CloudEvents SDK, and back. The organization is their extension {@code tenantid}, the aggregate id
- * {@code partitionkey}; {@code traceparent}, {@code tracestate}, {@code baggage}, {@code sequence} and
+ * Converts events to those of the CloudEvents SDK, and back. The organization is their extension {@code tenantid}, the
+ * aggregate id {@code partitionkey}; {@code traceparent}, {@code tracestate}, {@code baggage}, {@code sequence} and
  * {@code aggregateversion} are extensions of the same name.
  */
 public final class CloudEvents {
@@ -63,8 +63,9 @@ public final class CloudEvents {
   }
 
   /**
-   * Reads an event of the SDK. To be read by {@link Event#payload}, its data must be the proto JSON of a {@code google.protobuf.Any},
-   * or the bytes of one with the type {@code application/protobuf}. Other extensions are left out.
+   * Reads an event of the SDK. To be read by {@link Event#payload}, its data must be the proto JSON of a {@code
+   * google.protobuf.Any}, or the bytes of one with the type {@code application/protobuf}. Other extensions are left
+   * out.
    *
    * @param event an event of version 1.0
    * @return the same event

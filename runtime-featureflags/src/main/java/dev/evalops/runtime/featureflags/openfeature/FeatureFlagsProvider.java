@@ -24,10 +24,10 @@ import org.jspecify.annotations.Nullable;
  * OpenFeatureAPI.getInstance().setProviderAndWait(FeatureFlagsProvider.of(flags));
  * }</pre>
  *
- * <p>Flags are boolean: a flag that is off is {@code false} ({@code DISABLED}), one without a partial rollout {@code true} ({@code
- * STATIC}), else it depends on the targeting key ({@code SPLIT}), which must be there. A flag that is not there, and any other type, is
- * an error, for which OpenFeature gives the caller's default. Changes of the file are told as {@code PROVIDER_CONFIGURATION_CHANGED},
- * one that cannot be used as {@code PROVIDER_STALE}.
+ * <p>Flags are boolean: a flag that is off is {@code false} ({@code DISABLED}), one without a partial rollout {@code
+ * true} ({@code STATIC}), else it depends on the targeting key ({@code SPLIT}), which must be there. A flag that is not
+ * there, and any other type, is an error, for which OpenFeature gives the caller's default. Changes of the file are
+ * told as {@code PROVIDER_CONFIGURATION_CHANGED}, one that cannot be used as {@code PROVIDER_STALE}.
  *
  * <p>An instance is for one registration. Thread-safe. The flags stay open when the provider is shut down.
  */
@@ -63,8 +63,8 @@ public final class FeatureFlagsProvider extends EventProvider {
   }
 
   /**
-   * On a thread of its own, one event after the other: OpenFeature emits on many threads, so that the last might be overtaken, and hands
-   * on nothing while a provider starts.
+   * On a thread of its own, one event after the other: OpenFeature emits on many threads, so that the last might be
+   * overtaken, and hands on nothing while a provider starts.
    */
   private void tell(Reload reload) {
     told = told.handleAsync(

@@ -32,8 +32,8 @@ import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.Test;
 
 /**
- * What an {@link IdempotencyStore} has to do, as tests: extend it, and return your store. Each test uses keys of its own, so that the
- * store may be shared and need not be empty.
+ * What an {@link IdempotencyStore} has to do, as tests: extend it, and return your store. Each test uses keys of its
+ * own, so that the store may be shared and need not be empty.
  */
 public abstract class IdempotencyStoreContract {
   private static final Duration MINUTE = Duration.ofMinutes(1);

@@ -1,4 +1,7 @@
-/** The tests that every {@link dev.evalops.runtime.idempotency.IdempotencyStore} has to pass; needs {@code junit-jupiter-api}. */
+/**
+ * The tests that every {@link dev.evalops.runtime.idempotency.IdempotencyStore} has to pass; needs {@code
+ * junit-jupiter-api}.
+ */
 @NullMarked
 package dev.evalops.runtime.idempotency.junit;
 

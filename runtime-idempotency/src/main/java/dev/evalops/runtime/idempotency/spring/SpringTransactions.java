@@ -12,8 +12,9 @@ import org.springframework.transaction.support.DefaultTransactionDefinition;
 import org.springframework.transaction.support.TransactionSynchronizationManager;
 
 /**
- * Lets Spring own the transaction of a request: what the handler does in {@code @Transactional} methods, with a {@code JdbcClient} or with
- * JPA commits together with the key and the answer, and {@code AFTER_COMMIT} listeners run when all of it has.
+ * Lets Spring own the transaction of a request: what the handler does in {@code @Transactional} methods, with a {@code
+ * JdbcClient} or with JPA commits together with the key and the answer, and {@code AFTER_COMMIT} listeners run when all
+ * of it has.
  *
  * <pre>{@code
  * Idempotency idempotency = Idempotency.builder(db)
@@ -27,11 +28,11 @@ public final class SpringTransactions {
   private SpringTransactions() {}
 
   /**
-   * Returns transactions of a transaction manager. They belong to the thread of the request, so a handler behind the filter cannot answer
-   * asynchronously.
+   * Returns transactions of a transaction manager. They belong to the thread of the request, so a handler behind the
+   * filter cannot answer asynchronously.
    *
-   * @param manager the manager of {@code db}: a {@code DataSourceTransactionManager}, {@code JdbcTransactionManager} or {@code
-   *     JpaTransactionManager}
+   * @param manager the manager of {@code db}: a {@code DataSourceTransactionManager}, {@code JdbcTransactionManager} or
+   *     {@code JpaTransactionManager}
    * @param db the data source that the manager works on
    * @return the transactions; a request fails with 500 if the manager is that of another data source
    */

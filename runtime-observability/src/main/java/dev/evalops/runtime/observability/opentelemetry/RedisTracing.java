@@ -19,8 +19,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * A client span for every Redis command of a Lettuce client, in the trace of the caller, after OpenTelemetry's <a
- * href="https://opentelemetry.io/docs/specs/semconv/database/redis/">conventions for Redis</a>. Neither arguments nor the texts of errors
- * are recorded: either may hold secrets.
+ * href="https://opentelemetry.io/docs/specs/semconv/database/redis/">conventions for Redis</a>. Neither arguments nor
+ * the texts of errors are recorded: either may hold secrets.
  *
  * <pre>{@code
  * Redis.builder(url).configureResources(resources -> resources.tracing(RedisTracing.of(openTelemetry))).open();

@@ -34,10 +34,10 @@ import javax.net.ssl.SSLParameters;
 import org.jspecify.annotations.Nullable;
 
 /**
- * An HTTP client that makes a client span for every call and sends its context along (W3C {@code traceparent}, or whatever
- * the given OpenTelemetry propagates). Spans follow the OpenTelemetry semantic conventions for HTTP; user-info and query of
- * a URL and the texts of exceptions are left out of them, as they can hold secrets. Everything else is left to the client
- * inside. Thread-safe.
+ * An HTTP client that makes a client span for every call and sends its context along (W3C {@code traceparent}, or
+ * whatever the given OpenTelemetry propagates). Spans follow the OpenTelemetry semantic conventions for HTTP; user-info
+ * and query of a URL and the texts of exceptions are left out of them, as they can hold secrets. Everything else is
+ * left to the client inside. Thread-safe.
  *
  * <pre>{@code
  * HttpClient http = TracedHttpClient.of(tls.httpClient(), openTelemetry);

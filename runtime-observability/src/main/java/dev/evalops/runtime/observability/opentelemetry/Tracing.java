@@ -35,11 +35,12 @@ import org.slf4j.LoggerFactory;
  * builder.filters(HttpTelemetry.filter(tracing.openTelemetry()), ...);
  * }</pre>
  *
- * <p>Without {@code OTEL_EXPORTER_OTLP_ENDPOINT} (or {@code OTEL_EXPORTER_OTLP_TRACES_ENDPOINT}, or {@code OTEL_TRACES_EXPORTER}), with
- * {@code OTEL_SDK_DISABLED=true} or {@code OTEL_TRACES_EXPORTER=none} no span is made and nothing is started; the trace context of a
- * caller is passed on all the same. What differs from the SDK's defaults: {@code http/protobuf}; batches after 1 s and 5 s for an
- * export; {@code OTEL_TRACES_SAMPLER} also as {@code 0.1} or {@code traceidratio:0.1}; no command line among the attributes of the
- * process; traces alone, no metrics or logs. Nothing global is set.
+ * <p>Without {@code OTEL_EXPORTER_OTLP_ENDPOINT} (or {@code OTEL_EXPORTER_OTLP_TRACES_ENDPOINT}, or {@code
+ * OTEL_TRACES_EXPORTER}), with {@code OTEL_SDK_DISABLED=true} or {@code OTEL_TRACES_EXPORTER=none} no span is made and
+ * nothing is started; the trace context of a caller is passed on all the same. What differs from the SDK's defaults:
+ * {@code http/protobuf}; batches after 1 s and 5 s for an export; {@code OTEL_TRACES_SAMPLER} also as {@code 0.1} or
+ * {@code traceidratio:0.1}; no command line among the attributes of the process; traces alone, no metrics or logs.
+ * Nothing global is set.
  *
  * <p>Needs {@code opentelemetry-sdk-extension-autoconfigure} and {@code opentelemetry-exporter-otlp}. Thread-safe.
  */
@@ -177,8 +178,8 @@ public final class Tracing implements AutoCloseable {
   }
 
   /**
-   * The message does not hold the URL, which may have a password. Behind a raw slash in one, the rest of it looks like a path up to
-   * the {@code @}.
+   * The message does not hold the URL, which may have a password. Behind a raw slash in one, the rest of it looks like
+   * a path up to the {@code @}.
    */
   private static void checkUrl(String name, String url, List<String> problems) {
     if (url.isEmpty()) {
@@ -240,7 +241,7 @@ public final class Tracing implements AutoCloseable {
       } else if (!pair.isBlank()) {
         LOG.atWarn()
             .addKeyValue("position", good.size() + 1)
-            .log("tracing: a malformed pair in OTEL_RESOURCE_ATTRIBUTES is left out");
+            .log("tracing: malformed pair in OTEL_RESOURCE_ATTRIBUTES ignored");
       }
     }
     return String.join(",", good);
@@ -270,7 +271,9 @@ public final class Tracing implements AutoCloseable {
     return openTelemetry;
   }
 
-  /** Exports what has ended and stops, within 5 s. What cannot be exported by then is lost. A second call does nothing. */
+  /**
+   * Exports what has ended and stops, within 5 s. What cannot be exported by then is lost. A second call does nothing.
+   */
   @Override
   public void close() {
     sdk.filter(running -> closed.compareAndSet(false, true)).ifPresent(running -> {

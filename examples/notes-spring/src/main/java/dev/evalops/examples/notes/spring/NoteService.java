@@ -26,8 +26,8 @@ import org.springframework.transaction.annotation.Transactional;
 import org.springframework.transaction.event.TransactionalEventListener;
 
 /**
- * The notes of all organizations; nobody sees those of another. What changes a note leaves its audit entry, its row in the change journal
- * and one in the outbox in the same transaction, which is that of the request.
+ * The notes of all organizations; nobody sees those of another. What changes a note leaves its audit entry, its row in
+ * the change journal and one in the outbox in the same transaction, which is that of the request.
  */
 @Service
 class NoteService {

@@ -1,4 +1,7 @@
-/** The notes service as a Spring Boot application; begin with {@link dev.evalops.examples.notes.spring.NotesApplication}. */
+/**
+ * The notes service as a Spring Boot application; begin with {@link
+ * dev.evalops.examples.notes.spring.NotesApplication}.
+ */
 @NullMarked
 package dev.evalops.examples.notes.spring;
 

@@ -22,7 +22,10 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.awaitility.Awaitility;
 
-/** A notes service in a process of its own, with its own database and NATS, and an identity service that knows two tokens. */
+/**
+ * A notes service in a process of its own, with its own database and NATS, and an identity service that knows two
+ * tokens.
+ */
 final class Service implements AutoCloseable {
   static final String ANN = "token-of-ann";
   static final String READER = "token-of-a-reader";
