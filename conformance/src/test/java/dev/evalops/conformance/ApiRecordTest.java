@@ -66,10 +66,12 @@ class ApiRecordTest {
 
             package dev.evalops.conformance
 
-            public abstract class ApiSample<T extends Comparable<? super T>> extends ApiRecordTest.Hidden implements AutoCloseable
+            public abstract class ApiSample<T extends Comparable<? super T>> extends ApiRecordTest.Hidden \
+            implements AutoCloseable
               protected ApiSample(java.util.List<? extends @Nullable T>)
               protected abstract void forSubclasses()
-              public <E extends Exception> @Nullable T call(java.util.concurrent.Callable<T>, @Nullable String...) throws E, java.io.IOException
+              public <E extends Exception> @Nullable T call(java.util.concurrent.Callable<T>, @Nullable String...) \
+            throws E, java.io.IOException
               public String inherited()
               public byte @Nullable [] bytes()
               public static final int LIMIT = 7
@@ -123,8 +125,10 @@ class ApiRecordTest {
         "public @interface A { int a() default 1; } | public @interface A { int a() default 2; }",
         "public @interface A { int a() default 1; } | public @interface A { int a(); }",
         "public @interface A { String[] a() default {}; } | public @interface A { String[] a() default \"\"; }",
-        "public @interface A { Class<?> a() default Object.class; } | public @interface A { Class<?> a() default String.class; }",
-        "public @interface B { int b(); } public @interface A { B a() default @B(b = 1); } | public @interface B { int b(); } public @interface A { B a() default @B(b = 2); }",
+        "public @interface A { Class<?> a() default Object.class; } | public @interface A { "
+            + "Class<?> a() default String.class; }",
+        "public @interface B { int b(); } public @interface A { B a() default @B(b = 1); } | "
+            + "public @interface B { int b(); } public @interface A { B a() default @B(b = 2); }",
         "@Target(ElementType.FIELD) public @interface A {} | @Target(ElementType.METHOD) public @interface A {}",
         "@Retention(RetentionPolicy.RUNTIME) public @interface A {} | public @interface A {}",
         "@Inherited public @interface A {} | public @interface A {}",
@@ -136,15 +140,21 @@ class ApiRecordTest {
         "public static class C {} | public static class C { protected C() {} }",
         "public static class C<T> {} | public static class C<T extends Number> {}",
         "public static class C<T> {} | public static class C<T extends @Nullable Object> {}",
-        "public static class C<T extends Runnable & AutoCloseable> {} | public static class C<T extends Runnable & @Nullable AutoCloseable> {}",
-        "public abstract static class C implements Comparable<String> {} | public abstract static class C implements Comparable<Object> {}",
+        "public static class C<T extends Runnable & AutoCloseable> {} | public static class C<T "
+            + "extends Runnable & @Nullable AutoCloseable> {}",
+        "public abstract static class C implements Comparable<String> {} | public abstract static "
+            + "class C implements Comparable<Object> {}",
         "public abstract static class C extends Thread {} | public abstract static class C {}",
         "public enum E { A, B } | public enum E { B, A }",
         "public enum E { A, B } | public enum E { A }",
-        "public sealed interface S {} public record R() implements S {} | public interface S {} public record R() implements S {}",
-        "static class H { public void a() {} } public static class C extends H {} | static class H { } public static class C extends H {}",
-        "public class C { public class D<T> {} } public C.D<String> d; | public class C { public class D<T> {} } public C.D<@Nullable String> d;",
-        "public class C<T> { public class D<U> {} } public C<String>.D<String> d; | public class C<T> { public class D<U> {} } public C<String>.D<@Nullable String> d;",
+        "public sealed interface S {} public record R() implements S {} | public interface S {} "
+            + "public record R() implements S {}",
+        "static class H { public void a() {} } public static class C extends H {} | static class "
+            + "H { } public static class C extends H {}",
+        "public class C { public class D<T> {} } public C.D<String> d; | public class C { public "
+            + "class D<T> {} } public C.D<@Nullable String> d;",
+        "public class C<T> { public class D<U> {} } public C<String>.D<String> d; | public class "
+            + "C<T> { public class D<U> {} } public C<String>.D<@Nullable String> d;",
       })
   void everyChangeShows(String before, String after, @TempDir Path folder) throws IOException {
     assertThat(api(after, folder.resolve("after")))

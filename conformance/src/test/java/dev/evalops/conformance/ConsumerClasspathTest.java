@@ -35,8 +35,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * A service that imports the BOM and names one module gets the jars of the module's row, and no other. Resolved by Maven's own resolver, offline: our
- * jars with their published poms from the reactor, all others from the local repository that the build has just filled.
+ * A service that imports the BOM and names one module gets the jars of the module's row, and no other. Resolved by
+ * Maven's own resolver, offline: our jars with their published poms from the reactor, all others from the local
+ * repository that the build has just filled.
  */
 class ConsumerClasspathTest {
   /** Programs that are there for the platform of the user only. */
@@ -56,7 +57,8 @@ class ConsumerClasspathTest {
   void bringsExactlyTheJarsOfItsRow(Module module) throws Exception {
     assertThat(runtimeClassPath(module))
         .as(
-            "%s brings these jars to a service: mark what users can do without as optional, or decide on its row in ModuleTable",
+            "%s brings these jars to a service: mark what users can do without as optional, or "
+                + "decide on its row in ModuleTable",
             module)
         .extracting(artifact -> PLATFORM.matcher(artifact.getArtifactId()).replaceFirst("$1*"))
         .hasSameElementsAs(ModuleTable.of(module.folder()).brought());
@@ -76,7 +78,8 @@ class ConsumerClasspathTest {
         .toList();
     assertThat(others)
         .as(
-            "users of %s get other versions than the parent manages, because its management does not reach them: name them in its pom",
+            "users of %s get other versions than the parent manages, because its management does "
+                + "not reach them: name them in its pom",
             module)
         .isEmpty();
   }

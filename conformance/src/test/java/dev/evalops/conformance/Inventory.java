@@ -123,7 +123,9 @@ final class Inventory {
                 && call.getArguments().getFirst().getKind() == Tree.Kind.STRING_LITERAL));
   }
 
-  /** Returns what an expression can be; a parameter is what the callers of its method give, anything else is unknown. */
+  /**
+   * Returns what an expression can be; a parameter is what the callers of its method give, anything else is unknown.
+   */
   private static Set<String> texts(
       ExpressionTree expression, MethodTree method, List<CompilationUnitTree> module) {
     if (expression instanceof LiteralTree literal) {

@@ -57,7 +57,8 @@ class LayoutTest {
     row.adapters().keySet().forEach(name -> allowed.add(row.packageName() + "." + name));
     assertThat(packages(type -> true))
         .as(
-            "packages of %s: what is not public API is package-private; only an optional library has a sub-package, named in the row",
+            "packages of %s: what is not public API is package-private; only an optional library "
+                + "has a sub-package, named in the row",
             module)
         .isSubsetOf(allowed);
   }

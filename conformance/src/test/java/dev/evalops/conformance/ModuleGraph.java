@@ -159,11 +159,13 @@ final class ModuleGraph {
     int height = strip + tall + 2 * MARGIN;
     StringBuilder svg = new StringBuilder();
     svg.append(format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" text-anchor=\"middle\">%n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
+            + "font-family=\"sans-serif\" text-anchor=\"middle\">%n",
         width, height));
     svg.append("<title>The modules, and what each needs. Written by make api.</title>\n");
     svg.append(
-        "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#5b6b7f\"/></marker></defs>\n");
+        "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" "
+            + "markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#5b6b7f\"/></marker></defs>\n");
     svg.append(
         format("<rect width=\"%d\" height=\"%d\" rx=\"8\" fill=\"#ffffff\"/>%n", width, height));
     for (String user : row.keySet()) {
@@ -202,7 +204,8 @@ final class ModuleGraph {
     int toY = y(used);
     int bend = (ROW - HEIGHT) / 2;
     return format(
-        "<path d=\"M%d %dC%d %d %d %d %d %d\" fill=\"none\" stroke=\"#5b6b7f\" stroke-width=\"1.5\" marker-end=\"url(#tip)\"%s/>%n",
+        "<path d=\"M%d %dC%d %d %d %d %d %d\" fill=\"none\" stroke=\"#5b6b7f\" "
+            + "stroke-width=\"1.5\" marker-end=\"url(#tip)\"%s/>%n",
         fromX, fromY, fromX, fromY + bend, toX, toY - bend, toX, toY, style);
   }
 

@@ -10,8 +10,8 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 
 /**
- * The table of the house: what each published module may depend on, may show in its signatures, and brings to the class path of a service.
- * Changing a row is a decision of its own, and says why in the commit.
+ * The table of dependencies: what each published module may depend on, may show in its signatures, and brings to the
+ * class path of a service. Changing a row is a decision of its own, and says why in the commit.
  */
 final class ModuleTable {
   private static final String JACKSON = "tools.jackson.core:jackson-databind";

@@ -28,7 +28,8 @@ class ModuleTableTest {
     optional.addAll(row.optional());
     assertThat(module.dependencies(dependency -> !isOptional(dependency)))
         .as(
-            "%s may not need this: do without it, make it optional if the row has it so, or decide on a new row in ModuleTable",
+            "%s may not need this: do without it, make it optional if the row has it so, or "
+                + "decide on a new row in ModuleTable",
             module)
         .isSubsetOf(row.needs());
     assertThat(module.dependencies(ModuleTableTest::isOptional))
@@ -63,8 +64,8 @@ class ModuleTableTest {
   @Test
   void parentHandsDownNoDependency() {
     assertThat(Checkout.PARENT.getDependencies())
-        .as(
-            "<dependencies> of the parent would reach every user of every module: name them in the modules that need them")
+        .as("<dependencies> of the parent would reach every user of every module: name them in "
+            + "the modules that need them")
         .isEmpty();
   }
 

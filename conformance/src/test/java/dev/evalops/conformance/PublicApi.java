@@ -23,8 +23,9 @@ import org.objectweb.asm.tree.RecordComponentNode;
 import org.objectweb.asm.tree.TypeAnnotationNode;
 
 /**
- * What users of a module can name, as text that a diff shows well: one line for each type and member, sorted, with generics, nullness and thrown
- * exceptions; generated types by their name. Left out is what the language gives by itself: the members of every record and enum, and overridden methods of Object.
+ * What users of a module can name, as text that a diff shows well: one line for each type and member, sorted, with
+ * generics, nullness and thrown exceptions; generated types by their name. Left out is what the language gives by
+ * itself: the members of every record and enum, and overridden methods of Object.
  */
 final class PublicApi {
   private static final int VISIBLE = Opcodes.ACC_PUBLIC | Opcodes.ACC_PROTECTED;

@@ -391,8 +391,8 @@ class ReleaseScriptsTest {
   }
 
   /**
-   * A remote, what build-release leaves, and a gh that notes its calls, knows a release and its files by them, and fails once at
-   * the command that gh.fails names.
+   * A remote, what build-release leaves, and a gh that notes its calls, knows a release and its files by them, and
+   * fails once at the command that gh.fails names.
    */
   private void readyToPublish() throws IOException, InterruptedException {
     shell.run("git", "init", "-q", "--bare", "../origin.git");

@@ -22,9 +22,10 @@ import javax.tools.SimpleJavaFileObject;
 import javax.tools.ToolProvider;
 
 /**
- * A block of Java in a README, made a class that can be compiled: declarations become its members, statements the body of a method, and what a
- * reader is expected to have around them comes from a preamble, a file of imports and members. The sign … may stand for a body that is left out
- * ({ … }), for statements that are, for the expression of a lambda, and at the beginning of a line for a builder (… .handle).
+ * A block of Java in a README, made a class that can be compiled: declarations become its members, statements the body
+ * of a method, and what a reader is expected to have around them comes from a preamble, a file of imports and members.
+ * The sign … may stand for a body that is left out ({ … }), for statements that are, for the expression of a lambda,
+ * and at the beginning of a line for a builder (… .handle).
  */
 final class Snippet {
   private static final Pattern DECLARATION = Pattern.compile(
@@ -49,7 +50,10 @@ final class Snippet {
     return lines.stream().anyMatch(FENCE.asMatchPredicate());
   }
 
-  /** The blocks of one README, each with the preambles around it; those with a package are files, and one snippet together. */
+  /**
+   * The blocks of one README, each with the preambles around it; those with a package are files, and one snippet
+   * together.
+   */
   static List<Snippet> of(String readme, List<String> lines, List<Path> preambles)
       throws IOException {
     List<Snippet> snippets = new ArrayList<>();

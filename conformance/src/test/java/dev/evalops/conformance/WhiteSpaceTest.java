@@ -12,8 +12,8 @@ import org.junit.jupiter.api.Test;
 import org.objectweb.asm.tree.ClassNode;
 
 /**
- * Modules that cannot share code trim by copies of one rule, that of Go's {@code unicode.IsSpace}: names, scopes and messages are the
- * same in Go and in Java.
+ * Modules that cannot share code trim by copies of one rule, that of Go's {@code unicode.IsSpace}: names, scopes and
+ * messages are the same in Go and in Java.
  */
 class WhiteSpaceTest {
   private static final String GO =
