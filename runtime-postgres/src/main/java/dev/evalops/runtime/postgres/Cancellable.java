@@ -7,7 +7,9 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
-/** Blocking socket work with a limit. It runs on a virtual thread, because interrupting one of those closes its socket. */
+/**
+ * Blocking socket work with a limit. It runs on a virtual thread, because interrupting one of those closes its socket.
+ */
 final class Cancellable {
   private Cancellable() {}
 

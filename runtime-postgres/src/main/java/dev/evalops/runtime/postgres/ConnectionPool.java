@@ -20,8 +20,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Warns when a thread takes a second connection while its first one has a transaction open: with as many such threads as the pool
- * has connections, each waits for the others until the pool's time-out.
+ * Warns when a thread takes a second connection while its first one has a transaction open: with as many such threads
+ * as the pool has connections, each waits for the others until the pool's time-out.
  */
 final class ConnectionPool extends HikariDataSource {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);

@@ -5,8 +5,8 @@ import java.sql.SQLException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Closes a connection whose server has become read-only or is going away, beside those that the pool closes by itself; the next one
- * finds the new primary.
+ * Closes a connection whose server has become read-only or is going away, beside those that the pool closes by itself;
+ * the next one finds the new primary.
  */
 final class Eviction implements SQLExceptionOverride {
   @java.lang.Override

@@ -19,9 +19,9 @@ final class Failures {
   private Failures() {}
 
   /**
-   * Whether no attempt that follows can succeed: what is {@linkplain FailureKind#PERMANENT permanent} for requests, too, a setting that
-   * the pool refuses, and bad SQL, unknown settings or missing permissions (SQLSTATE classes 0A, 22 and 42). Everything else can
-   * pass, a failure without SQLSTATE too.
+   * Whether no attempt that follows can succeed: what is {@linkplain FailureKind#PERMANENT permanent} for requests,
+   * too, a setting that the pool refuses, and bad SQL, unknown settings or missing permissions (SQLSTATE classes 0A, 22
+   * and 42). Everything else can pass, a failure without SQLSTATE too.
    */
   static boolean permanent(Throwable failure) {
     return FailureKind.of(failure) == FailureKind.PERMANENT

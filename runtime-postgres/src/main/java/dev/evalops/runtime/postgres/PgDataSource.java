@@ -35,11 +35,11 @@ import org.postgresql.util.PSQLState;
 import org.slf4j.LoggerFactory;
 
 /**
- * Connects by the driver itself, and not by {@link java.sql.DriverManager}, whose login timeout is one for the whole process.
- * Secrets stand in the properties, so that the URL can be printed.
+ * Connects by the driver itself, and not by {@link java.sql.DriverManager}, whose login timeout is one for the whole
+ * process. Secrets stand in the properties, so that the URL can be printed.
  *
- * <p>Of several hosts each gets a share of the time for TCP, TLS and login, where the driver waits for the first as long as for all
- * of them. A host that failed a moment ago is tried last.
+ * <p>Of several hosts each gets a share of the time for TCP, TLS and login, where the driver waits for the first as
+ * long as for all of them. A host that failed a moment ago is tried last.
  */
 final class PgDataSource implements DataSource {
   private static final org.slf4j.Logger LOG = LoggerFactory.getLogger(Postgres.class);
@@ -405,8 +405,9 @@ final class PgDataSource implements DataSource {
   }
 
   /**
-   * A pooler such as PgBouncer may run each transaction on another server connection, which does not know what was prepared on the
-   * one before. It is known by the process id of the session, which is not that of the server's process.
+   * A pooler such as PgBouncer may run each transaction on another server connection, which does not know what was
+   * prepared on the one before. It is known by the process id of the session, which is not that of the server's
+   * process.
    */
   private void prepareNothingBehindAPooler(Connection connection) throws SQLException {
     PGConnection driver = connection.unwrap(PGConnection.class);

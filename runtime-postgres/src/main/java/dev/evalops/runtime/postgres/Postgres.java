@@ -27,8 +27,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Opens a connection pool on a Postgres that may not be up yet: waits for a server that refuses, starts, is full or has no DNS
- * name yet, and stops at once where waiting is no use (bad password, unknown role or database, TLS refused, bad URL).
+ * Opens a connection pool on a Postgres that may not be up yet: waits for a server that refuses, starts, is full or has
+ * no DNS name yet, and stops at once where waiting is no use (bad password, unknown role or database, TLS refused, bad
+ * URL).
  *
  * <pre>{@code
  * HikariDataSource db = Postgres.builder(databaseUrl)
@@ -37,9 +38,10 @@ import org.slf4j.LoggerFactory;
  *     .open();
  * }</pre>
  *
- * <p>The URL is what services have in {@code DATABASE_URL}: {@code postgres://user:pass@host1:5432,host2:5433/database?sslmode=
- * verify-full&search_path=x} as libpq reads it (every part percent-encoded; a plus sign is itself), or a URL of the JDBC driver
- * ({@code jdbc:postgresql:}). An unknown parameter is an error. Nothing here logs or throws a password.
+ * <p>The URL is what services have in {@code DATABASE_URL}: {@code
+ * postgres://user:pass@host1:5432,host2:5433/database?sslmode= verify-full&search_path=x} as libpq reads it (every part
+ * percent-encoded; a plus sign is itself), or a URL of the JDBC driver ({@code jdbc:postgresql:}). An unknown parameter
+ * is an error. Nothing here logs or throws a password.
  */
 public final class Postgres {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);
@@ -88,7 +90,8 @@ public final class Postgres {
   @FunctionalInterface
   public interface Init {
     /**
-     * Runs in a transaction that is committed afterwards, or rolled back when this throws. It may run again after a failure.
+     * Runs in a transaction that is committed afterwards, or rolled back when this throws. It may run again after a
+     * failure.
      *
      * @param connection a connection of the pool, with auto-commit off; closed by the caller
      * @throws SQLException if the database refuses
@@ -118,8 +121,9 @@ public final class Postgres {
     }
 
     /**
-     * Changes the pool's settings; called once by {@link #open}, after the URL's own settings. Driver settings go through {@link
-     * HikariConfig#addDataSourceProperty}, by the driver's names; the data source may be replaced by one that wraps it.
+     * Changes the pool's settings; called once by {@link #open}, after the URL's own settings. Driver settings go
+     * through {@link HikariConfig#addDataSourceProperty}, by the driver's names; the data source may be replaced by one
+     * that wraps it.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -186,8 +190,8 @@ public final class Postgres {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
-     * Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
+     * warning). Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules stay
      * @return this
@@ -198,9 +202,9 @@ public final class Postgres {
     }
 
     /**
-     * Runs this after a good ping, in one transaction. Its failure counts as that of the attempt: what can pass is tried again from the
-     * ping, what cannot (bad SQL, missing permission) stops at once. The ping timeout does not limit it; a {@code
-     * statement_timeout} does.
+     * Runs this after a good ping, in one transaction. Its failure counts as that of the attempt: what can pass is
+     * tried again from the ping, what cannot (bad SQL, missing permission) stops at once. The ping timeout does not
+     * limit it; a {@code statement_timeout} does.
      *
      * @param init what to do
      * @return this
@@ -214,9 +218,10 @@ public final class Postgres {
      * Opens the pool. On giving up, or when interrupted, the pool is closed and none of its threads is left.
      *
      * @return a pool whose database has answered and has been initialised; the caller closes it
-     * @throws IllegalArgumentException if the URL or a setting is wrong; names every problem ({@code open_postgres: ...}) and no value
-     * @throws StartupException if the database does not come up, or refuses; the message says why ({@code ... ping_postgres: ...} or
-     *     {@code ... open_postgres: ...})
+     * @throws IllegalArgumentException if the URL or a setting is wrong; names every problem ({@code open_postgres:
+     *     ...}) and no value
+     * @throws StartupException if the database does not come up, or refuses; the message says why ({@code ...
+     *     ping_postgres: ...} or {@code ... open_postgres: ...})
      */
     public HikariDataSource open() {
       if (!pingTimeout.isPositive()) {

@@ -24,9 +24,9 @@ import org.jspecify.annotations.Nullable;
 import org.postgresql.PGProperty;
 
 /**
- * What a database URL says, taken apart so that nothing secret stays in the part that drivers and pools print. All problems of
- * a URL are reported in one exception, which holds no value of the URL, for a misplaced character can move a piece of the
- * password into any of them.
+ * What a database URL says, taken apart so that nothing secret stays in the part that drivers and pools print. All
+ * problems of a URL are reported in one exception, which holds no value of the URL, for a misplaced character can move
+ * a piece of the password into any of them.
  */
 final class PostgresUrl {
   private static final String JDBC = "jdbc:postgresql:";
@@ -179,7 +179,8 @@ final class PostgresUrl {
       // The user-info was cut by a raw delimiter: every other complaint could show a piece of it.
       problems.clear();
       problem(
-          "the database URL has an @ behind its host: in a user name, password or database name write / as %2F, ? as %3F"
+          "the database URL has an @ behind its host: in a user name, password or database name "
+              + "write / as %2F, ? as %3F"
               + " and @ as %40");
       return;
     }
@@ -229,7 +230,8 @@ final class PostgresUrl {
     problem(
         host.startsWith("/") || host.startsWith("@")
             ? "a Unix socket as host is not supported: give a host name"
-            : "a host is neither a name nor an address (an IPv6 address stands in brackets, and : / ? @ in a user name or password"
+            : "a host is neither a name nor an address (an IPv6 address stands in brackets, and : "
+                + "/ ? @ in a user name or password"
                 + " are written %3A %2F %3F %40)");
     return "";
   }
@@ -351,8 +353,8 @@ final class PostgresUrl {
       case "gssencmode" -> choice(name, value, "gssEncMode", "disable", "prefer", "require");
       case "krbsrvname" -> properties.setProperty("kerberosServerName", value);
       case "skip_verify" ->
-        problem(
-            "skip_verify is refused: name the server's CA with sslrootcert, or say sslmode=require for TLS without checks");
+        problem("skip_verify is refused: name the server's CA with sslrootcert, or say "
+            + "sslmode=require for TLS without checks");
       case "client_encoding" -> {
         if (!Set.of("UTF8", "UTF-8", "AUTO").contains(value.toUpperCase(Locale.ROOT))) {
           problem("client_encoding must be UTF8");

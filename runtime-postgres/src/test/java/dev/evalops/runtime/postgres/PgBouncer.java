@@ -10,7 +10,9 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-/** A PgBouncer in transaction mode in front of a database {@code postgres}; the user is {@code test}, its password too. */
+/**
+ * A PgBouncer in transaction mode in front of a database {@code postgres}; the user is {@code test}, its password too.
+ */
 final class PgBouncer implements AutoCloseable {
   private final Process process;
   private final Path directory;

@@ -140,7 +140,9 @@ class PgBouncerTest {
     }
   }
 
-  /** Reads the journal while it is written and then to its end, each statement on whichever connection the pooler takes. */
+  /**
+   * Reads the journal while it is written and then to its end, each statement on whichever connection the pooler takes.
+   */
   private static List<String> journaled(
       HikariDataSource db, String run, List<Future<Integer>> writing) throws SQLException {
     JournalReader reader = ChangeJournal.reader(db);

@@ -156,11 +156,13 @@ class PostgresTest {
   @Test
   void runtimeParametersOfTheUrlReachTheServer() throws SQLException {
     String url = url("app", "S3cret", "postgres")
-        + "?statement_timeout=7s&app.tenant=a%20b%5Cc&options=-c%20geqo%3Doff&application_name=notes&keepalives=1&connect_timeout=3";
+        + "?statement_timeout=7s&app.tenant=a%20b%5Cc&options=-c%20geqo%3Doff"
+        + "&application_name=notes&keepalives=1&connect_timeout=3";
     try (HikariDataSource pool = Postgres.open(url)) {
       assertThat(query(
               pool,
-              "SELECT concat_ws('|', current_setting('statement_timeout'), current_setting('app.tenant'), current_setting('geqo'),"
+              "SELECT concat_ws('|', current_setting('statement_timeout'), "
+                  + "current_setting('app.tenant'), current_setting('geqo'),"
                   + " current_setting('application_name'))"))
           .isEqualTo("7s|a b\\c|off|notes");
     }
@@ -191,7 +193,8 @@ class PostgresTest {
     assertThatThrownBy(builder::open)
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
-            "open_postgres: configure must not set another URL or data source: the database is the one of the URL given first;"
+            "open_postgres: configure must not set another URL or data source: the database is "
+                + "the one of the URL given first;"
                 + " configure: the driver has no property \"rewriteBatch\"");
   }
 

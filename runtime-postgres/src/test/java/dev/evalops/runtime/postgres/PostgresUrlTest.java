@@ -94,7 +94,8 @@ class PostgresUrlTest {
         "statement_cache_capacity=32 | preparedStatementCacheQueries=32",
         "options=-c%20geqo%3Doff | options=-c geqo=off",
         "statement_timeout=5000 | options=-c statement_timeout=5000",
-        "lock_timeout=2s&app.tenant=a%20b%5Cc&options=-c%20jit%3Doff | options=-c jit=off -c lock_timeout=2s -c app.tenant=a\\ b\\\\c",
+        "lock_timeout=2s&app.tenant=a%20b%5Cc&options=-c%20jit%3Doff | options=-c jit=off -c "
+            + "lock_timeout=2s -c app.tenant=a\\ b\\\\c",
       })
   void givesTheDriverItsOwnNamesOfLibpqsParameters(String query, String expected) {
     Properties properties = new Properties();
@@ -168,7 +169,8 @@ class PostgresUrlTest {
         "postgres://h/d?sslmode=verify-full&ssl=true | ssl and sslmode must not both be given",
         "jdbc:postgresql://h/d?sslmod=verify-full | unknown parameter \"sslmod\"",
         "jdbc:postgresql://h/d?passwor%64=x | unknown parameter",
-        "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full",
+        "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
+            + "require, verify-ca, verify-full",
         "postgres://h/d?sslmode=prefer&sslrootcert=system | sslrootcert=system needs sslmode=verify-full",
         "postgres://h/d?skip_verify=true | skip_verify is refused",
         "postgres://h/d?connect_timeout=soon | connect_timeout must be a whole number",
@@ -223,7 +225,8 @@ class PostgresUrlTest {
   @Test
   void aJdbcUrlIsLeftAsItIsButForItsSecrets() {
     PostgresUrl parsed = PostgresUrl.parse(
-        "jdbc:postgresql://h1:1,h2:2/d?password=S3cret&sslmode=require&user=u&sslpassword=k3y&currentSchema=a,b&ApplicationName=x%20y");
+        "jdbc:postgresql://h1:1,h2:2/d?password=S3cret&sslmode=require&user=u&sslpassword=k3y"
+            + "&currentSchema=a,b&ApplicationName=x%20y");
     assertThat(parsed.jdbcUrl())
         .isEqualTo(
             "jdbc:postgresql://h1:1,h2:2/d?sslmode=require&currentSchema=a,b&ApplicationName=x%20y");
