@@ -26,9 +26,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A client that leaves a server which has become a replica, or answers nothing. After a failover the old master keeps its connections; only
- * its answers tell that writes go elsewhere now, or that there are none: a stopped process keeps its connections too. Closing
- * the connection makes Lettuce resolve the address, or ask the sentinels, and reconnect.
+ * A client that leaves a server which has become a replica, or answers nothing. After a failover the old master keeps
+ * its connections; only its answers tell that writes go elsewhere now, or that there are none: a stopped process keeps
+ * its connections too. Closing the connection makes Lettuce resolve the address, or ask the sentinels, and reconnect.
  */
 final class FailoverClient extends RedisClient {
   private static final Logger LOG = LoggerFactory.getLogger(FailoverClient.class);

@@ -21,8 +21,8 @@ import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or has no DNS name
- * yet; permanent failures (bad credentials or database, TLS refused, bad URL) are not retried.
+ * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or
+ * has no DNS name yet; permanent failures (bad credentials or database, TLS refused, bad URL) are not retried.
  *
  * <pre>{@code
  * try (Redis redis = Redis.open(redisUrl)) {
@@ -34,11 +34,12 @@ import org.jspecify.annotations.Nullable;
  * redis-sentinel://host1,host2/0#master}. An unknown parameter is an error. Nothing here
  * throws a password or logs it, but for Lettuce's own wire log at level TRACE.
  *
- * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is reported as
- * failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says. When an answer tells that
- * the server has become a replica ({@code READONLY}), the connection is closed and made again, at most once per second, with the
- * address resolved again. So is one whose server leaves commands unanswered for twice the time-out of a command, as a stopped or cut-off
- * server does; the next command finds it. Use a connection of its own for blocking commands, and send nothing else on it.
+ * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is
+ * reported as failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says.
+ * When an answer tells that the server has become a replica ({@code READONLY}), the connection is closed and made
+ * again, at most once per second, with the address resolved again. So is one whose server leaves commands unanswered
+ * for twice the time-out of a command, as a stopped or cut-off server does; the next command finds it. Use a connection
+ * of its own for blocking commands, and send nothing else on it.
  *
  * <p>Thread-safe.
  */
@@ -83,8 +84,8 @@ public final class Redis implements AutoCloseable {
   }
 
   /**
-   * The connection, which many threads may share. For blocking commands, transactions or subscriptions open another by {@link
-   * #client}.
+   * The connection, which many threads may share. For blocking commands, transactions or subscriptions open another by
+   * {@link #client}.
    *
    * @return the connection, always the same
    */
@@ -101,7 +102,10 @@ public final class Redis implements AutoCloseable {
     return client;
   }
 
-  /** Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call does nothing. */
+  /**
+   * Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call
+   * does nothing.
+   */
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
@@ -128,8 +132,8 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Changes the client's options; TLS from PEM files is {@code options.sslOptions(SslOptions.builder().trustManager(ca)
-     * .keyManager(certificate, key, null).build())}.
+     * Changes the client's options; TLS from PEM files is {@code
+     * options.sslOptions(SslOptions.builder().trustManager(ca) .keyManager(certificate, key, null).build())}.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -140,7 +144,8 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end with it.
+     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end
+     * with it.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -217,8 +222,8 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
-     * Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
+     * warning). Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules stay
      * @return this

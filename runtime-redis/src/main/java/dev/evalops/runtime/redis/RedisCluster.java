@@ -35,9 +35,10 @@ import org.jspecify.annotations.Nullable;
  * }
  * }</pre>
  *
- * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the others are learned from the first that answers. Where
- * slots and masters are is read again each 5 s, and at once (at most once per second) when a node redirects, or cannot be reached. Otherwise
- * as {@link Redis}: commands to a node that is away fail at once, and none is sent twice.
+ * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the others are learned from the first
+ * that answers. Where slots and masters are is read again each 5 s, and at once (at most once per second) when a node
+ * redirects, or cannot be reached. Otherwise as {@link Redis}: commands to a node that is away fail at once, and none
+ * is sent twice.
  *
  * <p>Thread-safe.
  */
@@ -101,7 +102,10 @@ public final class RedisCluster implements AutoCloseable {
     return client;
   }
 
-  /** Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call does nothing. */
+  /**
+   * Closes every connection of the client, and ends its threads, within 4 s. Commands under way fail. A second call
+   * does nothing.
+   */
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
@@ -140,7 +144,8 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end with it.
+     * Changes the client's resources: threads, command latency recorder, tracing. They belong to the connection and end
+     * with it.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -217,8 +222,8 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a warning).
-     * Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
+     * warning). Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules stay
      * @return this
@@ -304,7 +309,10 @@ public final class RedisCluster implements AutoCloseable {
       return connected;
     }
 
-    /** Lettuce rejects the first command to a node, and connects for the next ones. A node that is away is left for later. */
+    /**
+     * Lettuce rejects the first command to a node, and connects for the next ones. A node that is away is left for
+     * later.
+     */
     private static void connect(
         StatefulRedisClusterConnection<String, String> connected,
         RedisClusterNode node,

@@ -18,8 +18,8 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Reads a URL as Lettuce does, and refuses what Lettuce would pass over in silence. No message holds a piece of the URL but the
- * name of a parameter, and none has a cause, for those repeat the URL.
+ * Reads a URL as Lettuce does, and refuses what Lettuce would pass over in silence. No message holds a piece of the URL
+ * but the name of a parameter, and none has a cause, for those repeat the URL.
  */
 final class RedisUrl {
   private static final Set<String> SCHEMES =
@@ -87,7 +87,8 @@ final class RedisUrl {
       parsed = RedisURI.create(uri);
     } catch (RuntimeException invalid) {
       throw refused(
-          "a host, a port (1 to 65535), a database number or, for sentinels, the name of the master (#name) is missing or wrong");
+          "a host, a port (1 to 65535), a database number or, for sentinels, the name of the "
+              + "master (#name) is missing or wrong");
     }
     logIn(parsed, uri.getRawAuthority());
     if (!names.contains("timeout")) {
@@ -179,8 +180,8 @@ final class RedisUrl {
     try {
       uri = new URI(url);
     } catch (URISyntaxException invalid) {
-      throw refused(
-          "it is no URL: in a user name or password, what is neither letter nor digit is percent-encoded (/ as %2F, # as %23)");
+      throw refused("it is no URL: in a user name or password, what is neither letter nor digit is "
+          + "percent-encoded (/ as %2F, # as %23)");
     }
     if (uri.getScheme() == null || !SCHEMES.contains(uri.getScheme())) {
       throw refused("it must begin with redis://, rediss:// or redis-sentinel://");
