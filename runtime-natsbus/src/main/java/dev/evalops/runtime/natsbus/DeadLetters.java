@@ -115,7 +115,9 @@ final class DeadLetters {
     return true;
   }
 
-  /** Without its body, or even its headers, if the server does not take as much with the new ones; the stream has them. */
+  /**
+   * Without its body, or even its headers, if the server does not take as much with the new ones; the stream has them.
+   */
   private CompletableFuture<Outcome> send(
       String subject, Headers headers, Headers own, byte[] body) {
     Headers all = new Headers();

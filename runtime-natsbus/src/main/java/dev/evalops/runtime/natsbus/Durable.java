@@ -24,7 +24,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The durable of a consumer on the server, and the subscription to it. One that is deleted is created again where it was. Thread-safe.
+ * The durable of a consumer on the server, and the subscription to it. One that is deleted is created again where it
+ * was. Thread-safe.
  */
 final class Durable {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
@@ -204,7 +205,10 @@ final class Durable {
     }
   }
 
-  /** The server says that a subscription is not allowed before it answers a ping that was sent after it, and never says more. */
+  /**
+   * The server says that a subscription is not allowed before it answers a ping that was sent after it, and never says
+   * more.
+   */
   private void subscribe(String subject) throws IOException {
     String refused = "Permissions Violation for Subscription to \"" + subject + '"';
     if (String.valueOf(connection.getLastError()).contains(refused)) {

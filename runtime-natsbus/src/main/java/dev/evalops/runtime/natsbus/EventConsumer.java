@@ -30,19 +30,19 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A running consumer: a durable queue subscription whose handler sees each event at least once. An event is acknowledged when the
- * handler returns, and delivered again, after a delay that grows, when it throws anything. After the last delivery it goes to the
- * dead-letter subject, with its headers and the reason, and without its body where both together are more than the server takes. What
- * cannot be read goes there at once.
+ * A running consumer: a durable queue subscription whose handler sees each event at least once. An event is
+ * acknowledged when the handler returns, and delivered again, after a delay that grows, when it throws anything. After
+ * the last delivery it goes to the dead-letter subject, with its headers and the reason, and without its body where
+ * both together are more than the server takes. What cannot be read goes there at once.
  *
  * <p>While an event is here the server is told so: a handler may take longer than the acknowledgement wait.
  *
- * <p>Handlers run at the same time, up to a limit; those of the same {@link Event#aggregateId()} one after the other, in the order of
- * the stream. An event that is delivered again comes after others that were published later, and the processes that share a durable do
- * not wait for each other: where the order matters, look at {@link Event#version()}.
+ * <p>Handlers run at the same time, up to a limit; those of the same {@link Event#aggregateId()} one after the other,
+ * in the order of the stream. An event that is delivered again comes after others that were published later, and the
+ * processes that share a durable do not wait for each other: where the order matters, look at {@link Event#version()}.
  *
- * <p>A durable that somebody deletes, or that the server has lost, is created again within seconds, from behind the last event that is known
- * to be acknowledged; where its stream is a new one, from the first event.
+ * <p>A durable that somebody deletes, or that the server has lost, is created again within seconds, from behind the
+ * last event that is known to be acknowledged; where its stream is a new one, from the first event.
  *
  * <p>Thread-safe.
  */
@@ -202,9 +202,9 @@ public final class EventConsumer implements AutoCloseable {
   }
 
   /**
-   * Stops taking events, gives back those that no handler has begun, waits for the handlers (5 s, {@link Builder#drainTimeout}), then
-   * interrupts them and waits another second. The server has their answers before this returns, if it can be reached. The durable stays.
-   * A second call does nothing.
+   * Stops taking events, gives back those that no handler has begun, waits for the handlers (5 s, {@link
+   * Builder#drainTimeout}), then interrupts them and waits another second. The server has their answers before this
+   * returns, if it can be reached. The durable stays. A second call does nothing.
    */
   @Override
   public void close() {
@@ -303,8 +303,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets where a durable begins that does not exist yet: with what comes from now on (default), with all that the stream has, or with
-     * the last event.
+     * Sets where a durable begins that does not exist yet: with what comes from now on (default), with all that the
+     * stream has, or with the last event.
      *
      * @param policy {@code New}, {@code All} or {@code Last}
      * @return this
@@ -315,8 +315,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets when the server delivers an event again of which it hears nothing, because its process is gone (30 s). That a handler is at
-     * work is told to it three times in this time. It counts when the durable is created.
+     * Sets when the server delivers an event again of which it hears nothing, because its process is gone (30 s). That
+     * a handler is at work is told to it three times in this time. It counts when the durable is created.
      *
      * @param wait more than zero
      * @return this
@@ -338,11 +338,12 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts each delivery, whatever
-     * comes of it: also those to a consumer that closes before it has begun, or whose process dies. So an event that has come this often
-     * is dead-lettered when its handler fails for the second time in this process (with 1, or where the durable's own {@code
-     * max_deliver} is reached: the first time). One that has come more often than twice this number and five, as processes die of it,
-     * is dead-lettered without being handled, at most one by each running consumer.
+     * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts each
+     * delivery, whatever comes of it: also those to a consumer that closes before it has begun, or whose process dies.
+     * So an event that has come this often is dead-lettered when its handler fails for the second time in this process
+     * (with 1, or where the durable's own {@code max_deliver} is reached: the first time). One that has come more often
+     * than twice this number and five, as processes die of it, is dead-lettered without being handled, at most one by
+     * each running consumer.
      *
      * @param deliveries one or more
      * @return this
@@ -353,8 +354,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets how long an event waits after its handler has thrown: the first time this long, then twice as long each time (1 s, up to 1
-     * min; up to a fifth less at random).
+     * Sets how long an event waits after its handler has thrown: the first time this long, then twice as long each time
+     * (1 s, up to 1 min; up to a fifth less at random).
      *
      * @param first zero or more
      * @param longest not less than the first
@@ -367,8 +368,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets where events go that nobody could handle ({@code dead.<stream>.<durable>}, in a stream {@code <stream>_DEAD} that is created
-     * if it does not exist and keeps them 30 days).
+     * Sets where events go that nobody could handle ({@code dead.<stream>.<durable>}, in a stream {@code <stream>_DEAD}
+     * that is created if it does not exist and keeps them 30 days).
      *
      * @param subject a subject that a stream takes, and that this consumer does not listen to
      * @return this
@@ -390,8 +391,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Changes the configuration that a missing durable is created with, such as {@code maxAckPending}, the number of events that all
-     * processes together hold (1000, the server's default).
+     * Changes the configuration that a missing durable is created with, such as {@code maxAckPending}, the number of
+     * events that all processes together hold (1000, the server's default).
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -402,9 +403,9 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Registers {@code natsbus_consumer_handled_total}, {@code …_failed_total} and {@code …_dead_lettered_total}, and the gauges {@code
-     * natsbus_consumer_in_hand} and {@code natsbus_consumer_lag}, the events that were not delivered yet (default: nothing). They have
-     * the tags {@code stream} and {@code durable}.
+     * Registers {@code natsbus_consumer_handled_total}, {@code …_failed_total} and {@code …_dead_lettered_total}, and
+     * the gauges {@code natsbus_consumer_in_hand} and {@code natsbus_consumer_lag}, the events that were not delivered
+     * yet (default: nothing). They have the tags {@code stream} and {@code durable}.
      *
      * @param registry gets the meters
      * @return this
@@ -487,13 +488,15 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Starts the consumer. The durable is created if it does not exist; an existing one is used as it is, if it is a queue subscription
-     * for this subject and queue. It delivers to a subject under the inbox prefix of the client's options.
+     * Starts the consumer. The durable is created if it does not exist; an existing one is used as it is, if it is a
+     * queue subscription for this subject and queue. It delivers to a subject under the inbox prefix of the client's
+     * options.
      *
      * @param handler sees each event
      * @return the running consumer; the caller closes it, or the bus does
      * @throws IllegalArgumentException if parameters are wrong; the message names all of them
-     * @throws StartupException if the server refuses the durable or the subscription ({@code queue_subscribe: ...}) or does not answer
+     * @throws StartupException if the server refuses the durable or the subscription ({@code queue_subscribe: ...}) or
+     *     does not answer
      */
     public EventConsumer start(EventHandler handler) {
       check(handler);

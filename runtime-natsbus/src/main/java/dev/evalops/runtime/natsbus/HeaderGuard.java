@@ -13,17 +13,18 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Stands between the socket and the client's parser, and replaces header blocks that the parser cannot read by one that it can, which
- * carries the bytes of the other. Everything else passes unchanged.
+ * Stands between the socket and the client's parser, and replaces header blocks that the parser cannot read by one that
+ * it can, which carries the bytes of the other. Everything else passes unchanged.
  *
- * <p>The client parses headers on the one thread that reads the connection. A block that it does not like (a value with UTF-8, which
- * Go publishes and the server takes; a line without a colon; another version) is an unchecked exception there: the thread ends, the
- * connection still counts as connected, and all consumers and publishers of the process stand still until pings time out; then the
- * message is delivered again. The client has no option against that. Here is the only place before its parser where a message can be
- * changed, and it serves every subscription and reply of the connection. Which blocks are bad is decided by that same parser, so that
- * there are no opinions to keep in step.
+ * <p>The client parses headers on the one thread that reads the connection. A block that it does not like (a value with
+ * UTF-8, which Go publishes and the server takes; a line without a colon; another version) is an unchecked exception
+ * there: the thread ends, the connection still counts as connected, and all consumers and publishers of the process
+ * stand still until pings time out; then the message is delivered again. The client has no option against that. Here is
+ * the only place before its parser where a message can be changed, and it serves every subscription and reply of the
+ * connection. Which blocks are bad is decided by that same parser, so that there are no opinions to keep in step.
  *
- * <p>What cannot be understood as NATS at all is passed on as it is: the client ends such a connection itself and makes a new one.
+ * <p>What cannot be understood as NATS at all is passed on as it is: the client ends such a connection itself and makes
+ * a new one.
  *
  * <p>Not thread-safe: it belongs to the thread that reads.
  */

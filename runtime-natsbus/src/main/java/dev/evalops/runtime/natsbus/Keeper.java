@@ -10,7 +10,10 @@ import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Tells the server that the events of a consumer are in hand, and checks whether it still knows the durable. Thread-safe. */
+/**
+ * Tells the server that the events of a consumer are in hand, and checks whether it still knows the durable.
+ * Thread-safe.
+ */
 final class Keeper {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
   private static final Duration CHECK_EVERY = Duration.ofSeconds(10);

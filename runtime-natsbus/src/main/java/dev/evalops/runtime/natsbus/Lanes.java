@@ -26,7 +26,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * What a consumer has in hand: the events of one aggregate one after the other, others at the same time, each in a thread. Thread-safe.
+ * What a consumer has in hand: the events of one aggregate one after the other, others at the same time, each in a
+ * thread. Thread-safe.
  */
 final class Lanes {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
@@ -138,8 +139,9 @@ final class Lanes {
   }
 
   /**
-   * Tells the event that processes die of, which comes first, from those that were given back or were only in hand then: these have as
-   * many deliveries. One in the life of a consumer, so that a service which cannot start for other reasons keeps its events.
+   * Tells the event that processes die of, which comes first, from those that were given back or were only in hand
+   * then: these have as many deliveries. One in the life of a consumer, so that a service which cannot start for other
+   * reasons keeps its events.
    */
   private boolean isSuspect(Place place, long deliveries) {
     if (suspect == null && deliveries > 2 * maxDeliveries.getAsLong() + GIVEN_BACK) {

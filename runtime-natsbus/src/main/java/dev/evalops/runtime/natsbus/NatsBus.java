@@ -44,7 +44,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A connection to NATS that publishes the changes of a service to a JetStream stream as CloudEvents, and consumes events.
+ * A connection to NATS that publishes the changes of a service to a JetStream stream as CloudEvents, and consumes
+ * events.
  *
  * <pre>{@code
  * NatsBus bus = life.add("nats", NatsBus.open(natsUrl, "NOTES", "notes.changes"));
@@ -53,14 +54,16 @@ import org.slf4j.LoggerFactory;
  * life.add("indexer", bus.consumer("notes.changes.>", "indexer").start(event -> index.apply(event)));
  * }</pre>
  *
- * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is created if it does not exist; an existing
- * one is compared, and never changed; one that a server has lost is created again after reconnecting. A lost connection is restored in
- * the background, however long it takes, refused logins included: {@link #connection} stays the same. What is published meanwhile waits
- * for it within {@link Builder#publishTimeout}, and then fails: for changes that must not be lost there are {@link
- * dev.evalops.runtime.natsbus.spool.SpooledPublisher} and the outbox.
+ * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is created if it does not
+ * exist; an existing one is compared, and never changed; one that a server has lost is created again after
+ * reconnecting. A lost connection is restored in the background, however long it takes, refused logins included: {@link
+ * #connection} stays the same. What is published meanwhile waits for it within {@link Builder#publishTimeout}, and then
+ * fails: for changes that must not be lost there are {@link dev.evalops.runtime.natsbus.spool.SpooledPublisher} and the
+ * outbox.
  *
- * <p>Delivery is at least once: the stream drops repeats within its {@linkplain #duplicateWindow duplicate window}, and a consumer that
- * must not do things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each {@link Event#aggregateId()}.
+ * <p>Delivery is at least once: the stream drops repeats within its {@linkplain #duplicateWindow duplicate window}, and
+ * a consumer that must not do things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each
+ * {@link Event#aggregateId()}.
  *
  * <p>Thread-safe.
  */
@@ -114,8 +117,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with commas between them;
-   *     in user and password {@code /} is written as {@code %2F}, and so on
+   * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with
+   *     commas between them; in user and password {@code /} is written as {@code %2F}, and so on
    * @return a builder with the defaults
    */
   public static Builder builder(String url) {
@@ -137,8 +140,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Publishes a change, and waits for the acknowledgement of the stream, at most {@link Builder#publishTimeout}. Changes of the same
-   * aggregate are stored in the order of the calls; when one fails, those that wait behind it fail, too.
+   * Publishes a change, and waits for the acknowledgement of the stream, at most {@link Builder#publishTimeout}.
+   * Changes of the same aggregate are stored in the order of the calls; when one fails, those that wait behind it fail,
+   * too.
    *
    * @param change what has happened
    * @return {@link ChangePublisher.Outcome#STORED}
@@ -156,12 +160,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Publishes a change without waiting for the acknowledgement, while fewer than {@link Builder#maxPending} are pending; else waits for
-   * one of those. The order is kept as {@link #publish} keeps it.
+   * Publishes a change without waiting for the acknowledgement, while fewer than {@link Builder#maxPending} are
+   * pending; else waits for one of those. The order is kept as {@link #publish} keeps it.
    *
    * @param change what has happened
-   * @return the outcome, or a {@link PublishException} within {@link Builder#publishTimeout}. It is completed by a thread of the NATS
-   *     client: what is chained to it must not block
+   * @return the outcome, or a {@link PublishException} within {@link Builder#publishTimeout}. It is completed by a
+   *     thread of the NATS client: what is chained to it must not block
    * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
    */
   public CompletableFuture<Outcome> publishAsync(Change change) {
@@ -195,8 +199,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * {@inheritDoc}
    *
-   * <p>Takes at most {@link Builder#publishTimeout}, waits while {@link Builder#maxPending} events are pending, and keeps the order of
-   * each {@linkplain EncodedEvent#lane() lane}: when one fails, those that wait behind it fail, too.
+   * <p>Takes at most {@link Builder#publishTimeout}, waits while {@link Builder#maxPending} events are pending, and
+   * keeps the order of each {@linkplain EncodedEvent#lane() lane}: when one fails, those that wait behind it fail, too.
    */
   @Override
   public CompletableFuture<Outcome> send(EncodedEvent event) {
@@ -287,8 +291,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events by itself. Handlers of
-   * a bus with an {@link Builder#openTelemetry OpenTelemetry} run in a span of it already.
+   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events by
+   * itself. Handlers of a bus with an {@link Builder#openTelemetry OpenTelemetry} run in a span of it already.
    *
    * @param context what the event's own is added to, such as {@code Context.root()}
    * @param event the event
@@ -302,7 +306,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * Returns a builder of a consumer.
    *
    * @param subject which events, such as {@code notes.changes.>}
-   * @param durable the name under which the server remembers how far the consumer is; processes that give the same share the events
+   * @param durable the name under which the server remembers how far the consumer is; processes that give the same
+   *     share the events
    * @return a builder with the defaults
    */
   public EventConsumer.Builder consumer(String subject, String durable) {
@@ -339,8 +344,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Closes its consumers, each as {@link EventConsumer#close} does it but all at the same time, takes no more changes, waits up to 2
-   * s for what is being published, and closes the connection. A second call does nothing.
+   * Closes its consumers, each as {@link EventConsumer#close} does it but all at the same time, takes no more changes,
+   * waits up to 2 s for what is being published, and closes the connection. A second call does nothing.
    */
   @Override
   public void close() {
@@ -429,9 +434,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how all subjects begin (required). The {@code source} of events is the prefix without a last {@code .changes}.
+     * Sets how all subjects begin (required). The {@code source} of events is the prefix without a last {@code
+     * .changes}.
      *
-     * @param prefix tokens with dots between them, such as {@code notes.changes}; blanks around it and one dot at its end do not count
+     * @param prefix tokens with dots between them, such as {@code notes.changes}; blanks around it and one dot at its
+     *     end do not count
      * @return this
      */
     public Builder subjectPrefix(String prefix) {
@@ -653,12 +660,14 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Connects, and creates the stream if it does not exist. Waits for a NATS that is not up; refused credentials are not retried.
+     * Connects, and creates the stream if it does not exist. Waits for a NATS that is not up; refused credentials are
+     * not retried.
      *
      * @return the connected bus; the caller closes it
      * @throws IllegalArgumentException if settings are missing or wrong; the message names all of them
-     * @throws StartupException if NATS does not come up ({@code nats_connect: ...}), has no JetStream ({@code jetstream_connect: ...}) or
-     *     refuses the stream ({@code create_stream: ...}); also when interrupted, with the flag set again
+     * @throws StartupException if NATS does not come up ({@code nats_connect: ...}), has no JetStream ({@code
+     *     jetstream_connect: ...}) or refuses the stream ({@code create_stream: ...}); also when interrupted, with the
+     *     flag set again
      */
     public NatsBus open() {
       List<String> servers = servers();

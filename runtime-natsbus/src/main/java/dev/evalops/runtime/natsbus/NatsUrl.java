@@ -6,9 +6,9 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Takes the setting apart that says where NATS is. A password with a raw {@code /} or comma would be cut in pieces that pass for hosts,
- * ports and paths, and come out in messages: so nothing goes to the client that is not certainly a URL, and what is said of others
- * holds no piece of them.
+ * Takes the setting apart that says where NATS is. A password with a raw {@code /} or comma would be cut in pieces that
+ * pass for hosts, ports and paths, and come out in messages: so nothing goes to the client that is not certainly a URL,
+ * and what is said of others holds no piece of them.
  */
 final class NatsUrl {
   private static final String OTHER_LETTERS = "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}&&[^\\x00-\\x7F]";

@@ -12,10 +12,10 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The servers of a connection that outlives refused logins. The client closes a connection for good when a server refuses the login
- * for the second time in an outage, and has no option against that: it keeps who has refused in a hash map, by URI. So each attempt to
- * reconnect gets a URI with a hash code of its own, under which that map has nothing. The URIs of a server stay equal to each other,
- * by which the client knows that it has been round, and waits.
+ * The servers of a connection that outlives refused logins. The client closes a connection for good when a server
+ * refuses the login for the second time in an outage, and has no option against that: it keeps who has refused in a
+ * hash map, by URI. So each attempt to reconnect gets a URI with a hash code of its own, under which that map has
+ * nothing. The URIs of a server stay equal to each other, by which the client knows that it has been round, and waits.
  *
  * <p>What that map takes up, half a kilobyte for each refusal and some 6 MB in a day of them, is freed by the next login. A refusal ends the
  * first connecting all the same, for that tries each server once.

@@ -31,10 +31,10 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Sends messages to a stream and waits for its acknowledgements: as many at a time as may be pending, of one lane one at a time, each
- * within a bound. Until then a message is sent again, under the same message id, when the connection comes back or no stream answers.
- * While there is no connection nothing is handed to the client, which would send it whenever, long after its failure was reported.
- * Thread-safe.
+ * Sends messages to a stream and waits for its acknowledgements: as many at a time as may be pending, of one lane one
+ * at a time, each within a bound. Until then a message is sent again, under the same message id, when the connection
+ * comes back or no stream answers. While there is no connection nothing is handed to the client, which would send it
+ * whenever, long after its failure was reported. Thread-safe.
  */
 final class Sender {
   /** The server's "JetStream system temporarily unavailable". */
@@ -62,8 +62,8 @@ final class Sender {
   /**
    * Sends a message. Waits while too many are pending.
    *
-   * @param lane messages of one lane are sent in the order of the calls, and when one fails so do those that wait behind it; null for
-   *     no order
+   * @param lane messages of one lane are sent in the order of the calls, and when one fails so do those that wait
+   *     behind it; null for no order
    * @param bound of everything, the wait for a place included
    * @return the outcome, or a {@link PublishException}; completed by a thread of the client
    */
@@ -145,7 +145,7 @@ final class Sender {
       send.problem = Problem.NOT_CONNECTED;
       later(send, Math.min(left, TimeUnit.MILLISECONDS.toNanos(RECONNECT_POLL_MILLIS)));
     } else {
-      if (!send.problem.equals(Problem.NOBODY)) { // else there may be no time for the answer
+      if (!send.problem.equals(Problem.NO_STREAM)) { // else there may be no time for the answer
         send.problem = Problem.NO_ANSWER;
       }
       request(send, left);
@@ -199,7 +199,7 @@ final class Sender {
         send,
         attempt,
         status.getCode() == NO_RESPONDERS
-            ? Problem.NOBODY
+            ? Problem.NO_STREAM
             : Problem.of(status.getMessageWithCode()));
   }
 
@@ -339,7 +339,7 @@ final class Sender {
     static final Problem WAITS = of("an earlier change of the same aggregate took all of it");
     static final Problem NOT_CONNECTED = of("not connected");
     static final Problem NO_ANSWER = of("the server did not answer");
-    static final Problem NOBODY = of("no stream takes this subject, or JetStream is not ready");
+    static final Problem NO_STREAM = of("no stream takes this subject, or JetStream is not ready");
 
     static Problem of(@Nullable String text) {
       return new Problem(String.valueOf(text));

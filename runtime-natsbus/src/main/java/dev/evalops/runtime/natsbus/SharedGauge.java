@@ -12,7 +12,9 @@ import java.util.function.LongSupplier;
 import java.util.function.ToLongFunction;
 import java.util.stream.Stream;
 
-/** Gauges of several objects with one registry, which keeps the first gauge of a name and tags for ever. Thread-safe. */
+/**
+ * Gauges of several objects with one registry, which keeps the first gauge of a name and tags for ever. Thread-safe.
+ */
 final class SharedGauge {
   private static final Map<MeterRegistry, Map<String, Set<LongSupplier>>> ALL = new WeakHashMap<>();
 

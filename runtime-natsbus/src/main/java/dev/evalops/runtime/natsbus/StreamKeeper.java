@@ -11,7 +11,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Looks after the stream when a lost connection has come back: the server may be another one, or have lost its data. Thread-safe.
+ * Looks after the stream when a lost connection has come back: the server may be another one, or have lost its data.
+ * Thread-safe.
  */
 final class StreamKeeper implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);

@@ -3,11 +3,12 @@ package dev.evalops.runtime.natsbus;
 import java.time.ZonedDateTime;
 
 /**
- * Where a durable was in its stream when it was last looked at, so that one that somebody has deleted can be made again without a gap.
- * Immutable.
+ * Where a durable was in its stream when it was last looked at, so that one that somebody has deleted can be made again
+ * without a gap. Immutable.
  *
- * <p>What counts is up to where all is acknowledged, and not the last event that this process has seen: there may be earlier ones in the
- * hands of other processes, or waiting to be delivered again. What this process has finished since comes again, and is known.
+ * <p>What counts is up to where all is acknowledged, and not the last event that this process has seen: there may be
+ * earlier ones in the hands of other processes, or waiting to be delivered again. What this process has finished since
+ * comes again, and is known.
  *
  * @param streamCreated tells the stream from one that was recreated
  * @param acknowledged the sequence up to which all is acknowledged

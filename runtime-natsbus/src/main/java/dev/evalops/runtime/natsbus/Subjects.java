@@ -12,7 +12,9 @@ final class Subjects {
     return prefix + ".>";
   }
 
-  /** The prefix as it is used: without white space around it and without one last dot, as peers read the same setting. */
+  /**
+   * The prefix as it is used: without white space around it and without one last dot, as peers read the same setting.
+   */
   static String prefix(String setting) {
     String stripped = trim(setting);
     return stripped.endsWith(".") ? stripped.substring(0, stripped.length() - 1) : stripped;

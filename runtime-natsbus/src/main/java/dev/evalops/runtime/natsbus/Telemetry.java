@@ -88,7 +88,10 @@ final class Telemetry {
       this.scope = scope;
     }
 
-    /** Ends it, in the thread that began it if it is a handler's. The text of a failure is left out: it may hold secrets. */
+    /**
+     * Ends it, in the thread that began it if it is a handler's. The text of a failure is left out: it may hold
+     * secrets.
+     */
     void end(@Nullable Throwable failure) {
       if (failure != null) {
         span.setAttribute(ERROR_TYPE, failure.getClass().getName());

@@ -6,9 +6,9 @@ import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A circuit breaker: after some failures in a row nothing is let through for a while, then one at a time for a probe. A result counts
- * only in the period in which its call began, so that a late one neither closes nor opens what has changed since; a probe whose result
- * never comes gives way to another. Thread-safe.
+ * A circuit breaker: after some failures in a row nothing is let through for a while, then one at a time for a probe. A
+ * result counts only in the period in which its call began, so that a late one neither closes nor opens what has
+ * changed since; a probe whose result never comes gives way to another. Thread-safe.
  */
 final class Breaker {
   private enum State {

@@ -29,8 +29,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The records on disk, and which aggregates have some. A record is durable, in the file and in the directory, when {@link #add}
- * returns. Processes may share a directory; the lock says who replays. Thread-safe.
+ * The records on disk, and which aggregates have some. A record is durable, in the file and in the directory, when
+ * {@link #add} returns. Processes may share a directory; the lock says who replays. Thread-safe.
  */
 final class SpoolDirectory {
   private static final String LOCK = ".lock";

@@ -37,21 +37,24 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Publishes changes so that none is lost while the broker is away: what it does not take after some attempts is spooled, which is to
- * say written to a directory, durably, and sent later. Changes of the same aggregate stay in order: while one is spooled, those after it
- * join it.
+ * Publishes changes so that none is lost while the broker is away: what it does not take after some attempts is
+ * spooled, which is to say written to a directory, durably, and sent later. Changes of the same aggregate stay in
+ * order: while one is spooled, those after it join it.
  *
  * <pre>{@code
- * SpooledPublisher publisher = life.add("spool", SpooledPublisher.builder(bus, Path.of("/var/lib/notes/events")).open());
+ * SpooledPublisher publisher =
+ *     life.add("spool", SpooledPublisher.builder(bus, Path.of("/var/lib/notes/events")).open());
  * publisher.publish(change);   // STORED or SPOOLED: safe either way
  * }</pre>
  *
- * <p>After five failures in a row nothing is tried for 30 s, and changes are spooled at once. Spooled changes are replayed every 30 s,
- * the oldest first and 10 at a time, one batch after the other as long as the broker takes them; what no stream takes keeps back the
- * rest of its aggregate or subject alone. A stream or account that is full is an outage like another. A record that cannot be read, or
- * that the broker has refused three times, is dead-lettered: it goes to the folder {@code quarantine}, and is not tried again.
+ * <p>After five failures in a row nothing is tried for 30 s, and changes are spooled at once. Spooled changes are
+ * replayed every 30 s, the oldest first and 10 at a time, one batch after the other as long as the broker takes them;
+ * what no stream takes keeps back the rest of its aggregate or subject alone. A stream or account that is full is an
+ * outage like another. A record that cannot be read, or that the broker has refused three times, is dead-lettered: it
+ * goes to the folder {@code quarantine}, and is not tried again.
  *
- * <p>Processes may share a directory: one of them replays. The order within an aggregate is that of the calls in one process.
+ * <p>Processes may share a directory: one of them replays. The order within an aggregate is that of the calls in one
+ * process.
  *
  * <p>Thread-safe.
  */
@@ -115,12 +118,13 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
   /**
    * Sends an event in the calling thread, or spools it: the result is complete when this returns.
    *
-   * <p>Takes at most {@link Builder#maxAttempts} times the time limit of the underlying publisher, the pauses between the attempts, and
-   * what the disk takes; up to 10 s more where calls for the same aggregate meet, which go one after the other.
+   * <p>Takes at most {@link Builder#maxAttempts} times the time limit of the underlying publisher, the pauses between
+   * the attempts, and what the disk takes; up to 10 s more where calls for the same aggregate meet, which go one after
+   * the other.
    *
    * @param event the event
-   * @return {@link ChangePublisher.Outcome#STORED}, or {@link ChangePublisher.Outcome#SPOOLED}, also when interrupted, with the flag set
-   *     again; or a {@link PublishException} if neither the broker nor the disk takes it
+   * @return {@link ChangePublisher.Outcome#STORED}, or {@link ChangePublisher.Outcome#SPOOLED}, also when interrupted,
+   *     with the flag set again; or a {@link PublishException} if neither the broker nor the disk takes it
    */
   @Override
   public CompletableFuture<Outcome> send(EncodedEvent event) {
@@ -437,8 +441,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Ends the replays, after the batch that is under way, for which it waits up to 5 s. What is spooled stays there for the next start.
-   * Close it before its publisher. A second call does nothing.
+   * Ends the replays, after the batch that is under way, for which it waits up to 5 s. What is spooled stays there for
+   * the next start. Close it before its publisher. A second call does nothing.
    */
   @Override
   public void close() {
@@ -471,8 +475,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how often a change is tried before it is spooled (3), with pauses of 100 ms, 200 ms and so on, up to half less at random.
-     * Each attempt has the time limit of the underlying publisher.
+     * Sets how often a change is tried before it is spooled (3), with pauses of 100 ms, 200 ms and so on, up to half
+     * less at random. Each attempt has the time limit of the underlying publisher.
      *
      * @param attempts one or more
      * @return this
@@ -505,8 +509,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Registers {@code natsbus_spool_spooled_total}, {@code natsbus_spool_replayed_total}, {@code natsbus_spool_dead_lettered_total} and
-     * the gauge {@code natsbus_spool_size} (default: nothing).
+     * Registers {@code natsbus_spool_spooled_total}, {@code natsbus_spool_replayed_total}, {@code
+     * natsbus_spool_dead_lettered_total} and the gauge {@code natsbus_spool_size} (default: nothing).
      *
      * @param registry gets the meters
      * @return this

@@ -86,7 +86,8 @@ class SpoolDirectoryTest {
          "created_at":"2026-04-15T12:00:00.5Z","id":"7","new":[]}\
         """.formatted(Base64.getEncoder()
             .encodeToString(
-                "{\"specversion\":\"1.0\",\"id\":\"e-9\",\"type\":\"t\",\"source\":\"s\",\"time\":\"2026-04-15T12:00:00Z\"}"
+                ("{\"specversion\":\"1.0\",\"id\":\"e-9\",\"type\":\"t\",\"source\":\"s\","
+                        + "\"time\":\"2026-04-15T12:00:00Z\"}")
                     .getBytes(StandardCharsets.UTF_8)))
         .getBytes(StandardCharsets.UTF_8));
 
