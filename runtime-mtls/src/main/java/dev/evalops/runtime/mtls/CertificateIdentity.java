@@ -14,8 +14,8 @@ import javax.naming.ldap.Rdn;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One name that a certificate gives its holder. Two are equal only if they are of the same kind, so that a certificate with
- * the common name {@code svc.internal} does not pass for the DNS name. Immutable.
+ * One name that a certificate gives its holder. Two are equal only if they are of the same kind, so that a certificate
+ * with the common name {@code svc.internal} does not pass for the DNS name. Immutable.
  *
  * @param kind where in the certificate the name stands
  * @param value not blank; compared exactly, DNS names regardless of case

@@ -7,7 +7,8 @@ import java.util.Optional;
  * A change of the certificate files.
  *
  * @param notAfter when our certificate in use expires; empty on a client without a certificate
- * @param problem why the files cannot be used, in which case the last good certificates stay in use; empty when they are
+ * @param problem why the files cannot be used, in which case the last good certificates stay in use; empty when they
+ *     are
  */
 public record CertificateReload(Optional<Instant> notAfter, Optional<String> problem) {
   /** Returns the line for the log. */

@@ -16,9 +16,9 @@ import org.jspecify.annotations.Nullable;
  * HttpClient http = tls.httpClient();
  * }</pre>
  *
- * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates; open
- * connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing, and are
- * reported once. No session from before a change is resumed after it, and none after an hour.
+ * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates;
+ * open connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing,
+ * and are reported once. No session from before a change is resumed after it, and none after an hour.
  *
  * <p>Thread-safe. {@link #close()} only stops the checks.
  */
@@ -39,9 +39,9 @@ public final class ClientTls extends Tls {
   }
 
   /**
-   * Returns an HTTP client with this context: connect timeout 5 seconds, no redirects, HTTP/2 where the server has it. The
-   * time for an answer is set on each request. For other settings give {@link #sslContext()} and {@link #sslParameters()}
-   * to {@link HttpClient#newBuilder()}.
+   * Returns an HTTP client with this context: connect timeout 5 seconds, no redirects, HTTP/2 where the server has it.
+   * The time for an answer is set on each request. For other settings give {@link #sslContext()} and {@link
+   * #sslParameters()} to {@link HttpClient#newBuilder()}.
    *
    * @return a new client at each call; keep it, it has a thread and a pool
    */
@@ -54,8 +54,8 @@ public final class ClientTls extends Tls {
   }
 
   /**
-   * Builds a client. A value that is blank or null counts as not set, so that values can come straight from the environment.
-   * Not thread-safe.
+   * Builds a client. A value that is blank or null counts as not set, so that values can come straight from the
+   * environment. Not thread-safe.
    */
   public static final class Builder extends TlsBuilder<Builder> {
     private @Nullable String serverName;
@@ -101,8 +101,8 @@ public final class ClientTls extends Tls {
     }
 
     /**
-     * Sets the name that the server's certificate must have, instead of the host of the URL. It is also sent as SNI, which
-     * knows neither IP addresses nor, in Java, names with an underscore.
+     * Sets the name that the server's certificate must have, instead of the host of the URL. It is also sent as SNI,
+     * which knows neither IP addresses nor, in Java, names with an underscore.
      *
      * @param name DNS name or IP address, without a port; blank or null: the host of the URL
      * @return this

@@ -21,8 +21,8 @@ import javax.net.ssl.TrustManager;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One context for ever, whose every new connection is made by the context of the moment. Each of those has its own session
- * cache and ticket keys, so that a session from before a rotation is never resumed after it.
+ * One context for ever, whose every new connection is made by the context of the moment. Each of those has its own
+ * session cache and ticket keys, so that a session from before a rotation is never resumed after it.
  */
 final class LiveContext extends SSLContext {
   LiveContext(Supplier<SSLContext> current, Policy policy) {
@@ -103,8 +103,8 @@ final class LiveContext extends SSLContext {
   }
 
   /**
-   * Makes connected sockets only: an unconnected one would be checked against the address that it is connected to later.
-   * Libraries that want one fall back to layering, as {@link SSLSocketFactory#createSocket()} foresees.
+   * Makes connected sockets only: an unconnected one would be checked against the address that it is connected to
+   * later. Libraries that want one fall back to layering, as {@link SSLSocketFactory#createSocket()} foresees.
    */
   private static final class LiveSocketFactory extends SSLSocketFactory {
     private final Supplier<SSLContext> current;

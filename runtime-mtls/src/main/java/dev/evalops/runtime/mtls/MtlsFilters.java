@@ -14,8 +14,8 @@ import java.util.List;
 /**
  * Filters that require a client certificate. Other clients get 401, {@code
  * {"error":{"code":"client_certificate_required","message":"…"}}} or the code {@code
- * client_certificate_identity_not_allowed}, and the connection is closed, as its certificate cannot change. The filters are
- * thread-safe.
+ * client_certificate_identity_not_allowed}, and the connection is closed, as its certificate cannot change. The filters
+ * are thread-safe.
  */
 public final class MtlsFilters {
   private MtlsFilters() {}

@@ -13,8 +13,8 @@ import javax.net.ssl.X509ExtendedKeyManager;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Offers the first of the given pairs. The others are those that it offered before: a handshake asks for alias, chain and
- * key one after the other, and must get those of one pair although the files rotate in between.
+ * Offers the first of the given pairs. The others are those that it offered before: a handshake asks for alias, chain
+ * and key one after the other, and must get those of one pair although the files rotate in between.
  */
 final class PairKeyManager extends X509ExtendedKeyManager {
   private final Supplier<List<CertifiedKey>> pairs;

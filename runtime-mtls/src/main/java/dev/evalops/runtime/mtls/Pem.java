@@ -22,7 +22,9 @@ import java.util.Set;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
-/** Certificates and private keys out of PEM text (RFC 7468): text around the blocks is ignored, damage within is not. */
+/**
+ * Certificates and private keys out of PEM text (RFC 7468): text around the blocks is ignored, damage within is not.
+ */
 final class Pem {
   private static final String BEGIN = "-----BEGIN ";
   private static final String END = "-----END ";

@@ -13,9 +13,9 @@ import javax.net.ssl.SNIServerName;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Whether a certificate is the one of a server (RFC 9525): by its subject alternative names only, with a wildcard as the
- * whole first label only. The JDK has this check too, but parses all of the public roots before its first answer, which
- * takes longer than everything else here.
+ * Whether a certificate is the one of a server (RFC 9525): by its subject alternative names only, with a wildcard as
+ * the whole first label only. The JDK has this check too, but parses all of the public roots before its first answer,
+ * which takes longer than everything else here.
  */
 final class ServerName {
   private static final Pattern IPV4 =

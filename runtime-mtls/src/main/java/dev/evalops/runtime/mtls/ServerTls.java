@@ -14,9 +14,9 @@ import org.jspecify.annotations.Nullable;
  * SSLContext context = tls.sslContext();
  * }</pre>
  *
- * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates; open
- * connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing, and are
- * reported once. No session from before a change is resumed after it, and none after an hour.
+ * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates;
+ * open connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing,
+ * and are reported once. No session from before a change is resumed after it, and none after an hour.
  *
  * <p>Thread-safe. {@link #close()} only stops the checks.
  */
@@ -35,8 +35,8 @@ public final class ServerTls extends Tls {
   }
 
   /**
-   * Builds a server. A value that is blank or null counts as not set, so that values can come straight from the environment.
-   * Not thread-safe.
+   * Builds a server. A value that is blank or null counts as not set, so that values can come straight from the
+   * environment. Not thread-safe.
    */
   public static final class Builder extends TlsBuilder<Builder> {
     private ClientAuth clientAuth = ClientAuth.NONE;
@@ -70,8 +70,8 @@ public final class ServerTls extends Tls {
     }
 
     /**
-     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of others.
-     * Handlers that need one say so with {@link MtlsFilters}.
+     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of
+     * others. Handlers that need one say so with {@link MtlsFilters}.
      *
      * @param caFile PEM, one or more certificates
      * @return this
@@ -81,8 +81,8 @@ public final class ServerTls extends Tls {
     }
 
     /**
-     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of others.
-     * Handlers that need one say so with {@link MtlsFilters}.
+     * Asks every client for a certificate of these authorities. A client may come without one, but not with one of
+     * others. Handlers that need one say so with {@link MtlsFilters}.
      *
      * @param caFile PEM, one or more certificates
      * @return this

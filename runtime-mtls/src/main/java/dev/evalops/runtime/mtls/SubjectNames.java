@@ -14,8 +14,8 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The subject alternative names of a certificate. The JDK gives none at all if it dislikes a single one, such as a URI with a
- * blank; here that one is left out.
+ * The subject alternative names of a certificate. The JDK gives none at all if it dislikes a single one, such as a URI
+ * with a blank; here that one is left out.
  */
 final class SubjectNames {
   /** Types of names, RFC 5280 section 4.2.1.6. */

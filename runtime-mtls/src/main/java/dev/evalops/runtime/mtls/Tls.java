@@ -47,9 +47,10 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns the context for everything that takes one. It stays the same object while the certificates change underneath.
-   * Its engines speak TLS 1.3 only; a client's check the server's name, a server's ask for the client certificate, whatever
-   * the library sets on them. A client's context also has a socket factory (which makes connected sockets only).
+   * Returns the context for everything that takes one. It stays the same object while the certificates change
+   * underneath. Its engines speak TLS 1.3 only; a client's check the server's name, a server's ask for the client
+   * certificate, whatever the library sets on them. A client's context also has a socket factory (which makes connected
+   * sockets only).
    *
    * @return the context, for this side only
    */
@@ -58,8 +59,8 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns the parameters for a library that wants them beside the context: TLS 1.3, and the check of the server's name or
-   * the need for client certificates.
+   * Returns the parameters for a library that wants them beside the context: TLS 1.3, and the check of the server's
+   * name or the need for client certificates.
    *
    * @return a new object at each call
    */
@@ -68,7 +69,8 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns a key manager for libraries that take managers instead of a context, such as Netty. It follows the files too.
+   * Returns a key manager for libraries that take managers instead of a context, such as Netty. It follows the files
+   * too.
    *
    * @return a manager with our certificate and key
    * @throws IllegalStateException on a client without a certificate
@@ -81,9 +83,9 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   }
 
   /**
-   * Returns a trust manager for libraries that take managers instead of a context, such as Netty. It follows the files too.
-   * A client's checks the name of the server itself; a library that checks it too does so against the host that it connects
-   * to.
+   * Returns a trust manager for libraries that take managers instead of a context, such as Netty. It follows the files
+   * too. A client's checks the name of the server itself; a library that checks it too does so against the host that it
+   * connects to.
    *
    * @return a manager that verifies the peer's certificates
    * @throws IllegalStateException on a server without a CA for its clients

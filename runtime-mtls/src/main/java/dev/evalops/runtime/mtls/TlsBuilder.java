@@ -90,8 +90,8 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
   }
 
   /**
-   * Sets a listener to every change of the files. It is called on the thread that saw the change: once for a new state, and
-   * once for a problem however long it lasts. Without it, both are logged to the {@link System.Logger} {@code
+   * Sets a listener to every change of the files. It is called on the thread that saw the change: once for a new state,
+   * and once for a problem however long it lasts. Without it, both are logged to the {@link System.Logger} {@code
    * dev.evalops.runtime.mtls}.
    *
    * @param newListener called one at a time

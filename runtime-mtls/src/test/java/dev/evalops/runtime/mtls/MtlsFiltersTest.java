@@ -33,7 +33,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 class MtlsFiltersTest {
   private static final String REQUIRED =
-      "{\"error\":{\"code\":\"client_certificate_required\",\"message\":\"a verified client certificate is required\"}}\n";
+      "{\"error\":{\"code\":\"client_certificate_required\",\"message\":\"a verified client "
+          + "certificate is required\"}}\n";
   private static final String NOT_ALLOWED =
       "{\"error\":{\"code\":\"client_certificate_identity_not_allowed\","
           + "\"message\":\"the client certificate's identity is not allowed\"}}\n";

@@ -500,7 +500,8 @@ class MtlsReloadTest {
       pool.shutdownNow();
     }
     System.out.printf(
-        "figures: %d requests, each on its own connection, %d rotations of both sides seen as %d reloads, %d ms, none failed%n",
+        "figures: %d requests, each on its own connection, %d rotations of both sides seen as %d "
+            + "reloads, %d ms, none failed%n",
         requests, rotations, reloaded.get(), (System.nanoTime() - begin) / 1_000_000);
     assertThat(reloaded.get()).isGreaterThanOrEqualTo(2);
   }

@@ -21,7 +21,9 @@ import javax.net.ssl.SNIHostName;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLPeerUnverifiedException;
 
-/** The JDK's HTTPS server with its stock configurator. It answers with the client's subject and the SNI that it sent. */
+/**
+ * The JDK's HTTPS server with its stock configurator. It answers with the client's subject and the SNI that it sent.
+ */
 final class TestServer implements AutoCloseable {
   static {
     System.setProperty(
