@@ -16,7 +16,8 @@ import java.util.regex.Pattern;
  * What the machine has to offer.
  *
  * @param environment the variables, with {@code PATH}
- * @param platform system and processor as embedded-redis names them, such as {@code linux-amd64} or {@code darwin-arm64}
+ * @param platform system and processor as embedded-redis names them, such as {@code linux-amd64} or {@code
+ *     darwin-arm64}
  * @param docker tells whether Testcontainers is on the class path and Docker answers
  */
 record Host(Map<String, String> environment, String platform, BooleanSupplier docker) {

@@ -18,8 +18,8 @@ import java.util.Optional;
 /**
  * A NATS server with JetStream for tests, from the {@code nats-server} on the path.
  *
- * <p>It listens on the loopback address alone, keeps its streams in a temporary directory, and ends with the JVM, however
- * that ends. Safe for use by several threads.
+ * <p>It listens on the loopback address alone, keeps its streams in a temporary directory, and ends with the JVM,
+ * however that ends. Safe for use by several threads.
  */
 public final class NatsServer extends TestServer {
   private static final Shared<NatsServer> SHARED = new Shared<>(() -> shared(Host.current()));
@@ -29,8 +29,8 @@ public final class NatsServer extends TestServer {
   }
 
   /**
-   * The server of this JVM: the one that {@code TEST_NATS_URL} names, else one that is started at the first call and lives
-   * until the JVM ends.
+   * The server of this JVM: the one that {@code TEST_NATS_URL} names, else one that is started at the first call and
+   * lives until the JVM ends.
    *
    * @return the server, always the same
    * @throws IllegalStateException when there is none and none can be started; the message says what to install

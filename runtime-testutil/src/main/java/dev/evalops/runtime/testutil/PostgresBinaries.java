@@ -30,8 +30,8 @@ import org.tukaani.xz.XZInputStream;
  * The unpacked programs of a Postgres, one copy per machine and user.
  *
  * @param home holds {@code bin}, {@code lib} and {@code share}
- * @param prefix the command that turns root into somebody else, because Postgres does not run as root, and that gives the user a
- *     name, because it does not run without; else empty
+ * @param prefix the command that turns root into somebody else, because Postgres does not run as root, and that gives
+ *     the user a name, because it does not run without; else empty
  */
 record PostgresBinaries(Path home, List<String> prefix) {
   private static final int UNPRIVILEGED = 65_534;

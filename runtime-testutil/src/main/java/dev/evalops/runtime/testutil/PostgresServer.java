@@ -23,9 +23,9 @@ import java.util.concurrent.ThreadLocalRandom;
 /**
  * A PostgreSQL 18 server for tests, from the binaries of zonky's embedded Postgres.
  *
- * <p>It listens on the loopback address alone, asks for the password that is in {@link #url()}, does not wait for the disk
- * (what was committed survives {@link #kill()}, not a crash of the machine), keeps its data in a temporary directory, and
- * ends with the JVM, however that ends. Safe for use by several threads.
+ * <p>It listens on the loopback address alone, asks for the password that is in {@link #url()}, does not wait for the
+ * disk (what was committed survives {@link #kill()}, not a crash of the machine), keeps its data in a temporary
+ * directory, and ends with the JVM, however that ends. Safe for use by several threads.
  */
 public final class PostgresServer extends TestServer {
   private static final Shared<PostgresServer> SHARED = new Shared<>(() -> shared(Host.current()));
@@ -38,8 +38,8 @@ public final class PostgresServer extends TestServer {
   }
 
   /**
-   * The server of this JVM: the one that {@code TEST_DATABASE_URL} names, else one that is started at the first call and
-   * lives until the JVM ends.
+   * The server of this JVM: the one that {@code TEST_DATABASE_URL} names, else one that is started at the first call
+   * and lives until the JVM ends.
    *
    * @return the server, always the same
    * @throws IllegalStateException when there is none and none can be started; the message says what to do
@@ -174,7 +174,9 @@ public final class PostgresServer extends TestServer {
     }
   }
 
-  /** A schema that belongs to one test, with a pool on it. {@link #close()} drops it. Safe for use by several threads. */
+  /**
+   * A schema that belongs to one test, with a pool on it. {@link #close()} drops it. Safe for use by several threads.
+   */
   public static final class TestSchema implements AutoCloseable {
     private final URI server;
     private final String name;
@@ -203,7 +205,8 @@ public final class PostgresServer extends TestServer {
     }
 
     /**
-     * A pool of at most 10 connections whose {@code search_path} is this schema alone; none is open until it is asked for.
+     * A pool of at most 10 connections whose {@code search_path} is this schema alone; none is open until it is asked
+     * for.
      *
      * @return the pool, always the same; it is closed with the schema
      */
@@ -233,8 +236,8 @@ public final class PostgresServer extends TestServer {
     }
 
     /**
-     * Closes the pool and drops the schema with all that is in it. Sessions that still hold a lock on one of its tables are
-     * ended. Safe to call twice, and when the server is gone.
+     * Closes the pool and drops the schema with all that is in it. Sessions that still hold a lock on one of its tables
+     * are ended. Safe to call twice, and when the server is gone.
      */
     @Override
     public void close() {

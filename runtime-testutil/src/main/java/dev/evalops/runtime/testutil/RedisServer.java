@@ -23,8 +23,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * A Redis server for tests, from the {@code redis-server} on the path, else from the one that embedded-redis carries.
  *
- * <p>It listens on the loopback address alone, keeps nothing on disk (after {@link #kill()} and {@link #restart()} it is
- * empty, as a cache is), and ends with the JVM, however that ends. Safe for use by several threads.
+ * <p>It listens on the loopback address alone, keeps nothing on disk (after {@link #kill()} and {@link #restart()} it
+ * is empty, as a cache is), and ends with the JVM, however that ends. Safe for use by several threads.
  */
 public final class RedisServer extends TestServer {
   static final String SENTINEL = "--sentinel";
@@ -35,8 +35,8 @@ public final class RedisServer extends TestServer {
   }
 
   /**
-   * The server of this JVM: the one that {@code TEST_REDIS_URL} names, else one that is started at the first call and lives
-   * until the JVM ends.
+   * The server of this JVM: the one that {@code TEST_REDIS_URL} names, else one that is started at the first call and
+   * lives until the JVM ends.
    *
    * @return the server, always the same
    * @throws IllegalStateException when there is none and none can be started; the message says what to install

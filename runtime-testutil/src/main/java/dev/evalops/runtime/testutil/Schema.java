@@ -8,8 +8,8 @@ import java.lang.annotation.RetentionPolicy;
 import java.lang.annotation.Target;
 
 /**
- * Names the SQL that {@link TestPostgres} applies to a test's schema before the test sees it. The annotation that is nearest
- * counts: on the parameter, else on the method, else on the class.
+ * Names the SQL that {@link TestPostgres} applies to a test's schema before the test sees it. The annotation that is
+ * nearest counts: on the parameter, else on the method, else on the class.
  */
 @Documented
 @Inherited

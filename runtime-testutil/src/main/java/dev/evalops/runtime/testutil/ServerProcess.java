@@ -26,9 +26,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A server that runs as a child process: its output goes to a file in its own temporary directory, and it ends with this
- * JVM however that ends. The second is the work of a small shell that waits for the end of its input, which is this JVM;
- * unlike a shutdown hook it also sees a {@code kill -9}, and it acts after every hook of the program has run.
+ * A server that runs as a child process: its output goes to a file in its own temporary directory, and it ends with
+ * this JVM however that ends. The second is the work of a small shell that waits for the end of its input, which is
+ * this JVM; unlike a shutdown hook it also sees a {@code kill -9}, and it acts after every hook of the program has run.
  */
 final class ServerProcess implements Backend {
   private static final Logger LOG = LoggerFactory.getLogger(ServerProcess.class);

@@ -23,8 +23,8 @@ import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * A disposable HTTP server around a handler, and what a test of an HTTP API needs beside it: an authenticated request, a
- * token, assertions on JSON answers.
+ * A disposable HTTP server around a handler, and what a test of an HTTP API needs beside it: an authenticated request,
+ * a token, assertions on JSON answers.
  *
  * <pre>{@code
  * try (TestHttp http = TestHttp.start(handler)) {
@@ -50,8 +50,8 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Serves a handler for all paths on a free port of the loopback address. A handler that throws gets what the JDK's server
-   * does: the connection is closed without an answer.
+   * Serves a handler for all paths on a free port of the loopback address. A handler that throws gets what the JDK's
+   * server does: the connection is closed without an answer.
    *
    * @param handler called on a thread of its own for each request
    * @return the running server
@@ -98,8 +98,8 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Begins a request of an authenticated caller: bearer {@link #unsignedToken} with the subject {@code test-subject}, content
-   * type and accepted type {@code application/json}.
+   * Begins a request of an authenticated caller: bearer {@link #unsignedToken} with the subject {@code test-subject},
+   * content type and accepted type {@code application/json}.
    *
    * @param uri what to ask for
    * @param organizationId the claim {@code organization_id}
@@ -116,8 +116,8 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Makes a token that looks like a JWT. <strong>For tests only: it has no signature</strong> (algorithm {@code none}, and
-   * {@code "test_only":true} in its header), so a verifier that takes it in production takes everything.
+   * Makes a token that looks like a JWT. <strong>For tests only: it has no signature</strong> (algorithm {@code none},
+   * and {@code "test_only":true} in its header), so a verifier that takes it in production takes everything.
    *
    * @param claims the payload, of what JSON can say
    * @return header, payload and the empty signature, each base64url without padding, joined by dots
@@ -134,8 +134,8 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Asserts that an answer has a status, the type {@code application/json} and a body that is equal to the expected one as
-   * JSON: blanks and the order of properties do not matter, everything else does.
+   * Asserts that an answer has a status, the type {@code application/json} and a body that is equal to the expected one
+   * as JSON: blanks and the order of properties do not matter, everything else does.
    *
    * @param response what came
    * @param status the expected status
@@ -175,8 +175,8 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Asserts that an answer is an error: {@code {"error":{"code":"...","message":"..."}}} with the status and the code, and with
-   * a message that is not blank.
+   * Asserts that an answer is an error: {@code {"error":{"code":"...","message":"..."}}} with the status and the code,
+   * and with a message that is not blank.
    *
    * @param response what came
    * @param status the expected status

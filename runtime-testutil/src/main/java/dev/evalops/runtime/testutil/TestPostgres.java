@@ -19,10 +19,10 @@ import org.junit.platform.commons.support.AnnotationSupport;
 /**
  * Gives each test a schema of its own on {@link PostgresServer#shared()}: {@code @ExtendWith(TestPostgres.class)}.
  *
- * <p>A parameter of type {@link DataSource}, {@link HikariDataSource} or {@link PostgresServer.TestSchema} gets it, with the
- * SQL of {@link Schema} applied; all parameters of one test, of its {@code @BeforeEach} and {@code @AfterEach} methods too,
- * get the same. After the test it is dropped. What a constructor or a {@code @BeforeAll} method asks for is shared by the
- * tests of the class. Tests may run concurrently.
+ * <p>A parameter of type {@link DataSource}, {@link HikariDataSource} or {@link PostgresServer.TestSchema} gets it,
+ * with the SQL of {@link Schema} applied; all parameters of one test, of its {@code @BeforeEach} and {@code @AfterEach}
+ * methods too, get the same. After the test it is dropped. What a constructor or a {@code @BeforeAll} method asks for
+ * is shared by the tests of the class. Tests may run concurrently.
  */
 public final class TestPostgres implements ParameterResolver {
   private static final ExtensionContext.Namespace NAMESPACE =

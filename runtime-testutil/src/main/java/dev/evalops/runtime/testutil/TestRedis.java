@@ -5,8 +5,9 @@ import org.junit.jupiter.api.extension.ParameterContext;
 import org.junit.jupiter.api.extension.ParameterResolver;
 
 /**
- * Gives each test that has a parameter of type {@link RedisServer} a server of its own, started for it (some 20 ms) and stopped
- * after it: {@code @ExtendWith(TestRedis.class)}. So no test sees the keys, subscribers or settings of another, and each may kill its server.
+ * Gives each test that has a parameter of type {@link RedisServer} a server of its own, started for it (some 20 ms) and
+ * stopped after it: {@code @ExtendWith(TestRedis.class)}. So no test sees the keys, subscribers or settings of another,
+ * and each may kill its server.
  *
  * <p>All parameters of one test, of its {@code @BeforeEach} and {@code @AfterEach} methods too, get the same. What a
  * constructor or a {@code @BeforeAll} method asks for is shared by the tests of the class. Tests may run concurrently.

@@ -47,8 +47,8 @@ abstract class TestServer implements AutoCloseable {
   }
 
   /**
-   * Ends the server as a crash would ({@code SIGKILL}) and returns when it is gone: its connections are cut and its port
-   * is free. Nothing happens when it is not running.
+   * Ends the server as a crash would ({@code SIGKILL}) and returns when it is gone: its connections are cut and its
+   * port is free. Nothing happens when it is not running.
    *
    * @throws IllegalStateException for the shared server, on which other tests rely
    */
@@ -60,8 +60,8 @@ abstract class TestServer implements AutoCloseable {
    * Starts the server again after {@code kill()}, on the same port and with what it had on disk, and waits until it is
    * ready.
    *
-   * @throws IllegalStateException when it is running or closed, when its port was taken meanwhile, when it does not become
-   *     ready, or for the shared server
+   * @throws IllegalStateException when it is running or closed, when its port was taken meanwhile, when it does not
+   *     become ready, or for the shared server
    */
   public void restart() {
     own().restart();
