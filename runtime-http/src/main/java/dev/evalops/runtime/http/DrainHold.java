@@ -11,8 +11,9 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 
 /**
- * A request that a service makes to itself and keeps in flight while it drains. {@code HttpServer.stop(n)} alone closes the
- * listener, and it cuts all connections as soon as no request is in flight, even those on which one has just arrived.
+ * A request that a service makes to itself and keeps in flight while it drains. {@code HttpServer.stop(n)} alone closes
+ * the listener, and it cuts all connections as soon as no request is in flight, even those on which one has just
+ * arrived.
  */
 final class DrainHold implements Closeable {
   private static final int CONNECT_MILLIS = 1000;

@@ -17,9 +17,9 @@ import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /**
- * An exchange that behaves the same on every provider. The response ends when {@link #end()} is called after the handler has
- * returned, not when the handler closes the body: a handler that fails within try-with-resources must not make half a body
- * look whole.
+ * An exchange that behaves the same on every provider. The response ends when {@link #end()} is called after the
+ * handler has returned, not when the handler closes the body: a handler that fails within try-with-resources must not
+ * make half a body look whole.
  */
 final class GuardedExchange extends HttpFilters.ForwardingExchange {
   private static final int READ_AHEAD = 64 * 1024;
@@ -143,7 +143,10 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     return true;
   }
 
-  /** Closes the connection, or the stream of it that the response has: the client must not take half a response for a whole one. */
+  /**
+   * Closes the connection, or the stream of it that the response has: the client must not take half a response for a
+   * whole one.
+   */
   void abort() {
     // The server closes the connection where it cannot end the response.
     raw.setStreams(null, new OutputStream() {
@@ -202,8 +205,8 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   }
 
   /**
-   * Reads a short body before the handler runs. To the server a request has arrived when its body has been read, and it cuts
-   * the connection of one that has not in time, even under a handler that reads its body late or never.
+   * Reads a short body before the handler runs. To the server a request has arrived when its body has been read, and it
+   * cuts the connection of one that has not in time, even under a handler that reads its body late or never.
    */
   void readAhead() throws IOException {
     if (hosted || bodyInput.count > 0 || bodyInput.atEnd) {
@@ -277,8 +280,8 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   }
 
   /**
-   * Sends all but the end of a response of which this may fail, so that one that was cut is known as such before the client can
-   * see its end.
+   * Sends all but the end of a response of which this may fail, so that one that was cut is known as such before the
+   * client can see its end.
    */
   void settle() throws IOException {
     if (answeredElsewhere) {
@@ -384,8 +387,9 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   }
 
   /**
-   * Whether the next request of the connection would be lost, or could only be read behind a long body that is not read: over TLS
-   * the server loses whatever arrives in one piece with such a body, since that is decrypted already and nobody looks at it.
+   * Whether the next request of the connection would be lost, or could only be read behind a long body that is not
+   * read: over TLS the server loses whatever arrives in one piece with such a body, since that is decrypted already and
+   * nobody looks at it.
    */
   private boolean losesNextRequest() {
     return hasUnread()

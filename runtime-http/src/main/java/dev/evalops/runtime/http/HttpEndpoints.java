@@ -25,8 +25,8 @@ public final class HttpEndpoints {
   private HttpEndpoints() {}
 
   /**
-   * Returns a handler that is exempt from {@link HttpService.Builder#maxInFlight}, as those of this class are: for probes, which
-   * must not take a busy service for a broken one.
+   * Returns a handler that is exempt from {@link HttpService.Builder#maxInFlight}, as those of this class are: for
+   * probes, which must not take a busy service for a broken one.
    *
    * @param handler a handler that bounds what it does under load itself
    * @return the handler to register
@@ -52,10 +52,11 @@ public final class HttpEndpoints {
   }
 
   /**
-   * Returns a handler that answers 503 and what is waited for, for the start-up probe of a service that is not up yet; the routes
-   * that follow by {@link HttpService#serve} answer it with {@link #health}.
+   * Returns a handler that answers 503 and what is waited for, for the start-up probe of a service that is not up yet;
+   * the routes that follow by {@link HttpService#serve} answer it with {@link #health}.
    *
-   * @param pending gives what is waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are shown
+   * @param pending gives what is waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are
+   *     shown
    * @return a handler for GET: 503 with <code>{"pending":["postgres: for 3 s"],"status":"starting"}</code>
    */
   public static HttpHandler starting(Supplier<? extends Collection<?>> pending) {
@@ -70,7 +71,8 @@ public final class HttpEndpoints {
   }
 
   /**
-   * Returns a handler that answers 503 {@code unavailable} with {@code Retry-After}, for what a service cannot serve yet.
+   * Returns a handler that answers 503 {@code unavailable} with {@code Retry-After}, for what a service cannot serve
+   * yet.
    *
    * @return a handler for every method
    */

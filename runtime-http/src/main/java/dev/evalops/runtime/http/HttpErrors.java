@@ -4,8 +4,8 @@ import dev.evalops.runtime.errors.ConnectCode;
 import dev.evalops.runtime.errors.ErrorCode;
 
 /**
- * The codes that this library answers beside those of {@link ErrorCode}. What is wrong with one parameter has a code with its name:
- * {@code invalid_<name>}, see {@link HttpRequests}.
+ * The codes that this library answers beside those of {@link ErrorCode}. What is wrong with one parameter has a code
+ * with its name: {@code invalid_<name>}, see {@link HttpRequests}.
  */
 public final class HttpErrors {
   /** 400: the body has ended too early, or is malformed. */

@@ -30,8 +30,8 @@ import org.slf4j.Logger;
 import org.slf4j.spi.LoggingEventBuilder;
 
 /**
- * Filters that most services want; {@link #chain} for handlers that no {@link HttpService} runs; {@link ForwardingExchange} for
- * filters of one's own.
+ * Filters that most services want; {@link #chain} for handlers that no {@link HttpService} runs; {@link
+ * ForwardingExchange} for filters of one's own.
  *
  * <p>Thread-safe, as are the filters.
  */
@@ -51,10 +51,10 @@ public final class HttpFilters {
   private HttpFilters() {}
 
   /**
-   * Returns one handler that runs the filters in order and then the handler, with the guard around them: whatever is thrown is
-   * answered in the one JSON error shape, a response is ended when the handler has returned, request bodies are limited to
-   * 1 MiB (see {@link #maxBody}), malformed requests are refused behind the filters, and {@link RequestContext#of} works. A handler of {@link
-   * HttpService} has all this already; there a chain only adds filters.
+   * Returns one handler that runs the filters in order and then the handler, with the guard around them: whatever is
+   * thrown is answered in the one JSON error shape, a response is ended when the handler has returned, request bodies
+   * are limited to 1 MiB (see {@link #maxBody}), malformed requests are refused behind the filters, and {@link
+   * RequestContext#of} works. A handler of {@link HttpService} has all this already; there a chain only adds filters.
    *
    * @param handler the handler
    * @param filters the filters, outermost first
@@ -65,8 +65,9 @@ public final class HttpFilters {
   }
 
   /**
-   * Returns a filter that gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code X-Request-Id}: the one that
-   * came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new UUID of version 7.
+   * Returns a filter that gives every request an id, {@link RequestContext#requestId()}, and sends it back as {@code
+   * X-Request-Id}: the one that came in if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new
+   * UUID of version 7.
    *
    * @return the filter
    */
@@ -80,8 +81,8 @@ public final class HttpFilters {
   }
 
   /**
-   * Returns a filter that limits the request body, in place of the limit of the service: 413 {@code body_too_large}, before the handler runs if the
-   * length is announced, else as soon as a byte too many has been read.
+   * Returns a filter that limits the request body, in place of the limit of the service: 413 {@code body_too_large},
+   * before the handler runs if the length is announced, else as soon as a byte too many has been read.
    *
    * @param bytes the most bytes, 0 or more
    * @return the filter
@@ -98,10 +99,10 @@ public final class HttpFilters {
   }
 
   /**
-   * Returns a filter that logs {@code http request complete} at INFO for every request, also for those that fail or that the service refuses, with the
-   * key-values {@code request_id}, {@code method}, {@code path} (as sent, percent-encoded where it could forge a field), {@code
-   * route}, {@code status} (as sent; -1 if the response was cut short), {@code duration_ms} and what {@link RequestContext#logged}
-   * has. Neither query nor body is logged.
+   * Returns a filter that logs {@code http request complete} at INFO for every request, also for those that fail or
+   * that the service refuses, with the key-values {@code request_id}, {@code method}, {@code path} (as sent,
+   * percent-encoded where it could forge a field), {@code route}, {@code status} (as sent; -1 if the response was cut
+   * short), {@code duration_ms} and what {@link RequestContext#logged} has. Neither query nor body is logged.
    *
    * @param logger where to
    * @return the filter
@@ -131,14 +132,14 @@ public final class HttpFilters {
   }
 
   /**
-   * Returns a filter that protects what browsers can reach. It sets {@code X-Content-Type-Options}, {@code X-Frame-Options}, {@code Referrer-Policy},
-   * {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code Cross-Origin-Resource-Policy} and {@code
-   * Content-Security-Policy}, each only where the response does not have it; refuses
-   * with 403 {@code cross_site_request} what a browser sends on behalf of a page of another origin, unless it is GET, HEAD, OPTIONS
-   * or TRACE: by {@code Sec-Fetch-Site}, without it by {@code Origin} against {@code Host}; what has neither comes from no browser.
-   * Refuses with 415 {@code missing_content_type} or {@code unsupported_content_type} bodies other than JSON, forms, multipart,
-   * protobuf, gRPC, octet-stream and ndjson. Behind a proxy that changes {@code Host}, name the public origin in {@link
-   * #browserGuards(Set, String...)}.
+   * Returns a filter that protects what browsers can reach. It sets {@code X-Content-Type-Options}, {@code
+   * X-Frame-Options}, {@code Referrer-Policy}, {@code Permissions-Policy}, {@code Cross-Origin-Opener-Policy}, {@code
+   * Cross-Origin-Resource-Policy} and {@code Content-Security-Policy}, each only where the response does not have it;
+   * refuses with 403 {@code cross_site_request} what a browser sends on behalf of a page of another origin, unless it
+   * is GET, HEAD, OPTIONS or TRACE: by {@code Sec-Fetch-Site}, without it by {@code Origin} against {@code Host}; what
+   * has neither comes from no browser. Refuses with 415 {@code missing_content_type} or {@code
+   * unsupported_content_type} bodies other than JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson. Behind
+   * a proxy that changes {@code Host}, name the public origin in {@link #browserGuards(Set, String...)}.
    *
    * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code text/csv}
    * @return the filter
@@ -224,9 +225,9 @@ public final class HttpFilters {
   }
 
   /**
-   * An exchange that calls another one, for filters that change a part of it. Behind the guard of {@link HttpService} and {@link
-   * HttpFilters#chain} attributes belong to the request; those of a bare exchange of the JDK's server are shared by all requests of its context. Passed to
-   * the chain as {@link #forChain()}:
+   * An exchange that calls another one, for filters that change a part of it. Behind the guard of {@link HttpService}
+   * and {@link HttpFilters#chain} attributes belong to the request; those of a bare exchange of the JDK's server are
+   * shared by all requests of its context. Passed to the chain as {@link #forChain()}:
    *
    * <pre>{@code
    * chain.doFilter(new ForwardingExchange(exchange) {
@@ -251,8 +252,8 @@ public final class HttpFilters {
     }
 
     /**
-     * Returns the exchange to pass on: this one, or, over TLS, an {@link HttpsExchange} that calls this one; filters look for that
-     * type.
+     * Returns the exchange to pass on: this one, or, over TLS, an {@link HttpsExchange} that calls this one; filters
+     * look for that type.
      *
      * @return the exchange
      */

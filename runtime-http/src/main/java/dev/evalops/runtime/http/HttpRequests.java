@@ -63,9 +63,9 @@ public final class HttpRequests {
    * @param <T> its type
    * @return the value
    * @throws IOException if the body cannot be read
-   * @throws ServiceException 400 {@code invalid_json} for everything that is not exactly one such value: trailing data, a
-   *     duplicate or unknown field, {@code null}, a wrong type, a number or time that does not fit, text with NUL or half a
-   *     surrogate pair, too deep a nesting, bytes that are not UTF-8; 413 if the body is too large; 415 {@code
+   * @throws ServiceException 400 {@code invalid_json} for everything that is not exactly one such value: trailing data,
+   *     a duplicate or unknown field, {@code null}, a wrong type, a number or time that does not fit, text with NUL or
+   *     half a surrogate pair, too deep a nesting, bytes that are not UTF-8; 413 if the body is too large; 415 {@code
    *     unsupported_content_encoding} if it is compressed
    */
   public static <T> T json(HttpExchange exchange, Class<T> type) throws IOException {
@@ -81,7 +81,8 @@ public final class HttpRequests {
    * @param <T> its type
    * @return the value
    * @throws IOException if the body cannot be read
-   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large, 415 {@code unsupported_content_encoding}
+   * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large, 415 {@code
+   *     unsupported_content_encoding}
    */
   public static <T> T json(HttpExchange exchange, Class<T> type, JsonMapper mapper)
       throws IOException {
@@ -103,7 +104,8 @@ public final class HttpRequests {
    * @param mapper how fields are read
    * @param <T> its type
    * @return the value
-   * @throws ServiceException 400 {@code invalid_json}; a ServiceException thrown by the constructor of the type as it is
+   * @throws ServiceException 400 {@code invalid_json}; a ServiceException thrown by the constructor of the type as it
+   *     is
    */
   public static <T> T json(byte[] body, Class<T> type, JsonMapper mapper) {
     try (JsonParser parser = StrictJson.parser(mapper.createParser(utf8(body)))) {
@@ -162,11 +164,12 @@ public final class HttpRequests {
   }
 
   /**
-   * Returns the strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text without quotes, an
-   * empty text for anything but text, and enums as numbers are errors; names are compared as they stand. So are numbers and times
-   * that would be changed: what is no byte, no finite float or double, or beyond the range of its type, a decimal beyond the range
-   * of a double or with more than 1000 decimal places, and a time as a number in quotes; and texts with NUL, which Postgres cannot
-   * store, or half a surrogate pair, which UTF-8 cannot hold.
+   * Returns the strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text
+   * without quotes, an empty text for anything but text, and enums as numbers are errors; names are compared as they
+   * stand. So are numbers and times that would be changed: what is no byte, no finite float or double, or beyond the
+   * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, and a time as a
+   * number in quotes; and texts with NUL, which Postgres cannot store, or half a surrogate pair, which UTF-8 cannot
+   * hold.
    *
    * @return a mapper to rebuild from
    */
@@ -175,12 +178,13 @@ public final class HttpRequests {
   }
 
   /**
-   * Returns what stands in the place of a template: for {@code /v1/notes/7} and the route {@code GET /v1/notes/{id}} the {@code id}
-   * is {@code 7}.
+   * Returns what stands in the place of a template: for {@code /v1/notes/7} and the route {@code GET /v1/notes/{id}}
+   * the {@code id} is {@code 7}.
    *
    * @param exchange the exchange
    * @param name of the template, without its braces
-   * @return percent-decoded, as {@link RequestContext#path()} is; not empty, without a slash, not {@code .} or {@code ..}
+   * @return percent-decoded, as {@link RequestContext#path()} is; not empty, without a slash, not {@code .} or {@code
+   *     ..}
    * @throws IllegalArgumentException if the route has no such template
    */
   public static String pathValue(HttpExchange exchange, String name) {
@@ -239,8 +243,8 @@ public final class HttpRequests {
    *
    * @param header the value of {@code If-Match}, or null
    * @return the version, 0 or more
-   * @throws ServiceException 428 {@code missing_if_match}; 400 {@code invalid_if_match} for anything else, a list or {@code
-   *     *} too
+   * @throws ServiceException 428 {@code missing_if_match}; 400 {@code invalid_if_match} for anything else, a list or
+   *     {@code *} too
    */
   public static long requireIfMatch(@Nullable String header) {
     String tag = header == null ? "" : header.trim();

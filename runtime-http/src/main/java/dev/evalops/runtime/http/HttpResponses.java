@@ -62,8 +62,8 @@ public final class HttpResponses {
   }
 
   /**
-   * Answers a mutation with {@code X-Change-Seq} and JSON. If the JSON is an object with an integer field {@code version},
-   * that is the {@code ETag}, as {@link HttpRequests#requireIfMatch} reads it.
+   * Answers a mutation with {@code X-Change-Seq} and JSON. If the JSON is an object with an integer field {@code
+   * version}, that is the {@code ETag}, as {@link HttpRequests#requireIfMatch} reads it.
    *
    * @param exchange the exchange
    * @param status 200 to 599
@@ -140,8 +140,8 @@ public final class HttpResponses {
   }
 
   /**
-   * Refuses headers that cannot be sent, as the server does before it sends them: a name that is no token, a value with a control
-   * character or with anything beyond ISO 8859-1 (RFC 9110, section 5). For a filter that keeps a response.
+   * Refuses headers that cannot be sent, as the server does before it sends them: a name that is no token, a value with
+   * a control character or with anything beyond ISO 8859-1 (RFC 9110, section 5). For a filter that keeps a response.
    *
    * @param headers the headers of a response
    * @throws IllegalArgumentException if one cannot be sent
@@ -165,8 +165,8 @@ public final class HttpResponses {
   }
 
   /**
-   * Answers with the code and message of a failure, without a log line; headers that do not describe a body stay. Handlers
-   * throw; this is for a filter that has to go on afterwards.
+   * Answers with the code and message of a failure, without a log line; headers that do not describe a body stay.
+   * Handlers throw; this is for a filter that has to go on afterwards.
    *
    * @param exchange the exchange
    * @param failure what went wrong

@@ -46,8 +46,8 @@ import org.slf4j.event.Level;
  *     .start();
  * }</pre>
  *
- * <p>It is the JDK's {@code com.sun.net.httpserver}: HTTP/1.1 only, meant to stand behind a proxy or load balancer. Requests
- * run on virtual threads from Java 24 on, before that on at most 256 platform threads.
+ * <p>It is the JDK's {@code com.sun.net.httpserver}: HTTP/1.1 only, meant to stand behind a proxy or load balancer.
+ * Requests run on virtual threads from Java 24 on, before that on at most 256 platform threads.
  *
  * <p>Thread-safe.
  */
@@ -72,7 +72,8 @@ public final class HttpService implements AutoCloseable {
      * Handles a request.
      *
      * @param exchange the exchange
-     * @throws Exception a {@link ServiceException} to answer with its code; everything else is answered as an internal error
+     * @throws Exception a {@link ServiceException} to answer with its code; everything else is answered as an internal
+     *     error
      */
     void serve(HttpExchange exchange) throws Exception;
 
@@ -231,7 +232,8 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Serves other routes and filters from the next request on, such as those that need what was not up when this was started.
+   * Serves other routes and filters from the next request on, such as those that need what was not up when this was
+   * started.
    *
    * <pre>{@code
    * HttpService http = HttpService.builder(8080)
@@ -251,9 +253,9 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Drains and stops: new connections are refused at once, requests that have arrived are answered with {@code Connection:
-   * close}, and what is left when nothing arrives any more, or at the end of the time given by {@link Builder#drainTimeout}, is cut
-   * off. An interrupt cuts off at once and is kept. Calls after the first do nothing.
+   * Drains and stops: new connections are refused at once, requests that have arrived are answered with {@code
+   * Connection: close}, and what is left when nothing arrives any more, or at the end of the time given by {@link
+   * Builder#drainTimeout}, is cut off. An interrupt cuts off at once and is kept. Calls after the first do nothing.
    */
   @Override
   public void close() {
@@ -362,8 +364,8 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Adds filters for every request, also for those that no route matches or that the service {@linkplain RequestContext#refusal()
-     * refuses}. They know {@link RequestContext#route()}.
+     * Adds filters for every request, also for those that no route matches or that the service {@linkplain
+     * RequestContext#refusal() refuses}. They know {@link RequestContext#route()}.
      *
      * @param filters outermost first
      * @return this builder
@@ -376,18 +378,20 @@ public final class HttpService implements AutoCloseable {
     /**
      * Adds a handler for a route or for a path.
      *
-     * <p>A route has a method: {@code GET /v1/notes/{id}} is for GET and HEAD of paths of exactly three segments, of which the last
-     * may be anything; {@link HttpRequests#pathValue} has its value, and {@link RequestContext#route()} is {@code /v1/notes/{id}}.
-     * Where several match, the one that says most from left to right wins, whatever its method: {@code /v1/notes/latest} over {@code
-     * /v1/notes/{id}}, which wins over the path {@code /v1/notes}. A method that the winner does not have is answered with 405
-     * {@code method_not_allowed} and {@code Allow}; no filter of its own sees that.
+     * <p>A route has a method: {@code GET /v1/notes/{id}} is for GET and HEAD of paths of exactly three segments, of
+     * which the last may be anything; {@link HttpRequests#pathValue} has its value, and {@link RequestContext#route()}
+     * is {@code /v1/notes/{id}}. Where several match, the one that says most from left to right wins, whatever its
+     * method: {@code /v1/notes/latest} over {@code /v1/notes/{id}}, which wins over the path {@code /v1/notes}. A
+     * method that the winner does not have is answered with 405 {@code method_not_allowed} and {@code Allow}; no filter
+     * of its own sees that.
      *
-     * <p>A path is for all methods, and for everything below it: {@code /v1/notes} is for {@code /v1/notes}, {@code /v1/notes/} and
-     * {@code /v1/notes/7}, not for {@code /v1/notesy}. Beside routes of the same path it has the methods that they do not have.
+     * <p>A path is for all methods, and for everything below it: {@code /v1/notes} is for {@code /v1/notes}, {@code
+     * /v1/notes/} and {@code /v1/notes/7}, not for {@code /v1/notesy}. Beside routes of the same path it has the
+     * methods that they do not have.
      *
-     * @param route a path, or a method (GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS), a space and a path, of which whole segments
-     *     may be names in braces. A path starts with a slash and does not end with one, but for {@code /} itself; it is in its
-     *     decoded form
+     * @param route a path, or a method (GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS), a space and a path, of which
+     *     whole segments may be names in braces. A path starts with a slash and does not end with one, but for {@code
+     *     /} itself; it is in its decoded form
      * @param handler the handler
      * @param filters filters for this route alone, within those for every request; outermost first
      * @return this builder
@@ -401,7 +405,8 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * As {@link #handle(String, HttpHandler, Filter...)}, for a lambda or method reference that throws checked exceptions.
+     * As {@link #handle(String, HttpHandler, Filter...)}, for a lambda or method reference that throws checked
+     * exceptions.
      *
      * @param route the route or path
      * @param handler the handler
@@ -448,9 +453,9 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Sets how many requests are worked on at a time; more are refused with 503 {@code unavailable} and {@code Retry-After}. A
-     * request counts until its response begins, and not while its client is sending the body: slow clients take nobody's place.
-     * Those of {@link HttpEndpoints} do not count.
+     * Sets how many requests are worked on at a time; more are refused with 503 {@code unavailable} and {@code
+     * Retry-After}. A request counts until its response begins, and not while its client is sending the body: slow
+     * clients take nobody's place. Those of {@link HttpEndpoints} do not count.
      *
      * @param requests 1 or more; 1000 by default
      * @return this builder
@@ -472,8 +477,8 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Sets how long {@link HttpService#close()} says that the service is not ready while it still accepts connections, so that a
-     * load balancer can turn away before connections are refused. Not part of {@link #drainTimeout}.
+     * Sets how long {@link HttpService#close()} says that the service is not ready while it still accepts connections,
+     * so that a load balancer can turn away before connections are refused. Not part of {@link #drainTimeout}.
      *
      * @param delay zero by default; a little more than the period of the readiness probe
      * @return this builder
@@ -504,9 +509,10 @@ public final class HttpService implements AutoCloseable {
      * Starts the service.
      *
      * @return the service, which is answering
-     * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them; or if another {@code
-     *     HttpServerProvider} than the JDK's is on the class path
-     * @throws StartupException {@code http: cannot listen on …} if the port is taken, or the address is none of this machine
+     * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them; or if another
+     *     {@code HttpServerProvider} than the JDK's is on the class path
+     * @throws StartupException {@code http: cannot listen on …} if the port is taken, or the address is none of this
+     *     machine
      */
     public HttpService start() {
       List<String> problems = new ArrayList<>();
@@ -543,9 +549,9 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Returns one handler for a server of one's own, to be registered there for {@code /}: the filters, the routes and the limits
-     * of bodies and of requests in flight. The server has its own port, TLS, threads and end; what this builder was told about
-     * them does not count.
+     * Returns one handler for a server of one's own, to be registered there for {@code /}: the filters, the routes and
+     * the limits of bodies and of requests in flight. The server has its own port, TLS, threads and end; what this
+     * builder was told about them does not count.
      *
      * @return the handler
      * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them

@@ -11,9 +11,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Bounds how long clients may go on sending a request body that nobody has read, after they were answered. A connection that is
- * closed under such a client is reset, and the client may lose the answer (RFC 9112, section 9.6); so the server of the JDK reads
- * on, up to {@code sun.net.httpserver.drainAmount} bytes and however slowly they arrive.
+ * Bounds how long clients may go on sending a request body that nobody has read, after they were answered. A connection
+ * that is closed under such a client is reset, and the client may lose the answer (RFC 9112, section 9.6); so the
+ * server of the JDK reads on, up to {@code sun.net.httpserver.drainAmount} bytes and however slowly they arrive.
  */
 final class Lingering implements AutoCloseable {
   static final int MAX_ON_VIRTUAL_THREADS = 1000;

@@ -16,11 +16,11 @@ import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What belongs to one request and to nobody else. {@link HttpExchange#setAttribute} of the JDK's server is shared by all
- * requests of a context up to Java 25; on an exchange that comes from this library it is not.
+ * What belongs to one request and to nobody else. {@link HttpExchange#setAttribute} of the JDK's server is shared by
+ * all requests of a context up to Java 25; on an exchange that comes from this library it is not.
  *
- * <p>Values may be read and put from any thread; everything else belongs to the thread that handles the request, or that answers it
- * after {@link #suspend}.
+ * <p>Values may be read and put from any thread; everything else belongs to the thread that handles the request, or
+ * that answers it after {@link #suspend}.
  */
 public final class RequestContext {
   /** The route of a request that no registered path matches. */
@@ -59,8 +59,8 @@ public final class RequestContext {
   }
 
   /**
-   * The end of a request that is answered after its handler has returned; see {@link RequestContext#suspend}. A request ends once: the
-   * first call of either method counts, and none does once the handler has thrown something.
+   * The end of a request that is answered after its handler has returned; see {@link RequestContext#suspend}. A request
+   * ends once: the first call of either method counts, and none does once the handler has thrown something.
    *
    * <p>Thread-safe.
    */
@@ -82,8 +82,8 @@ public final class RequestContext {
     }
 
     /**
-     * Ends the request: its filters learn what became of it, and the client gets the end of the response. When the handler has not
-     * returned yet, that happens when it does. Nobody may use the exchange from now on.
+     * Ends the request: its filters learn what became of it, and the client gets the end of the response. When the
+     * handler has not returned yet, that happens when it does. Nobody may use the exchange from now on.
      *
      * @param failure why the request failed, answered as if the handler had thrown it; null if it has been answered
      */
@@ -92,8 +92,8 @@ public final class RequestContext {
     }
 
     /**
-     * Ends the request of a client that went away, when a server tells so; {@link #resume} sees by itself that a response cannot be
-     * written.
+     * Ends the request of a client that went away, when a server tells so; {@link #resume} sees by itself that a
+     * response cannot be written.
      *
      * @param failure what the server told
      */
@@ -173,8 +173,8 @@ public final class RequestContext {
   }
 
   /**
-   * Returns the context of a request. It is found through wrappers that other filters have put around the exchange, as long as they
-   * pass {@link HttpExchange#getAttribute} on.
+   * Returns the context of a request. It is found through wrappers that other filters have put around the exchange, as
+   * long as they pass {@link HttpExchange#getAttribute} on.
    *
    * @param exchange an exchange that a filter or handler of {@link HttpService} or {@link HttpFilters#chain} was given
    * @return its context
@@ -190,15 +190,16 @@ public final class RequestContext {
   }
 
   /**
-   * Lets the handler return before the request has been answered; it is open until {@link Suspension#resume}, however long that
-   * takes, and {@link HttpService#close} waits for it. The exchange may then be used by another thread, by one at a time. What filters do
-   * behind {@code chain.doFilter} is done when the handler returns; {@link #beforeResponse} and {@link #onComplete} are as late
-   * as the response.
+   * Lets the handler return before the request has been answered; it is open until {@link Suspension#resume}, however
+   * long that takes, and {@link HttpService#close} waits for it. The exchange may then be used by another thread, by
+   * one at a time. What filters do behind {@code chain.doFilter} is done when the handler returns; {@link
+   * #beforeResponse} and {@link #onComplete} are as late as the response.
    *
    * @param exchange the exchange that the handler was given
    * @return what ends the request
-   * @throws IllegalStateException if the request is suspended already; if a filter has put an exchange of its own around that of the
-   *     service, since it would take the request for answered when the handler returns; or as {@link #of}
+   * @throws IllegalStateException if the request is suspended already; if a filter has put an exchange of its own
+   *     around that of the service, since it would take the request for answered when the handler returns; or as {@link
+   *     #of}
    */
   public static Suspension suspend(HttpExchange exchange) {
     GuardedExchange guarded = of(exchange).exchange;
@@ -216,7 +217,8 @@ public final class RequestContext {
   }
 
   /**
-   * Returns the id of the request: what {@link HttpFilters#requestId()} accepted or made. Without that filter one is made here.
+   * Returns the id of the request: what {@link HttpFilters#requestId()} accepted or made. Without that filter one is
+   * made here.
    *
    * @return 1 to 128 printable ASCII characters
    */
@@ -234,8 +236,8 @@ public final class RequestContext {
   }
 
   /**
-   * Returns the route template, for metric labels and span names: the path that the handler was registered with, without the
-   * method, or {@link #UNMATCHED}; or what a router within a handler has set.
+   * Returns the route template, for metric labels and span names: the path that the handler was registered with,
+   * without the method, or {@link #UNMATCHED}; or what a router within a handler has set.
    *
    * @return for example {@code /v1/notes/{id}}; never the path of the request
    */
@@ -266,7 +268,8 @@ public final class RequestContext {
   }
 
   /**
-   * Returns the path of the request that routes were matched with: percent-decoded, without dot segments and empty segments.
+   * Returns the path of the request that routes were matched with: percent-decoded, without dot segments and empty
+   * segments.
    *
    * @return starts with {@code /}
    */
@@ -338,8 +341,9 @@ public final class RequestContext {
   }
 
   /**
-   * Returns why the service refuses the request, which no handler will see: it is malformed, or too many are in flight. Filters see it
-   * for logs, metrics and spans; whatever they do, the refusal is the answer. One whose work costs something passes it on.
+   * Returns why the service refuses the request, which no handler will see: it is malformed, or too many are in flight.
+   * Filters see it for logs, metrics and spans; whatever they do, the refusal is the answer. One whose work costs
+   * something passes it on.
    *
    * @return empty for a request that a handler is there for
    */
@@ -350,7 +354,8 @@ public final class RequestContext {
   /**
    * Returns the status that was sent.
    *
-   * @return -1 until the response begins, and for actions given to {@link #onComplete} if it was cut short or could not be sent
+   * @return -1 until the response begins, and for actions given to {@link #onComplete} if it was cut short or could not
+   *     be sent
    */
   public int status() {
     return exchange.getResponseCode();
@@ -370,9 +375,9 @@ public final class RequestContext {
   }
 
   /**
-   * Adds an action that runs once when the status is known and before anything is sent, for responses of any origin, errors too: the last moment
-   * to set a header. The last one added runs first; when one throws, the others run all the same and the response becomes an
-   * internal error.
+   * Adds an action that runs once when the status is known and before anything is sent, for responses of any origin,
+   * errors too: the last moment to set a header. The last one added runs first; when one throws, the others run all the
+   * same and the response becomes an internal error.
    *
    * @param action is given the response headers
    */
@@ -414,9 +419,9 @@ public final class RequestContext {
   }
 
   /**
-   * Adds an action that runs once when the request has been dealt with, for failures too: {@link #status()} is what was sent, {@link #failure()}
-   * why. The client sees the end of the response afterwards. The last one added runs first; what an action throws is logged
-   * and changes nothing.
+   * Adds an action that runs once when the request has been dealt with, for failures too: {@link #status()} is what was
+   * sent, {@link #failure()} why. The client sees the end of the response afterwards. The last one added runs first;
+   * what an action throws is logged and changes nothing.
    *
    * @param action what to do
    */

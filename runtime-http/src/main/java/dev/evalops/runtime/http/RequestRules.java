@@ -41,7 +41,8 @@ final class RequestRules {
    * The id for a request.
    *
    * @param header the value of {@code X-Request-Id}, or null
-   * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link #newRequestId}
+   * @return the same if it has 1 to 128 characters of {@code A-Z a-z 0-9 . _ : / + = -}, else a new {@link
+   *     #newRequestId}
    */
   static String requestId(@Nullable String header) {
     if (header == null || header.isEmpty() || header.length() > 128) {
@@ -75,13 +76,13 @@ final class RequestRules {
   }
 
   /**
-   * Whether a browser sends this request on behalf of a page of another origin. What comes from no browser, and so has neither
-   * {@code Sec-Fetch-Site} nor {@code Origin}, is let through.
+   * Whether a browser sends this request on behalf of a page of another origin. What comes from no browser, and so has
+   * neither {@code Sec-Fetch-Site} nor {@code Origin}, is let through.
    *
    * @param method the method; GET, HEAD, OPTIONS and TRACE are always let through
    * @param secFetchSite the value of {@code Sec-Fetch-Site}, or null; {@code same-origin} and {@code none} are good
-   * @param origin the value of {@code Origin}, or null; decides alone when there is no {@code Sec-Fetch-Site}, as from older browsers
-   *     and over plain HTTP: its host and port must be those of {@code host}
+   * @param origin the value of {@code Origin}, or null; decides alone when there is no {@code Sec-Fetch-Site}, as from
+   *     older browsers and over plain HTTP: its host and port must be those of {@code host}
    * @param host the value of {@code Host}, or null
    * @param allowedOrigins other origins that are let through, for example {@code https://admin.example.com}
    * @return why it is refused (403 {@code cross_site_request}), or empty
@@ -136,8 +137,8 @@ final class RequestRules {
    * @param method the method; GET, HEAD, OPTIONS and TRACE are always let through
    * @param contentType the value of {@code Content-Type}, or null
    * @param hasBody whether there is a body
-   * @param moreTypes accepted media types beside JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson; in lower
-   *     case, without parameters
+   * @param moreTypes accepted media types beside JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson; in
+   *     lower case, without parameters
    * @return why it is refused (415 {@code missing_content_type} or {@code unsupported_content_type}), or empty
    */
   static Optional<ErrorCode> refusedContentType(
@@ -178,8 +179,9 @@ final class RequestRules {
   }
 
   /**
-   * The path that routes and rights may be decided on. What two programs could read in two ways is refused: dot segments, empty
-   * segments, encoded slashes and backslashes, control characters, anything encoded twice, and what is not UTF-8.
+   * The path that routes and rights may be decided on. What two programs could read in two ways is refused: dot
+   * segments, empty segments, encoded slashes and backslashes, control characters, anything encoded twice, and what is
+   * not UTF-8.
    *
    * @param rawPath the path as it was sent; empty stands for {@code /}
    * @return the path, percent-decoded
@@ -277,8 +279,8 @@ final class RequestRules {
 
   /**
    * Refuses what servers and proxies could read in two ways, whichever provider lets it through: a missing, repeated or
-   * malformed {@code Host}, lengths that are not plain digits, both a length and a transfer encoding, encodings other than
-   * {@code chunked}, control characters.
+   * malformed {@code Host}, lengths that are not plain digits, both a length and a transfer encoding, encodings other
+   * than {@code chunked}, control characters.
    *
    * @param hosted whether a server of another kind has read the request, which may speak HTTP/2 and HTTP/3
    * @throws ServiceException 400 {@code invalid_input}
@@ -336,8 +338,8 @@ final class RequestRules {
   }
 
   /**
-   * Refuses a request target that is neither a path nor an absolute URL. In {@code //a/b} the first segment is a host to a URL
-   * parser, and a part of the path to a proxy.
+   * Refuses a request target that is neither a path nor an absolute URL. In {@code //a/b} the first segment is a host
+   * to a URL parser, and a part of the path to a proxy.
    *
    * @throws ServiceException 400 {@code invalid_input}
    */
@@ -369,8 +371,8 @@ final class RequestRules {
   }
 
   /**
-   * Whether a header can be sent: its name is a token, and its values hold no control character and nothing beyond ISO 8859-1 (RFC
-   * 9110, section 5).
+   * Whether a header can be sent: its name is a token, and its values hold no control character and nothing beyond ISO
+   * 8859-1 (RFC 9110, section 5).
    *
    * @param name the name
    * @param values the values; may be empty

@@ -18,8 +18,8 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Which handler a request is for, decided on {@link RequestContext#path()} alone: no handler sees a path that another one's filters
- * were meant for. Immutable.
+ * Which handler a request is for, decided on {@link RequestContext#path()} alone: no handler sees a path that another
+ * one's filters were meant for. Immutable.
  */
 final class Routes {
   private static final List<String> METHODS =

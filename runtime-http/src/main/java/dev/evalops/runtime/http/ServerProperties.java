@@ -8,8 +8,8 @@ import java.util.Map;
 import org.slf4j.Logger;
 
 /**
- * System properties that the JDK's server reads once, when its first server is created; several of its defaults are "no limit".
- * What is set already is left as it is.
+ * System properties that the JDK's server reads once, when its first server is created; several of its defaults are "no
+ * limit". What is set already is left as it is.
  */
 final class ServerProperties {
   private static final String PROVIDER = "sun.net.httpserver.DefaultHttpServerProvider";
@@ -71,7 +71,8 @@ final class ServerProperties {
   /**
    * Call before the first server is created.
    *
-   * @throws IllegalArgumentException if the server would not be the JDK's: others do not have these limits, or do not listen at all
+   * @throws IllegalArgumentException if the server would not be the JDK's: others do not have these limits, or do not
+   *     listen at all
    */
   static synchronized void apply(Logger log) {
     String provider = HttpServerProvider.provider().getClass().getName();

@@ -37,8 +37,8 @@ import tools.jackson.databind.module.SimpleModule;
 import tools.jackson.databind.type.ArrayType;
 
 /**
- * What Jackson takes and changes on the way is refused: texts that UTF-8 or a database cannot hold, numbers and times that do not
- * fit. The parser sees to what needs no type to be wrong, the module to the rest.
+ * What Jackson takes and changes on the way is refused: texts that UTF-8 or a database cannot hold, numbers and times
+ * that do not fit. The parser sees to what needs no type to be wrong, the module to the rest.
  */
 final class StrictJson {
   private static final int MAX_SCALE = 1000;

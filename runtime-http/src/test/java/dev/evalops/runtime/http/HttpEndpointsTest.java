@@ -115,7 +115,8 @@ class HttpEndpointsTest {
         "application/openmetrics-text;q=0 | text",
         "application/openmetrics-text;q=0.2,text/plain;q=0.3 | text",
         "application/openmetrics-text;q=x | text",
-        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;q=0.3,*/*;q=0.1 | open",
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+            + "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;q=0.3,*/*;q=0.1 | open",
         ";;,;q=,,= | text"
       })
   void negotiatesMetrics(String accept, String expected) {

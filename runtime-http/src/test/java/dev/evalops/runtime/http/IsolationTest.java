@@ -34,7 +34,9 @@ class IsolationTest {
     run(4000, 100_000);
   }
 
-  /** All requests of a wave are within the handler at the same time, and look at their context again when all are there. */
+  /**
+   * All requests of a wave are within the handler at the same time, and look at their context again when all are there.
+   */
   private static void run(int wanted, int total) throws Exception {
     int concurrent = Math.min(wanted, AT_ONCE);
     CyclicBarrier together = new CyclicBarrier(concurrent);

@@ -76,10 +76,10 @@ public final class HttpTelemetry {
   private HttpTelemetry() {}
 
   /**
-   * A filter that makes a span {@code METHOD route} (only the method when no route matches), as a child of what the caller
-   * sent in the form of the given propagators. The span is current for inner filters and the handler. A status from 500 up or
-   * a response that was cut short is an error, a status below 500 is not. The values of the query are not recorded, nor are
-   * the texts of exceptions: either may hold secrets.
+   * A filter that makes a span {@code METHOD route} (only the method when no route matches), as a child of what the
+   * caller sent in the form of the given propagators. The span is current for inner filters and the handler. A status
+   * from 500 up or a response that was cut short is an error, a status below 500 is not. The values of the query are
+   * not recorded, nor are the texts of exceptions: either may hold secrets.
    *
    * @param openTelemetry makes the spans
    * @return the filter, which is thread-safe; put it first
