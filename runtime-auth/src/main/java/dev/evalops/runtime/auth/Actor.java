@@ -10,14 +10,14 @@ import java.util.Objects;
 import java.util.Optional;
 
 /**
- * Who did it, for audit rows and ownership. Jackson writes {@code type}, {@code id}, {@code organization_id} and, if there are
- * any, {@code attributes}.
+ * Who did it, for audit rows and ownership. Jackson writes {@code type}, {@code id}, {@code organization_id} and, if
+ * there are any, {@code attributes}.
  *
  * @param type for example {@code user}, {@code service} or {@code api_key}; not blank
  * @param id the id within the type; not blank
  * @param organizationId the organization that the actor belongs to; not blank
- * @param attributes more that the verifier knows of the actor, as it was told; the names that {@link Principal} reads are
- *     listed there
+ * @param attributes more that the verifier knows of the actor, as it was told; the names that {@link Principal} reads
+ *     are listed there
  */
 public record Actor(
     String type,
@@ -28,8 +28,8 @@ public record Actor(
   /**
    * Checks the values and copies the map.
    *
-   * @throws IllegalArgumentException if type, id or organization are blank, or begin or end with white space: {@code "a "} and
-   *     {@code "a"} would be two owners that look like one; the message names each of them
+   * @throws IllegalArgumentException if type, id or organization are blank, or begin or end with white space: {@code "a
+   *     "} and {@code "a"} would be two owners that look like one; the message names each of them
    */
   public Actor {
     attributes = Map.copyOf(Objects.requireNonNull(attributes, "attributes"));
@@ -42,7 +42,8 @@ public record Actor(
    * @param type for example {@code user}, {@code service} or {@code api_key}; not blank
    * @param id the id within the type; not blank
    * @param organizationId the organization that the actor belongs to; not blank
-   * @throws IllegalArgumentException if a value is blank, or begins or ends with white space; the message names each of them
+   * @throws IllegalArgumentException if a value is blank, or begins or ends with white space; the message names each of
+   *     them
    */
   public Actor(String type, String id, String organizationId) {
     this(type, id, organizationId, Map.of());

@@ -18,8 +18,8 @@ public record ApiKey(
   /**
    * Checks the values and copies the collections.
    *
-   * @throws IllegalArgumentException if id or organization are blank, or begin or end with white space; the message names each of
-   *     them
+   * @throws IllegalArgumentException if id or organization are blank, or begin or end with white space; the message
+   *     names each of them
    */
   public ApiKey {
     scopes = Set.copyOf(Objects.requireNonNull(scopes, "scopes"));
@@ -33,8 +33,8 @@ public record ApiKey(
    * @param id what the key is called in audit rows, never the key; not blank
    * @param organizationId the organization that the key belongs to; not blank
    * @param scopes all scopes of the key
-   * @throws IllegalArgumentException if id or organization are blank, or begin or end with white space; the message names each of
-   *     them
+   * @throws IllegalArgumentException if id or organization are blank, or begin or end with white space; the message
+   *     names each of them
    */
   public ApiKey(String id, String organizationId, Set<String> scopes) {
     this(id, organizationId, scopes, Map.of());

@@ -3,8 +3,8 @@ package dev.evalops.runtime.auth;
 import java.util.Optional;
 
 /**
- * A service's own table of API keys. An implementation is thread-safe, bounds how long it takes, and stores a hash of the key
- * rather than the key.
+ * A service's own table of API keys. An implementation is thread-safe, bounds how long it takes, and stores a hash of
+ * the key rather than the key.
  */
 @FunctionalInterface
 public interface ApiKeyValidator {

@@ -23,8 +23,8 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Lets requests pass whose {@code Authorization: Bearer} token or API key is good and has the scopes that a route needs, and says
- * who calls.
+ * Lets requests pass whose {@code Authorization: Bearer} token or API key is good and has the scopes that a route
+ * needs, and says who calls.
  *
  * <pre>{@code
  * Auth auth = Auth.builder().tokens(IdentityTokens.of(identity)).apiKeys(keys).build();
@@ -34,9 +34,9 @@ import org.jspecify.annotations.Nullable;
  * Principal.of(exchange).requireHuman();
  * }</pre>
  *
- * <p>A token that begins with {@code pk_} is an API key. Failures are answered with {@code missing_authorization} (401), {@code
- * authorization_failed} (401 or 403) and {@code unavailable} (503), with a {@code WWW-Authenticate} header where RFC 6750 has
- * one. No token is kept, logged or shown, not even if the exception of a verifier holds it.
+ * <p>A token that begins with {@code pk_} is an API key. Failures are answered with {@code missing_authorization}
+ * (401), {@code authorization_failed} (401 or 403) and {@code unavailable} (503), with a {@code WWW-Authenticate}
+ * header where RFC 6750 has one. No token is kept, logged or shown, not even if the exception of a verifier holds it.
  *
  * <p>Thread-safe.
  */
@@ -110,9 +110,9 @@ public final class Auth {
   }
 
   /**
-   * Lets callers pass that have all of these scopes, and keeps who they are for {@link Actor#of} and {@link Principal#of}, and as
-   * {@link HttpExchange#getPrincipal()} (name: actor id; realm: organization). When two such filters see a request, both check it
-   * and the inner one says who calls.
+   * Lets callers pass that have all of these scopes, and keeps who they are for {@link Actor#of} and {@link
+   * Principal#of}, and as {@link HttpExchange#getPrincipal()} (name: actor id; realm: organization). When two such
+   * filters see a request, both check it and the inner one says who calls.
    *
    * @param scopes the scopes; none for callers of any scope
    * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
@@ -261,7 +261,8 @@ public final class Auth {
    * Returns the token in an {@code Authorization} header.
    *
    * @param authorizationHeader the value of the header, or null if there is none
-   * @return what follows the scheme {@code Bearer}, in any case, and a blank; empty if there is nothing, or another scheme
+   * @return what follows the scheme {@code Bearer}, in any case, and a blank; empty if there is nothing, or another
+   *     scheme
    */
   public static Optional<String> bearerToken(@Nullable String authorizationHeader) {
     return Optional.ofNullable(token(authorizationHeader));
@@ -375,8 +376,8 @@ public final class Auth {
     }
 
     /**
-     * Says which failures of the verifier or validator mean that the caller is known and may not come in: 403, beside those
-     * that mean it anyway. Default: no others.
+     * Says which failures of the verifier or validator mean that the caller is known and may not come in: 403, beside
+     * those that mean it anyway. Default: no others.
      *
      * @param rule is given what was thrown; where it fails itself, the answer is no
      * @return this

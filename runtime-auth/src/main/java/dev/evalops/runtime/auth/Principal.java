@@ -16,13 +16,13 @@ import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Who calls, as far as access is concerned, with the questions that a handler asks about it. A question that is answered with
- * no throws a {@link ServiceException} of 403 {@code forbidden}.
+ * Who calls, as far as access is concerned, with the questions that a handler asks about it. A question that is
+ * answered with no throws a {@link ServiceException} of 403 {@code forbidden}.
  *
  * <p>Organization and subject are those of the {@link Actor}; token type, service and humanity come from the {@link
  * VerifiedToken} alone. The attributes {@code workspace_id or workspace}, {@code agent_id or agent} and {@code
- * user_subject} of the actor, in any case and with white space around, give the workspace, the agent and, where the token
- * names none, the user. A caller for whom two of them contradict each other is refused.
+ * user_subject} of the actor, in any case and with white space around, give the workspace, the agent and, where the
+ * token names none, the user. A caller for whom two of them contradict each other is refused.
  *
  * <p>Jackson writes {@code organization_id}, and what is not empty of {@code workspace_id}, {@code subject}, {@code
  * user_subject}, {@code service}, {@code token_type}, {@code scopes}, {@code agent_id} and {@code is_human}.
@@ -166,8 +166,8 @@ public record Principal(
    * Lets the organization of the caller pass.
    *
    * @param requested the organization that the request is about
-   * @throws ServiceException {@code organization X not authorized} (403) for another one; {@code organization_id is required}
-   *     (400) if it is blank or null
+   * @throws ServiceException {@code organization X not authorized} (403) for another one; {@code organization_id is
+   *     required} (400) if it is blank or null
    */
   public void requireOrganization(@Nullable String requested) {
     require("organization", "organization_id", requested, organizationId);
@@ -177,8 +177,8 @@ public record Principal(
    * Lets the workspace of the caller pass. A caller that is bound to no workspace passes for none.
    *
    * @param requested the workspace that the request is about
-   * @throws ServiceException {@code workspace X not authorized} (403) for another one; {@code workspace_id is required} (400)
-   *     if it is blank or null
+   * @throws ServiceException {@code workspace X not authorized} (403) for another one; {@code workspace_id is required}
+   *     (400) if it is blank or null
    */
   public void requireWorkspace(@Nullable String requested) {
     require("workspace", "workspace_id", requested, workspaceId.orElse(null));
@@ -221,8 +221,8 @@ public record Principal(
   }
 
   /**
-   * Keeps callers from approving what they have asked for themselves: as the subject, as the user on whose behalf the subject
-   * calls, or as the agent.
+   * Keeps callers from approving what they have asked for themselves: as the subject, as the user on whose behalf the
+   * subject calls, or as the agent.
    *
    * @param requester the subject, user or agent that asked for the approval
    * @throws ServiceException {@code principal cannot approve its own request} (403) if that is the caller

@@ -3,7 +3,10 @@ package dev.evalops.runtime.auth;
 import java.util.Objects;
 import java.util.Optional;
 
-/** White space as Go's {@code unicode.IsSpace} has it, so that Go and Java services agree; {@code strip} and {@code trim} differ. */
+/**
+ * White space as Go's {@code unicode.IsSpace} has it, so that Go and Java services agree; {@code strip} and {@code
+ * trim} differ.
+ */
 final class Text {
   private Text() {}
 

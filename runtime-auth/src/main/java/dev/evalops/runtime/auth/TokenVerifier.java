@@ -4,14 +4,14 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * What tells good tokens from bad ones: an identity service, a public key. An implementation is thread-safe and bounds how long
- * it takes.
+ * What tells good tokens from bad ones: an identity service, a public key. An implementation is thread-safe and bounds
+ * how long it takes.
  */
 @FunctionalInterface
 public interface TokenVerifier {
   /**
-   * Verifies a token. A token that is not good is a normal outcome and empty; an exception says that the question could not be
-   * answered, so that an outage does not log everybody out:
+   * Verifies a token. A token that is not good is a normal outcome and empty; an exception says that the question could
+   * not be answered, so that an outage does not log everybody out:
    *
    * <ul>
    *   <li>empty: 401 {@code authorization_failed}, {@code invalid_token};
@@ -22,8 +22,8 @@ public interface TokenVerifier {
    * </ul>
    *
    * @param token the token, 1 or more printable ASCII characters; a secret
-   * @param requiredScopes the scopes that the request needs, for a verifier that passes them on; {@link Auth} checks the
-   *     scopes of the result in any case
+   * @param requiredScopes the scopes that the request needs, for a verifier that passes them on; {@link Auth} checks
+   *     the scopes of the result in any case
    * @return what the token says, or empty if it is not valid, or no longer
    * @throws Exception if that cannot be found out now; the client never reads its text
    */

@@ -5,8 +5,8 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * What a {@link TokenVerifier} has found a token to say. What decides over access is here and typed: an attribute of the actor
- * never makes it human, a service, or of another token type.
+ * What a {@link TokenVerifier} has found a token to say. What decides over access is here and typed: an attribute of
+ * the actor never makes it human, a service, or of another token type.
  *
  * @param actor whom the token was issued to; its id is the subject of the token
  * @param tokenType what kind of token it is, for example {@code user}, if it says
@@ -34,7 +34,8 @@ public record VerifiedToken(
   }
 
   /**
-   * A token of the actor's own: the token type is the actor's type, and the types {@code human} and {@code user} are human.
+   * A token of the actor's own: the token type is the actor's type, and the types {@code human} and {@code user} are
+   * human.
    *
    * @param actor whom the token was issued to
    * @param scopes all scopes of the token

@@ -1,6 +1,6 @@
 /**
- * Who calls, and what they may do: bearer tokens and API keys become an {@link dev.evalops.runtime.auth.Actor} and a {@link
- * dev.evalops.runtime.auth.Principal}.
+ * Who calls, and what they may do: bearer tokens and API keys become an {@link dev.evalops.runtime.auth.Actor} and a
+ * {@link dev.evalops.runtime.auth.Principal}.
  *
  * <p>Start with {@link dev.evalops.runtime.auth.Auth}.
  */

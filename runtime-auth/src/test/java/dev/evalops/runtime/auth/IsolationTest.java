@@ -35,8 +35,8 @@ class IsolationTest {
   }
 
   /**
-   * All requests of a wave are verified at the same time, and are in their handlers at the same time; each looks at its caller
-   * before and after all others have come. One in ten has an API key, and one in ten goes where nobody is asked.
+   * All requests of a wave are verified at the same time, and are in their handlers at the same time; each looks at its
+   * caller before and after all others have come. One in ten has an API key, and one in ten goes where nobody is asked.
    */
   private static void run(int wanted, int total) throws Exception {
     int concurrent = Math.min(wanted, AT_ONCE);

@@ -17,10 +17,11 @@ import java.util.Set;
 /**
  * Asks the identity service about tokens. Thread-safe.
  *
- * <p>The actor's id is the subject. Its type is {@code agent} for a token with an agent type, else {@code service} for one that
- * names a service, else the token type, else {@code unknown}. Of these {@code human} and {@code user} are human: an agent that
- * holds a user's token is not. The actor's attributes are {@code agent_type}, {@code run_id}, {@code surface} and, unless it is a
- * user's token, {@code agent_id}, each if there is one; mail address and name stay out.
+ * <p>The actor's id is the subject. Its type is {@code agent} for a token with an agent type, else {@code service} for
+ * one that names a service, else the token type, else {@code unknown}. Of these {@code human} and {@code user} are
+ * human: an agent that holds a user's token is not. The actor's attributes are {@code agent_type}, {@code run_id},
+ * {@code surface} and, unless it is a user's token, {@code agent_id}, each if there is one; mail address and name stay
+ * out.
  */
 public final class IdentityTokens {
   private static final String OP = "auth.identity";
@@ -28,9 +29,9 @@ public final class IdentityTokens {
   private IdentityTokens() {}
 
   /**
-   * Returns a verifier for {@link dev.evalops.runtime.auth.Auth.Builder#tokens}. The client gets 401 {@code invalid_token} or {@code
-   * inactive_token} when the identity service says so, 403 {@code missing_subject} or {@code missing_organization} for a token of
-   * nobody, and 503 for everything else.
+   * Returns a verifier for {@link dev.evalops.runtime.auth.Auth.Builder#tokens}. The client gets 401 {@code
+   * invalid_token} or {@code inactive_token} when the identity service says so, 403 {@code missing_subject} or {@code
+   * missing_organization} for a token of nobody, and 503 for everything else.
    *
    * @param identity the client; its request timeout bounds the verification, and closing it stays with the caller
    * @return the verifier
