@@ -14,14 +14,19 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A bounded number of token buckets. A decision is a look-up and a compare-and-set; only a new key ever waits for a lock.
+ * A bounded number of token buckets. A decision is a look-up and a compare-and-set; only a new key ever waits for a
+ * lock.
  *
- * <p>A bucket is kept as the time at which it will be full. That one number says what a bucket is worth: one that is full is like none, and of the
- * others the one that is full soonest loses least when it is forgotten. Whoever floods the limiter with keys has each of them used once, and so
- * pushes out those keys and not a bucket that somebody has emptied and still draws from.
+ * <p>A bucket is kept as the time at which it will be full. That one number says what a bucket is worth: one that is
+ * full is like none, and of the others the one that is full soonest loses least when it is forgotten. Whoever floods
+ * the limiter with keys has each of them used once, and so pushes out those keys and not a bucket that somebody has
+ * emptied and still draws from.
  */
 final class LocalBuckets {
-  /** Times are counted in sixteenths of a nanosecond, so that the time for one token hardly needs rounding at any rate allowed. */
+  /**
+   * Times are counted in sixteenths of a nanosecond, so that the time for one token hardly needs rounding at any rate
+   * allowed.
+   */
   private static final int TICK_BITS = 4;
 
   private static final double TICKS_PER_SECOND = 1e9 * (1 << TICK_BITS);

@@ -34,15 +34,16 @@ import org.slf4j.event.Level;
  * Token buckets, one per scope and key: in memory, or in Redis and shared by all processes of a service.
  *
  * <pre>{@code
- * RateLimiter limiter = RateLimiter.builder().perSecond(100).burst(200).redis(redis.connection()).metrics("notes", registry).open();
+ * RateLimiter limiter = RateLimiter.builder()
+ *     .perSecond(100).burst(200).redis(redis.connection()).metrics("notes", registry).open();
  *
  * HttpService.builder(8080).filters(limiter.filter())       // per client address and route
  *
  * RateLimiter.Decision d = limiter.decide("tenant-7");      // d.allowed(), d.remaining(), d.retryAfter()
  * }</pre>
  *
- * <p>With Redis a decision is one script call, with the clock of the server. When Redis is away, slow or silent, decisions are made in memory until it
- * is back: each process then keeps the limit for itself.
+ * <p>With Redis a decision is one script call, with the clock of the server. When Redis is away, slow or silent,
+ * decisions are made in memory until it is back: each process then keeps the limit for itself.
  *
  * <p>Thread-safe. Local decisions on different keys share no lock. It owns no thread and no connection.
  */
@@ -93,7 +94,7 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   /**
-   * Starts to describe a limiter.
+   * Returns a builder.
    *
    * @return a builder with the defaults
    */
@@ -102,8 +103,8 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   /**
-   * The policy of {@link #decide(String)}: rate and burst of the builder, in the scope {@code global}. Others are made from it: {@code
-   * limiter.policy().scope("uploads").limit(1, 5)}.
+   * The policy of {@link #decide(String)}: rate and burst of the builder, in the scope {@code global}. Others are made
+   * from it: {@code limiter.policy().scope("uploads").limit(1, 5)}.
    *
    * @return the policy
    */
@@ -122,8 +123,8 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   /**
-   * Decides by another policy, and takes a token if there is one. Keys of different scopes have different buckets. When a key comes back with another
-   * rate or burst its bucket keeps the tokens that it has, as far as they fit.
+   * Decides by another policy, and takes a token if there is one. Keys of different scopes have different buckets. When
+   * a key comes back with another rate or burst its bucket keeps the tokens that it has, as far as they fit.
    *
    * @param key whom to limit; a blank one stands for everybody without a key
    * @param policy how much, and in which scope
@@ -186,9 +187,9 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   /**
-   * Limits requests: 429 {@code rate_limited} with {@code Retry-After} when there is no token. The key is the client's address, and the scope the {@link
-   * RequestContext#route() route}, unless the builder was told otherwise: in front of a router that is the path that the handler was registered with,
-   * and never the path of the request.
+   * Limits requests: 429 {@code rate_limited} with {@code Retry-After} when there is no token. The key is the client's
+   * address, and the scope the {@link RequestContext#route() route}, unless the builder was told otherwise: in front of
+   * a router that is the path that the handler was registered with, and never the path of the request.
    *
    * @return the filter, for the filters of {@code HttpService} or of one handler
    */
@@ -200,7 +201,10 @@ public final class RateLimiter implements AutoCloseable {
     return local.size();
   }
 
-  /** Asks Redis no more: decisions after this are made in memory. The connection is the caller's to close. Returns at once; safe to call twice. */
+  /**
+   * Asks Redis no more: decisions after this are made in memory. The connection is the caller's to close. Returns at
+   * once; safe to call twice.
+   */
   @Override
   public void close() {
     if (shared != null) {
@@ -385,9 +389,10 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * The headers that tell a client where it stands: {@code RateLimit-Policy} and {@code RateLimit} of draft-ietf-httpapi-ratelimit-headers. The quota is
-     * the burst, its window the time in which an empty bucket fills; {@code t} is the time until it is full again, or, when refused, until there is a
-     * token. The name of the policy is its scope, or {@code default} for a scope that is not printable ASCII.
+     * The headers that tell a client where it stands: {@code RateLimit-Policy} and {@code RateLimit} of
+     * draft-ietf-httpapi-ratelimit-headers. The quota is the burst, its window the time in which an empty bucket fills;
+     * {@code t} is the time until it is full again, or, when refused, until there is a token. The name of the policy is
+     * its scope, or {@code default} for a scope that is not printable ASCII.
      *
      * @param decision a decision by this policy
      * @return the headers by name
@@ -463,7 +468,8 @@ public final class RateLimiter implements AutoCloseable {
     /**
      * Sets the rate (100).
      *
-     * @param perSecond tokens that come back to a bucket each second, more than 0, at most 1 000 000; 10 an hour is {@code 10 / 3600.0}
+     * @param perSecond tokens that come back to a bucket each second, more than 0, at most 1 000 000; 10 an hour is
+     *     {@code 10 / 3600.0}
      * @return this
      */
     public Builder perSecond(double perSecond) {
@@ -507,7 +513,8 @@ public final class RateLimiter implements AutoCloseable {
     /**
      * Says whom the filter limits (the client's address, see {@link TrustedProxies#client(HttpExchange)}).
      *
-     * @param key the key of a request; a blank one stands for everybody without a key. White space at its ends does not count
+     * @param key the key of a request; a blank one stands for everybody without a key. White space at its ends does not
+     *     count
      * @return this
      */
     public Builder key(Function<? super HttpExchange, String> key) {
@@ -518,8 +525,9 @@ public final class RateLimiter implements AutoCloseable {
     /**
      * Lets the filter have other policies for some requests.
      *
-     * @param policy is given the request, if its path is not exempt, and the policy with its route as scope; returns that, or one made from it: {@code
-     *     (exchange, p) -> exchange.getRequestMethod().equals("POST") ? p.scope("writes").limit(5, 10) : p}
+     * @param policy is given the request, if its path is not exempt, and the policy with its route as scope; returns
+     *     that, or one made from it: {@code (exchange, p) -> exchange.getRequestMethod().equals("POST") ?
+     *     p.scope("writes").limit(5, 10) : p}
      * @return this
      */
     public Builder policy(BiFunction<? super HttpExchange, ? super Policy, Policy> policy) {
@@ -538,7 +546,8 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Limits the buckets in memory (100 000, some 15 MB). When there are more keys, full buckets are forgotten first, then those that are full soonest.
+     * Limits the buckets in memory (100 000, some 15 MB). When there are more keys, full buckets are forgotten first,
+     * then those that are full soonest.
      *
      * @param maxKeys 1 or more
      * @return this
@@ -551,7 +560,8 @@ public final class RateLimiter implements AutoCloseable {
     /**
      * Keeps the buckets in Redis, version 5 or later, in keys {@code ratelimit:<service>:<hash>}.
      *
-     * @param connection the caller's; best one that rejects commands while it is disconnected, as those of {@code runtime-redis} do
+     * @param connection the caller's; best one that rejects commands while it is disconnected, as those of {@code
+     *     runtime-redis} do
      * @return this
      */
     public Builder redis(StatefulRedisConnection<String, String> connection) {
@@ -561,7 +571,8 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Keeps the buckets in a Redis Cluster, otherwise as {@link #redis(StatefulRedisConnection)}: each decision needs one key.
+     * Keeps the buckets in a Redis Cluster, otherwise as {@link #redis(StatefulRedisConnection)}: each decision needs
+     * one key.
      *
      * @param connection the caller's
      * @return this
@@ -595,8 +606,8 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Names the service whose processes share buckets in Redis (the name given to {@link #metrics}; without either, all services that have no name
-     * share their buckets).
+     * Names the service whose processes share buckets in Redis (the name given to {@link #metrics}; without either, all
+     * services that have no name share their buckets).
      *
      * @param name not blank
      * @return this
@@ -607,12 +618,13 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Counts decisions in {@code <service>_rate_limit_hits_total} with the labels {@code route} (for direct decisions the scope) and {@code action} ({@code
-     * allowed}, {@code limited} or {@code exempt}), and those made in memory for want of Redis in {@code <service>_rate_limit_fallbacks_total}.
+     * Counts decisions in {@code <service>_rate_limit_hits_total} with the labels {@code route} (for direct decisions
+     * the scope) and {@code action} ({@code allowed}, {@code limited} or {@code exempt}), and those made in memory for
+     * want of Redis in {@code <service>_rate_limit_fallbacks_total}.
      *
-     * @param service the name of the service, not blank; also that of {@link #service} unless another is given there. A digit at its
-     *     beginning gets {@code service_} before it and nothing behind it, unlike in {@code ServiceMetrics}: {@code 9lives} is {@code
-     *     service_9lives_…} here and {@code service_9_lives_…} there
+     * @param service the name of the service, not blank; also that of {@link #service} unless another is given there. A
+     *     digit at its beginning gets {@code service_} before it and nothing behind it, unlike in {@code
+     *     ServiceMetrics}: {@code 9lives} is {@code service_9lives_…} here and {@code service_9_lives_…} there
      * @param registry where to
      * @return this
      */

@@ -23,8 +23,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Token buckets in Redis, shared by all processes that use the same prefix. One script call decides. A decision that takes longer than the budget is
- * given up; after a few failures in a row no decision waits any more, and a script that nobody waits for finds out each second whether Redis is back.
+ * Token buckets in Redis, shared by all processes that use the same prefix. One script call decides. A decision that
+ * takes longer than the budget is given up; after a few failures in a row no decision waits any more, and a script that
+ * nobody waits for finds out each second whether Redis is back.
  *
  * <p>Apart, so that nobody else needs Lettuce's classes.
  */
@@ -36,8 +37,9 @@ final class RedisBuckets {
   private static final long IDLE_MILLIS = TimeUnit.MINUTES.toMillis(5);
 
   /**
-   * The time is the server's. The field rate is the one at which the tokens since updated_at_ms come back; other writers of the same bucket may not
-   * know it. A time in the future is that of a writer with a wrong clock, and counts as now.
+   * The time is the server's. The field rate is the one at which the tokens since updated_at_ms come back; other
+   * writers of the same bucket may not know it. A time in the future is that of a writer with a wrong clock, and counts
+   * as now.
    */
   static final String SCRIPT = """
       local time = redis.call('TIME')

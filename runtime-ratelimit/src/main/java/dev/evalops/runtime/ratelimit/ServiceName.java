@@ -4,7 +4,10 @@ package dev.evalops.runtime.ratelimit;
 final class ServiceName {
   private ServiceName() {}
 
-  /** Lower case, everything but letters and digits an underscore, none at the ends; never empty and never begins with 0 to 9. */
+  /**
+   * Lower case, everything but letters and digits an underscore, none at the ends; never empty and never begins with 0
+   * to 9.
+   */
   static String prefix(String service) {
     StringBuilder name = new StringBuilder(service.length());
     service

@@ -15,8 +15,8 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Finds the address of the client behind proxies. What a peer says in {@code X-Forwarded-For} or {@code X-Real-Ip} counts only if the peer is one
- * of ours: anybody else would choose an address, and so a rate limit, of their own.
+ * Finds the address of the client behind proxies. What a peer says in {@code X-Forwarded-For} or {@code X-Real-Ip}
+ * counts only if the peer is one of ours: anybody else would choose an address, and so a rate limit, of their own.
  *
  * <pre>{@code
  * TrustedProxies proxies = TrustedProxies.of("10.0.0.0/8", "fd00::/8");
@@ -33,7 +33,9 @@ public final class TrustedProxies {
       "(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})\\.(0|[1-9]\\d{0,2})");
   private static final Pattern IPV6 = Pattern.compile("[0-9a-fA-F:]*:[0-9a-fA-F:.]*");
 
-  /** Eight groups, the last two of them as an IPv4 address. What is longer is not matched: that takes its time squared. */
+  /**
+   * Eight groups, the last two of them as an IPv4 address. What is longer is not matched: that takes its time squared.
+   */
   private static final int MAX_ADDRESS = 45;
 
   private final List<Network> networks;
@@ -99,15 +101,16 @@ public final class TrustedProxies {
   }
 
   /**
-   * The client of a request. If the peer is trusted, it is the last entry of {@code X-Forwarded-For} that is no trusted address itself, read from the
-   * right over all lines, or the first entry if all are; without entries it is the last {@code X-Real-Ip}. Otherwise it is the peer. Ports are
-   * dropped. An entry that is no address is taken as it is: a trusted proxy has written it.
+   * The client of a request. If the peer is trusted, it is the last entry of {@code X-Forwarded-For} that is no trusted
+   * address itself, read from the right over all lines, or the first entry if all are; without entries it is the last
+   * {@code X-Real-Ip}. Otherwise it is the peer. Ports are dropped. An entry that is no address is taken as it is: a
+   * trusted proxy has written it.
    *
    * @param peer the other end of the connection
    * @param forwardedFor the lines of {@code X-Forwarded-For}, in their order; empty if there are none
    * @param realIp the lines of {@code X-Real-Ip}, in their order; empty if there are none
-   * @return an IPv4 address, the /64 network of an IPv6 address ({@code 2001:db8:0:1::/64}), which is what one customer has, or what the proxy
-   *     or the socket calls the peer instead
+   * @return an IPv4 address, the /64 network of an IPv6 address ({@code 2001:db8:0:1::/64}), which is what one customer
+   *     has, or what the proxy or the socket calls the peer instead
    */
   public String client(InetSocketAddress peer, List<String> forwardedFor, List<String> realIp) {
     InetAddress address = peer.getAddress();

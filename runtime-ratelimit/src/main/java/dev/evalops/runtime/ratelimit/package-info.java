@@ -1,7 +1,7 @@
 /**
  * Token buckets in memory and in Redis. {@link dev.evalops.runtime.ratelimit.RateLimiter} is the entry point; {@link
- * dev.evalops.runtime.ratelimit.TrustedProxies} says whose {@code X-Forwarded-For} counts. Lettuce and Micrometer are needed by those alone who
- * pass one of their objects to the builder.
+ * dev.evalops.runtime.ratelimit.TrustedProxies} says whose {@code X-Forwarded-For} counts. Lettuce and Micrometer are
+ * needed by those alone who pass one of their objects to the builder.
  */
 @NullMarked
 package dev.evalops.runtime.ratelimit;

@@ -22,7 +22,10 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-/** Two processes of a service, one of them with its clock an hour ahead, that are asked ten times as often as is allowed. */
+/**
+ * Two processes of a service, one of them with its clock an hour ahead, that are asked ten times as often as is
+ * allowed.
+ */
 @Timeout(180)
 @ExtendWith(TestRedis.class)
 class SharedLimitTest {
