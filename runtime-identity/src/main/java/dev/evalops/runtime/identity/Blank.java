@@ -1,6 +1,6 @@
 package dev.evalops.runtime.identity;
 
-/** White space as the other services of the fleet trim it: {@link String#strip} and {@code trim} both differ. */
+/** White space as our services in Go trim it: {@link String#strip} and {@code trim} both differ. */
 final class Blank {
   private Blank() {}
 

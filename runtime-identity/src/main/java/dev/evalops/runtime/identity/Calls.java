@@ -23,8 +23,8 @@ import javax.net.ssl.SSLException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Posts JSON. Each call ends within the request timeout, which covers everything from the look-up of the host's name to the last
- * byte of the answer; the JDK's own ends with the headers.
+ * Posts JSON. Each call ends within the request timeout, which covers everything from the look-up of the host's name to
+ * the last byte of the answer; the JDK's own ends with the headers.
  */
 final class Calls {
   private static final int MAX_BODY = 1 << 20;

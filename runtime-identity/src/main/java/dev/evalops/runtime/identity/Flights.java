@@ -4,7 +4,9 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Supplier;
 
-/** One call for all who want the same at the same time. A call is over, for better or worse, before the next one begins. */
+/**
+ * One call for all who want the same at the same time. A call is over, for better or worse, before the next one begins.
+ */
 final class Flights<K, V> {
   private final ConcurrentHashMap<K, CompletableFuture<V>> flying = new ConcurrentHashMap<>();
 

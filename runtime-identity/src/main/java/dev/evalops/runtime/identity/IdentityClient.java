@@ -36,9 +36,9 @@ import org.slf4j.LoggerFactory;
  * String token = identity.serviceToken("org-1", "billing", Set.of("invoices:read"), Duration.ofMinutes(5));
  * }</pre>
  *
- * <p>Each call ends within the request timeout, whatever the service does. What many callers ask at the same time is asked once.
- * No token is kept but the service tokens, and none is logged. A caller that is interrupted stops waiting at once; the call, which
- * others may wait for, continues.
+ * <p>Each call ends within the request timeout, whatever the service does. What many callers ask at the same time is
+ * asked once. No token is kept but the service tokens, and none is logged. A caller that is interrupted stops waiting
+ * at once; the call, which others may wait for, continues.
  *
  * <p>Thread-safe.
  */
@@ -99,8 +99,8 @@ public final class IdentityClient implements AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param introspectUrl where tokens are introspected, with its path; blank or null: {@link #introspect} fails with {@link
-   *     IdentityException.Reason#NOT_CONFIGURED}
+   * @param introspectUrl where tokens are introspected, with its path; blank or null: {@link #introspect} fails with
+   *     {@link IdentityException.Reason#NOT_CONFIGURED}
    * @return a builder with the defaults
    */
   public static Builder builder(@Nullable String introspectUrl) {
@@ -113,8 +113,8 @@ public final class IdentityClient implements AutoCloseable {
    * @param token the bearer token, without the scheme; white space at its ends is not part of it
    * @return what the identity service says of the token, which is active
    * @throws IdentityException {@link IdentityException.Reason#INVALID_TOKEN}, {@link
-   *     IdentityException.Reason#INACTIVE_TOKEN}, {@link IdentityException.Reason#UNAVAILABLE} (the token may be good; also when
-   *     interrupted, with the flag set again) or {@link IdentityException.Reason#NOT_CONFIGURED}
+   *     IdentityException.Reason#INACTIVE_TOKEN}, {@link IdentityException.Reason#UNAVAILABLE} (the token may be good;
+   *     also when interrupted, with the flag set again) or {@link IdentityException.Reason#NOT_CONFIGURED}
    */
   public Introspection introspect(String token) {
     if (introspectUrl == null) {
@@ -218,9 +218,9 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Returns a token with which this service calls others. It is kept, by all four parameters, and renewed in the background before
-   * it is due, which is 10 seconds before its end (for a token of less than 40 seconds: a quarter of its life). One that is due and
-   * cannot be renewed, or not within 2 seconds, is given while it is valid.
+   * Returns a token with which this service calls others. It is kept, by all four parameters, and renewed in the
+   * background before it is due, which is 10 seconds before its end (for a token of less than 40 seconds: a quarter of
+   * its life). One that is due and cannot be renewed, or not within 2 seconds, is given while it is valid.
    *
    * @param organizationId the organization to act in; blank asks for a token of none
    * @param service the service that the token is for
@@ -229,9 +229,10 @@ public final class IdentityClient implements AutoCloseable {
    * @return the token
    * @throws IdentityException {@link IdentityException.Reason#SERVICE_TOKENS_NOT_CONFIGURED}, {@link
    *     IdentityException.Reason#ISSUE_SERVICE_TOKEN}, {@link IdentityException.Reason#MISSING_SERVICE_TOKEN}, {@link
-   *     IdentityException.Reason#MISSING_SERVICE_TOKEN_EXPIRY} or {@link IdentityException.Reason#UNAVAILABLE} (also when
-   *     interrupted, with the flag set again)
-   * @throws IllegalArgumentException if the service is blank, or the ttl is less than a second or more than 2 147 483 647 seconds
+   *     IdentityException.Reason#MISSING_SERVICE_TOKEN_EXPIRY} or {@link IdentityException.Reason#UNAVAILABLE} (also
+   *     when interrupted, with the flag set again)
+   * @throws IllegalArgumentException if the service is blank, or the ttl is less than a second or more than 2 147 483
+   *     647 seconds
    */
   public String serviceToken(
       String organizationId, String service, Set<String> scopes, Duration ttl) {
@@ -254,8 +255,8 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Returns how often a cached result was given because the identity service was unavailable, for a metric and an alert on
-   * it.
+   * Returns how often a cached result was given because the identity service was unavailable, for a metric and an alert
+   * on it.
    *
    * @return the number since the start
    */
@@ -264,8 +265,8 @@ public final class IdentityClient implements AutoCloseable {
   }
 
   /**
-   * Ends the calls under way, which fail as unavailable like all later ones, and forgets all tokens, within 2 seconds. An {@code
-   * HttpClient} that was given stays open.
+   * Ends the calls under way, which fail as unavailable like all later ones, and forgets all tokens, within 2 seconds.
+   * An {@code HttpClient} that was given stays open.
    */
   @Override
   public void close() {
@@ -348,8 +349,9 @@ public final class IdentityClient implements AutoCloseable {
 
     /**
      * Sets the client that makes the calls: with a client certificate (of {@code ClientTls}), with traces (of {@code
-     * TracedHttpClient}), through a proxy. Without it there is an own one, which trusts the public authorities. The JDK's client, if it has a connect timeout, keeps
-     * the request that opened a connection, with its token, as long as the connection; the request timeout makes one unnecessary.
+     * TracedHttpClient}), through a proxy. Without it there is an own one, which trusts the public authorities. The
+     * JDK's client, if it has a connect timeout, keeps the request that opened a connection, with its token, as long as
+     * the connection; the request timeout makes one unnecessary.
      *
      * @param client must not follow redirects, as they would get the token; it is not closed with this client
      * @return this
@@ -371,7 +373,8 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Sets the key that authenticates this service where service tokens are issued. It is sent over TLS or to a loopback address only.
+     * Sets the key that authenticates this service where service tokens are issued. It is sent over TLS or to a
+     * loopback address only.
      *
      * @param key white space at its ends is not part of it; blank or null: the client certificate authenticates
      * @return this
@@ -382,8 +385,8 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Sets how long the last result of a token may stand in while the identity service is unavailable; never beyond the token's own
-     * end. A token that is revoked meanwhile works that long.
+     * Sets how long the last result of a token may stand in while the identity service is unavailable; never beyond the
+     * token's own end. A token that is revoked meanwhile works that long.
      *
      * @param time since the service was asked; zero (the default): not at all
      * @return this
@@ -394,8 +397,8 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Sets how long a result is given again without asking the identity service; never beyond the token's own end. A token that is
-     * revoked meanwhile works that long.
+     * Sets how long a result is given again without asking the identity service; never beyond the token's own end. A
+     * token that is revoked meanwhile works that long.
      *
      * @param time since the service was asked; zero (the default): not at all
      * @return this
@@ -417,7 +420,8 @@ public final class IdentityClient implements AutoCloseable {
     }
 
     /**
-     * Sets the clock that tells when tokens expire, for tests; the time that results are cached for is measured by {@link System#nanoTime}.
+     * Sets the clock that tells when tokens expire, for tests; the time that results are cached for is measured by
+     * {@link System#nanoTime}.
      *
      * @param source the wall clock
      * @return this

@@ -3,8 +3,9 @@ package dev.evalops.runtime.identity;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The identity service did not give what was asked for; {@link #reason()} says why. The message begins with the reason's code and
- * is meant for the log of the operator, not for a client: it can name hosts. No token or key is in it, nor in its causes.
+ * The identity service did not give what was asked for; {@link #reason()} says why. The message begins with the
+ * reason's code and is meant for the log of the operator, not for a client: it can name hosts. No token or key is in
+ * it, nor in its causes.
  */
 public final class IdentityException extends RuntimeException {
   private static final long serialVersionUID = 1L;

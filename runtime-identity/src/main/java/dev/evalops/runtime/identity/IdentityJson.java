@@ -24,8 +24,8 @@ import tools.jackson.core.StreamReadFeature;
 import tools.jackson.core.json.JsonFactory;
 
 /**
- * The JSON of the identity service. Nothing of an answer's text gets into an exception, as a token may be in it. A member that
- * is given twice is refused: two readers would not agree on what it says.
+ * The JSON of the identity service. Nothing of an answer's text gets into an exception, as a token may be in it. A
+ * member that is given twice is refused: two readers would not agree on what it says.
  */
 final class IdentityJson {
   private static final JsonFactory JSON = JsonFactory.builder()

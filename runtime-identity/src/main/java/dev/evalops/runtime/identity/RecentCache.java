@@ -6,8 +6,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * At most so many entries; when there are more, a sixteenth goes, the least recently used first. Reading, which every request of a
- * service does, takes no lock.
+ * At most so many entries; when there are more, a sixteenth goes, the least recently used first. Reading, which every
+ * request of a service does, takes no lock.
  */
 final class RecentCache<K, V> {
   private static final class Slot<V> {

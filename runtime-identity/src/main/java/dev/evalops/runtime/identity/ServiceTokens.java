@@ -23,8 +23,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Service tokens, each kept until it is due for renewal: 10 seconds before its end, or a quarter of its life if that is less. Twice
- * as early a token that has been asked for again is renewed in the background, so that no caller waits.
+ * Service tokens, each kept until it is due for renewal: 10 seconds before its end, or a quarter of its life if that is
+ * less. Twice as early a token that has been asked for again is renewed in the background, so that no caller waits.
  */
 final class ServiceTokens {
   private static final Logger LOG = LoggerFactory.getLogger(IdentityClient.class);
@@ -34,7 +34,8 @@ final class ServiceTokens {
   private static final Duration PATIENCE = Duration.ofSeconds(2);
 
   /**
-   * What a token is for. The time to live is a part of it: who asks for a minute must not get a token that is good for an hour.
+   * What a token is for. The time to live is a part of it: who asks for a minute must not get a token that is good for
+   * an hour.
    *
    * @param scopes as {@link #canonical} has them
    */

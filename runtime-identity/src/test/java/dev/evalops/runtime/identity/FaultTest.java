@@ -20,7 +20,9 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** An identity service that misbehaves on the wire. The server goes on for as long as it is let; the client does not. */
+/**
+ * An identity service that misbehaves on the wire. The server goes on for as long as it is let; the client does not.
+ */
 @Timeout(60)
 class FaultTest {
   private static final Duration TIMEOUT = Duration.ofMillis(700);
