@@ -25,8 +25,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * One request, from the container through our filters to the application and back. The exchange ends once, {@link #ended}: on the
- * container's thread, or for an asynchronous request on that of whoever completes it.
+ * One request, from the container through our filters to the application and back. The exchange ends once, {@link
+ * #ended}: on the container's thread, or for an asynchronous request on that of whoever completes it.
  */
 final class Bridge {
   private static final Logger LOG = LoggerFactory.getLogger(Servlets.class);

@@ -29,8 +29,8 @@ import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The response that the application sees. Its headers are those of the exchange; it is committed by sending them there, so that all
- * that filters do with a response holds for it.
+ * The response that the application sees. Its headers are those of the exchange; it is committed by sending them there,
+ * so that all that filters do with a response holds for it.
  */
 @NullUnmarked // As the methods of HttpServletResponse.
 final class BridgedResponse extends HttpServletResponseWrapper {
@@ -82,8 +82,8 @@ final class BridgedResponse extends HttpServletResponseWrapper {
   }
 
   /**
-   * Tomcat takes the response below a wrapper away when a request has been forwarded, before the wrapper has written to it; so for
-   * Tomcat this must not look like one. Jetty wants wrappers.
+   * Tomcat takes the response below a wrapper away when a request has been forwarded, before the wrapper has written to
+   * it; so for Tomcat this must not look like one. Jetty wants wrappers.
    */
   private HttpServletResponse forApplication(HttpServletResponse container) {
     if (!container.getClass().getName().startsWith("org.apache.catalina.")) {

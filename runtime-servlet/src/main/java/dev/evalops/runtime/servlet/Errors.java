@@ -19,7 +19,10 @@ final class Errors {
 
   private Errors() {}
 
-  /** The failure that a status stands for. Texts that come with a status are for the log at best: they may hold anything. */
+  /**
+   * The failure that a status stands for. Texts that come with a status are for the log at best: they may hold
+   * anything.
+   */
   static ServiceException of(int status, ServletRequest request) {
     for (String name : THROWN) {
       if (request.getAttribute(name) instanceof Throwable thrown) {

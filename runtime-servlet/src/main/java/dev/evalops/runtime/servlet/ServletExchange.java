@@ -116,8 +116,8 @@ final class ServletExchange extends HttpsExchange {
   }
 
   /**
-   * The path without the segments of the context path, however they are written. If they are not where they should be, the rest
-   * differs from what the container dispatches.
+   * The path without the segments of the context path, however they are written. If they are not where they should be,
+   * the rest differs from what the container dispatches.
    */
   private static String withoutContext(String path, String context) {
     int end = 0;

@@ -20,7 +20,8 @@ import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Puts routes, filters and handlers in front of the servlets of an application. For Servlet 6.0 and later; in Spring Boot:
+ * Puts routes, filters and handlers in front of the servlets of an application. For Servlet 6.0 and later; in Spring
+ * Boot:
  *
  * <pre>{@code
  * @Bean
@@ -42,15 +43,16 @@ public final class Servlets {
   private Servlets() {}
 
   /**
-   * Lets a handler see every request of an application before its servlet filters and servlets do, and whatever they answer. A
-   * container runs filters only where it has a servlet, of whatever path: one that has none for {@code /} answers 404 by itself.
+   * Lets a handler see every request of an application before its servlet filters and servlets do, and whatever they
+   * answer. A container runs filters only where it has a servlet, of whatever path: one that has none for {@code /}
+   * answers 404 by itself.
    *
-   * <p>Call it while the application starts, before other filters are registered: it is mapped to all paths, for the dispatcher types REQUEST, ASYNC, ERROR and
-   * INCLUDE, in front of what is registered later.
+   * <p>Call it while the application starts, before other filters are registered: it is mapped to all paths, for the
+   * dispatcher types REQUEST, ASYNC, ERROR and INCLUDE, in front of what is registered later.
    *
    * @param context the application
-   * @param handler must be from {@link HttpService.Builder#handler()}, which answers and reports its failures: those of another one are
-   *     neither answered nor logged; what it shall not answer itself it passes to {@link #next()}
+   * @param handler must be from {@link HttpService.Builder#handler()}, which answers and reports its failures: those of
+   *     another one are neither answered nor logged; what it shall not answer itself it passes to {@link #next()}
    * @throws IllegalStateException if the application has been given a handler already, or has started
    */
   public static void addTo(ServletContext context, HttpHandler handler) {
@@ -71,17 +73,17 @@ public final class Servlets {
   }
 
   /**
-   * Returns the handler that stands for the application: its filters and its servlet. They are given a request and a response that read and write
-   * through the exchange, so that all that filters do with it holds for them too. A request whose path the container reads in another way than
-   * {@link RequestContext#path()}, because of path parameters for example, is refused with 400 {@code invalid_input}: another
-   * route might have been meant for it.
+   * Returns the handler that stands for the application: its filters and its servlet. They are given a request and a
+   * response that read and write through the exchange, so that all that filters do with it holds for them too. A
+   * request whose path the container reads in another way than {@link RequestContext#path()}, because of path
+   * parameters for example, is refused with 400 {@code invalid_input}: another route might have been meant for it.
    *
-   * <p>What servlets answer with {@code sendError}, or throw, has the one JSON error shape. Asynchronous servlets are served, but
-   * not behind a filter that puts an exchange of its own around the one it is given, as that of {@code runtime-idempotency}; non-blocking
-   * I/O ({@code ReadListener}, {@code WriteListener}) is not.
+   * <p>What servlets answer with {@code sendError}, or throw, has the one JSON error shape. Asynchronous servlets are
+   * served, but not behind a filter that puts an exchange of its own around the one it is given, as that of {@code
+   * runtime-idempotency}; non-blocking I/O ({@code ReadListener}, {@code WriteListener}) is not.
    *
-   * @return a handler for {@link HttpService.Builder#handle}; it throws {@link IllegalStateException} for requests that do not come
-   *     through {@link #addTo}
+   * @return a handler for {@link HttpService.Builder#handle}; it throws {@link IllegalStateException} for requests that
+   *     do not come through {@link #addTo}
    */
   public static HttpHandler next() {
     return (HttpService.Handler) exchange -> {
@@ -95,8 +97,8 @@ public final class Servlets {
   }
 
   /**
-   * Returns the exchange of a request, for a servlet or controller that wants to know what filters found out: who calls, or the
-   * transaction of an idempotency key.
+   * Returns the exchange of a request, for a servlet or controller that wants to know what filters found out: who
+   * calls, or the transaction of an idempotency key.
    *
    * @param request what the servlet was given
    * @return the exchange; its response belongs to the servlet

@@ -39,8 +39,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * What a client sees of the same application behind the same filters, whatever carries them. {@link #differences()} names what a
- * carrier answers in another way; anything else is a failure.
+ * What a client sees of the same application behind the same filters, whatever carries them. {@link #differences()}
+ * names what a carrier answers in another way; anything else is a failure.
  */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
 @ExtendWith(TestPostgres.class)
