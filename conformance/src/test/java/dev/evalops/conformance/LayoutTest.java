@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.conformance.Checkout.Module;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
@@ -92,10 +93,12 @@ class LayoutTest {
   }
 
   @Test
-  void hasAReadme() {
-    assertThat(module.path("README.md"))
-        .as("%s: what it is for, the import, the lines that use it, its defaults", module)
-        .isNotEmptyFile();
+  void hasAReadmeOfAScreen() throws IOException {
+    assertThat(Files.readAllLines(module.path("README.md")))
+        .as(
+            "%s: what it is for, the import, the lines that use it, its defaults; more in docs",
+            module)
+        .hasSizeBetween(10, 50);
   }
 
   private Set<String> packages(Predicate<ClassNode> withA) {
