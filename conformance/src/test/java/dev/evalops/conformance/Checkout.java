@@ -44,7 +44,12 @@ final class Checkout {
 
   /** Every Markdown file, as its path from the root. */
   static List<Path> documents() throws IOException {
-    List<Path> documents = new ArrayList<>();
+    return files(".*\\.md");
+  }
+
+  /** Every file that was not built and whose path from the root matches, as that path. */
+  static List<Path> files(String pattern) throws IOException {
+    List<Path> found = new ArrayList<>();
     Files.walkFileTree(ROOT, new SimpleFileVisitor<>() {
       @Override
       public FileVisitResult preVisitDirectory(Path folder, BasicFileAttributes of) {
@@ -55,14 +60,15 @@ final class Checkout {
 
       @Override
       public FileVisitResult visitFile(Path file, BasicFileAttributes of) {
-        if (file.toString().endsWith(".md")) {
-          documents.add(ROOT.relativize(file));
+        Path path = ROOT.relativize(file);
+        if (path.toString().matches(pattern)) {
+          found.add(path);
         }
         return FileVisitResult.CONTINUE;
       }
     });
-    Collections.sort(documents);
-    return documents;
+    Collections.sort(found);
+    return found;
   }
 
   static Model read(Path pom) {
