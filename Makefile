@@ -58,6 +58,9 @@ bench: servers ## run the benchmarks (BENCH=<regex> for some of them)
 bench-peers: ## measure the same small service on this library and on its peers (PEERS=<regex> for some of them)
 	@scripts/bench-peers $(or $(ROUNDS),5) $(PEERS)
 
+docs: ## build the documentation site, target/site, and check it in Chromium (needs Node.js 20 or later)
+	@MVN="$(MVN)" scripts/docs
+
 hook: ## build the agent hook: agent-hook-cli/target/evalops-agent-hook, and as .tar.gz
 	$(MVN) -q package -DskipTests $(TEST_FLAGS) -pl agent-hook-cli -am
 	@ls -d agent-hook-cli/target/evalops-agent-hook agent-hook-cli/target/evalops-agent-hook.tar.gz
