@@ -5,7 +5,6 @@ import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.FailureKind;
-import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresPair;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.sql.Connection;
@@ -78,7 +77,6 @@ class FailoverTest {
           pool.setMaximumPoolSize(3);
           pool.setConnectionTimeout(connectionTimeout.toMillis());
         })
-        .retry(Retry.builder().maxAttempts(1).build())
         .open();
   }
 
