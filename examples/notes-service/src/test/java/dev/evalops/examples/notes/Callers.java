@@ -35,7 +35,7 @@ import java.util.regex.Pattern;
  */
 final class Callers implements AutoCloseable {
   private static final Duration REQUEST_TIMEOUT = Duration.ofSeconds(15);
-  private static final Duration PATIENCE = Duration.ofSeconds(180);
+  private static final Duration PATIENCE = Duration.ofMinutes(3);
   private static final int MAX_UNDER_WAY = 60;
   private static final Pattern CODE = Pattern.compile("\"code\":\\s*\"([a-z_]+)\"");
 
