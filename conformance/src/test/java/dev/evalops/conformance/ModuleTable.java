@@ -109,7 +109,11 @@ final class ModuleTable {
           .brings("junit-jupiter-api", "junit-platform-commons", "opentest4j", "apiguardian-api")
           .brings("HikariCP", "postgresql", "slf4j-api")
           .brings(JACKSON_JARS),
-      row("runtime-mtls").release(17).brings(), // nothing but the annotations
+      row("runtime-mtls")
+          .release(17)
+          .optional(MICROMETER)
+          .shows("io.micrometer.core.instrument.MeterRegistry")
+          .brings(), // nothing but the annotations
       row("runtime-identity")
           .release(17)
           .needs(JACKSON_CORE, SLF4J)

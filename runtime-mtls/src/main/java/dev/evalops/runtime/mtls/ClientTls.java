@@ -17,8 +17,9 @@ import org.jspecify.annotations.Nullable;
  * }</pre>
  *
  * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates;
- * open connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing,
- * and are reported once. No session from before a change is resumed after it, and none after an hour.
+ * open connections stay open, but for those of {@link #httpClient()}, and what takes the context as its {@code tls}:
+ * Postgres, Redis and NATS of this library. Files that cannot be used (half written, a key of another certificate)
+ * change nothing, and are reported once. No session from before a change is resumed after it, and none after an hour.
  *
  * <p>Thread-safe. {@link #close()} only stops the checks.
  */
@@ -40,17 +41,21 @@ public final class ClientTls extends Tls {
 
   /**
    * Returns an HTTP client with this context: connect timeout 5 seconds, no redirects, HTTP/2 where the server has it.
-   * The time for an answer is set on each request. For other settings give {@link #sslContext()} and {@link
-   * #sslParameters()} to {@link HttpClient#newBuilder()}.
+   * The time for an answer is set on each request. From the first request after a change of the files on it makes new
+   * connections; those from before are closed when their requests have ended (on Java 17, once they were idle long
+   * enough). For other settings give {@link #sslContext()} and {@link #sslParameters()} to {@link
+   * HttpClient#newBuilder()}.
    *
    * @return a new client at each call; keep it, it has a thread and a pool
    */
   public HttpClient httpClient() {
-    return HttpClient.newBuilder()
-        .sslContext(sslContext())
-        .sslParameters(sslParameters())
-        .connectTimeout(CONNECT_TIMEOUT)
-        .build();
+    return new RenewingHttpClient(
+        () -> current().context(),
+        () -> HttpClient.newBuilder()
+            .sslContext(sslContext())
+            .sslParameters(sslParameters())
+            .connectTimeout(CONNECT_TIMEOUT)
+            .build());
   }
 
   /**

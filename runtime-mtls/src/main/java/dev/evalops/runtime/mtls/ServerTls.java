@@ -1,9 +1,15 @@
 package dev.evalops.runtime.mtls;
 
+import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.mtls.Policy.ClientAuth;
 import dev.evalops.runtime.mtls.Policy.Side;
+import java.io.IOException;
 import java.nio.file.Path;
+import java.security.cert.Certificate;
 import java.util.List;
+import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -15,14 +21,49 @@ import org.jspecify.annotations.Nullable;
  * }</pre>
  *
  * <p>The files are checked every 10 seconds, by content. When they change, new connections use the new certificates;
- * open connections stay open. Files that cannot be used (half written, a key of another certificate) change nothing,
- * and are reported once. No session from before a change is resumed after it, and none after an hour.
+ * open connections stay open, unless {@link #filter()} ends them. Files that cannot be used (half written, a key of
+ * another certificate) change nothing, and are reported once. No session from before a change is resumed after it, and
+ * none after an hour.
  *
  * <p>Thread-safe. {@link #close()} only stops the checks.
  */
 public final class ServerTls extends Tls {
   private ServerTls(TlsBuilder.Opened opened) {
     super(opened);
+  }
+
+  /**
+   * Returns a filter that has connections from before the last change of the files closed after their next response
+   * ({@code Connection: close}), so that their clients make new ones. One that is idle ends by the server's own time
+   * limit.
+   *
+   * @return the filter; thread-safe
+   */
+  public Filter filter() {
+    return new Filter() {
+      @Override
+      public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+        if (exchange instanceof HttpsExchange secure
+            && secure.getSSLSession() != null
+            && isOld(secure.getSSLSession())) {
+          exchange.getResponseHeaders().set("Connection", "close");
+        }
+        chain.doFilter(exchange);
+      }
+
+      @Override
+      public String description() {
+        return "closes connections with replaced certificates";
+      }
+    };
+  }
+
+  /** Made before the change; or during it, and with the certificate from before. */
+  private boolean isOld(SSLSession session) {
+    Certificate[] ours = session.getLocalCertificates();
+    CertifiedKey pair = current().pair();
+    return session.getCreationTime() <= changedAt()
+        || (ours != null && pair != null && !ours[0].equals(pair.leaf()));
   }
 
   /**

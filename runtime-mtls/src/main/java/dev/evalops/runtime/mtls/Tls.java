@@ -29,6 +29,8 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
   private final CountDownLatch closed = new CountDownLatch(1);
 
   private volatile Material current;
+  private volatile long changedAt; // milliseconds, 0 before the first change
+  private final Runnable unregister;
   private volatile List<CertifiedKey> pairs; // the one in use, then the one before it
   private @Nullable String reported;
 
@@ -39,6 +41,13 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
     current = opened.material();
     pairs = current.pair() == null ? List.of() : List.of(current.pair());
     context = new LiveContext(() -> current.context(), policy);
+    unregister = opened.registry() == null || files.certificate() == null
+        ? () -> {}
+        : ExpiryGauge.register(
+            opened.registry(),
+            policy.isClient() ? "client" : "server",
+            files.certificate(),
+            () -> notAfter().orElseThrow());
     if (!opened.reloadEvery().isZero()) {
       Thread watcher = new Thread(() -> watch(opened.reloadEvery()), "mtls-reload");
       watcher.setDaemon(true);
@@ -46,11 +55,22 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
     }
   }
 
+  /** What is in use. */
+  Material current() {
+    return current;
+  }
+
+  /** When the files were last seen to have changed, in milliseconds; 0 if they were not. */
+  long changedAt() {
+    return changedAt;
+  }
+
   /**
    * Returns the context for everything that takes one. It stays the same object while the certificates change
    * underneath. Its engines speak TLS 1.3 only; a client's check the server's name, a server's ask for the client
    * certificate, whatever the library sets on them. A client's context also has a socket factory (which makes connected
-   * sockets only).
+   * sockets only). Its session contexts are other objects after a change: by that Postgres, Redis and NATS of this
+   * library see it.
    *
    * @return the context, for this side only
    */
@@ -139,6 +159,7 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
         pairs = before == null ? List.of(after) : List.of(after, before);
       }
       current = next;
+      changedAt = System.currentTimeMillis();
       report(new CertificateReload(notAfter(), Optional.empty()));
       return true;
     } finally {
@@ -178,9 +199,13 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
     }
   }
 
-  /** Stops checking the files. Connections, and the context with the last certificates, keep working. */
+  /**
+   * Stops checking the files, and removes the gauge. Connections, and the context with the last certificates, keep
+   * working.
+   */
   @Override
   public void close() {
+    unregister.run();
     closed.countDown();
   }
 }

@@ -3,6 +3,7 @@ package dev.evalops.runtime.mtls;
 import static java.util.Objects.requireNonNull;
 
 import dev.evalops.runtime.mtls.PemFiles.UnusableException;
+import io.micrometer.core.instrument.MeterRegistry;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -29,6 +30,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
 
   private Duration reloadEvery = Duration.ofSeconds(10);
   private @Nullable Consumer<CertificateReload> listener;
+  private @Nullable MeterRegistry registry;
 
   TlsBuilder() {}
 
@@ -37,7 +39,8 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
       PemFiles files,
       Material material,
       Duration reloadEvery,
-      @Nullable Consumer<CertificateReload> listener) {}
+      @Nullable Consumer<CertificateReload> listener,
+      @Nullable MeterRegistry registry) {}
 
   abstract B self();
 
@@ -103,6 +106,19 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
   }
 
   /**
+   * Registers the gauge {@code tls_certificate_expiry_seconds}, the time until our certificate expires, negative when
+   * it has, with the tags {@code side} ({@code client} or {@code server}) and {@code certificate} (the file), until
+   * this is closed (default: nothing). Without a certificate there is none.
+   *
+   * @param newRegistry gets the gauge
+   * @return this
+   */
+  public B metrics(MeterRegistry newRegistry) {
+    registry = requireNonNull(newRegistry, "registry");
+    return self();
+  }
+
+  /**
    * Whether any file or server name is set, for TLS that is optional: {@code open()} refuses half a configuration.
    *
    * @return false if everything that comes from outside is blank or null
@@ -129,7 +145,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
       PemFiles files = new PemFiles(policy, ca, usableCertificate, usableKey);
       Material material = files.load(null);
       if (problems.isEmpty()) {
-        return new Opened(files, material, reloadEvery, listener);
+        return new Opened(files, material, reloadEvery, listener, registry);
       }
     } catch (UnusableException e) {
       problems.add(e.getMessage());
