@@ -406,7 +406,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private EventFormat format = EventFormat.JSON;
     private Duration publishTimeout = Duration.ofSeconds(5);
     private Duration connectTimeout = Duration.ofSeconds(60);
-    private Duration rotateWithin = Duration.ofMinutes(1);
+    private Duration rotationTimeout = Duration.ofMinutes(1);
     private @Nullable Supplier<Credentials> credentials;
     private @Nullable SSLContext tls;
     private int maxPending = 1024;
@@ -491,12 +491,14 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL or the options say; the URL then must not). An empty user
-     * makes the password a token. It is read at each login, and once more when the first login is refused. A connection that was made with
-     * what was given before is made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good; what is being published
-     * waits for it. Servers that were told the new password end older connections by themselves.
+     * Logs in with what this gives, which may change (default: what the URL or the options say; the URL then must not).
+     * An empty user makes the password a token. It is read at each login, and once more when the first login is
+     * refused. A connection that was made with what was given before is made anew {@linkplain #rotationTimeout within a
+     * minute}, after a login with the new was good; what is being published waits for it. Servers that were told the
+     * new password end older connections by themselves.
      *
-     * <p>While it throws, gives null or takes more than 5 s, the open connection stays, and reconnects with what was given last.
+     * <p>While it throws, gives null or takes more than 5 s, the open connection stays, and reconnects with what was
+     * given last.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
      * @return this
@@ -507,11 +509,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: none with {@code nats://}, the JDK's with
-     * {@code tls://}), and to no server without TLS. Its trust manager checks the server's name, or nobody does.
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: none with {@code
+     * nats://}, the JDK's with {@code tls://}), and to no server without TLS. Its trust manager checks the server's
+     * name, or nobody does.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
-     * have changed, the connection is made anew {@linkplain #rotateWithin within a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
+     * after its files have changed, the connection is made anew {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
      * @return this
@@ -522,22 +525,22 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} the connection is
-     * made anew (1 minute). A sixth of it is the time between two looks.
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
+     * the connection is made anew (1 minute). A sixth of it is the time between two looks.
      *
      * @param time more than zero
      * @return this
      */
-    public Builder rotateWithin(Duration time) {
-      this.rotateWithin = requireNonNull(time, "rotateWithin");
+    public Builder rotationTimeout(Duration time) {
+      this.rotationTimeout = requireNonNull(time, "rotationTimeout");
       return this;
     }
 
     /**
-     * Changes the client's options, such as credentials, name or error listener. A token supplier and an authentication handler
-     * (such as {@code Nats.credentials(file)}, which reads its file each time) are asked at each login, so that they can give what has been
-     * rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool of one's own, or a number of reconnects, takes
-     * the place of this bus's, which never gives up.
+     * Changes the client's options, such as credentials, name or error listener. A token supplier and an authentication
+     * handler (such as {@code Nats.credentials(file)}, which reads its file each time) are asked at each login, so that
+     * they can give what has been rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool
+     * of one's own, or a number of reconnects, takes the place of this bus's, which never gives up.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -637,8 +640,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       if (replicas < 1 || replicas > MAX_REPLICAS) {
         problems.add("replicas must be 1 to " + MAX_REPLICAS + ": " + replicas);
       }
-      if (!rotateWithin.isPositive()) {
-        problems.add("rotateWithin must be more than zero: " + rotateWithin);
+      if (!rotationTimeout.isPositive()) {
+        problems.add("rotationTimeout must be more than zero: " + rotationTimeout);
       }
       if (credentials != null && servers.stream().anyMatch(server -> server.contains("@"))) {
         problems.add("credentials are given: the url must not have user or password");
@@ -684,7 +687,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
         if (rotation != null) {
           bus.rotation = rotation;
           rotation.watch(
-              rotateWithin.dividedBy(READINGS), version -> connecting.renew(connection, version));
+              rotationTimeout.dividedBy(READINGS), version -> connecting.renew(connection, version));
         }
         ready = true;
         return bus;

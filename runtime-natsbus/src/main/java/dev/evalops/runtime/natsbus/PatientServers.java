@@ -17,11 +17,11 @@ import org.jspecify.annotations.Nullable;
  * hash map, by URI. So each attempt to reconnect gets a URI with a hash code of its own, under which that map has
  * nothing. The URIs of a server stay equal to each other, by which the client knows that it has been round, and waits.
  *
- * <p>What that map takes up, half a kilobyte for each refusal and some 6 MB in a day of them, is freed by the next login. A refusal ends the
- * first connecting all the same, for that tries each server once.
+ * <p>What that map takes up, half a kilobyte for each refusal and some 6 MB in a day of them, is freed by the next
+ * login. A refusal ends the first connecting all the same, for that tries each server once.
  *
- * <p>Where the credentials may change, each attempt has those of the moment in its URI, for the client takes a password nowhere else at each
- * login. Thread-safe.
+ * <p>Where the credentials may change, each attempt has those of the moment in its URI, for the client takes a password
+ * nowhere else at each login. Thread-safe.
  */
 final class PatientServers extends NatsServerPool {
   private final AtomicInteger attempts = new AtomicInteger();

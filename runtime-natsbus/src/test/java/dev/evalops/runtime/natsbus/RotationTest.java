@@ -65,7 +65,7 @@ class RotationTest {
         + " {user: new, password: S3cret-b} ] }";
     given.set(new Credentials("old", "S3cret-a"));
     try (ConfiguredNats server = server(both);
-        NatsBus bus = bus(server).rotateWithin(Duration.ofMillis(300)).open()) {
+        NatsBus bus = bus(server).rotationTimeout(Duration.ofMillis(300)).open()) {
       assertThat(bus.publish(change("a", 1))).isEqualTo(Outcome.STORED);
       assertThat(users()).containsExactly("old");
       given.set(new Credentials("new", "S3cret-b"));
@@ -98,7 +98,7 @@ class RotationTest {
         Logs logs = new Logs();
         NatsBus bus = bus(server)
             .credentials(Credentials.fromFile(user, file))
-            .rotateWithin(within)
+            .rotationTimeout(within)
             .publishTimeout(Duration.ofSeconds(30))
             .open();
         EventConsumer consumer = bus.consumer("notes.changes.>", "indexer")
@@ -201,7 +201,7 @@ class RotationTest {
     given.set(new Credentials("bob", "S3cret/:@ 0"));
     try (ConfiguredNats server = server(password(0));
         Logs logs = new Logs();
-        NatsBus bus = bus(server).rotateWithin(Duration.ofMillis(300)).open()) {
+        NatsBus bus = bus(server).rotationTimeout(Duration.ofMillis(300)).open()) {
       int version = 0;
       for (Credentials wrong : new Credentials[] {new Credentials("bob", "S3cret-early"), null}) {
         given.set(wrong);
@@ -226,10 +226,10 @@ class RotationTest {
         .isThrownBy(() -> NatsBus.builder("nats://bob@h").stream("NOTES")
             .subjectPrefix("notes.changes")
             .credentials(given::get)
-            .rotateWithin(Duration.ZERO)
+            .rotationTimeout(Duration.ZERO)
             .open())
         .withMessage(
-            "rotateWithin must be more than zero: PT0S; credentials are given: the url must"
+            "rotationTimeout must be more than zero: PT0S; credentials are given: the url must"
                 + " not have user or password");
   }
 

@@ -164,8 +164,9 @@ final class ConnectionPool extends HikariDataSource {
   }
 
   /**
-   * Retires the connections that were made with an older secret, one after the other over half of the time that there is: those that are
-   * lent when they are asked for, those that are idle from time to time. Nothing is retired before a login with the new secret was good.
+   * Retires the connections that were made with an older secret, one after the other over half of the time that there
+   * is: those that are lent when they are asked for, those that are idle from time to time. Nothing is retired before a
+   * login with the new secret was good.
    */
   private final class Renewal {
     private static final String TOO_MANY_CONNECTIONS = "53300";
@@ -219,7 +220,7 @@ final class ConnectionPool extends HikariDataSource {
     /** Whether the server takes the new secret: until then what there is stays. */
     private boolean prove(long number) {
       try {
-        driver.getConnection().close();
+        Postgres.connect(ConnectionPool.this).close();
         return true;
       } catch (SQLException failure) {
         if (TOO_MANY_CONNECTIONS.equals(failure.getSQLState())) {

@@ -5,7 +5,9 @@ import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 import org.postgresql.ssl.WrappedFactory;
 
-/** Hands the context of a pool to the driver, which takes the name of a class alone, and makes one for each connection. */
+/**
+ * Hands the context of a pool to the driver, which takes the name of a class alone, and makes one for each connection.
+ */
 final class GivenTls {
   private static final ThreadLocal<@Nullable SSLContext> CONNECTING = new ThreadLocal<>();
 

@@ -115,8 +115,8 @@ final class PgDataSource implements DataSource {
   }
 
   /**
-   * Reads the secret at each login, and once more when the login is refused: it may have been replaced in between. A refusal after the
-   * first good login can pass.
+   * Reads the secret at each login, and once more when the login is refused: it may have been replaced in between. A
+   * refusal after the first good login can pass.
    */
   @Override
   public Connection getConnection(@Nullable String user, @Nullable String password)

@@ -86,6 +86,18 @@ public final class Postgres {
     return new Builder(url);
   }
 
+  /** Makes a connection beside those of the pool. */
+  static Connection connect(HikariConfig config) throws SQLException {
+    com.zaxxer.hikari.util.Credentials credentials = config.getCredentialsProvider() == null
+        ? config.getCredentials()
+        : config.getCredentialsProvider().getCredentials();
+    return credentials.getUsername() == null
+        ? config.getDataSource().getConnection()
+        : config
+            .getDataSource()
+            .getConnection(credentials.getUsername(), credentials.getPassword());
+  }
+
   /** What a service does with its database before it serves, such as making its tables. */
   @FunctionalInterface
   public interface Init {
@@ -104,7 +116,7 @@ public final class Postgres {
     private final String url;
     private final List<Consumer<? super HikariConfig>> configure = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
-    private Duration rotateWithin = Duration.ofMinutes(1);
+    private Duration rotationTimeout = Duration.ofMinutes(1);
     private @Nullable Supplier<Credentials> credentials;
     private @Nullable SSLContext tls;
     private @Nullable Init init;
@@ -134,12 +146,12 @@ public final class Postgres {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). It is
-     * read at each login, and once more when a login is refused. Connections that were made with what was given before are retired {@linkplain
-     * #rotateWithin within a minute}, after a login with the new was good.
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
+     * password). It is read at each login, and once more when a login is refused. Connections that were made with what
+     * was given before are retired {@linkplain #rotationTimeout within a minute}, after a login with the new was good.
      *
-     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay. Once there was a good login, one that is
-     * refused counts as a failure that can pass.
+     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay. Once there was a
+     * good login, one that is refused counts as a failure that can pass.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the pool, one call at a time
      * @return this
@@ -150,12 +162,14 @@ public final class Postgres {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by what the URL says of files and
-     * {@code sslmode}). Without {@code sslmode} in the URL it is {@code verify-full}; {@code require} and {@code verify-ca} leave the check of the
-     * server's name to the context, as one with a server name of its own needs it.
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by what the URL says
+     * of files and {@code sslmode}). Without {@code sslmode} in the URL it is {@code verify-full}; {@code require} and
+     * {@code verify-ca} leave the check of the server's name to the context, as one with a server name of its own needs
+     * it.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
-     * have changed, connections that were made before are retired {@linkplain #rotateWithin within a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections that were made before are retired {@linkplain #rotationTimeout within a
+     * minute}.
      *
      * @param context the context
      * @return this
@@ -166,15 +180,16 @@ public final class Postgres {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
-     * left that was made before (1 minute), but for those in use at the time, which are retired when they are given back. A sixth of it
-     * is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
+     * no connection is left that was made before (1 minute), but for those in use at the time, which are retired when
+     * they are given back. A sixth of it is the time between two looks, half of it that over which the connections are
+     * made anew, one after the other.
      *
      * @param time more than zero
      * @return this
      */
-    public Builder rotateWithin(Duration time) {
-      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
+    public Builder rotationTimeout(Duration time) {
+      this.rotationTimeout = Objects.requireNonNull(time, "rotationTimeout");
       return this;
     }
 
@@ -228,9 +243,9 @@ public final class Postgres {
         throw new IllegalArgumentException(
             "open_postgres: pingTimeout must be more than zero: " + pingTimeout);
       }
-      if (!rotateWithin.isPositive()) {
+      if (!rotationTimeout.isPositive()) {
         throw new IllegalArgumentException(
-            "open_postgres: rotateWithin must be more than zero: " + rotateWithin);
+            "open_postgres: rotationTimeout must be more than zero: " + rotationTimeout);
       }
       PostgresUrl parsed = PostgresUrl.parse(url);
       Rotation<Secret> rotation =
@@ -342,7 +357,7 @@ public final class Postgres {
           pool.findPrimaryWith(() -> pinged(config));
         }
         if (rotation != null) {
-          pool.renewWith(rotation, driver, rotateWithin);
+          pool.renewWith(rotation, driver, rotationTimeout);
         }
         return pool;
       } catch (Throwable failure) {
@@ -382,14 +397,7 @@ public final class Postgres {
     }
 
     private static Connection pinged(HikariConfig config) throws SQLException {
-      com.zaxxer.hikari.util.Credentials credentials = config.getCredentialsProvider() == null
-          ? config.getCredentials()
-          : config.getCredentialsProvider().getCredentials();
-      Connection connection = credentials.getUsername() == null
-          ? config.getDataSource().getConnection()
-          : config
-              .getDataSource()
-              .getConnection(credentials.getUsername(), credentials.getPassword());
+      Connection connection = connect(config);
       try (Statement statement = connection.createStatement()) {
         statement.execute("SELECT 1");
         return connection;

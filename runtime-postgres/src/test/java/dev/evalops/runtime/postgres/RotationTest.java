@@ -114,7 +114,7 @@ class RotationTest {
     List<Thread> writers = new ArrayList<>();
     try (HikariDataSource db = Postgres.builder(url())
         .credentials(Credentials.fromFile("app", file))
-        .rotateWithin(within)
+        .rotationTimeout(within)
         .configure(pool -> pool.setMaximumPoolSize(Math.max(10, idle)))
         .open()) {
       for (int i = 0; i < WRITERS; i++) {
@@ -185,7 +185,7 @@ class RotationTest {
     given.set(new Credentials("app", "S3cret-0"));
     try (HikariDataSource db = Postgres.builder(url())
         .credentials(given::get)
-        .rotateWithin(Duration.ofMillis(300))
+        .rotationTimeout(Duration.ofMillis(300))
         .configure(pool -> {
           pool.setMaximumPoolSize(2);
           pool.setMinimumIdle(1);
@@ -232,8 +232,8 @@ class RotationTest {
                 + " password; tls is given: sslmode must be one of [require, verify-ca, verify-full];"
                 + " tls is given: sslrootcert must not be");
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> Postgres.builder(url()).rotateWithin(Duration.ZERO).open())
-        .withMessage("open_postgres: rotateWithin must be more than zero: PT0S");
+        .isThrownBy(() -> Postgres.builder(url()).rotationTimeout(Duration.ZERO).open())
+        .withMessage("open_postgres: rotationTimeout must be more than zero: PT0S");
   }
 
   private static Postgres.Builder once(Postgres.Builder builder) {

@@ -61,13 +61,13 @@ final class Clients {
   }
 
   /** What the URL says, if all settings are good. */
-  static <T> T checked(Duration pingTimeout, Duration rotateWithin, Supplier<T> parse) {
+  static <T> T checked(Duration pingTimeout, Duration rotationTimeout, Supplier<T> parse) {
     List<String> problems = new ArrayList<>();
     if (!pingTimeout.isPositive()) {
       problems.add("pingTimeout must be more than zero: " + pingTimeout);
     }
-    if (!rotateWithin.isPositive()) {
-      problems.add("rotateWithin must be more than zero: " + rotateWithin);
+    if (!rotationTimeout.isPositive()) {
+      problems.add("rotationTimeout must be more than zero: " + rotationTimeout);
     }
     String problem = String.join("; ", problems);
     T parsed;

@@ -17,7 +17,10 @@ import java.util.List;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
-/** A client whose connections are made anew when the secret was replaced: those to the nodes, and the one for what has no key. */
+/**
+ * A client whose connections are made anew when the secret was replaced: those to the nodes, and the one for what has
+ * no key.
+ */
 final class ClusterClient extends RedisClusterClient {
   private final Renewals renewals;
 

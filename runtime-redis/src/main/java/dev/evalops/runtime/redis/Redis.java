@@ -122,7 +122,7 @@ public final class Redis implements AutoCloseable {
         new ArrayList<>();
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
-    private Duration rotateWithin = Duration.ofMinutes(1);
+    private Duration rotationTimeout = Duration.ofMinutes(1);
     private @Nullable Supplier<Credentials> credentials;
     private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
@@ -167,10 +167,11 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). An empty
-     * user is Redis' default user. It is read at each login, and once more when the first login is refused. Connections that were made
-     * with what was given before are made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good: what was sent before
-     * is answered, what comes meanwhile waits. A subscription misses what is published in between.
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
+     * password). An empty user is Redis' default user. It is read at each login, and once more when the first login is
+     * refused. Connections that were made with what was given before are made anew {@linkplain #rotationTimeout within
+     * a minute}, after a login with the new was good: what was sent before is answered, what comes meanwhile waits. A
+     * subscription misses what is published in between.
      *
      * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
      *
@@ -183,11 +184,12 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own options); the URL must
-     * ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own
+     * options); the URL must ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
-     * have changed, connections that were made before are made anew {@linkplain #rotateWithin within a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections that were made before are made anew {@linkplain #rotationTimeout within
+     * a minute}.
      *
      * @param context the context
      * @return this
@@ -198,15 +200,16 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
-     * left that was made before (1 minute), but for those in a transaction or a blocking command, which are made anew after it. A sixth of
-     * it is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
+     * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
+     * which are made anew after it. A sixth of it is the time between two looks, half of it that over which the
+     * connections are made anew, one after the other.
      *
      * @param time more than zero
      * @return this
      */
-    public Builder rotateWithin(Duration time) {
-      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
+    public Builder rotationTimeout(Duration time) {
+      this.rotationTimeout = Objects.requireNonNull(time, "rotationTimeout");
       return this;
     }
 
@@ -236,14 +239,14 @@ public final class Redis implements AutoCloseable {
     /**
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
-     * @return a connection that has answered; the caller closes it
-     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold it), a
-     *     setting
+   * @return a connection that has answered; the caller closes it
+     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
+     *     not hold it), a setting
      * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
      */
     public Redis open() {
-      Renewals renewals = new Renewals(credentials, tls, rotateWithin);
-      RedisURI uri = Clients.checked(pingTimeout, rotateWithin, () -> parse(renewals));
+      Renewals renewals = new Renewals(credentials, tls, rotationTimeout);
+      RedisURI uri = Clients.checked(pingTimeout, rotationTimeout, () -> parse(renewals));
       ClientOptions.Builder options = ClientOptions.builder();
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));

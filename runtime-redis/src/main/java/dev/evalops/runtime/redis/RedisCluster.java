@@ -123,7 +123,7 @@ public final class RedisCluster implements AutoCloseable {
         new ArrayList<>();
     private final List<CommandListener> listeners = new ArrayList<>();
     private Duration pingTimeout = Duration.ofSeconds(5);
-    private Duration rotateWithin = Duration.ofMinutes(1);
+    private Duration rotationTimeout = Duration.ofMinutes(1);
     private @Nullable Supplier<Credentials> credentials;
     private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
@@ -167,10 +167,10 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor password). An empty
-     * user is Redis' default user. It is read at each login, and once more when the first login is refused. Connections that were made
-     * with what was given before are made anew {@linkplain #rotateWithin within a minute}, after a login with the new was good: what was sent before
-     * is answered, what comes meanwhile waits.
+     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
+     * password). An empty user is Redis' default user. It is read at each login, and once more when the first login is
+     * refused. Connections that were made with what was given before are made anew {@linkplain #rotationTimeout within
+     * a minute}, after a login with the new was good: what was sent before is answered, what comes meanwhile waits.
      *
      * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
      *
@@ -183,11 +183,12 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own options); the URL must
-     * ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own
+     * options); the URL must ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does after its files
-     * have changed, connections that were made before are made anew {@linkplain #rotateWithin within a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections that were made before are made anew {@linkplain #rotationTimeout within
+     * a minute}.
      *
      * @param context the context
      * @return this
@@ -198,15 +199,16 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates} no connection is
-     * left that was made before (1 minute), but for those in a transaction or a blocking command, which are made anew after it. A sixth of
-     * it is the time between two looks, half of it that over which the connections are made anew, one after the other.
+     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
+     * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
+     * which are made anew after it. A sixth of it is the time between two looks, half of it that over which the
+     * connections are made anew, one after the other.
      *
      * @param time more than zero
      * @return this
      */
-    public Builder rotateWithin(Duration time) {
-      this.rotateWithin = Objects.requireNonNull(time, "rotateWithin");
+    public Builder rotationTimeout(Duration time) {
+      this.rotationTimeout = Objects.requireNonNull(time, "rotationTimeout");
       return this;
     }
 
@@ -236,15 +238,15 @@ public final class RedisCluster implements AutoCloseable {
     /**
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
-     * @return a connection that has answered; the caller closes it
-     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does not hold it), a
-     *     setting
+   * @return a connection that has answered; the caller closes it
+     * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
+     *     not hold it), a setting
      * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code ... ping_redis:
      *     ...})
      */
     public RedisCluster open() {
-      Renewals renewals = new Renewals(credentials, tls, rotateWithin);
-      List<RedisURI> nodes = Clients.checked(pingTimeout, rotateWithin, () -> parse(renewals));
+      Renewals renewals = new Renewals(credentials, tls, rotationTimeout);
+      List<RedisURI> nodes = Clients.checked(pingTimeout, rotationTimeout, () -> parse(renewals));
       Duration commandTimeout = nodes.getFirst().getTimeout();
       nodes.forEach(node -> node.setTimeout(Clients.bounded(pingTimeout))); // of the handshake
       ClusterClientOptions.Builder options = ClusterClientOptions.builder()

@@ -17,8 +17,9 @@ import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A connection that can be made anew without failing a command. It sends {@code QUIT}: the server answers what was sent before, and closes.
- * What comes later is held back until Lettuce has connected again, or has not after all. A connection in a transaction is left alone.
+ * A connection that can be made anew without failing a command. It sends {@code QUIT}: the server answers what was sent
+ * before, and closes. What comes later is held back until Lettuce has connected again, or has not after all. A
+ * connection in a transaction is left alone until that has ended.
  */
 final class Renewable {
   private static final long RECONNECT_SECONDS = 2;
@@ -30,7 +31,9 @@ final class Renewable {
   private final Deque<Runnable> held = new ArrayDeque<>();
   private volatile boolean holding;
   private volatile boolean inTransaction;
+  private volatile boolean waitsForTransaction;
   private volatile long madeWith;
+  private long renewal; // its number, so that the time limit of one does not end the next
 
   /**
    * Makes one.
@@ -53,15 +56,11 @@ final class Renewable {
 
   /** Writes commands now or later, in the order of the calls. */
   void write(Collection<? extends RedisCommand<?, ?, ?>> commands, Runnable now) {
-    lock.readLock().lock();
-    try {
-      if (!holding) {
-        commands.forEach(this::follow);
-        now.run();
-        return;
+    if (isWritten(commands, now)) {
+      if (waitsForTransaction && !inTransaction) {
+        renew();
       }
-    } finally {
-      lock.readLock().unlock();
+      return;
     }
     lock.writeLock().lock();
     try {
@@ -70,12 +69,26 @@ final class Renewable {
           commands.forEach(this::follow);
           now.run();
         });
-      } else {
-        commands.forEach(this::follow);
-        now.run();
+        return;
       }
     } finally {
       lock.writeLock().unlock();
+    }
+    write(commands, now);
+  }
+
+  private boolean isWritten(
+      Collection<? extends RedisCommand<?, ?, ?>> commands, Runnable now) {
+    lock.readLock().lock();
+    try {
+      if (!holding) {
+        commands.forEach(this::follow);
+        now.run();
+        return true;
+      }
+      return false;
+    } finally {
+      lock.readLock().unlock();
     }
   }
 
@@ -90,23 +103,25 @@ final class Renewable {
     }
   }
 
-  /** Begins, unless it is in a transaction, or has begun. */
+  /** Begins, unless it has begun; in a transaction, once that has ended. */
   void renew() {
     AsyncCommand<String, String, String> quit =
         new AsyncCommand<>(new Command<>(CommandType.QUIT, new StatusOutput<>(StringCodec.UTF8)));
+    long mine;
     lock.writeLock().lock();
     try {
+      waitsForTransaction = inTransaction;
       if (holding || inTransaction) {
         return;
       }
       holding = true;
+      mine = ++renewal;
       send.accept(quit);
     } finally {
       lock.writeLock().unlock();
     }
-    // It may fail here and now, where there is no connection.
     var unused = quit.whenComplete((answer, failure) ->
-        renewals.later(this::release, failure == null ? RECONNECT_SECONDS : 0, TimeUnit.SECONDS));
+        renewals.later(() -> release(mine), RECONNECT_SECONDS, TimeUnit.SECONDS));
   }
 
   void disconnected() {
@@ -116,6 +131,17 @@ final class Renewable {
 
   void connected() {
     release();
+  }
+
+  private void release(long ofRenewal) {
+    lock.writeLock().lock();
+    try {
+      if (ofRenewal == renewal) {
+        release();
+      }
+    } finally {
+      lock.writeLock().unlock();
+    }
   }
 
   private void release() {

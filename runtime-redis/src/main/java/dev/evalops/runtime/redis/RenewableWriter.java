@@ -8,7 +8,10 @@ import java.util.Collection;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/** Writes to a {@link Renewable}. It stands for Lettuce's writer for listeners, which is the one that Lettuce looks behind. */
+/**
+ * Writes to a {@link Renewable}. It stands for Lettuce's writer for listeners, which is the one that Lettuce looks
+ * behind.
+ */
 final class RenewableWriter extends CommandListenerWriter {
   private final boolean listened;
   private @Nullable Renewable connection;

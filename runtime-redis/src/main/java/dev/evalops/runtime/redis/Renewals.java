@@ -38,7 +38,10 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
 
-/** The secret of a client, and the connections that are made anew when it was replaced: one after the other, in half of the time. */
+/**
+ * The secret of a client, and the connections that are made anew when it was replaced: one after the other, in half of
+ * the time.
+ */
 final class Renewals {
   private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
 

@@ -131,7 +131,7 @@ class RotationTest {
     Path file = Files.writeString(folder.resolve("password"), "S3cret-0\n");
     try (Redis redis = Redis.builder(url())
         .credentials(Credentials.fromFile("app", file))
-        .rotateWithin(within)
+        .rotationTimeout(within)
         .open()) {
       StatefulRedisConnection<String, String> own = redis.client().connect();
       StatefulRedisConnection<String, String> blocking = redis.client().connect();
@@ -174,7 +174,7 @@ class RotationTest {
     Path file = Files.writeString(folder.resolve("password"), "S3cret-0\n");
     try (RedisCluster redis = RedisCluster.builder(url())
         .credentials(Credentials.fromFile("app", file))
-        .rotateWithin(within)
+        .rotationTimeout(within)
         .open()) {
       StatefulRedisClusterConnection<String, String> connection = redis.connection();
       rotate(
@@ -280,7 +280,7 @@ class RotationTest {
     given.set(new Credentials("app", "S3cret-0"));
     try (Redis redis = Redis.builder(url())
         .credentials(given::get)
-        .rotateWithin(Duration.ofMillis(300))
+        .rotationTimeout(Duration.ofMillis(300))
         .open()) {
       List<Long> before = clients();
       for (Credentials wrong : new Credentials[] {new Credentials("app", "S3cret-early"), null}) {
@@ -306,7 +306,7 @@ class RotationTest {
     given.set(new Credentials("app", "S3cret-0"));
     try (Redis redis = Redis.builder(url())
         .credentials(given::get)
-        .rotateWithin(Duration.ofMillis(300))
+        .rotationTimeout(Duration.ofMillis(300))
         .open()) {
       StatefulRedisConnection<String, String> own = redis.client().connect();
       List<Long> before = clients();
@@ -339,8 +339,8 @@ class RotationTest {
     }
     assertThatIllegalArgumentException()
         .isThrownBy(
-            () -> RedisCluster.builder("redis://h").rotateWithin(Duration.ZERO).open())
-        .withMessage("rotateWithin must be more than zero: PT0S");
+            () -> RedisCluster.builder("redis://h").rotationTimeout(Duration.ZERO).open())
+        .withMessage("rotationTimeout must be more than zero: PT0S");
   }
 
   private String url() {

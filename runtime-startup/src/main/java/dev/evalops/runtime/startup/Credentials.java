@@ -15,8 +15,8 @@ import java.util.function.Supplier;
  * Postgres.builder(url).credentials(Credentials.fromFile("notes", Path.of("/run/secrets/notes-db"))).open();
  * }</pre>
  *
- * <p>A supplier is called at each login, and every few seconds to see whether there is something new, one call at a time. So one that asks
- * over the network keeps what it has until that is to be renewed, and gives the same until then.
+ * <p>A supplier is called at each login, and every few seconds to see whether there is something new, one call at a
+ * time. So one that asks over the network keeps what it has until that is to be renewed, and gives the same until then.
  *
  * @param user the user; empty where a password or token is all that is wanted (Redis, NATS)
  * @param password the password or token, never printed
@@ -29,9 +29,9 @@ public record Credentials(String user, String password) {
   }
 
   /**
-   * Returns a supplier of a password that stands in a file, which may be rewritten or replaced at any time. The file is read at each call,
-   * as UTF-8; white space at its end does not count. The supplier throws {@link UncheckedIOException} while the file cannot be read or is
-   * empty.
+   * Returns a supplier of a password that stands in a file, which may be rewritten or replaced at any time. The file is
+   * read at each call, as UTF-8; white space at its end does not count. The supplier throws {@link
+   * UncheckedIOException} while the file cannot be read or is empty.
    *
    * @param user the user; may be empty
    * @param passwordFile the file with the password or token alone

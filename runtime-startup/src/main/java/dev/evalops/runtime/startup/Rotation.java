@@ -17,9 +17,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Something that is replaced while the process runs, such as {@link Credentials}: read in bounded time, with a number for each value, so
- * that connections made with an older one are told apart and made anew. Postgres, Redis and NATS of this library use it; a service can, for
- * its other clients.
+ * Something that is replaced while the process runs, such as {@link Credentials}: read in bounded time, with a number
+ * for each value, so that connections made with an older one are told apart and made anew. Postgres, Redis and NATS of
+ * this library use it; a service can, for its other clients.
  *
  * <pre>{@code
  * Rotation<Credentials> rotation = life.add("rotation", Rotation.of("credentials", supplier));
@@ -27,8 +27,8 @@ import org.slf4j.LoggerFactory;
  * rotation.watch(Duration.ofSeconds(10), version -> client.renewAllBefore(version.number()));
  * }</pre>
  *
- * <p>A source that throws, gives null or takes more than 5 s fails the {@linkplain #read reading}, and is logged once until it works again;
- * never with what it says, unless that is a file that cannot be read.
+ * <p>A source that throws, gives null or takes more than 5 s fails the {@linkplain #read reading}, and is logged once
+ * until it works again; never with what it says, unless that is a file that cannot be read.
  *
  * <p>Thread-safe.
  *
@@ -83,8 +83,8 @@ public final class Rotation<T> implements AutoCloseable {
    * Calls the source.
    *
    * @return its value
-   * @throws IllegalStateException if it throws, gives null or takes more than 5 s (then it is interrupted), also when the caller is
-   *     interrupted, with the flag set again
+   * @throws IllegalStateException if it throws, gives null or takes more than 5 s (then it is interrupted), also when
+   *     the caller is interrupted, with the flag set again
    */
   public Version<T> read() {
     long deadline = System.nanoTime() + READ_TIMEOUT.toNanos();
@@ -173,8 +173,8 @@ public final class Rotation<T> implements AutoCloseable {
    * Reads again and again, on a daemon thread, until {@link #close}.
    *
    * @param every the time between two readings, more than zero
-   * @param renew called with a version until it returns true: nothing is left that was made with an older one; what it throws counts as
-   *     false and is logged
+   * @param renew called with a version until it returns true: nothing is left that was made with an older one; what it
+   *     throws counts as false and is logged
    * @throws IllegalArgumentException if the time is not more than zero
    */
   public void watch(Duration every, Predicate<? super Version<T>> renew) {
