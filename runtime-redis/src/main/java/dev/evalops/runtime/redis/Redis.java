@@ -239,7 +239,7 @@ public final class Redis implements AutoCloseable {
     /**
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
-   * @return a connection that has answered; the caller closes it
+     * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
      * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})

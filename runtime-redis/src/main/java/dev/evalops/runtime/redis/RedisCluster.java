@@ -238,7 +238,7 @@ public final class RedisCluster implements AutoCloseable {
     /**
      * Opens the connection. On giving up, or when interrupted, none of its threads is left.
      *
-   * @return a connection that has answered; the caller closes it
+     * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
      * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code ... ping_redis:
