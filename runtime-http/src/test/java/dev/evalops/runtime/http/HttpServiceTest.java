@@ -369,7 +369,7 @@ class HttpServiceTest {
   @ValueSource(
       strings = {"close", "Close", "keep-alive, close", "te,CLOSE", "te\r\nConnection: close"})
   void saysThatItCloses_whenTheClientAsksForIt(String options) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       RawClient.Response response = client
           .send("GET /foo HTTP/1.1\r\nHost: x\r\nConnection: " + options + "\r\n\r\n")
           .read();
@@ -382,7 +382,7 @@ class HttpServiceTest {
   @ParameterizedTest
   @ValueSource(strings = {"keep-alive", "closed", "te", "close-not"})
   void keepsTheConnection_whenTheClientAsksForSomethingElse(String options) throws IOException {
-    try (RawClient client = new RawClient(service)) {
+    try (RawClient client = new RawClient(service.port())) {
       String request = "GET /foo HTTP/1.1\r\nHost: x\r\nConnection: " + options + "\r\n\r\n";
       assertThat(client.send(request).read().header("Connection")).isEmpty();
       assertThat(client.send(request).read().status()).isEqualTo(200);
