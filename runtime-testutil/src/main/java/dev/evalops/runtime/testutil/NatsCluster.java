@@ -143,17 +143,40 @@ public final class NatsCluster implements AutoCloseable {
 
   private static String leaderOf(String stream, Node asked) {
     try {
-      for (JsonNode account : monitored(asked, "/jsz?streams=true").path("account_details")) {
-        for (JsonNode detail : account.path("stream_detail")) {
-          if (detail.path("name").asString("").equals(stream)) {
-            return detail.path("cluster").path("leader").asString("");
-          }
+      for (JsonNode each : streams(asked)) {
+        if (each.path("name").asString("").equals(stream)) {
+          return each.path("cluster").path("leader").asString("");
         }
       }
     } catch (IOException e) {
       // it does not answer; the others may
     }
     return "";
+  }
+
+  private static List<JsonNode> streams(Node asked) throws IOException {
+    List<JsonNode> streams = new ArrayList<>();
+    for (JsonNode account : monitored(asked, "/jsz?streams=true").path("account_details")) {
+      account.path("stream_detail").forEach(streams::add);
+    }
+    return streams;
+  }
+
+  /** Whether all replicas of the streams that this server leads have what it has. */
+  private static boolean isFollowed(Node leader) throws IOException {
+    for (JsonNode each : streams(leader)) {
+      JsonNode cluster = each.path("cluster");
+      if (cluster.path("leader").asString("").isEmpty()) {
+        return false;
+      }
+      for (JsonNode replica : cluster.path("replicas")) {
+        if (cluster.path("leader").asString("").equals(leader.name())
+            && !replica.path("current").asBoolean(false)) {
+          return false;
+        }
+      }
+    }
+    return true;
   }
 
   private static JsonNode monitored(Node node, String path) throws IOException {
@@ -175,7 +198,8 @@ public final class NatsCluster implements AutoCloseable {
     Members.await("a NATS cluster in step", () -> {
       Set<String> leaders = new HashSet<>();
       for (Node node : nodes) {
-        if (!monitored(node, "/healthz").path("status").asString("").equals("ok")) {
+        if (!monitored(node, "/healthz").path("status").asString("").equals("ok")
+            || !isFollowed(node)) {
           return false;
         }
         JsonNode meta = monitored(node, "/jsz").path("meta_cluster");
