@@ -109,7 +109,15 @@ class ClusterTest {
       do {
         for (Fault fault : faults) {
           met.add(new Met(fault, System.nanoTime()));
-          meet(fault, postgres, nats, redis);
+          if (fault.of() == Of.POSTGRES) {
+            failover(fault.how(), postgres);
+            awaitMore(callers, 3 * perSecond); // while the former primary is as it is
+            postgres.rejoin();
+          } else if (fault.of() == Of.NATS) {
+            meet(fault.how(), nats);
+          } else {
+            meet(fault.how(), redis);
+          }
           awaitMore(callers, 3 * perSecond);
         }
       } while (System.nanoTime() - begin < time.toNanos());
@@ -161,23 +169,13 @@ class ClusterTest {
         .until(() -> callers.changes().size() >= until || !callers.failures().isEmpty());
   }
 
-  private static void meet(
-      Fault fault, PostgresPair postgres, NatsCluster nats, RedisServers redis) {
-    switch (fault.of()) {
-      case POSTGRES -> meet(fault.how(), postgres);
-      case NATS -> meet(fault.how(), nats);
-      case REDIS -> meet(fault.how(), redis);
-    }
-  }
-
-  private static void meet(How how, PostgresPair postgres) {
+  private static void failover(How how, PostgresPair postgres) {
     switch (how) {
       case KILLED -> postgres.primary().kill();
       case STOPPED -> postgres.primary().pause();
       case CUT_OFF -> postgres.cutOff(postgres.primary());
     }
     postgres.promote();
-    postgres.rejoin();
   }
 
   private static void meet(How how, NatsCluster nats) {
