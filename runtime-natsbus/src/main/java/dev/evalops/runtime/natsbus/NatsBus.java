@@ -687,7 +687,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
         if (rotation != null) {
           bus.rotation = rotation;
           rotation.watch(
-              rotationTimeout.dividedBy(READINGS), version -> connecting.renew(connection, version));
+              rotationTimeout.dividedBy(READINGS),
+              version -> connecting.renew(connection, version));
         }
         ready = true;
         return bus;

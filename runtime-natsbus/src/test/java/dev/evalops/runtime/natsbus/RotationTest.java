@@ -143,8 +143,8 @@ class RotationTest {
       }
       await().atMost(BOUND).until(() -> handled.keySet().containsAll(stored.keySet()));
       System.out.printf(
-          "nats: %d rotations of the password, %d changes stored, %d failed; no old connection after"
-              + " %.1f s at most, bound %d s%n",
+          "nats: %d rotations of the password, %d changes stored, %d failed; no old connection"
+              + " after %.1f s at most, bound %d s%n",
           count, stored.size(), failures.size(), slowest / 1e9, within.toSeconds());
       assertThat(logs.lines()).noneMatch(line -> line.contains("S3cret"));
     } finally {

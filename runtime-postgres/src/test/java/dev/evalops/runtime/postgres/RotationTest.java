@@ -229,8 +229,8 @@ class RotationTest {
             .open())
         .withMessage(
             "open_postgres: credentials are given: the URL and configure must not have user or"
-                + " password; tls is given: sslmode must be one of [require, verify-ca, verify-full];"
-                + " tls is given: sslrootcert must not be");
+                + " password; tls is given: sslmode must be one of [require, verify-ca,"
+                + " verify-full]; tls is given: sslrootcert must not be");
     assertThatIllegalArgumentException()
         .isThrownBy(() -> Postgres.builder(url()).rotationTimeout(Duration.ZERO).open())
         .withMessage("open_postgres: rotationTimeout must be more than zero: PT0S");

@@ -77,8 +77,7 @@ final class Renewable {
     write(commands, now);
   }
 
-  private boolean isWritten(
-      Collection<? extends RedisCommand<?, ?, ?>> commands, Runnable now) {
+  private boolean isWritten(Collection<? extends RedisCommand<?, ?, ?>> commands, Runnable now) {
     lock.readLock().lock();
     try {
       if (!holding) {

@@ -255,8 +255,8 @@ final class Renewals {
           refused = wanted.number();
           LOG.atWarn()
               .addKeyValue("error", failure.getMessage())
-              .log(
-                  "redis: no login with the replaced credentials or certificates; open connections stay");
+              .log("redis: no login with the replaced credentials or certificates; open connections"
+                  + " stay");
         }
         return false;
       } finally {

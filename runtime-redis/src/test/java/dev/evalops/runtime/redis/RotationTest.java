@@ -338,8 +338,8 @@ class RotationTest {
           .withMessageStartingWith("parse_redis_url: tls is given: the URL must begin with rediss");
     }
     assertThatIllegalArgumentException()
-        .isThrownBy(
-            () -> RedisCluster.builder("redis://h").rotationTimeout(Duration.ZERO).open())
+        .isThrownBy(() ->
+            RedisCluster.builder("redis://h").rotationTimeout(Duration.ZERO).open())
         .withMessage("rotationTimeout must be more than zero: PT0S");
   }
 

@@ -133,8 +133,10 @@ class CertificateRotationTest {
         load("postgres", () -> select(db));
         load("redis", () -> redis.connection().sync().set("key", "value"));
         load("nats", () -> bus.publish(Change.of("note", "n", "create")));
-        load("http", () -> assertThat(client.send(request, BodyHandlers.discarding()).statusCode())
-            .isEqualTo(204));
+        load(
+            "http",
+            () -> assertThat(client.send(request, BodyHandlers.discarding()).statusCode())
+                .isEqualTo(204));
 
         long slowest = 0;
         for (int i = 1; i <= count; i++) {
@@ -145,11 +147,14 @@ class CertificateRotationTest {
           long at = System.nanoTime();
           certificates.renew();
           String serial = certificates.serialNumber().toString();
-          await().atMost(within.plus(BOUND)).until(() -> sessions(
-                  admin, "client_serial IS NOT NULL AND client_serial <> " + serial)
-              == 0);
+          await()
+              .atMost(within.plus(BOUND))
+              .until(() ->
+                  sessions(admin, "client_serial IS NOT NULL AND client_serial <> " + serial) == 0);
           await().atMost(within.plus(BOUND)).until(() -> firstTlsClient(redisAdmin) > redisBefore);
-          await().atMost(within.plus(BOUND)).until(() -> !natsStart(natsMonitor).equals(natsBefore));
+          await()
+              .atMost(within.plus(BOUND))
+              .until(() -> !natsStart(natsMonitor).equals(natsBefore));
           await().atMost(within.plus(BOUND)).until(() -> {
             httpPorts.clear();
             long known = requests.get("http").get();
@@ -163,8 +168,8 @@ class CertificateRotationTest {
           each.join();
         }
         System.out.printf(
-            "%d rotations of the certificate, %s requests, %d failed; no old connection after %.1f s"
-                + " at most, bound %d s%n",
+            "%d rotations of the certificate, %s requests, %d failed; no old connection after %.1f"
+                + " s at most, bound %d s%n",
             count, requests, failures.size(), slowest / 1e9, within.toSeconds());
       } finally {
         stop.set(true);
@@ -260,7 +265,8 @@ class CertificateRotationTest {
     try (HttpClient plain = HttpClient.newHttpClient()) {
       String connections = plain
           .send(
-              HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + monitor + "/connz")).build(),
+              HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + monitor + "/connz"))
+                  .build(),
               BodyHandlers.ofString())
           .body();
       Matcher start = Pattern.compile("\"start\": *\"([^\"]+)\"").matcher(connections);
@@ -282,7 +288,12 @@ class CertificateRotationTest {
 
   /** Of those but the oldest, which is this test's own. */
   private static long firstTlsClient(Redis admin) {
-    return clients(admin).stream().mapToLong(Long::longValue).sorted().skip(1).findFirst().orElse(0);
+    return clients(admin).stream()
+        .mapToLong(Long::longValue)
+        .sorted()
+        .skip(1)
+        .findFirst()
+        .orElse(0);
   }
 
   private static int freePort() throws IOException {
