@@ -5,7 +5,10 @@ import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/** The header fields that every request is judged by, found in one pass: a look-up in {@link Headers} makes the name anew each time. */
+/**
+ * The header fields that every request is judged by, found in one pass: a look-up in {@link Headers} makes the name
+ * anew each time.
+ */
 final class RequestHead {
   private boolean legal = true;
   private @Nullable List<String> hosts;

@@ -43,8 +43,9 @@ final class ServerProperties {
   }
 
   /**
-   * Gives virtual threads a second carrier where the JVM sees one processor. With one, the server's dispatcher and the threads that it
-   * wakes wait for each other's time slices. Does nothing if {@code jdk.virtualThreadScheduler.parallelism} is set.
+   * Gives virtual threads a second carrier where the JVM sees one processor. With one, the server's dispatcher and the
+   * threads that it wakes wait for each other's time slices. Does nothing if {@code
+   * jdk.virtualThreadScheduler.parallelism} is set.
    */
   static void useTwoCarriers(Logger log) {
     if (Runtime.getRuntime().availableProcessors() > 1 || System.getProperty(PARALLELISM) != null) {

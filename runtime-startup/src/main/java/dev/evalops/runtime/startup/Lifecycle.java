@@ -178,9 +178,9 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Waits until the process is told to end or another thread calls {@link #close()}. The first call logs {@code startup finished} at
-   * INFO, with the time since the process began and the three slowest of what was opened, and of what the thread that made this
-   * lifecycle did before it added each resource.
+   * Waits until the process is told to end or another thread calls {@link #close()}. The first call logs {@code startup
+   * finished} at INFO, with the time since the process began and the three slowest of what was opened, and of what the
+   * thread that made this lifecycle did before it added each resource.
    *
    * @throws InterruptedException if the calling thread is interrupted for any other reason
    */
