@@ -83,7 +83,7 @@ public final class ReadPathLoad {
         note = store.create(tx, actor, "milk", "two litres").note().id();
         tx.commit();
       }
-      Notes cached = new Notes(store, new NoteCache(redis.connection()));
+      Notes cached = new Notes(store, new NoteCache(redis.connection().sync()));
       HttpHandler hello = exchange -> {
         exchange.getResponseHeaders().set("Content-Type", "application/json");
         exchange.sendResponseHeaders(200, HELLO.length);
