@@ -11,9 +11,10 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Reads JSON (RFC 8259) so strictly that every other reader sees the same: well-formed UTF-8 without a byte order mark, no
- * key twice in an object, no half surrogate pairs, numbers within the range of a double, at most 200 levels, at most 100 000 keys in
- * an object and those around it, nothing after the end. It reads bytes, so that a part can be passed on exactly as it was judged.
+ * Reads JSON (RFC 8259) so strictly that every other reader sees the same: well-formed UTF-8 without a byte order mark,
+ * no key twice in an object, no half surrogate pairs, numbers within the range of a double, at most 200 levels, at most
+ * 100 000 keys in an object and those around it, nothing after the end. It reads bytes, so that a part can be passed on
+ * exactly as it was judged.
  *
  * <p>A library's reader was measured: its classes alone take a quarter of the time that one call may take.
  */
@@ -35,7 +36,10 @@ final class Json {
 
   private static final int MAX_DEPTH = 200;
 
-  /** In an object and those around it. Names are kept to find one that is there twice, at ten times the size of the text. */
+  /**
+   * In an object and those around it. Names are kept to find one that is there twice, at ten times the size of the
+   * text.
+   */
   private static final int MAX_NAMES = 100_000;
 
   /** So many digits are within the range of a double, whatever they are. */

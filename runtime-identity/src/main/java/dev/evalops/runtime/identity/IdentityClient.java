@@ -327,7 +327,10 @@ public final class IdentityClient implements AutoCloseable {
     return !token.isEmpty();
   }
 
-  /** Builds a client. Values that are blank or null count as not set, so that they can come from the environment. Not thread-safe. */
+  /**
+   * Builds a client. Values that are blank or null count as not set, so that they can come from the environment. Not
+   * thread-safe.
+   */
   public static final class Builder {
     private final @Nullable String introspectUrl;
     private @Nullable String serviceTokensUrl;

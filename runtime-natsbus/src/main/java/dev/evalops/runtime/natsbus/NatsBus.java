@@ -551,8 +551,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets on how many servers a missing stream is kept, and that of its dead letters (1). With 3 of a cluster both outlive the loss of
-     * one server; what has no majority takes nothing.
+     * Sets on how many servers a missing stream is kept, and that of its dead letters (1). With 3 of a cluster both
+     * outlive the loss of one server; what has no majority takes nothing.
      *
      * @param servers 1 to 5, and not more than the cluster has
      * @return this
@@ -563,8 +563,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, {@link #replicas}), and that an existing
-     * one is compared with.
+     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, {@link
+     * #replicas}), and that an existing one is compared with.
      *
      * @param change what to change; a further call adds to it
      * @return this

@@ -51,7 +51,9 @@ final class ConnectionPool extends HikariDataSource {
     super(config);
   }
 
-  /** Lets a primary be looked for outside the pool when all connections of the pool are stuck with one that is silent. */
+  /**
+   * Lets a primary be looked for outside the pool when all connections of the pool are stuck with one that is silent.
+   */
   void findPrimaryWith(Callable<Connection> connect) {
     primary = connect;
   }

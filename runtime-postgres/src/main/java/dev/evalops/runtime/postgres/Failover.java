@@ -17,8 +17,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Leaves a primary that does not answer when another has been found: a server that is stopped or cut off keeps its connections, and who
- * waits on one of them waits for ever. Thread-safe.
+ * Leaves a primary that does not answer when another has been found: a server that is stopped or cut off keeps its
+ * connections, and who waits on one of them waits for ever. Thread-safe.
  */
 final class Failover {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);

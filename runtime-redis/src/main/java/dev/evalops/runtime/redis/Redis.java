@@ -242,7 +242,8 @@ public final class Redis implements AutoCloseable {
      * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
-     * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis: ...})
+     * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis:
+     *     ...})
      */
     public Redis open() {
       Renewals renewals = new Renewals(credentials, tls, rotationTimeout);

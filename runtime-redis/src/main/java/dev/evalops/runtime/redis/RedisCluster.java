@@ -241,8 +241,8 @@ public final class RedisCluster implements AutoCloseable {
      * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
-     * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code ... ping_redis:
-     *     ...})
+     * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code
+     *     ... ping_redis: ...})
      */
     public RedisCluster open() {
       Renewals renewals = new Renewals(credentials, tls, rotationTimeout);

@@ -387,8 +387,8 @@ final class Bridge {
     }
 
     /**
-     * The container waits here for a thread of the application that ends the request, as it waits in {@link #take} for one that writes:
-     * it would give what that thread uses to another request.
+     * The container waits here for a thread of the application that ends the request, as it waits in {@link #take} for
+     * one that writes: it would give what that thread uses to another request.
      */
     private void exclusively(Runnable action) {
       lock.lock();

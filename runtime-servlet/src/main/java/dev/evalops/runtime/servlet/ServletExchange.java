@@ -29,8 +29,8 @@ import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The exchange of a container's request and response. What filters may ask for when the request has ended is read at the beginning:
- * a container may have taken its request back by then.
+ * The exchange of a container's request and response. What filters may ask for when the request has ended is read at
+ * the beginning: a container may have taken its request back by then.
  */
 final class ServletExchange extends HttpsExchange {
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";

@@ -105,7 +105,7 @@ final class Openings {
       opening.end(result, thrown);
       changed.signalAll();
       if (openings.stream().allMatch(one -> one.opened() != null)) {
-        LOG.info("nothing is waited for any more; slowest: {}", slowest(took()));
+        LOG.info("all dependencies are up; slowest: {}", slowest(took()));
       }
       return opening.isAbandoned();
     } finally {

@@ -16,7 +16,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A network before a server of this machine: hands on what it gets, until it is told to cut, delay, half-close or swallow.
+ * A network before a server of this machine: hands on what it gets, until it is told to cut, delay, half-close or
+ * swallow.
  *
  * <pre>{@code
  * try (PostgresServer postgres = PostgresServer.start();
@@ -118,16 +119,16 @@ public final class FaultProxy implements AutoCloseable {
   }
 
   /**
-   * Ends what the server says, on all connections: a client reads the end of the stream, while what it sends still arrives.
-   * New connections are whole.
+   * Ends what the server says, on all connections: a client reads the end of the stream, while what it sends still
+   * arrives. New connections are whole.
    */
   public void halfClose() {
     links.forEach(Link::endAnswers);
   }
 
   /**
-   * Hands nothing on from now, without a word: connections stay, new ones are taken, and what is sent is kept until {@link
-   * #heal()}.
+   * Hands nothing on from now, without a word: connections stay, new ones are taken, and what is sent is kept until
+   * {@link #heal()}.
    */
   public void blackHole() {
     swallow(true);

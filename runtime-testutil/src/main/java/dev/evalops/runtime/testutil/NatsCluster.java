@@ -15,8 +15,8 @@ import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * Three NATS servers with JetStream that form a cluster, for tests. A member fails by its own {@link NatsServer#kill}, {@link
- * NatsServer#pause}, or by {@link #cutOff} here.
+ * Three NATS servers with JetStream that form a cluster, for tests. A member fails by its own {@link NatsServer#kill},
+ * {@link NatsServer#pause}, or by {@link #cutOff} here.
  *
  * <pre>{@code
  * try (NatsCluster nats = NatsCluster.start();
@@ -25,8 +25,8 @@ import tools.jackson.databind.json.JsonMapper;
  * }
  * }</pre>
  *
- * <p>A new leader is elected four to ten seconds after the old one has gone. What a server has stored is there after {@link
- * NatsServer#restart}. All end with the JVM. Safe for use by several threads.
+ * <p>A new leader is elected four to ten seconds after the old one has gone. What a server has stored is there after
+ * {@link NatsServer#restart}. All end with the JVM. Safe for use by several threads.
  */
 public final class NatsCluster implements AutoCloseable {
   private static final int SIZE = 3;

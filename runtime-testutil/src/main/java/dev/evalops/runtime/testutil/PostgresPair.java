@@ -19,8 +19,8 @@ import java.util.Set;
 
 /**
  * A Postgres primary with a streaming hot standby, for tests of a failover. A server fails by its own {@link
- * PostgresServer#kill}, {@link PostgresServer#pause}, or by {@link #cutOff} here; {@link #promote} puts the standby in its
- * place, and {@link #rejoin} brings the old primary back as a standby.
+ * PostgresServer#kill}, {@link PostgresServer#pause}, or by {@link #cutOff} here; {@link #promote} puts the standby in
+ * its place, and {@link #rejoin} brings the old primary back as a standby.
  *
  * <pre>{@code
  * try (PostgresPair pair = PostgresPair.start();
@@ -31,9 +31,9 @@ import java.util.Set;
  * }
  * }</pre>
  *
- * <p>While there is a standby, a commit is answered when the standby has it: what was answered survives the failover, and a
- * primary that is cut off answers none. Without its standby a primary commits nothing until it is back. Both end with the
- * JVM. Safe for use by several threads.
+ * <p>While there is a standby, a commit is answered when the standby has it: what was answered survives the failover,
+ * and a primary that is cut off answers none. Without its standby a primary commits nothing until it is back. Both end
+ * with the JVM. Safe for use by several threads.
  */
 public final class PostgresPair implements AutoCloseable {
   /** Not copied: what belongs to the running server, and the log, which the standby gets from the primary. */
@@ -234,8 +234,8 @@ public final class PostgresPair implements AutoCloseable {
   }
 
   /**
-   * Makes the standby the primary, and returns when it writes. The former primary stays as it is: who tries a failure kills,
-   * pauses or cuts it off before; else both take commits, and those of the former wait for a standby.
+   * Makes the standby the primary, and returns when it writes. The former primary stays as it is: who tries a failure
+   * kills, pauses or cuts it off before; else both take commits, and those of the former wait for a standby.
    *
    * @throws IllegalStateException when there is no standby, or it cannot be promoted within 60 s
    */
@@ -259,8 +259,8 @@ public final class PostgresPair implements AutoCloseable {
   }
 
   /**
-   * Brings the former primary back as the standby, on its port, with a fresh copy of what the primary has; what it had alone
-   * is gone. It need not run, and is no longer cut off. Returns when it follows.
+   * Brings the former primary back as the standby, on its port, with a fresh copy of what the primary has; what it had
+   * alone is gone. It need not run, and is no longer cut off. Returns when it follows.
    *
    * @throws IllegalStateException when there is a standby, or this one cannot be started
    */

@@ -26,8 +26,9 @@ record Settings(
 
   /**
    * Reads {@code DATABASE_URL}, {@code REDIS_URL}, {@code NATS_URL}, {@code IDENTITY_URL}, {@code PORT} (8080), {@code
-   * NATS_REPLICAS} (1), {@code IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code
-   * TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags.
+   * NATS_REPLICAS} (1), {@code IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code
+   * RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service
+   * speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags.
    *
    * @throws IllegalArgumentException naming everything that is missing or wrong
    */

@@ -30,8 +30,8 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Sends requests at a steady rate, each to the next of several services, and again to the one after it when that is no use: under the same
- * key, as long as it takes. Half of them create a note, a quarter changes one, a quarter reads one.
+ * Sends requests at a steady rate, each to the next of several services, and again to the one after it when that is no
+ * use: under the same key, as long as it takes. Half of them create a note, a quarter changes one, a quarter reads one.
  */
 final class Callers implements AutoCloseable {
   private static final Duration REQUEST_TIMEOUT = Duration.ofSeconds(15);

@@ -220,7 +220,10 @@ class ClusterTest {
     redis.awaitReady();
   }
 
-  /** What was answered is committed; what is committed is in the stream and in the feed, once. Returns how many changes there are. */
+  /**
+   * What was answered is committed; what is committed is in the stream and in the feed, once. Returns how many changes
+   * there are.
+   */
   private static long assertWhole(Callers callers, PostgresPair postgres, NatsCluster nats)
       throws Exception {
     try (HikariDataSource db = Postgres.open(postgres.url())) {
