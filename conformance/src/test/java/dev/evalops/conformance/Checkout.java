@@ -53,7 +53,8 @@ final class Checkout {
     Files.walkFileTree(ROOT, new SimpleFileVisitor<>() {
       @Override
       public FileVisitResult preVisitDirectory(Path folder, BasicFileAttributes of) {
-        return Set.of("target", ".git", "node_modules").contains(folder.getFileName().toString())
+        return Set.of("target", ".git", "node_modules")
+                .contains(folder.getFileName().toString())
             ? FileVisitResult.SKIP_SUBTREE
             : FileVisitResult.CONTINUE;
       }

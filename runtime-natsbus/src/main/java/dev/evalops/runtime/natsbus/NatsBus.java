@@ -25,6 +25,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -118,10 +119,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * Returns a builder.
    *
    * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with
-   *     commas between them; in user and password {@code /} is written as {@code %2F}, and so on
+   *     commas between them; in user and password {@code /} is written as {@code %2F}, and so on; null, as
+   *     an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
-  public static Builder builder(String url) {
+  public static Builder builder(@Nullable String url) {
     return new Builder(url);
   }
 
@@ -135,7 +137,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * @throws IllegalArgumentException if settings are wrong; the message names all of them
    * @throws StartupException as {@link Builder#open} throws it
    */
-  public static NatsBus open(String url, String stream, String subjectPrefix) {
+  public static NatsBus open(@Nullable String url, String stream, String subjectPrefix) {
     return builder(url).stream(stream).subjectPrefix(subjectPrefix).open();
   }
 
@@ -418,8 +420,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     private @Nullable OpenTelemetry openTelemetry;
     private @Nullable MeterRegistry registry;
 
-    private Builder(String url) {
-      this.url = requireNonNull(url, "url");
+    private Builder(@Nullable String url) {
+      this.url = Objects.requireNonNullElse(url, "");
     }
 
     /**

@@ -220,6 +220,8 @@ public class NatsBusTest {
     assertThatThrownBy(() -> NatsBus.builder(" ").open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("nats_url_required; stream_name_required; subject_prefix_required");
+    assertThatThrownBy(() -> NatsBus.open(null, "NOTES", "notes.changes"))
+        .hasMessage("nats_url_required");
     assertThatThrownBy(() -> NatsBus.builder("nats://127.0.0.1:1").stream("A.B")
             .subjectPrefix("a..b")
             .maxPending(0)

@@ -67,22 +67,22 @@ public final class Postgres {
   /**
    * Opens a pool with the defaults of {@link #builder}.
    *
-   * @param url the database URL
+   * @param url the database URL; null, as an environment variable that is not set, is refused by {@code open}
    * @return a pool whose database has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong; names every problem ({@code open_postgres: ...}) and no value
    * @throws StartupException if the database does not come up, or refuses
    */
-  public static HikariDataSource open(String url) {
+  public static HikariDataSource open(@Nullable String url) {
     return builder(url).open();
   }
 
   /**
    * Returns a builder.
    *
-   * @param url the database URL
+   * @param url the database URL; null, as an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
-  public static Builder builder(String url) {
+  public static Builder builder(@Nullable String url) {
     return new Builder(url);
   }
 
@@ -128,8 +128,8 @@ public final class Postgres {
         })
         .build();
 
-    private Builder(String url) {
-      this.url = Objects.requireNonNull(url, "url");
+    private Builder(@Nullable String url) {
+      this.url = Objects.requireNonNullElse(url, "");
     }
 
     /**

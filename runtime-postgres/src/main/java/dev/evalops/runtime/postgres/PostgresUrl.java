@@ -86,7 +86,7 @@ final class PostgresUrl {
   static PostgresUrl parse(String url) {
     PostgresUrl parsed = new PostgresUrl();
     if (url.isBlank()) {
-      parsed.problem("the database URL is empty");
+      parsed.problem("the database URL is empty or not set");
     } else if (!url.strip().equals(url) || url.chars().anyMatch(Character::isISOControl)) {
       parsed.problem("the database URL has white space around it or a control character in it");
     } else if (url.startsWith(JDBC)) {

@@ -107,6 +107,13 @@ class PostgresUrlTest {
   }
 
   @Test
+  void saysThatAnEnvironmentVariableIsNotSet() {
+    assertThatThrownBy(() -> Postgres.open(null))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("open_postgres: the database URL is empty or not set");
+  }
+
+  @Test
   void takesThePoolParametersThatGoServicesHave() {
     HikariConfig config = new HikariConfig();
     PostgresUrl.parse(

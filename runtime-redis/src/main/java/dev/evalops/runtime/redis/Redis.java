@@ -64,22 +64,22 @@ public final class Redis implements AutoCloseable {
   /**
    * Opens a connection with the defaults of {@link #builder}.
    *
-   * @param url the Redis URL
+   * @param url the Redis URL; null, as an environment variable that is not set, is refused by {@code open}
    * @return a connection that has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
    * @throws StartupException if Redis does not come up, or refuses
    */
-  public static Redis open(String url) {
+  public static Redis open(@Nullable String url) {
     return builder(url).open();
   }
 
   /**
    * Returns a builder.
    *
-   * @param url the Redis URL
+   * @param url the Redis URL; null, as an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
-  public static Builder builder(String url) {
+  public static Builder builder(@Nullable String url) {
     return new Builder(url);
   }
 
@@ -127,8 +127,8 @@ public final class Redis implements AutoCloseable {
     private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
 
-    private Builder(String url) {
-      this.url = Objects.requireNonNull(url, "url");
+    private Builder(@Nullable String url) {
+      this.url = Objects.requireNonNullElse(url, "");
     }
 
     /**

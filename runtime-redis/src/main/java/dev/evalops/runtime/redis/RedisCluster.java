@@ -65,22 +65,22 @@ public final class RedisCluster implements AutoCloseable {
   /**
    * Opens a connection with the defaults of {@link #builder}.
    *
-   * @param url the URL of one or more nodes
+   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code open}
    * @return a connection that has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
    * @throws StartupException if no node comes up, or refuses, or is none of a cluster
    */
-  public static RedisCluster open(String url) {
+  public static RedisCluster open(@Nullable String url) {
     return builder(url).open();
   }
 
   /**
    * Returns a builder.
    *
-   * @param url the URL of one or more nodes
+   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
-  public static Builder builder(String url) {
+  public static Builder builder(@Nullable String url) {
     return new Builder(url);
   }
 
@@ -128,8 +128,8 @@ public final class RedisCluster implements AutoCloseable {
     private @Nullable SSLContext tls;
     private Retry retry = Clients.retry();
 
-    private Builder(String url) {
-      this.url = Objects.requireNonNull(url, "url");
+    private Builder(@Nullable String url) {
+      this.url = Objects.requireNonNullElse(url, "");
     }
 
     /**

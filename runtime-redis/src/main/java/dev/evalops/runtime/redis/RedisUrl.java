@@ -48,6 +48,7 @@ final class RedisUrl {
    * @throws IllegalArgumentException if Redis cannot be reached by it
    */
   static RedisURI parse(String url) {
+    checkSet(url);
     URI uri = uri(url);
     Set<String> names = new HashSet<>();
     if (uri.getQuery() != null) {
@@ -103,6 +104,7 @@ final class RedisUrl {
    * @throws IllegalArgumentException if Redis cannot be reached by it
    */
   static List<RedisURI> parseNodes(String url) {
+    checkSet(url);
     Matcher parts = NODES.matcher(url);
     if (!parts.matches()) {
       throw refused("it must begin with redis:// or rediss://, and name a host");
@@ -172,6 +174,12 @@ final class RedisUrl {
   private static void require(String value, String pattern, String problem) {
     if (!value.matches(pattern)) {
       throw refused(problem);
+    }
+  }
+
+  private static void checkSet(String url) {
+    if (url.isBlank()) {
+      throw refused("the Redis URL is not set; it must begin with redis:// or rediss://");
     }
   }
 

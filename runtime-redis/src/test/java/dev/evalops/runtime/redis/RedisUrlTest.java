@@ -60,6 +60,16 @@ class RedisUrlTest {
   }
 
   @Test
+  void saysThatAnEnvironmentVariableIsNotSet() {
+    assertThatThrownBy(() -> Redis.open(null))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("parse_redis_url: the Redis URL is not set; ");
+    assertThatThrownBy(() -> RedisCluster.open(null))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageStartingWith("parse_redis_url: the Redis URL is not set; ");
+  }
+
+  @Test
   void readsSentinels() {
     RedisURI uri = RedisUrl.parse("redis-sentinel://h1:1,h2/2#main");
     assertThat(uri.getSentinelMasterId()).isEqualTo("main");

@@ -52,7 +52,7 @@ abstract class ServletContract extends Contract {
   void readsForms_withinTheLimit() throws Exception {
     assertThat(send(request("POST", "/servlet/form?a=1&b=%C3%BC", "a=2&c=x+y%21&d", FORM))
             .body())
-        .isEqualTo("a=1,2 b=\u00c3\u00bc c=x y! d=");
+        .isEqualTo("a=1,2 b=\u00fc c=x y! d=");
     assertThat(send(request("POST", "/servlet/small-form", "a=123456789", FORM)).status())
         .isEqualTo(413);
     assertThat(send(request(
@@ -83,10 +83,10 @@ abstract class ServletContract extends Contract {
     answers(
         "/writer",
         200,
-        "gr\u00c3\u00bc\u00c3\u009fe",
+        "gr\u00fc\u00dfe",
         "Content-Length: 7",
         "Content-Type: text/plain;charset=");
-    answers("/writer?flush", 200, "gr\u00c3\u00bc\u00c3\u009fe", "Transfer-Encoding: chunked");
+    answers("/writer?flush", 200, "gr\u00fc\u00dfe", "Transfer-Encoding: chunked");
   }
 
   @Test
