@@ -1,6 +1,7 @@
 package dev.evalops.runtime.mtls;
 
 import java.io.IOException;
+import java.lang.reflect.InvocationTargetException;
 import java.net.Authenticator;
 import java.net.CookieHandler;
 import java.net.ProxySelector;
@@ -31,6 +32,7 @@ final class RenewingHttpClient extends HttpClient {
   private final Supplier<HttpClient> make;
   private final ReentrantLock renewing = new ReentrantLock();
   private volatile Live live;
+  private volatile boolean ended;
 
   RenewingHttpClient(Supplier<SSLContext> current, Supplier<HttpClient> make) {
     this.current = current;
@@ -58,13 +60,13 @@ final class RenewingHttpClient extends HttpClient {
 
   private Live live() {
     Live now = live;
-    if (now.madeWith.equals(current.get())) {
+    if (ended || now.madeWith.equals(current.get())) {
       return now;
     }
     renewing.lock();
     try {
       SSLContext context = current.get();
-      if (!live.madeWith.equals(context)) {
+      if (!ended && !live.madeWith.equals(context)) {
         Live before = live;
         live = new Live(context, make.get());
         before.retire();
@@ -124,14 +126,60 @@ final class RenewingHttpClient extends HttpClient {
     }
   }
 
-  /** Overrides that of Java 21 and later. */
+  // These override methods that a client has from Java 21 on.
+
+  /** Lets requests end; there is no other client from now on. */
   public void close() {
-    close(live.client);
+    close(last());
   }
 
-  /** Overrides that of Java 21 and later. */
+  /** As {@link #close}, without waiting. */
   public void shutdown() {
-    live.retire();
+    call("shutdown", last());
+  }
+
+  /** Cuts requests. */
+  public void shutdownNow() {
+    call("shutdownNow", last());
+  }
+
+  /** Whether all requests have ended after it was shut down. */
+  public boolean isTerminated() {
+    return Boolean.TRUE.equals(call("isTerminated", live.client));
+  }
+
+  /** Waits for that. */
+  public boolean awaitTermination(Duration bound) throws InterruptedException {
+    try {
+      return Boolean.TRUE.equals(HttpClient.class
+          .getMethod("awaitTermination", Duration.class)
+          .invoke(live.client, bound));
+    } catch (InvocationTargetException failure) {
+      if (failure.getCause() instanceof InterruptedException interrupted) {
+        throw interrupted;
+      }
+      throw new IllegalStateException(failure.getCause());
+    } catch (ReflectiveOperationException impossible) {
+      throw new IllegalStateException(impossible);
+    }
+  }
+
+  private HttpClient last() {
+    renewing.lock();
+    try {
+      ended = true;
+      return live.client;
+    } finally {
+      renewing.unlock();
+    }
+  }
+
+  private static @Nullable Object call(String method, HttpClient client) {
+    try {
+      return HttpClient.class.getMethod(method).invoke(client);
+    } catch (ReflectiveOperationException impossible) {
+      throw new IllegalStateException(impossible);
+    }
   }
 
   @Override

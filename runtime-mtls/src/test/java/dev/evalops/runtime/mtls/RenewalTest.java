@@ -4,6 +4,7 @@ import static java.nio.charset.StandardCharsets.US_ASCII;
 import static java.nio.file.Files.createDirectory;
 import static java.nio.file.Files.writeString;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpsConfigurator;
@@ -28,7 +29,11 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.condition.EnabledForJreRange;
+import org.junit.jupiter.api.condition.JRE;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What becomes of open connections, and what is told of a certificate, when the files change. */
 @Timeout(120)
@@ -115,6 +120,29 @@ class RenewalTest {
       get(client, uri);
       assertThat(relay.accepted.availablePermits()).isEqualTo(2);
       assertThat(relay.ended.availablePermits()).isZero();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"close", "shutdown", "shutdownNow"})
+  @EnabledForJreRange(min = JRE.JAVA_21)
+  void theHttpClientMakesNoOther_onceItIsEnded(String method) throws Exception {
+    Path files = files("client", authority.issue("client"));
+    try (ServerTls server = server(files("server", authority.issue("server"))).open();
+        ClientTls tls = client(files).open();
+        TestServer http =
+            new TestServer(new HttpsConfigurator(server.sslContext()), RenewalTest::sayPort)) {
+      HttpClient client = tls.httpClient();
+      get(client, http.uri());
+      HttpClient.class.getMethod(method).invoke(client);
+      files("client", authority.issue("client renewed"));
+      assertThat(tls.reload()).isTrue();
+      assertThatThrownBy(() -> get(client, http.uri())).isInstanceOf(IOException.class);
+      assertThat(HttpClient.class
+              .getMethod("awaitTermination", Duration.class)
+              .invoke(client, Duration.ofSeconds(30)))
+          .isEqualTo(true);
+      assertThat(HttpClient.class.getMethod("isTerminated").invoke(client)).isEqualTo(true);
     }
   }
 

@@ -84,6 +84,9 @@ final class ConnectionPool extends HikariDataSource {
     } finally {
       watching.set(false);
     }
+    if (isWaitedFor()) {
+      watchForSilence(); // who came in between has seen a watcher
+    }
   }
 
   /** A connection to another primary cuts those to the silent one, see {@link Failover}. */
@@ -128,7 +131,9 @@ final class ConnectionPool extends HikariDataSource {
     }
     watchForSilence();
     Connection connection = super.getConnection();
-    lent.incrementAndGet();
+    if (primary != null) {
+      lent.incrementAndGet();
+    }
     Renewal renewing = renewal;
     while (renewing != null && renewing.retires(connection)) {
       connection = super.getConnection();
@@ -177,9 +182,12 @@ final class ConnectionPool extends HikariDataSource {
     private final PgDataSource driver;
     private final Duration within;
     private final AtomicLong nextAt = new AtomicLong();
-    private volatile long version; // older ones are retired
+    private final AtomicLong triedWith = new AtomicLong();
+    private volatile long version; // older ones are retired; zero: there are none
     private volatile long stepNanos;
     private long refused;
+    private long announced;
+    private long cleared;
 
     Renewal(Rotation<Secret> rotation, PgDataSource driver, Duration within) {
       this.rotation = rotation;
@@ -191,7 +199,11 @@ final class ConnectionPool extends HikariDataSource {
     boolean renew(Rotation.Version<Secret> wanted) {
       int older = driver.countOlderThan(wanted.number());
       if (older == 0) {
-        return true;
+        // The second look sees what was logging in at the first.
+        boolean done = cleared == wanted.number();
+        cleared = wanted.number();
+        version = 0;
+        return done;
       }
       if (isClosed() || (!driver.isProven(wanted.number()) && !prove(wanted.number()))) {
         return isClosed();
@@ -199,15 +211,18 @@ final class ConnectionPool extends HikariDataSource {
       stepNanos = TimeUnit.NANOSECONDS.convert(within) / Math.max(READINGS, 2 * older);
       nextAt.set(System.nanoTime());
       version = wanted.number();
-      LOG.atInfo()
-          .addKeyValue("pool", getPoolName())
-          .addKeyValue("connections", older)
-          .log("postgres: credentials or certificates were replaced; connections are made anew");
+      if (announced != version) {
+        announced = version;
+        LOG.atInfo()
+            .addKeyValue("pool", getPoolName())
+            .addKeyValue("connections", older)
+            .log("postgres: credentials or certificates were replaced; connections are made anew");
+      }
       for (int i = 0; i < older && !isClosed(); i++) {
         try {
           retireIdle();
           if (driver.countOlderThan(version) == 0) {
-            return true;
+            return false; // until the next look
           }
           TimeUnit.NANOSECONDS.sleep(stepNanos);
         } catch (SQLException exhausted) {
@@ -226,7 +241,7 @@ final class ConnectionPool extends HikariDataSource {
         return true;
       } catch (SQLException failure) {
         if (TOO_MANY_CONNECTIONS.equals(failure.getSQLState())) {
-          return true; // which is no answer; a login instead of an old connection tells
+          return true; // which is no answer; a login instead of one old connection tells
         }
         if (refused != number) {
           refused = number;
@@ -243,7 +258,9 @@ final class ConnectionPool extends HikariDataSource {
     private void retireIdle() throws SQLException {
       List<Connection> younger = new ArrayList<>();
       try {
-        for (int idle = getHikariPoolMXBean().getIdleConnections(); idle > 0; idle--) {
+        while (System.nanoTime() - nextAt.get() >= 0
+            && getHikariPoolMXBean().getIdleConnections() > 0
+            && getHikariPoolMXBean().getThreadsAwaitingConnection() == 0) {
           Connection connection = ConnectionPool.super.getConnection();
           if (retires(connection)) {
             return;
@@ -258,12 +275,14 @@ final class ConnectionPool extends HikariDataSource {
     }
 
     /** Retires the connection if it is an older one, and if its turn has come. */
-    boolean retires(Connection connection) throws SQLException {
+    boolean retires(Connection connection) {
       long next = nextAt.get();
-      if (version == 0
+      long wanted = version;
+      if (wanted == 0
           || System.nanoTime() - next < 0
-          || !driver.isOlderThan(version, connection)
-          || !nextAt.compareAndSet(next, System.nanoTime() + stepNanos)) {
+          || !driver.isOlderThan(wanted, connection)
+          || !nextAt.compareAndSet(next, System.nanoTime() + stepNanos)
+          || !(driver.isProven(wanted) || triedWith.getAndSet(wanted) != wanted)) {
         return false;
       }
       evictConnection(connection);

@@ -206,9 +206,13 @@ final class PgDataSource implements DataSource {
   }
 
   /** Whether this connection, however it is wrapped, was made with an older version. */
-  boolean isOlderThan(long version, Connection connection) throws SQLException {
-    return connection.isWrapperFor(PgConnection.class)
-        && madeWith.getOrDefault(connection.unwrap(PgConnection.class), version) < version;
+  boolean isOlderThan(long version, Connection connection) {
+    try {
+      return connection.isWrapperFor(PgConnection.class)
+          && madeWith.getOrDefault(connection.unwrap(PgConnection.class), version) < version;
+    } catch (SQLException broken) {
+      return false;
+    }
   }
 
   private Connection open(@Nullable String user, @Nullable String password) throws SQLException {

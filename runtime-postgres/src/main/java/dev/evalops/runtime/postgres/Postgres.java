@@ -321,6 +321,8 @@ public final class Postgres {
           properties.setProperty(PGProperty.SSL_MODE.getName(), "verify-full");
         }
         properties.setProperty(PGProperty.SSL_FACTORY.getName(), GivenTls.Factory.class.getName());
+        // Else that of the process would have the driver connect on another thread than ours.
+        properties.setProperty(PGProperty.LOGIN_TIMEOUT.getName(), "0");
       }
       properties.putIfAbsent("ApplicationName", config.getPoolName());
       properties.putIfAbsent("tcpKeepAlive", "true");

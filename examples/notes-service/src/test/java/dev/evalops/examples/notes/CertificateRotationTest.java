@@ -72,6 +72,8 @@ class CertificateRotationTest {
 
   private void rotations(int count, Duration within) throws Exception {
     certificates = new Certificates(folder);
+    DriverManager.setLoginTimeout(
+        7); // as another pool of the process does; the driver then logs in on a thread of its own
     int natsPort = freePort();
     int natsMonitor = freePort();
     int redisPort = freePort();
