@@ -45,7 +45,7 @@ final class ServerProperties {
   /**
    * Gives virtual threads a second carrier where the JVM sees one processor. With one, the server's dispatcher and the
    * threads that it wakes wait for each other's time slices. Does nothing if {@code
-   * jdk.virtualThreadScheduler.parallelism} is set.
+   * jdk.virtualThreadScheduler.parallelism} is set, or the scheduler has more already.
    */
   static void useTwoCarriers(Logger log) {
     if (Runtime.getRuntime().availableProcessors() > 1 || System.getProperty(PARALLELISM) != null) {
@@ -56,8 +56,11 @@ final class ServerProperties {
       Class<? extends PlatformManagedObject> type = Class.forName(
               "jdk.management.VirtualThreadSchedulerMXBean")
           .asSubclass(PlatformManagedObject.class);
-      type.getMethod("setParallelism", int.class)
-          .invoke(ManagementFactory.getPlatformMXBean(type), 2);
+      PlatformManagedObject scheduler = ManagementFactory.getPlatformMXBean(type);
+      if (type.getMethod("getParallelism").invoke(scheduler) instanceof Integer now && now > 1) {
+        return;
+      }
+      type.getMethod("setParallelism", int.class).invoke(scheduler, 2);
       log.atInfo()
           .addKeyValue("carriers", 2)
           .log("one processor, virtual threads have two carriers");

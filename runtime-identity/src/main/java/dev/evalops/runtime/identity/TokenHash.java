@@ -59,6 +59,7 @@ record TokenHash(long a, long b, long c, long d) {
       Arrays.fill(buffer, 0, Math.min(length, buffer.length), (byte) 0);
       try {
         digest.digest(buffer, 0, 32);
+        digest.reset(); // else the end of the token stays in it until the next one
       } catch (DigestException e) {
         throw new IllegalStateException(e); // the buffer is long enough
       }

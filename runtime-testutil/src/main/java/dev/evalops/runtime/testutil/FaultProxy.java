@@ -79,9 +79,14 @@ public final class FaultProxy implements AutoCloseable {
    *
    * @param direct a URL with the server's own port
    * @return the URL to give to a client
+   * @throws IllegalArgumentException if that port is not in the URL
    */
   public String url(String direct) {
-    return direct.replace(":" + target, ":" + port());
+    String proxied = direct.replaceAll(":" + target + "(?!\\d)", ":" + port());
+    if (proxied.equals(direct)) {
+      throw new IllegalArgumentException("url must have port " + target + ", that of the server");
+    }
+    return proxied;
   }
 
   /**
