@@ -185,17 +185,27 @@ public final class Lifecycle implements AutoCloseable {
    * @throws InterruptedException if the calling thread is interrupted for any other reason
    */
   public void await() throws InterruptedException {
+    if (!isEnding()) {
+      openings
+          .started(); // not under the lock: a log that is stuck must not keep it from being closed
+    }
     lock.lock();
     try {
-      if (!terminated && !closing) {
-        openings.started();
-      }
       while (!terminated && !closing) {
         changed.await();
       }
       if (terminated && Thread.currentThread().equals(owner)) {
         Thread.interrupted(); // that was the signal
       }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private boolean isEnding() {
+    lock.lock();
+    try {
+      return terminated || closing;
     } finally {
       lock.unlock();
     }
