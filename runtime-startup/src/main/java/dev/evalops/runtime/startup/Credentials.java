@@ -4,9 +4,12 @@ import static java.util.Objects.requireNonNull;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.CharacterCodingException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What a service logs in with. Given as a {@link Supplier}, it may change while the process runs:
@@ -44,13 +47,21 @@ public record Credentials(String user, String password) {
       try {
         String password = Files.readString(passwordFile).stripTrailing();
         if (password.isEmpty()) {
-          throw new IOException(passwordFile + ": empty");
+          throw unreadable(passwordFile, "empty");
         }
         return new Credentials(user, password);
-      } catch (IOException unreadable) {
-        throw new UncheckedIOException(unreadable);
+      } catch (FileSystemException named) {
+        throw new UncheckedIOException(named);
+      } catch (CharacterCodingException noText) {
+        throw new UncheckedIOException(unreadable(passwordFile, "not UTF-8"));
+      } catch (IOException ofTheSystem) {
+        throw new UncheckedIOException(unreadable(passwordFile, ofTheSystem.getMessage()));
       }
     };
+  }
+
+  private static FileSystemException unreadable(Path file, @Nullable String why) {
+    return new FileSystemException(file.toString(), null, why);
   }
 
   /** Returns the user alone. */

@@ -3,6 +3,7 @@ package dev.evalops.runtime.startup;
 import static java.util.Objects.requireNonNull;
 
 import java.io.UncheckedIOException;
+import java.nio.file.FileSystemException;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
@@ -45,7 +46,9 @@ public final class Rotation<T> implements AutoCloseable {
   private final AtomicInteger running = new AtomicInteger();
   private final CountDownLatch closed = new CountDownLatch(1);
   private volatile @Nullable Version<T> last;
-  private boolean failing;
+  private volatile long begun; // readings
+  private long ended; // the last reading that did, well or not
+  private @Nullable String failing; // why
 
   private Rotation(String name, Supplier<? extends T> source) {
     this.name = name;
@@ -80,25 +83,44 @@ public final class Rotation<T> implements AutoCloseable {
   }
 
   /**
-   * Calls the source.
+   * Calls the source. While another call is under way this waits for it, and then at most 5 s more; callers that wait
+   * together share one call, which began after they came.
    *
    * @return its value
    * @throws IllegalStateException if it throws, gives null or takes more than 5 s (then it is interrupted), also when
    *     the caller is interrupted, with the flag set again
    */
   public Version<T> read() {
-    long deadline = System.nanoTime() + READ_TIMEOUT.toNanos();
+    long before = begun;
     try {
-      if (!reading.tryLock(READ_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS)) {
-        throw new IllegalStateException(name + ": supplier is busy");
-      }
+      reading.lockInterruptibly(); // no longer than the calls of others, which are bounded
     } catch (InterruptedException interrupted) {
       throw interrupted();
     }
     try {
-      T value = call(Math.max(1, deadline - System.nanoTime()));
-      if (failing) {
-        failing = false;
+      return ended > before ? ofAnother() : readNow();
+    } catch (InterruptedException interrupted) {
+      throw interrupted();
+    } finally {
+      reading.unlock();
+    }
+  }
+
+  private Version<T> ofAnother() {
+    if (failing != null) {
+      throw new IllegalStateException(name + ": " + failing);
+    }
+    return requireNonNull(last);
+  }
+
+  private Version<T> readNow() throws InterruptedException {
+    long mine = begun + 1;
+    begun = mine;
+    try {
+      T value = call();
+      ended = mine;
+      if (failing != null) {
+        failing = null;
         LOG.atInfo().addKeyValue("of", name).log("rotation: supplier works again");
       }
       Version<T> before = last;
@@ -109,23 +131,22 @@ public final class Rotation<T> implements AutoCloseable {
       last = read;
       return read;
     } catch (InterruptedException interrupted) {
-      throw interrupted();
+      throw interrupted;
     } catch (Exception failure) {
+      ended = mine;
       String why = text(failure);
-      if (!failing) {
-        failing = true;
+      if (failing == null) {
         LOG.atWarn()
             .addKeyValue("of", name)
             .addKeyValue("error", why)
             .log("rotation: supplier failed; open connections stay");
       }
+      failing = why;
       throw new IllegalStateException(name + ": " + why);
-    } finally {
-      reading.unlock();
     }
   }
 
-  private T call(long nanos) throws Exception {
+  private T call() throws Exception {
     if (running.incrementAndGet() > MAX_STUCK) {
       running.decrementAndGet();
       throw new TimeoutException("earlier calls have not ended");
@@ -139,7 +160,7 @@ public final class Rotation<T> implements AutoCloseable {
             running.decrementAndGet();
           }
         },
-        nanos);
+        READ_TIMEOUT.toNanos());
     if (value == null) {
       throw new IllegalStateException("null");
     }
@@ -148,11 +169,13 @@ public final class Rotation<T> implements AutoCloseable {
 
   /** What a source says may hold the secret, but for the name of a file. */
   private static String text(Exception failure) {
-    if (failure instanceof TimeoutException || failure instanceof UncheckedIOException) {
-      Throwable told = failure.getCause() == null ? failure : failure.getCause();
-      return "supplier failed: " + told.getClass().getSimpleName() + ": " + told.getMessage();
-    }
-    return "supplier failed: " + failure.getClass().getSimpleName();
+    Throwable told = failure instanceof UncheckedIOException unchecked
+        ? requireNonNull(unchecked.getCause())
+        : failure;
+    String type = "supplier failed: " + told.getClass().getSimpleName();
+    return told instanceof FileSystemException || told instanceof TimeoutException
+        ? type + ": " + told.getMessage()
+        : type;
   }
 
   private IllegalStateException interrupted() {
@@ -182,7 +205,7 @@ public final class Rotation<T> implements AutoCloseable {
     if (!every.isPositive()) {
       throw new IllegalArgumentException("every must be more than zero: " + every);
     }
-    Thread.ofPlatform().daemon().name("rotation").start(() -> {
+    Thread.ofPlatform().daemon().name(name + "-rotation").start(() -> {
       long done = 0;
       while (!isClosedWithin(every)) {
         Version<T> version;

@@ -8,6 +8,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
+import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -111,10 +112,47 @@ class RotationTest {
   }
 
   @Test
+  void sharesOneReading_amongThoseWhoWaitedForAnother() throws Exception {
+    AtomicInteger calls = new AtomicInteger();
+    CountDownLatch called = new CountDownLatch(1);
+    CountDownLatch works = new CountDownLatch(1);
+    LinkedBlockingQueue<Rotation.Version<String>> read = new LinkedBlockingQueue<>();
+    try (Rotation<String> rotation = Rotation.of("test", () -> {
+      called.countDown();
+      try {
+        works.await();
+      } catch (InterruptedException late) {
+        throw new IllegalStateException(late);
+      }
+      return "call " + calls.incrementAndGet();
+    })) {
+      Thread.ofPlatform().start(() -> read.add(rotation.read()));
+      assertThat(called.await(30, TimeUnit.SECONDS)).isTrue();
+      for (int i = 0; i < 3; i++) {
+        Thread waiting = Thread.ofPlatform().start(() -> read.add(rotation.read()));
+        while (waiting.getState() != Thread.State.WAITING) {
+          Thread.onSpinWait();
+        }
+      }
+      works.countDown();
+      assertThat(read.poll(30, TimeUnit.SECONDS)).isNotNull();
+      for (int i = 0; i < 3; i++) {
+        assertThat(read.poll(30, TimeUnit.SECONDS)).isEqualTo(new Rotation.Version<>(2, "call 2"));
+      }
+    }
+  }
+
+  @Test
   void neverSaysWhatTheSourceSays() {
     List<Supplier<String>> sources = List.of(
         () -> {
           throw new IllegalArgumentException("cannot parse hunter2");
+        },
+        () -> {
+          throw new UncheckedIOException(new IOException("answer was hunter2"));
+        },
+        () -> {
+          throw new UncheckedIOException("hunter2", new IOException("hunter2"));
         },
         () -> null);
     for (Supplier<String> source : sources) {
@@ -122,13 +160,17 @@ class RotationTest {
         assertThatIllegalStateException()
             .isThrownBy(rotation::read)
             .withNoCause()
-            .withMessageContaining("test: supplier failed: Illegal")
+            .withMessageMatching("test: supplier failed: \\w+Exception")
             .withMessageNotContaining("hunter2");
         assertThatIllegalStateException().isThrownBy(rotation::read);
       }
     }
-    assertThat(logged.list).hasSize(2);
-    assertThat(logged.list.toString()).doesNotContain("hunter2");
+    assertThat(logged.list)
+        .hasSize(4)
+        .allSatisfy(event -> assertThat(
+                event.getFormattedMessage() + event.getKeyValuePairs() + event.getThrowableProxy())
+            .contains("supplier failed: ")
+            .doesNotContain("hunter2"));
   }
 
   @Test
@@ -143,7 +185,11 @@ class RotationTest {
       Files.writeString(file, "");
       assertThatIllegalStateException()
           .isThrownBy(rotation::read)
-          .withMessage("test: supplier failed: IOException: " + file + ": empty");
+          .withMessage("test: supplier failed: FileSystemException: " + file + ": empty");
+      Files.write(file, new byte[] {(byte) 0xff});
+      assertThatIllegalStateException()
+          .isThrownBy(rotation::read)
+          .withMessage("test: supplier failed: FileSystemException: " + file + ": not UTF-8");
       Files.writeString(file, "hunter2\n");
       assertThat(rotation.read().value()).isEqualTo(new Credentials("notes", "hunter2"));
       Files.writeString(file, "correct horse\r\n");
