@@ -27,6 +27,7 @@ import java.util.Set;
 import java.util.WeakHashMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
@@ -162,7 +163,11 @@ final class Renewals {
 
   void later(Runnable work, long time, TimeUnit unit) {
     if (resources != null) {
-      var unused = resources.eventExecutorGroup().schedule(work, time, unit);
+      try {
+        var unused = resources.eventExecutorGroup().schedule(work, time, unit);
+      } catch (RejectedExecutionException closed) {
+        // each connection lets go by itself
+      }
     }
   }
 
@@ -171,15 +176,23 @@ final class Renewals {
     if (!isUsed()) {
       return attempt.call();
     }
-    long before = latest();
+    long before = readFirst();
     try {
       return attempt.call();
     } catch (RedisConnectionException refusal) {
-      if (FailureKind.of(refusal) != FailureKind.PERMANENT
-          || rotation.read().number() == Math.max(1, before)) {
+      if (FailureKind.of(refusal) != FailureKind.PERMANENT || rotation.read().number() == before) {
         throw refusal;
       }
       return attempt.call();
+    }
+  }
+
+  /** So that a connection, which Lettuce makes before it logs in, is not older than the first. */
+  private long readFirst() {
+    try {
+      return rotation.read().number();
+    } catch (IllegalStateException unreadable) {
+      throw new RedisConnectionException("ping_redis: " + unreadable.getMessage(), unreadable);
     }
   }
 

@@ -242,7 +242,8 @@ class RotationTest {
   @Test
   void readsTheSecretOnceMore_whenTheFirstLoginIsRefused() throws Exception {
     start();
-    List<String> reads = new CopyOnWriteArrayList<>(List.of("S3cret-old", "S3cret-0"));
+    List<String> reads =
+        new CopyOnWriteArrayList<>(List.of("S3cret-old", "S3cret-old", "S3cret-0"));
     try (Redis redis = Redis.builder(url())
         .credentials(
             () -> new Credentials("app", reads.size() > 1 ? reads.removeFirst() : reads.getFirst()))
@@ -297,6 +298,26 @@ class RotationTest {
       rotate("S3cret-early");
       await().atMost(BOUND).until(() -> clients().stream().noneMatch(before::contains));
       assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
+    }
+  }
+
+  @Test
+  void keepsEachConnection_whileNothingIsReplaced() throws Exception {
+    start();
+    AtomicLong reads = new AtomicLong();
+    try (Redis redis = Redis.builder(url())
+        .credentials(() -> {
+          reads.incrementAndGet();
+          return new Credentials("app", "S3cret-0");
+        })
+        .rotationTimeout(Duration.ofMillis(300))
+        .open()) {
+      assertThat(redis.client().connect().sync().ping()).isEqualTo("PONG");
+      List<Long> before = clients();
+      long atFirst = reads.get();
+      await().atMost(BOUND).until(() -> reads.get() > atFirst + 3);
+      assertThat(clients()).hasSize(2).isEqualTo(before);
+      assertThat(logged.list).isEmpty();
     }
   }
 
