@@ -14,6 +14,7 @@ import io.lettuce.core.resource.ClientResources;
 import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
@@ -39,7 +40,7 @@ final class ClusterClient extends RedisClusterClient {
     RenewableWriter writer = new RenewableWriter(channelWriter, getCommandListeners());
     StatefulRedisConnectionImpl<K, V> connection =
         super.newStatefulRedisConnection(writer, pushHandler, codec, timeout, parser);
-    writer.of(renewals.follow(connection, writer::writeNow));
+    writer.of(renewals.follow(connection, writer::writeNow, writer::cut));
     return connection;
   }
 
@@ -66,7 +67,16 @@ final class ClusterClient extends RedisClusterClient {
         Renewals renewals) {
       super(writer, pushHandler, codec, timeout, parser);
       // What has no key goes to the connection of the cluster's own.
-      this.renewable = renewals.follow(this, writer::write);
+      this.renewable = renewals.follow(this, writer::write, () -> {}); // Lettuce hides the channel
+    }
+
+    @Override
+    public CompletableFuture<Void> closeAsync() {
+      CompletableFuture<Void> closing = super.closeAsync();
+      if (renewable != null) {
+        renewable.release();
+      }
+      return closing;
     }
 
     @Override

@@ -65,7 +65,7 @@ final class FailoverClient extends RedisClient {
     RenewableWriter writer = new RenewableWriter(channelWriter, getCommandListeners());
     StatefulRedisConnectionImpl<K, V> connection =
         super.newStatefulRedisConnection(writer, pushHandler, codec, timeout);
-    writer.of(renewals.follow(connection, writer::writeNow));
+    writer.of(renewals.follow(connection, writer::writeNow, writer::cut));
     return connection;
   }
 
@@ -81,7 +81,7 @@ final class FailoverClient extends RedisClient {
     RenewableWriter writer = new RenewableWriter(channelWriter, getCommandListeners());
     StatefulRedisPubSubConnectionImpl<K, V> connection =
         super.newStatefulRedisPubSubConnection(endpoint, writer, codec, timeout);
-    writer.of(renewals.follow(connection, writer::writeNow));
+    writer.of(renewals.follow(connection, writer::writeNow, writer::cut));
     return connection;
   }
 

@@ -201,8 +201,9 @@ public final class RedisCluster implements AutoCloseable {
     /**
      * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
      * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
-     * which are made anew after it. A sixth of it is the time between two looks, half of it that over which the
-     * connections are made anew, one after the other.
+     * which are made anew after it; a connection with other commands waiting behind it is cut after that time. A sixth
+     * of it is the time between two looks, half of it that over which the connections are made anew, one after the
+     * other.
      *
      * @param time more than zero
      * @return this

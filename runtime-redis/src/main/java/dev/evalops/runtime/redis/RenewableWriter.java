@@ -3,9 +3,11 @@ package dev.evalops.runtime.redis;
 import io.lettuce.core.CommandListenerWriter;
 import io.lettuce.core.RedisChannelWriter;
 import io.lettuce.core.event.command.CommandListener;
+import io.lettuce.core.protocol.DefaultEndpoint;
 import io.lettuce.core.protocol.RedisCommand;
 import java.util.Collection;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -42,6 +44,31 @@ final class RenewableWriter extends CommandListenerWriter {
     }
     connection.write(commands, () -> writeNow(commands));
     return List.copyOf(commands);
+  }
+
+  @Override
+  public void close() {
+    super.close();
+    release();
+  }
+
+  @Override
+  public CompletableFuture<Void> closeAsync() {
+    CompletableFuture<Void> closing = super.closeAsync();
+    release();
+    return closing;
+  }
+
+  private void release() {
+    if (connection != null) {
+      connection.release();
+    }
+  }
+
+  void cut() {
+    if (unwrap() instanceof DefaultEndpoint endpoint) {
+      endpoint.disconnect();
+    }
   }
 
   <K, V, T> RedisCommand<K, V, T> writeNow(RedisCommand<K, V, T> command) {

@@ -27,6 +27,7 @@ import java.util.Set;
 import java.util.WeakHashMap;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
@@ -55,8 +56,11 @@ final class Renewals {
   private final Rotation<Secret> rotation;
   private final Set<Renewable> connections =
       Collections.synchronizedSet(Collections.newSetFromMap(new WeakHashMap<>()));
-  private @Nullable ClientResources resources;
+  private final CountDownLatch closed = new CountDownLatch(1);
+  private volatile int queueSize = Integer.MAX_VALUE;
+  private volatile @Nullable ClientResources resources;
   private long refused;
+  private long accepted;
 
   Renewals(@Nullable Supplier<Credentials> credentials, @Nullable SSLContext tls, Duration within) {
     this.credentials = credentials;
@@ -144,8 +148,10 @@ final class Renewals {
 
   /** Keeps an eye on a connection that was just made. */
   Renewable follow(
-      RedisChannelHandler<?, ?> connection, Consumer<RedisCommand<String, String, String>> send) {
-    Renewable renewable = new Renewable(this, connection::isOpen, send);
+      RedisChannelHandler<?, ?> connection,
+      Consumer<RedisCommand<String, String, String>> send,
+      Runnable cut) {
+    Renewable renewable = new Renewable(this, connection, send, cut);
     connection.addListener(new RedisConnectionStateListener() {
       @Override
       public void onRedisConnected(RedisChannelHandler<?, ?> same, SocketAddress address) {
@@ -161,10 +167,20 @@ final class Renewals {
     return renewable;
   }
 
-  void later(Runnable work, long time, TimeUnit unit) {
-    if (resources != null) {
+  long withinNanos() {
+    return TimeUnit.NANOSECONDS.convert(within);
+  }
+
+  int queueSize() {
+    return queueSize;
+  }
+
+  /** Apart from the locks of who calls. */
+  void later(Runnable work, long nanos) {
+    ClientResources threads = resources;
+    if (threads != null) {
       try {
-        var unused = resources.eventExecutorGroup().schedule(work, time, unit);
+        var unused = threads.eventExecutorGroup().schedule(work, nanos, TimeUnit.NANOSECONDS);
       } catch (RejectedExecutionException closed) {
         // each connection lets go by itself
       }
@@ -210,6 +226,7 @@ final class Renewals {
       return;
     }
     resources = client.getResources();
+    queueSize = options.getRequestQueueSize();
     rotation.watch(
         within.dividedBy(READINGS), version -> renew(version, options, uris, pingTimeout));
   }
@@ -223,17 +240,22 @@ final class Renewals {
     if (older.isEmpty()) {
       return true;
     }
-    if (!isAccepted(wanted, options, uris.get(), pingTimeout)) {
-      return false;
+    if (accepted != wanted.number()) {
+      if (!isAccepted(wanted, options, uris.get(), pingTimeout)) {
+        return false;
+      }
+      accepted = wanted.number();
+      LOG.atInfo()
+          .addKeyValue("connections", older.size())
+          .log("redis: credentials or certificates were replaced; connections are made anew");
     }
-    LOG.atInfo()
-        .addKeyValue("connections", older.size())
-        .log("redis: credentials or certificates were replaced; connections are made anew");
-    long step = TimeUnit.NANOSECONDS.convert(within) / Math.max(READINGS, 2 * older.size());
+    long step = withinNanos() / Math.max(READINGS, 2 * older.size());
     try {
       for (Renewable each : older) {
         each.renew();
-        TimeUnit.NANOSECONDS.sleep(step);
+        if (closed.await(step, TimeUnit.NANOSECONDS)) {
+          return false;
+        }
       }
     } catch (InterruptedException somebodyElses) {
       return false;
@@ -247,11 +269,14 @@ final class Renewals {
     }
   }
 
+  /** Whether one server lets us in, and none refuses; those that are away do not count. */
   private boolean isAccepted(
       Rotation.Version<Secret> wanted,
       ClientOptions options,
       List<RedisURI> uris,
       Duration pingTimeout) {
+    boolean isLetIn = false;
+    @Nullable RedisConnectionException why = null;
     for (RedisURI uri : uris) {
       RedisClient client = RedisClient.create(Objects.requireNonNull(resources), uri);
       client.setOptions(options);
@@ -261,25 +286,31 @@ final class Renewals {
                 connected -> connected.async().ping(),
                 pingTimeout)
             .close();
+        isLetIn = true;
       } catch (InterruptedException somebodyElses) {
         return false;
       } catch (RedisConnectionException failure) {
-        if (refused != wanted.number()) {
-          refused = wanted.number();
-          LOG.atWarn()
-              .addKeyValue("error", failure.getMessage())
-              .log("redis: no login with the replaced credentials or certificates; open connections"
-                  + " stay");
+        why = failure;
+        if (FailureKind.of(failure) == FailureKind.PERMANENT) {
+          isLetIn = false;
+          break;
         }
-        return false;
       } finally {
         var unused = client.shutdownAsync(0, 0, TimeUnit.SECONDS);
       }
     }
-    return true;
+    if (!isLetIn && why != null && refused != wanted.number()) {
+      refused = wanted.number();
+      LOG.atWarn()
+          .addKeyValue("error", why.getMessage())
+          .log("redis: no login with the replaced credentials or certificates; open connections"
+              + " stay");
+    }
+    return isLetIn;
   }
 
   void close() {
     rotation.close();
+    closed.countDown();
   }
 }

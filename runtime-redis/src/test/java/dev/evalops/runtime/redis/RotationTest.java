@@ -12,6 +12,7 @@ import ch.qos.logback.core.read.ListAppender;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Credentials;
 import io.lettuce.core.KeyValue;
+import io.lettuce.core.KillArgs;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisURI;
 import io.lettuce.core.api.StatefulRedisConnection;
@@ -19,6 +20,8 @@ import io.lettuce.core.api.sync.RedisCommands;
 import io.lettuce.core.cluster.SlotHash;
 import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import io.lettuce.core.codec.StringCodec;
+import io.lettuce.core.event.command.CommandListener;
+import io.lettuce.core.event.command.CommandStartedEvent;
 import io.lettuce.core.output.StatusOutput;
 import io.lettuce.core.protocol.CommandArgs;
 import io.lettuce.core.protocol.CommandType;
@@ -33,6 +36,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
@@ -343,6 +347,97 @@ class RotationTest {
       await().atMost(BOUND).until(() -> clients().stream().noneMatch(before::contains));
       assertThat(own.sync().get("key")).isEqualTo("value");
     }
+  }
+
+  @Test
+  void writesOn_whenATransactionThatWasWaitedForIsCutOff() throws Exception {
+    start();
+    given.set(new Credentials("app", "S3cret-0"));
+    AtomicLong reads = new AtomicLong();
+    AtomicReference<Runnable> within = new AtomicReference<>();
+    try (Redis redis = Redis.builder(url())
+        .credentials(() -> {
+          reads.incrementAndGet();
+          return given.get();
+        })
+        .rotationTimeout(Duration.ofMillis(300))
+        .commandListener(new CommandListener() {
+          @Override
+          public void commandStarted(CommandStartedEvent event) {
+            Runnable nested = within.getAndSet(null);
+            if (nested != null) {
+              nested.run();
+            }
+          }
+        })
+        .open()) {
+      StatefulRedisConnection<String, String> own = redis.client().connect();
+      long id = own.sync().clientId();
+      List<Long> before = clients();
+      own.sync().watch("key");
+      rotate("S3cret-1");
+      given.set(new Credentials("app", "S3cret-1"));
+      await()
+          .atMost(BOUND)
+          .until(() -> clients().stream().filter(before::contains).toList(), List.of(id)::equals);
+      long atFirst = reads.get();
+      await().atMost(BOUND).until(() -> reads.get() > atFirst + 3); // it was asked to, and waits
+      admin.clientKill(KillArgs.Builder.id(id));
+      await()
+          .atMost(BOUND)
+          .until(() -> clients().size() == 2 && own.isOpen() && !clients().contains(id));
+      CompletableFuture<String> both = CompletableFuture.supplyAsync(() -> {
+        AtomicReference<CompletableFuture<String>> inner = new AtomicReference<>();
+        within.set(() -> inner.set(own.async().set("inner", "value").toCompletableFuture()));
+        return own.sync().set("outer", "value") + inner.get().join();
+      });
+      assertThat(both.get(30, TimeUnit.SECONDS)).isEqualTo("OKOK");
+    }
+  }
+
+  @Test
+  void completesWhatIsHeldBack_whenClosed() throws Exception {
+    start();
+    given.set(new Credentials("app", "S3cret-0"));
+    CompletableFuture<String> held;
+    try (Redis redis = Redis.builder(url())
+        .credentials(given::get)
+        .rotationTimeout(Duration.ofSeconds(12))
+        .open()) {
+      held = setBehindQuit(redis.connection());
+    }
+    assertThatExceptionOfType(ExecutionException.class)
+        .isThrownBy(() -> held.get(30, TimeUnit.SECONDS))
+        .withMessageContaining("Connection is closed");
+  }
+
+  @Test
+  void cutsTheConnection_whenCommandsWaitAndQuitIsNotAnswered() throws Exception {
+    start();
+    given.set(new Credentials("app", "S3cret-0"));
+    try (Redis redis = Redis.builder(url())
+        .credentials(given::get)
+        .rotationTimeout(Duration.ofSeconds(2))
+        .open()) {
+      List<Long> before = clients();
+      CompletableFuture<String> held = setBehindQuit(redis.connection());
+      await().atMost(BOUND).until(held::isDone);
+      await().atMost(BOUND).until(() -> clients().stream().noneMatch(before::contains));
+      await()
+          .atMost(BOUND)
+          .ignoreExceptionsInstanceOf(RuntimeException.class)
+          .until(() -> redis.client().connect().sync().ping().equals("PONG"));
+    }
+  }
+
+  /** Replaces the password while the connection is in a blocking command. */
+  private CompletableFuture<String> setBehindQuit(StatefulRedisConnection<String, String> own) {
+    var unused = own.async().blpop(0, "empty");
+    rotate("S3cret-1");
+    given.set(new Credentials("app", "S3cret-1"));
+    Pattern quitIsUnread = Pattern.compile("(?m)^.* qbuf=[1-9].* user=app");
+    await().atMost(BOUND).until(() -> quitIsUnread.matcher(admin.clientList()).find());
+    return own.async().set("key", "value").toCompletableFuture();
   }
 
   @Test
