@@ -417,7 +417,7 @@ class RotationTest {
     given.set(new Credentials("app", "S3cret-0"));
     try (Redis redis = Redis.builder(url())
         .credentials(given::get)
-        .rotationTimeout(Duration.ofSeconds(2))
+        .rotationTimeout(Duration.ofSeconds(1))
         .open()) {
       List<Long> before = clients();
       CompletableFuture<String> held = setBehindQuit(redis.connection());
