@@ -108,8 +108,8 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
   /**
    * Registers the gauge {@code tls_certificate_expiry_seconds}, the time until our certificate expires, negative when
    * it has, with the tags {@code side} ({@code client} or {@code server}) and {@code certificate} (the file), until
-   * this is closed (default: nothing). Without a certificate there is none. Two of one side with the same file share it,
-   * and the first that is closed takes it away: let one of them have it.
+   * this is closed (default: nothing). Without a certificate there is none. Two of one side with the same file share
+   * it, and the first that is closed takes it away: let one of them have it.
    *
    * @param newRegistry gets the gauge
    * @return this

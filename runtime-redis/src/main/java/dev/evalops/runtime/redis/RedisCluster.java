@@ -65,7 +65,8 @@ public final class RedisCluster implements AutoCloseable {
   /**
    * Opens a connection with the defaults of {@link #builder}.
    *
-   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code
+   *     open}
    * @return a connection that has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
    * @throws StartupException if no node comes up, or refuses, or is none of a cluster
@@ -77,7 +78,8 @@ public final class RedisCluster implements AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the URL of one or more nodes; null, as an environment variable that is not set, is refused by {@code
+   *     open}
    * @return a builder with the defaults
    */
   public static Builder builder(@Nullable String url) {
