@@ -7,7 +7,7 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * The header fields that every request is judged by, found in one pass: a look-up in {@link Headers} makes the name
- * anew each time.
+ * again each time.
  */
 final class RequestHead {
   private boolean legal = true;

@@ -22,7 +22,7 @@ import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Connects to a NATS that may not be up yet, within a bound, and anew when the secret is replaced. */
+/** Connects to a NATS that may not be up yet, within a bound, and again when the secret is replaced. */
 final class Connecting {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration RECONNECT_WAIT = Duration.ofSeconds(2);
@@ -115,7 +115,7 @@ final class Connecting {
   }
 
   /**
-   * Makes the connection anew if it was made with an older version, once a login with this one was good.
+   * Replaces the connection if it was made with an older version, once a login with this one was good.
    *
    * @return whether it was made with this version
    */
@@ -123,8 +123,7 @@ final class Connecting {
     if (pool.loggedInWith() < wanted.number()
         && connection.getStatus() == Connection.Status.CONNECTED
         && isAccepted(wanted)) {
-      LOG.atInfo().log(
-          "nats: credentials or certificates were replaced; the connection is made anew");
+      LOG.atInfo().log("nats: credentials or certificates changed; replacing the connection");
       try {
         connection.forceReconnect(
             ForceReconnectOptions.builder().flush(FLUSH_TIMEOUT).build());

@@ -74,7 +74,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final long GRACE_SECONDS = 1;
   private static final int MAX_REPLICAS = 5;
 
-  /** Of the secret, within the time in which the connection is made anew. */
+  /** Of the secret, within the time in which the connection is replaced. */
   private static final int READINGS = 6;
 
   static final String MESSAGE_ID = "Nats-Msg-Id";
@@ -495,7 +495,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     /**
      * Logs in with what this gives, which may change (default: what the URL or the options say; the URL then must not).
      * An empty user makes the password a token. It is read at each login, and once more when the first login is
-     * refused. A connection that was made with what was given before is made anew {@linkplain #rotationTimeout within a
+     * refused. A connection that was made with what was given before is replaced {@linkplain #rotationTimeout within a
      * minute}, after a login with the new was good; what is being published waits for it. Servers that were told the
      * new password end older connections by themselves.
      *
@@ -516,7 +516,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * name, or nobody does.
      *
      * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
-     * after its files have changed, the connection is made anew {@linkplain #rotationTimeout within a minute}.
+     * after its files have changed, the connection is replaced {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
      * @return this
@@ -528,7 +528,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
     /**
      * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
-     * the connection is made anew (1 minute). A sixth of it is the time between two looks.
+     * the connection is replaced (1 minute). A sixth of it is the time between two looks.
      *
      * @param time more than zero
      * @return this

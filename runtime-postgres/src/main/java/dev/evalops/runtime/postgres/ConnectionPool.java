@@ -31,7 +31,7 @@ final class ConnectionPool extends HikariDataSource {
 
   /** For how long nobody gets a connection until another primary is looked for. */
   private static final Duration STUCK_FOR = Duration.ofSeconds(1);
-  /** Of the secret, within the time in which all connections are made anew. */
+  /** Of the secret, within the time in which all connections are replaced. */
   private static final int READINGS = 6;
 
   private static final StackWalker STACK = StackWalker.getInstance();
@@ -216,7 +216,7 @@ final class ConnectionPool extends HikariDataSource {
         LOG.atInfo()
             .addKeyValue("pool", getPoolName())
             .addKeyValue("connections", older)
-            .log("postgres: credentials or certificates were replaced; connections are made anew");
+            .log("postgres: credentials or certificates changed; replacing connections");
       }
       for (int i = 0; i < older && !isClosed(); i++) {
         try {

@@ -183,7 +183,7 @@ public final class Postgres {
      * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
      * no connection is left that was made before (1 minute), but for those in use at the time, which are retired when
      * they are given back. A sixth of it is the time between two looks, half of it that over which the connections are
-     * made anew, one after the other.
+     * replaced, one after the other.
      *
      * @param time more than zero
      * @return this

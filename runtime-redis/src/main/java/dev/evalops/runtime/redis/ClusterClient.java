@@ -19,7 +19,7 @@ import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A client whose connections are made anew when the secret was replaced: those to the nodes, and the one for what has
+ * A client whose connections are replaced when the secret was replaced: those to the nodes, and the one for what has
  * no key.
  */
 final class ClusterClient extends RedisClusterClient {

@@ -171,7 +171,7 @@ public final class RedisCluster implements AutoCloseable {
     /**
      * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
      * password). An empty user is Redis' default user. It is read at each login, and once more when the first login is
-     * refused. Connections that were made with what was given before are made anew {@linkplain #rotationTimeout within
+     * refused. Connections that were made with what was given before are replaced {@linkplain #rotationTimeout within
      * a minute}, after a login with the new was good: what was sent before is answered, what comes meanwhile waits.
      *
      * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
@@ -189,7 +189,7 @@ public final class RedisCluster implements AutoCloseable {
      * options); the URL must ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
      *
      * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
-     * after its files have changed, connections that were made before are made anew {@linkplain #rotationTimeout within
+     * after its files have changed, connections that were made before are replaced {@linkplain #rotationTimeout within
      * a minute}.
      *
      * @param context the context
@@ -203,8 +203,8 @@ public final class RedisCluster implements AutoCloseable {
     /**
      * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
      * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
-     * which are made anew after it; a connection with other commands waiting behind it is cut after that time. A sixth
-     * of it is the time between two looks, half of it that over which the connections are made anew, one after the
+     * which are replaced after it; a connection with other commands waiting behind it is cut after that time. A sixth
+     * of it is the time between two looks, half of it that over which the connections are replaced, one after the
      * other.
      *
      * @param time more than zero

@@ -18,7 +18,7 @@ import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A connection that can be made anew without failing a command. It sends {@code QUIT}: the server answers what was sent
+ * A connection that can be replaced without failing a command. It sends {@code QUIT}: the server answers what was sent
  * before, and closes. What comes later is held back until Lettuce has connected again, or has not after all. A
  * connection in a transaction is left alone until that has ended. Where {@code QUIT} gets no answer while something is
  * held back, or the server does not close, the connection is cut.
@@ -107,7 +107,7 @@ final class Renewable {
     } finally {
       lock.writeLock().unlock();
     }
-    reject(commands, "Request queue size exceeded while the connection is made anew");
+    reject(commands, "Request queue size exceeded while the connection is replaced");
     return true;
   }
 
@@ -180,7 +180,7 @@ final class Renewable {
   }
 
   void disconnected() {
-    madeWith = renewals.latest(); // the login that follows reads it anew
+    madeWith = renewals.latest(); // the login that follows reads it again
     inTransaction = false;
     waitsForTransaction = false;
     left = true;

@@ -41,13 +41,13 @@ import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
 
 /**
- * The secret of a client, and the connections that are made anew when it was replaced: one after the other, in half of
+ * The secret of a client, and the connections that are replaced when it was replaced: one after the other, in half of
  * the time.
  */
 final class Renewals {
   private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
 
-  /** Of the secret, within the time in which all connections are made anew. */
+  /** Of the secret, within the time in which all connections are replaced. */
   private static final int READINGS = 6;
 
   private final @Nullable Supplier<Credentials> credentials;
@@ -215,7 +215,7 @@ final class Renewals {
   /**
    * Begins to look for what was replaced.
    *
-   * @param uris the servers that must take the new secret before any connection is made anew
+   * @param uris the servers that must take the new secret before any connection is replaced
    */
   void start(
       AbstractRedisClient client,
@@ -247,7 +247,7 @@ final class Renewals {
       accepted = wanted.number();
       LOG.atInfo()
           .addKeyValue("connections", older.size())
-          .log("redis: credentials or certificates were replaced; connections are made anew");
+          .log("redis: credentials or certificates changed; replacing connections");
     }
     long step = withinNanos() / Math.max(READINGS, 2 * older.size());
     try {

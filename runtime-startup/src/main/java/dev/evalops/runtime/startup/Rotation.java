@@ -19,7 +19,7 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Something that is replaced while the process runs, such as {@link Credentials}: read in bounded time, with a number
- * for each value, so that connections made with an older one are told apart and made anew. Postgres, Redis and NATS of
+ * for each value, so that connections made with an older one are told apart and replaced. Postgres, Redis and NATS of
  * this library use it; a service can, for its other clients.
  *
  * <pre>{@code

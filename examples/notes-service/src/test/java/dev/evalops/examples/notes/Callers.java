@@ -174,7 +174,7 @@ final class Callers implements AutoCloseable {
         last = "no connection";
         errors.computeIfAbsent(last, each -> new LongAdder()).increment();
       }
-      Thread.sleep(500);
+      Thread.sleep(500); // the pause of a client between its tries
     }
     failures.add("given up after " + PATIENCE.toSeconds() + " s: " + last);
     return null;
