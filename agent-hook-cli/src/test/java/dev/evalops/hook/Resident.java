@@ -16,8 +16,10 @@ import java.util.concurrent.CopyOnWriteArrayList;
 
 /** The service as systemd starts it: with a listening socket as its standard input. */
 public final class Resident implements AutoCloseable {
+  /** The socket gets its name only when it listens: who sees the file can connect. */
   private static final String LISTEN =
-      "umask 0; socket(S, 1, 1, 0); bind(S, pack('Sa*', 1, shift)) or die $!; listen(S, 128); "
+      "umask 0; socket(S, 1, 1, 0); $at = shift; bind(S, pack('Sa*', 1, \"$at~\")) or die $!; "
+          + "listen(S, 128) or die $!; rename(\"$at~\", $at) or die $!; "
           + "open(STDIN, '<&S'); close S; exec @ARGV";
 
   private final Process process;
