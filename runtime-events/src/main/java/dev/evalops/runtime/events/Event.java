@@ -54,7 +54,7 @@ public final class Event {
     this.data = read.data;
     this.isJson = read.isJson;
     this.any = read.any;
-    this.typeUrl = read.typeUrl();
+    this.typeUrl = read.typeUrl;
   }
 
   /**

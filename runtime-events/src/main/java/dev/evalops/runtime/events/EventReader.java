@@ -58,6 +58,9 @@ final class EventReader {
   @Nullable
   Any any;
 
+  /** The type of the data, as a URL or a name; empty if they do not say. */
+  String typeUrl = "";
+
   /** The headers of a message. */
   @FunctionalInterface
   interface Attributes {
@@ -86,11 +89,11 @@ final class EventReader {
   }
 
   private boolean hasAttributesInHeaders() {
-    return !mediaType(headers.get(CONTENT_TYPE)).startsWith(STRUCTURED)
-        && !headers.get("ce-specversion").isBlank()
+    return !headers.get("ce-specversion").isBlank()
         && !headers.get("ce-id").isBlank()
         && !headers.get("ce-type").isBlank()
-        && !headers.get("ce-source").isBlank();
+        && !headers.get("ce-source").isBlank()
+        && !mediaType(headers.get(CONTENT_TYPE)).startsWith(STRUCTURED);
   }
 
   /** As the CloudEvents bindings have it, with percent signs for what a header cannot carry. */
@@ -196,7 +199,7 @@ final class EventReader {
 
   private void fromJson(byte[] body) {
     checkSurrogates("envelope", body);
-    Set<String> seen = new HashSet<>();
+    Set<String> seen = new HashSet<>(32);
     byte[] value = null;
     String text = null;
     String base64 = "";
@@ -290,15 +293,36 @@ final class EventReader {
   }
 
   /** The bytes of the value that the parser is at. */
-  private static byte[] slice(JsonParser parser, byte[] body) {
+  private byte[] slice(JsonParser parser, byte[] body) {
     int start = Math.toIntExact(parser.currentTokenLocation().getByteOffset());
-    if (parser.currentToken().isStructStart()) {
-      parser.skipChildren();
-    } else {
-      parser.finishToken();
-    }
+    skipData(parser);
     int end = Math.toIntExact(parser.currentLocation().getByteOffset());
     return Arrays.copyOfRange(body, start, end);
+  }
+
+  /** Passes over the JSON value that the parser is at, and takes its type. */
+  private void skipData(JsonParser parser) {
+    if (parser.currentToken() != JsonToken.START_OBJECT) {
+      parser.skipChildren();
+      parser.finishToken();
+      return;
+    }
+    while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+      boolean isType = typeUrl.isEmpty() && parser.currentName().equals("@type");
+      if (parser.nextToken() == JsonToken.VALUE_STRING && isType) {
+        typeUrl = dataString(parser);
+      }
+      parser.skipChildren();
+    }
+  }
+
+  private static String dataString(JsonParser parser) {
+    try {
+      return parser.getString();
+    } catch (JacksonException invalid) {
+      throw new IllegalArgumentException(
+          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+    }
   }
 
   private boolean isJsonType() {
@@ -327,6 +351,7 @@ final class EventReader {
 
   private void takeAny(Any of, byte[] bytes) {
     any = of;
+    typeUrl = of.getTypeUrl();
     data = bytes.clone();
   }
 
@@ -351,7 +376,7 @@ final class EventReader {
     }
   }
 
-  private static byte @Nullable [] jsonData(byte[] body) {
+  private byte @Nullable [] jsonData(byte[] body) {
     if (body.length == 0) {
       return null;
     }
@@ -361,37 +386,12 @@ final class EventReader {
       if (first == null || first == JsonToken.VALUE_NULL) {
         return null;
       }
-      parser.skipChildren();
+      skipData(parser);
       if (parser.nextToken() != null) {
         throw new IllegalArgumentException("data: something follows the JSON value");
       }
       return body.clone();
     } catch (JacksonException invalid) {
-      throw new IllegalArgumentException(
-          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
-    }
-  }
-
-  /** The type of the data, as a URL or a name; empty if they do not say. */
-  String typeUrl() {
-    if (any != null) {
-      return any.getTypeUrl();
-    }
-    if (!isJson || data == null) {
-      return "";
-    }
-    try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), data)) {
-      parser.nextToken();
-      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
-        boolean found = parser.currentName().equals("@type");
-        if (parser.nextToken() == JsonToken.VALUE_STRING && found) {
-          return parser.getString();
-        }
-        parser.skipChildren();
-      }
-      return "";
-    } catch (JacksonException invalid) {
-      // Read once already, but for what its strings hold.
       throw new IllegalArgumentException(
           "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
     }

@@ -20,6 +20,8 @@ final class EventTime {
   /** Most events are published in the second of the one before. */
   private static volatile Second lastWritten = new Second(0, "1970-01-01T00:00:00Z");
 
+  private static volatile Second lastRead = lastWritten;
+
   private record Second(long epochSecond, String text) {}
 
   private EventTime() {}
@@ -46,6 +48,18 @@ final class EventTime {
    * @throws IllegalArgumentException if it is none; the message begins with {@code time}
    */
   static Instant parse(String text) {
+    Second last = lastRead;
+    if (text.equals(last.text)) {
+      return Instant.ofEpochSecond(last.epochSecond);
+    }
+    Instant time = parseAny(text);
+    if (time.getNano() == 0) {
+      lastRead = new Second(time.getEpochSecond(), text);
+    }
+    return time;
+  }
+
+  private static Instant parseAny(String text) {
     String upper = text.toUpperCase(Locale.ROOT);
     if (!RFC_3339.matcher(upper).matches()) {
       throw new IllegalArgumentException("time: it is no RFC 3339 time");

@@ -31,6 +31,7 @@ import org.jspecify.annotations.Nullable;
 final class HeaderGuard {
   private static final String RAW = "malformed-headers";
   private static final String REASON = "malformed-headers-reason";
+  private static final byte[] BEGIN = "NATS/1.0\r\n".getBytes(ISO_8859_1);
   private static final Pattern BLANKS = Pattern.compile("[ \t]+");
   private static final int MAX_LINE = 1 << 20;
 
@@ -240,7 +241,10 @@ final class HeaderGuard {
   }
 
   /** What the client's parser has against a header block; null if nothing. */
-  private static @Nullable String problem(byte[] block, boolean isOfStream) {
+  static @Nullable String problem(byte[] block, boolean isOfStream) {
+    if (isPlain(block)) {
+      return null;
+    }
     try {
       IncomingHeadersProcessor parsed = new IncomingHeadersProcessor(block);
       if (isOfStream && parsed.getStatus() != null) {
@@ -256,6 +260,45 @@ final class HeaderGuard {
     } catch (RuntimeException incomplete) { // it reads beyond the end
       return "Incomplete header";
     }
+  }
+
+  /**
+   * Whether a block is one as publishers usually write them, which the parser is known to read, so that most blocks are
+   * not parsed twice: no status, names of letters, digits and hyphens that do not begin as {@link #RAW} does, values of
+   * printable ASCII.
+   */
+  static boolean isPlain(byte[] block) {
+    int at = BEGIN.length;
+    int end = block.length - 2;
+    if (end <= at
+        || !Arrays.equals(BEGIN, 0, at, block, 0, at)
+        || block[end] != '\r'
+        || block[end + 1] != '\n') {
+      return false;
+    }
+    while (at < end) {
+      int name = at;
+      while (isOfName(block[at])) { // which the end is not
+        at++;
+      }
+      if (at == name || block[name] == 'm' || block[at] != ':' || block[at + 1] != ' ') {
+        return false;
+      }
+      at += 2;
+      int value = at;
+      while (block[at] >= ' ' && block[at] < 127) {
+        at++;
+      }
+      if (at == value || block[at] != '\r' || block[at + 1] != '\n') {
+        return false;
+      }
+      at += 2;
+    }
+    return at == end;
+  }
+
+  private static boolean isOfName(byte b) {
+    return (b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') || b == '-';
   }
 
   /** Why the headers of a message were replaced; null if they are its own. */

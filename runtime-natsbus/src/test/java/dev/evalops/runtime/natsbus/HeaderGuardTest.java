@@ -134,6 +134,53 @@ class HeaderGuardTest {
     assertThat(new String(out, ISO_8859_1)).endsWith("body\r\n");
   }
 
+  @Test
+  void doesNotParseTwice_whatPublishersUsuallyWrite() {
+    assertThat(HeaderGuard.isPlain(bytes("NATS/1.0\r\nNats-Msg-Id: 7\r\nce-id: e 1%20\r\n\r\n")))
+        .isTrue();
+    for (String other : new String[] {
+      "",
+      "NATS/1.0\r\n",
+      "NATS/1.0\r\n\r",
+      "NATS/1.0 503\r\n\r\n",
+      "NATS/1.1\r\nce-id: 1\r\n\r\n",
+      "NATS/1.0\r\nce-id: 1\r\n",
+      "NATS/1.0\r\nce-id: 1\r\n\r\nx",
+      "NATS/1.0\r\nce-id: caf\u00e9\r\n\r\n",
+      "NATS/1.0\r\nce-id: a\tb\r\n\r\n",
+      "NATS/1.0\r\n: 1\r\n\r\n",
+      "NATS/1.0\r\nce-id\r\n\r\n",
+      "NATS/1.0\r\nmalformed-headers: 1\r\n\r\n"
+    }) {
+      assertThat(HeaderGuard.isPlain(bytes(other))).as(other).isFalse();
+    }
+  }
+
+  @Property(tries = 2_000)
+  void takesForPlain_onlyWhatTheParserReadsAsHeaders(@ForAll long seed) {
+    Random random = new Random(seed);
+    String alphabet = "aZ9-: \r\n~\"\t\0\u007f\u0080m";
+    StringBuilder block = new StringBuilder("NATS/1.0\r\n");
+    for (int line = random.nextInt(3); line >= 0; line--) {
+      for (int i = random.nextInt(3); i >= 0; i--) {
+        block.append(
+            alphabet.charAt(random.nextInt(random.nextInt(4) == 0 ? alphabet.length() : 4)));
+      }
+      block.append(": ");
+      for (int i = random.nextInt(4); i >= 0; i--) {
+        block.append(
+            alphabet.charAt(random.nextInt(random.nextInt(4) == 0 ? alphabet.length() : 6)));
+      }
+      block.append("\r\n");
+    }
+    byte[] bytes = bytes(block.append("\r\n").toString());
+    if (HeaderGuard.isPlain(bytes)) {
+      IncomingHeadersProcessor parsed = new IncomingHeadersProcessor(bytes);
+      assertThat(parsed.getStatus()).isNull();
+      assertThat(parsed.getHeaders().isEmpty()).isFalse();
+    }
+  }
+
   /** Were it otherwise, there would be no need of the guard. */
   @ParameterizedTest
   @MethodSource("dev.evalops.runtime.natsbus.PoisonTest#poisons")
