@@ -61,6 +61,8 @@ final class PostgresStore implements IdempotencyStore {
   private final DataSource db;
   private final boolean hasHeaders;
   private final String beginSql;
+  private final String takeOverSql;
+  private final String replaySql;
   private final String completeSql;
   private final String releaseSql;
   private final String sweepSql;
@@ -73,37 +75,42 @@ final class PostgresStore implements IdempotencyStore {
     String free = """
         ((expires_at <= now() OR (response_code IS NULL AND request_hash = ?
           AND created_at <= now() - ? * interval '1 microsecond')) IS TRUE)""";
-    String headers = hasHeaders ? """
-        (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
-          CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]";
-    // Reads first: what is answered from a row that stands neither writes nor locks. A row that
-    // somebody holds is passed over, so that nothing here waits for another request. No row comes
-    // back when another attempt came between the reading and the writing.
+    // Reads first: what is answered from a row that stands neither writes nor locks. No row comes
+    // back when another
+    // attempt came between the reading and the writing. Short, as the database plans it anew for
+    // each connection and
+    // prepares each of its parts at each call; what few requests need has statements of its own.
     beginSql = """
         WITH entry AS (
-          SELECT request_hash, response_code, response_body, content_type,
-            %2$s AS headers, %3$s AS free
+          SELECT request_hash, response_code, %2$s AS free
           FROM %1$s WHERE scope = ? AND idempotency_key = ?),
-        taken AS (
-          UPDATE %1$s AS k SET request_hash = ?,
-            created_at = greatest(now(), k.created_at + interval '1 microsecond'),
-            expires_at = now() + ? * interval '1 microsecond', response_code = NULL,
-            response_body = NULL, content_type = NULL, completed_at = NULL%4$s
-          WHERE (k.scope, k.idempotency_key) = (
-            SELECT scope, idempotency_key FROM %1$s
-            WHERE scope = ? AND idempotency_key = ? AND %3$s FOR UPDATE SKIP LOCKED)
-          RETURNING k.created_at),
         inserted AS (
           INSERT INTO %1$s (scope, idempotency_key, request_hash, created_at, expires_at)
           SELECT ?, ?, ?, now(), now() + ? * interval '1 microsecond'
           WHERE NOT EXISTS (SELECT FROM entry)
           ON CONFLICT (scope, idempotency_key) DO NOTHING
           RETURNING created_at)
-        SELECT NULL::timestamptz, request_hash, response_code, response_body, content_type, headers
-        FROM entry WHERE NOT free
-        UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM taken
-        UNION ALL SELECT created_at, NULL, NULL, NULL, NULL, NULL FROM inserted
-        """.formatted(table, headers, free, hasHeaders ? ", response_headers = NULL" : "");
+        SELECT NULL::timestamptz, request_hash, response_code, free FROM entry
+        UNION ALL SELECT created_at, NULL, NULL, false FROM inserted
+        """.formatted(table, free);
+    // A row that somebody holds is passed over, so that nothing here waits for another request.
+    takeOverSql = """
+        UPDATE %1$s AS k SET request_hash = ?,
+          created_at = greatest(now(), k.created_at + interval '1 microsecond'),
+          expires_at = now() + ? * interval '1 microsecond', response_code = NULL,
+          response_body = NULL, content_type = NULL, completed_at = NULL%3$s
+        WHERE (k.scope, k.idempotency_key) = (
+          SELECT scope, idempotency_key FROM %1$s
+          WHERE scope = ? AND idempotency_key = ? AND %2$s FOR UPDATE SKIP LOCKED)
+        RETURNING k.created_at
+        """.formatted(table, free, hasHeaders ? ", response_headers = NULL" : "");
+    replaySql = """
+        SELECT response_code, response_body, content_type, %2$s
+        FROM %1$s WHERE scope = ? AND idempotency_key = ? AND request_hash = ?
+          AND response_code IS NOT NULL AND (expires_at <= now()) IS NOT TRUE
+        """.formatted(table, hasHeaders ? """
+            (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
+              CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]");
     completeSql = """
         UPDATE %s SET response_code = ?, response_body = ?, content_type = ?, completed_at = now()%s
         WHERE scope = ? AND idempotency_key = ? AND created_at = ?
@@ -207,6 +214,7 @@ final class PostgresStore implements IdempotencyStore {
   public Decision begin(Attempt attempt) throws SQLException {
     try (Connection connection = autoCommitting(db);
         PreparedStatement begin = connection.prepareStatement(beginSql)) {
+      bind(begin, attempt);
       for (int i = 0; i < MAX_TRIES; i++) {
         if (i > 1) {
           LockSupport.parkNanos(1_000_000L << (i - 2));
@@ -214,7 +222,7 @@ final class PostgresStore implements IdempotencyStore {
             break;
           }
         }
-        Decision decision = begin(begin, attempt);
+        Decision decision = begin(connection, begin, attempt);
         if (decision != null) {
           return decision;
         }
@@ -224,11 +232,24 @@ final class PostgresStore implements IdempotencyStore {
     }
   }
 
-  private static @Nullable Decision begin(PreparedStatement begin, Attempt attempt)
+  /** Null if the row has changed meanwhile. */
+  private @Nullable Decision begin(Connection connection, PreparedStatement begin, Attempt attempt)
       throws SQLException {
-    bind(begin, attempt);
     try (ResultSet rows = begin.executeQuery()) {
-      return rows.next() ? decision(rows, attempt) : null;
+      if (!rows.next()) {
+        return null;
+      }
+      OffsetDateTime inserted = rows.getObject(1, OffsetDateTime.class);
+      if (inserted != null) {
+        return started(attempt, inserted);
+      }
+      if (rows.getBoolean(4)) {
+        return takeOver(connection, attempt);
+      }
+      if (!attempt.requestHash().equals(rows.getString(2))) {
+        return new Conflict();
+      }
+      return rows.getObject(3) == null ? new InProgress() : replay(connection, attempt);
     } catch (SQLException e) {
       // With a stricter isolation than the default this is how the database says the same.
       if ("40001".equals(e.getSQLState())) {
@@ -243,47 +264,57 @@ final class PostgresStore implements IdempotencyStore {
   }
 
   static void bind(PreparedStatement begin, Attempt attempt) throws SQLException {
-    long lease = micros(attempt.lease());
-    long ttl = micros(attempt.ttl());
     int i = 0;
     begin.setString(++i, attempt.requestHash());
-    begin.setLong(++i, lease);
+    begin.setLong(++i, micros(attempt.lease()));
     begin.setString(++i, attempt.scope());
     begin.setString(++i, attempt.key());
 
-    begin.setString(++i, attempt.requestHash());
-    begin.setLong(++i, ttl);
     begin.setString(++i, attempt.scope());
     begin.setString(++i, attempt.key());
     begin.setString(++i, attempt.requestHash());
-    begin.setLong(++i, lease);
-
-    begin.setString(++i, attempt.scope());
-    begin.setString(++i, attempt.key());
-    begin.setString(++i, attempt.requestHash());
-    begin.setLong(++i, ttl);
+    begin.setLong(++i, micros(attempt.ttl()));
   }
 
-  private static Decision decision(ResultSet row, Attempt attempt) throws SQLException {
-    OffsetDateTime claimedAt = row.getObject(1, OffsetDateTime.class);
-    if (claimedAt != null) {
-      long fence = ChronoUnit.MICROS.between(Instant.EPOCH, claimedAt.toInstant());
-      return new Started(new Claim(attempt.scope(), attempt.key(), fence));
+  private static Started started(Attempt attempt, OffsetDateTime at) {
+    long fence = ChronoUnit.MICROS.between(Instant.EPOCH, at.toInstant());
+    return new Started(new Claim(attempt.scope(), attempt.key(), fence));
+  }
+
+  /** Begins with a row that has expired or whose lease has ended. */
+  private @Nullable Decision takeOver(Connection connection, Attempt attempt) throws SQLException {
+    try (PreparedStatement update = connection.prepareStatement(takeOverSql)) {
+      int i = 0;
+      update.setString(++i, attempt.requestHash());
+      update.setLong(++i, micros(attempt.ttl()));
+      update.setString(++i, attempt.scope());
+      update.setString(++i, attempt.key());
+      update.setString(++i, attempt.requestHash());
+      update.setLong(++i, micros(attempt.lease()));
+      try (ResultSet rows = update.executeQuery()) {
+        return rows.next() ? started(attempt, rows.getObject(1, OffsetDateTime.class)) : null;
+      }
     }
-    if (!attempt.requestHash().equals(row.getString(2))) {
-      return new Conflict();
+  }
+
+  private @Nullable Decision replay(Connection connection, Attempt attempt) throws SQLException {
+    try (PreparedStatement select = connection.prepareStatement(replaySql)) {
+      select.setString(1, attempt.scope());
+      select.setString(2, attempt.key());
+      select.setString(3, attempt.requestHash());
+      try (ResultSet row = select.executeQuery()) {
+        if (!row.next()) {
+          return null;
+        }
+        byte[] body = row.getBytes(2);
+        String contentType = row.getString(3);
+        return new Replay(new StoredResponse(
+            row.getInt(1),
+            contentType == null ? "" : contentType,
+            headers(row.getArray(4)),
+            body == null ? new byte[0] : body));
+      }
     }
-    int status = row.getInt(3);
-    if (row.wasNull()) {
-      return new InProgress();
-    }
-    byte[] body = row.getBytes(4);
-    String contentType = row.getString(5);
-    return new Replay(new StoredResponse(
-        status,
-        contentType == null ? "" : contentType,
-        headers(row.getArray(6)),
-        body == null ? new byte[0] : body));
   }
 
   private static Map<String, String> headers(@Nullable Array pairs) throws SQLException {
