@@ -9,6 +9,8 @@ import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
+import dev.evalops.fixtures.FreePort;
+import dev.evalops.fixtures.Load;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Credentials;
 import io.lettuce.core.KeyValue;
@@ -26,8 +28,6 @@ import io.lettuce.core.output.StatusOutput;
 import io.lettuce.core.protocol.CommandArgs;
 import io.lettuce.core.protocol.CommandType;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
-import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -38,10 +38,9 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.function.Function;
+import java.util.function.Predicate;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
@@ -56,7 +55,6 @@ import org.slf4j.LoggerFactory;
 
 @Timeout(120)
 class RotationTest {
-  private static final int WRITERS = 6;
   private static final Duration BOUND = Duration.ofSeconds(60);
   private static final Logger LOGGER = (Logger) LoggerFactory.getLogger("dev.evalops.runtime");
   private static final Pattern CLIENT = Pattern.compile("(?m)^id=(\\d+) .*user=app");
@@ -100,7 +98,7 @@ class RotationTest {
   }
 
   private void start(String... more) throws Exception {
-    port = freePort();
+    port = FreePort.next();
     List<String> line = new ArrayList<>(List.of(
         "redis-server", "--bind", "127.0.0.1", "--port", Integer.toString(port), "--save", ""));
     line.addAll(List.of(more));
@@ -141,7 +139,7 @@ class RotationTest {
       StatefulRedisConnection<String, String> blocking = redis.client().connect();
       StatefulRedisPubSubConnection<String, String> subscribed = redis.client().connectPubSub();
       subscribed.sync().subscribe("channel");
-      rotate(count, within, file, "redis", i -> {
+      rotate("redis", count, within, file, i -> {
         RedisCommands<String, String> shared = redis.connection().sync();
         if (i == 0) {
           own.sync().multi();
@@ -172,7 +170,7 @@ class RotationTest {
   }
 
   private void clusterRotations(int count, Duration within) throws Exception {
-    start("--cluster-enabled", "yes", "--cluster-port", Integer.toString(freePort()));
+    start("--cluster-enabled", "yes", "--cluster-port", Integer.toString(FreePort.next()));
     admin.clusterAddSlots(IntStream.range(0, SlotHash.SLOT_COUNT).toArray());
     await().atMost(BOUND).until(() -> admin.clusterInfo().contains("cluster_state:ok"));
     Path file = Files.writeString(folder.resolve("password"), "S3cret-0\n");
@@ -182,10 +180,10 @@ class RotationTest {
         .open()) {
       StatefulRedisClusterConnection<String, String> connection = redis.connection();
       rotate(
+          "redis cluster",
           count,
           within,
           file,
-          "redis cluster",
           i -> i == 0
               ? connection.sync().ping().equals("PONG")
               : connection.sync().set("key-" + i, "value").equals("OK"));
@@ -193,54 +191,22 @@ class RotationTest {
   }
 
   private void rotate(
-      int count, Duration within, Path file, String what, Function<Integer, Boolean> command)
+      String what, int count, Duration within, Path file, Predicate<Integer> command)
       throws Exception {
-    List<Throwable> failures = new CopyOnWriteArrayList<>();
-    AtomicLong requests = new AtomicLong();
-    AtomicBoolean stop = new AtomicBoolean();
-    List<Thread> writers = new ArrayList<>();
-    try {
-      for (int i = 0; i < WRITERS; i++) {
-        int writer = i;
-        writers.add(Thread.ofPlatform().start(() -> {
-          while (!stop.get()) {
-            try {
-              assertThat(command.apply(writer)).isTrue();
-              requests.incrementAndGet();
-            } catch (Throwable failure) {
-              failures.add(failure);
-            }
-          }
-        }));
-      }
-      long slowest = 0;
-      for (int i = 1; i <= count; i++) {
+    try (Load load = Load.start(thread -> assertThat(command.test(thread)).isTrue())) {
+      load.rotate(what, count, within, i -> {
         long last = clients().stream().mapToLong(Long::longValue).max().orElseThrow();
-        long at = System.nanoTime();
         if (i % 2 == 0) { // some secret stores tell the server first, some the client
           rotate("S3cret-" + i);
         }
         Path next = Files.writeString(folder.resolve("next"), "S3cret-" + i + "\n");
         Files.move(next, file, StandardCopyOption.REPLACE_EXISTING);
         rotate("S3cret-" + i);
-        await()
-            .atMost(within.plus(BOUND))
-            .until(() -> clients().stream().noneMatch(id -> id <= last));
-        slowest = Math.max(slowest, System.nanoTime() - at);
-      }
-      stop.set(true);
-      for (Thread each : writers) {
-        each.join();
-      }
-      System.out.printf(
-          "%s: %d rotations of the password, %d commands, %d failed; no old connection after %.1f s"
-              + " at most, bound %d s%n",
-          what, count, requests.get(), failures.size(), slowest / 1e9, within.toSeconds());
-    } finally {
-      stop.set(true);
+        return () -> clients().stream().noneMatch(id -> id <= last);
+      });
+      assertThat(load.failures()).isEmpty();
+      assertThat(load.requests()).isPositive();
     }
-    assertThat(failures).isEmpty();
-    assertThat(requests.get()).isPositive();
   }
 
   @Test
@@ -485,11 +451,5 @@ class RotationTest {
         .results()
         .map((MatchResult each) -> Long.valueOf(each.group(1)))
         .toList();
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
-    }
   }
 }
