@@ -13,9 +13,11 @@ import dev.evalops.fixtures.FreePort;
 import dev.evalops.fixtures.Load;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Credentials;
+import dev.evalops.runtime.testutil.RedisServers;
 import io.lettuce.core.KeyValue;
 import io.lettuce.core.KillArgs;
 import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.api.sync.RedisCommands;
@@ -292,6 +294,101 @@ class RotationTest {
   }
 
   @Test
+  void replacesAConnectionOnceForEachVersion_whileAnotherIsInATransaction() throws Exception {
+    start();
+    given.set(new Credentials("app", "S3cret-0"));
+    AtomicLong reads = new AtomicLong();
+    try (Redis redis = Redis.builder(url())
+        .credentials(() -> {
+          reads.incrementAndGet();
+          return given.get();
+        })
+        .rotationTimeout(Duration.ofMillis(300))
+        .open()) {
+      StatefulRedisConnection<String, String> own = redis.client().connect();
+      for (int version = 1; version <= 2; version++) {
+        own.sync().multi();
+        List<Long> before = clients();
+        long accepted = accepted();
+        rotate("S3cret-" + version);
+        given.set(new Credentials("app", "S3cret-" + version));
+        await()
+            .atMost(BOUND)
+            .until(() -> clients().stream().filter(before::contains).count() == 1);
+        awaitLooks(reads);
+        assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
+        assertThat(accepted() - accepted).as("a login to try, a connection").isEqualTo(2);
+
+        own.sync().exec();
+        await().atMost(BOUND).until(() -> clients().stream().noneMatch(before::contains));
+        awaitLooks(reads);
+        assertThat(own.sync().ping()).isEqualTo("PONG");
+        assertThat(accepted() - accepted).as("and the other connection").isEqualTo(3);
+        assertThat(clients()).hasSize(2);
+        assertThat(logged.list)
+            .as("%s", logged.list)
+            .hasSize(version)
+            .allMatch(event -> event.getMessage().contains("replacing connections"));
+      }
+    }
+  }
+
+  private static void awaitLooks(AtomicLong reads) {
+    long before = reads.get();
+    await().atMost(BOUND).until(() -> reads.get() > before + 10);
+  }
+
+  /** How many connections the server has accepted so far. */
+  private long accepted() {
+    return Long.parseLong(
+        admin.info("stats").replaceAll("(?s).*total_connections_received:(\\d+).*", "$1"));
+  }
+
+  @Test
+  void replacesTheConnectionsToTheOtherNodes_whenANodeOfTheClusterIsDead() throws Exception {
+    given.set(new Credentials("app", "S3cret-0"));
+    client = RedisClient.create();
+    try (RedisServers servers = RedisServers.startCluster()) {
+      List<RedisCommands<String, String>> admins = servers.servers().stream()
+          .map(node -> client.connect(RedisURI.create(node.url())).sync())
+          .toList();
+      admins.forEach(each -> rotate(each, "S3cret-0"));
+      String dead = admins.getFirst().clusterMyId();
+      List<RedisCommands<String, String>> others = admins.subList(1, admins.size());
+      try (RedisCluster redis = RedisCluster.builder(servers.url())
+          .credentials(given::get)
+          .rotationTimeout(Duration.ofMillis(300))
+          .open()) {
+        servers.servers().getFirst().kill();
+        await().atMost(BOUND).until(() -> servers.masters().size() == 3);
+        awaitWrites(redis);
+        List<List<Long>> before = others.stream().map(RotationTest::clients).toList();
+        assertThat(before).anyMatch(ids -> !ids.isEmpty());
+        assertThat(redis.client().getPartitions().getPartitionByNodeId(dead)).isNotNull();
+
+        others.forEach(each -> rotate(each, "S3cret-1"));
+        given.set(new Credentials("app", "S3cret-1"));
+        for (int i = 0; i < others.size(); i++) {
+          RedisCommands<String, String> node = others.get(i);
+          List<Long> old = before.get(i);
+          await().atMost(BOUND).until(() -> clients(node).stream().noneMatch(old::contains));
+        }
+        awaitWrites(redis);
+      }
+    }
+  }
+
+  /** Writes to each master, until it takes it. */
+  private static void awaitWrites(RedisCluster redis) {
+    await().atMost(BOUND).ignoreExceptionsInstanceOf(RedisException.class).until(() -> {
+      for (int i = 0; i < 20; i++) {
+        redis.connection().sync().set("key-" + i, "value");
+      }
+      return true;
+    });
+  }
+
+  @Test
   void leavesATransactionAlone_untilItHasEnded() throws Exception {
     start();
     given.set(new Credentials("app", "S3cret-0"));
@@ -430,6 +527,10 @@ class RotationTest {
   }
 
   private void rotate(String password) {
+    rotate(admin, password);
+  }
+
+  private static void rotate(RedisCommands<String, String> admin, String password) {
     admin.dispatch(
         CommandType.ACL,
         new StatusOutput<>(StringCodec.UTF8),
@@ -446,6 +547,10 @@ class RotationTest {
 
   /** Those of the user under test, by their number, which grows. */
   private List<Long> clients() {
+    return clients(admin);
+  }
+
+  private static List<Long> clients(RedisCommands<String, String> admin) {
     return CLIENT
         .matcher(admin.clientList())
         .results()
