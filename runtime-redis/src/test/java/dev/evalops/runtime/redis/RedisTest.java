@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.RedisServer;
@@ -104,7 +105,7 @@ class RedisTest {
 
   @Test
   void waitsForAServerThatComesUpLater() throws Exception {
-    int port = freePort();
+    int port = FreePort.next();
     AtomicReference<CompletableFuture<RedisServer>> late = new AtomicReference<>();
     Retry retry = retry(
         600,
@@ -170,8 +171,8 @@ class RedisTest {
   void theUsersOwnRuleToStopIsKept() throws IOException {
     Retry once =
         retry(3, failure -> {}).stopWhen(failure -> failure.getMessage().contains("refused"));
-    assertThatThrownBy(
-            () -> Redis.builder("redis://127.0.0.1:" + freePort()).retry(once).open())
+    assertThatThrownBy(() ->
+            Redis.builder("redis://127.0.0.1:" + FreePort.next()).retry(once).open())
         .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("startup failed after 1 attempts: ping_redis: ");
   }
@@ -239,8 +240,9 @@ class RedisTest {
   @Test
   void aCommandWithoutAnswerTimesOut() {
     try (RedisServer server = RedisServer.start();
+        Redis admin = Redis.open(server.url());
         Redis redis = Redis.open(server.url() + "?timeout=150ms")) {
-      redis.connection().sync().clientPause(3_600_000);
+      admin.connection().sync().clientPause(3_600_000);
       assertThatThrownBy(() -> redis.connection().sync().set("key", "value"))
           .isInstanceOf(RedisCommandTimeoutException.class);
     }
@@ -322,7 +324,7 @@ class RedisTest {
 
   @Test
   void aDatabaseOfAClusterNodeStopsAtOnce(@TempDir Path directory) throws Exception {
-    int port = freePort();
+    int port = FreePort.next();
     Process node = new ProcessBuilder(
             "redis-server",
             "--bind",
@@ -332,7 +334,7 @@ class RedisTest {
             "--cluster-enabled",
             "yes",
             "--cluster-port",
-            Integer.toString(freePort()),
+            Integer.toString(FreePort.next()),
             "--save",
             "")
         .directory(directory.toFile())
@@ -363,7 +365,7 @@ class RedisTest {
 
   @Test
   void masterIsFoundThroughSentinels(@TempDir Path directory) throws Exception {
-    int port = freePort();
+    int port = FreePort.next();
     try (RedisServer server = RedisServer.start()) {
       Path settings = Files.writeString(
           directory.resolve("sentinel.conf"),
@@ -391,7 +393,7 @@ class RedisTest {
     Path stranger = certificate(directory.resolve("stranger"));
     try (RedisServer server = RedisServer.start();
         Redis admin = Redis.open(server.url())) {
-      int port = freePort();
+      int port = FreePort.next();
       admin
           .connection()
           .sync()
@@ -500,12 +502,6 @@ class RedisTest {
         }
         Thread.onSpinWait();
       }
-    }
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      return socket.getLocalPort();
     }
   }
 
