@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.FaultProxy;
@@ -139,7 +140,7 @@ class HostsTest {
     try (FaultProxy mute = mute();
         Full full = new Full();
         HikariDataSource pool =
-            open(url(parameters, full.port(), mute.port(), freePort(), a.port()))) {
+            open(url(parameters, full.port(), mute.port(), FreePort.next(), a.port()))) {
       assertThat(port(pool)).isEqualTo(a.port());
       for (int i = 0; i < 3; i++) {
         pool.getHikariPoolMXBean().softEvictConnections();
@@ -184,7 +185,7 @@ class HostsTest {
       {"any", "b"}
     }) {
       try (HikariDataSource pool =
-          open(url("?target_session_attrs=" + each[0], freePort(), b.port(), a.port()))) {
+          open(url("?target_session_attrs=" + each[0], FreePort.next(), b.port(), a.port()))) {
         assertThat(port(pool)).as(each[0]).isEqualTo((each[1].equals("a") ? a : b).port());
         // What a check of the service's health goes by.
         try (Connection connection = pool.getConnection()) {
@@ -197,7 +198,7 @@ class HostsTest {
             () -> open(url("?target_session_attrs=read-write", b.port())).close())
         .hasMessageContaining("primary");
     try (HikariDataSource pool =
-        open(url("?target_session_attrs=prefer-standby", freePort(), a.port()))) {
+        open(url("?target_session_attrs=prefer-standby", FreePort.next(), a.port()))) {
       assertThat(port(pool)).isEqualTo(a.port());
     }
   }
@@ -268,12 +269,6 @@ class HostsTest {
       switchover();
       proxy.target(b.port());
       assertWritesTo(pool, b);
-    }
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      return socket.getLocalPort();
     }
   }
 

@@ -1,8 +1,8 @@
 package dev.evalops.runtime.postgres;
 
+import dev.evalops.fixtures.FreePort;
 import java.io.IOException;
 import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
@@ -29,10 +29,7 @@ final class PgBouncer implements AutoCloseable {
     Path directory = Files.createTempDirectory("pgbouncer");
     // It gives up the rights of root, and reads its files after that too.
     Files.setPosixFilePermissions(directory, PosixFilePermissions.fromString("rwxr-xr-x"));
-    int port;
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      port = socket.getLocalPort();
-    }
+    int port = FreePort.next();
     Path users = Files.writeString(directory.resolve("users.txt"), "\"test\" \"test\"\n");
     Path ini = Files.writeString(directory.resolve("pgbouncer.ini"), """
         [databases]
@@ -61,12 +58,12 @@ final class PgBouncer implements AutoCloseable {
         .redirectOutput(directory.resolve("log").toFile())
         .start();
     PgBouncer bouncer = new PgBouncer(process, directory, port);
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 3000; i++) {
       try {
         new java.net.Socket(InetAddress.getLoopbackAddress(), port).close();
         return bouncer;
       } catch (IOException notYet) {
-        if (!process.isAlive() || i == 499) {
+        if (!process.isAlive() || i == 2999) {
           String log = Files.readString(directory.resolve("log"));
           bouncer.close();
           throw new IllegalStateException("pgbouncer did not start: " + log, notYet);

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.auth.Auth;
 import dev.evalops.runtime.auth.VerifiedToken;
@@ -17,8 +18,6 @@ import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.InputStream;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -261,10 +260,7 @@ class PgBouncerTest {
 
   @Test
   void whatCanPassIsTriedAgain() throws Exception {
-    int nobody;
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      nobody = socket.getLocalPort();
-    }
+    int nobody = FreePort.next();
     try (PgBouncer away =
             PgBouncer.start(nobody, "query_wait_timeout = 1", "server_login_retry = 1");
         PgBouncer full = PgBouncer.start(server.port(), "max_client_conn = 1");

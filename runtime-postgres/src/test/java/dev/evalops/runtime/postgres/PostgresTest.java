@@ -10,6 +10,7 @@ import ch.qos.logback.classic.Logger;
 import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresServer;
@@ -146,8 +147,8 @@ class PostgresTest {
 
   @Test
   void theFirstHostThatAnswersIsTaken() throws Exception {
-    String url = "postgres://app:S3cret@127.0.0.1:" + freePort() + ",127.0.0.1:" + server.port()
-        + "/postgres?target_session_attrs=read-write";
+    String url = "postgres://app:S3cret@127.0.0.1:" + FreePort.next() + ",127.0.0.1:"
+        + server.port() + "/postgres?target_session_attrs=read-write";
     try (HikariDataSource pool = Postgres.open(url)) {
       assertThat(query(pool, "SELECT current_user")).isEqualTo("app");
     }
@@ -263,7 +264,7 @@ class PostgresTest {
 
   @Test
   void waitsForAServerThatComesUpLater() throws Exception {
-    int port = freePort();
+    int port = FreePort.next();
     AtomicReference<CompletableFuture<PostgresServer>> late = new AtomicReference<>();
     Retry retry = retry(600, attempt -> {
       if (late.get() == null) {
@@ -426,7 +427,7 @@ class PostgresTest {
   void theUsersOwnRuleToStopIsKept() throws IOException {
     Retry once =
         retry(5, attempt -> {}).stopWhen(failure -> failure.getMessage().contains("refused"));
-    assertThatThrownBy(() -> Postgres.builder("postgres://u@127.0.0.1:" + freePort() + "/d")
+    assertThatThrownBy(() -> Postgres.builder("postgres://u@127.0.0.1:" + FreePort.next() + "/d")
             .retry(once)
             .open())
         .isInstanceOf(StartupException.class)
@@ -679,12 +680,6 @@ class PostgresTest {
         .untilAsserted(() -> assertThat(Thread.getAllStackTraces().keySet())
             .extracting(Thread::getName)
             .noneMatch(name -> name.startsWith(pool + ":")));
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      return socket.getLocalPort();
-    }
   }
 
   /** A self-signed certificate in PEM form, with its key beside it as {@code server.key}. */

@@ -8,12 +8,11 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.classic.spi.ThrowableProxyUtil;
 import ch.qos.logback.core.AppenderBase;
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.PrintWriter;
 import java.io.StringWriter;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.time.Duration;
@@ -106,10 +105,7 @@ class SecretsTest {
             .printStackTrace(new PrintWriter(trace));
         seen.add(trace.toString());
       }
-      int nobody;
-      try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-        nobody = socket.getLocalPort();
-      }
+      int nobody = FreePort.next();
       List<String> passwords = new ArrayList<>(List.of("S3cret%00w0rd", "S3cret\u00e9w0rd"));
       for (char c = ' '; c <= '~'; c++) {
         passwords.add("S3cret" + c + "w0rd");
