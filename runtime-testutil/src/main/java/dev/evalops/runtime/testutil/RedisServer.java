@@ -166,9 +166,13 @@ public final class RedisServer extends TestServer {
    * @throws IOException if the server is away, does not answer, or answers with an error
    */
   static String call(int port, String command) throws IOException {
+    return call(port, command, 1000);
+  }
+
+  static String call(int port, String command, int timeoutMillis) throws IOException {
     try (Socket socket = new Socket()) {
-      socket.connect(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), 1000);
-      socket.setSoTimeout(1000);
+      socket.connect(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), timeoutMillis);
+      socket.setSoTimeout(timeoutMillis);
       socket.getOutputStream().write((command + "\r\n").getBytes(StandardCharsets.US_ASCII));
       InputStream in = new BufferedInputStream(socket.getInputStream());
       String line = line(in);

@@ -111,17 +111,17 @@ public final class RedisServers implements AutoCloseable {
     for (int i = 0; i < MASTERS; i++) {
       int from = i * SLOTS / MASTERS;
       int to = (i + 1) * SLOTS / MASTERS - 1;
-      call(nodes.get(i), "CLUSTER ADDSLOTSRANGE " + from + " " + to);
+      setUp(nodes.get(i), "CLUSTER ADDSLOTSRANGE " + from + " " + to);
     }
     for (int i = 1; i < nodes.size(); i++) {
       int port = Objects.requireNonNull(servers.get(nodes.get(i))).port();
-      call(nodes.getFirst(), "CLUSTER MEET " + LOOPBACK + " " + port + " " + buses.get(i));
+      setUp(nodes.getFirst(), "CLUSTER MEET " + LOOPBACK + " " + port + " " + buses.get(i));
     }
     for (int i = 0; i < MASTERS; i++) {
-      String master = call(nodes.get(i), "CLUSTER MYID");
+      String master = setUp(nodes.get(i), "CLUSTER MYID");
       RedisServer replica = nodes.get(i + MASTERS);
       Members.await(
-          "a Redis replica", () -> call(replica, "CLUSTER REPLICATE " + master).equals("OK"));
+          "a Redis replica", () -> setUp(replica, "CLUSTER REPLICATE " + master).equals("OK"));
     }
   }
 
@@ -137,9 +137,9 @@ public final class RedisServers implements AutoCloseable {
       RedisServer sentinel = members.add(
           RedisServer.start(ports[2 + i], Host.current(), List.of(RedisServer.SENTINEL)));
       sentinels.add(sentinel);
-      call(sentinel, "SENTINEL MONITOR main " + LOOPBACK + " " + master.port() + " 2");
-      call(sentinel, "SENTINEL SET main down-after-milliseconds " + DOWN_AFTER_MILLIS);
-      call(sentinel, "SENTINEL SET main failover-timeout 5000");
+      setUp(sentinel, "SENTINEL MONITOR main " + LOOPBACK + " " + master.port() + " 2");
+      setUp(sentinel, "SENTINEL SET main down-after-milliseconds " + DOWN_AFTER_MILLIS);
+      setUp(sentinel, "SENTINEL SET main failover-timeout 5000");
     }
   }
 
@@ -157,7 +157,13 @@ public final class RedisServers implements AutoCloseable {
     servers.put(members.add(RedisServer.start(port, Host.current(), arguments)), proxy);
   }
 
-  private static String call(RedisServer server, String command) throws IOException {
+  /** Of a server that was just ready; with a limit against hanging, not one of speed. */
+  private static String setUp(RedisServer server, String command) throws IOException {
+    return RedisServer.call(server.port(), command, 30_000);
+  }
+
+  /** Of a server that may be away. */
+  private static String ask(RedisServer server, String command) throws IOException {
     return RedisServer.call(server.port(), command);
   }
 
@@ -230,13 +236,13 @@ public final class RedisServers implements AutoCloseable {
   private boolean knowsAll(RedisServer server) {
     try {
       if (sentinels.isEmpty()) {
-        String info = call(server, "CLUSTER INFO");
+        String info = ask(server, "CLUSTER INFO");
         return RedisServer.field(info, "cluster_state").equals(Optional.of("ok"))
             && RedisServer.field(info, "cluster_slots_ok").equals(Optional.of("" + SLOTS))
             && RedisServer.field(info, "cluster_known_nodes")
                 .equals(Optional.of("" + servers.size()));
       }
-      String info = call(server, "INFO sentinel");
+      String info = ask(server, "INFO sentinel");
       return info.contains("status=ok,") && info.contains("slaves=1,sentinels=" + SENTINELS);
     } catch (IOException e) {
       return false;
