@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.HttpServer;
+import dev.evalops.fixtures.FreePort;
 import java.io.IOException;
 import java.net.ConnectException;
 import java.net.InetAddress;
@@ -22,7 +23,6 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -189,10 +189,7 @@ class HealthChecksTest {
 
   @Test
   void tcp_fails_whenThePortIsClosed() throws IOException {
-    int port;
-    try (ServerSocket socket = new ServerSocket(0, 1, LOOPBACK)) {
-      port = socket.getLocalPort();
-    }
+    int port = FreePort.next();
 
     assertThatThrownBy(() -> HealthChecks.tcp(LOOPBACK.getHostAddress(), port).check())
         .isInstanceOf(ConnectException.class);
@@ -278,15 +275,15 @@ class HealthChecksTest {
 
   /** The check is reported as timed out, and its interrupt ends it. */
   private static void assertTimesOutAndEnds(HealthCheck check) throws InterruptedException {
-    AtomicReference<Thread> thread = new AtomicReference<>();
+    CompletableFuture<Thread> thread = new CompletableFuture<>();
     HealthReport report =
         report(HealthChecker.builder().checkTimeout(Duration.ofMillis(200)).required("hung", () -> {
-          thread.set(Thread.currentThread());
+          thread.complete(Thread.currentThread());
           check.check();
         }));
 
     assertThat(report.checks().getFirst().error()).contains("timed out");
-    thread.get().join();
+    thread.join().join();
   }
 
   private static void awaitQuietly(CountDownLatch latch) {

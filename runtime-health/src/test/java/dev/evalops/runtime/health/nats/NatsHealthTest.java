@@ -140,7 +140,7 @@ class NatsHealthTest {
   @Test
   void isTimedOut_whenTheClientGivesUpFirst() throws Exception {
     try (Connection impatient =
-        Nats.connect(options().connectionTimeout(Duration.ofMillis(200)).build())) {
+        Nats.connect(options().connectionTimeout(Duration.ofSeconds(5)).build())) {
       HealthCheck bounded = NatsHealth.of(impatient);
       bounded.check();
       try (Paused paused = pause()) {

@@ -99,6 +99,9 @@ class RedisHealthTest {
   @Test
   void leavesOnePingOnTheWire_howeverOftenAHangingServerIsProbed() throws Exception {
     health.close();
+    await()
+        .until(() -> Thread.getAllStackTraces().keySet().stream()
+            .noneMatch(thread -> thread.getName().equals("health-check-redis")));
     connection.sync().configResetstat();
 
     try (Paused paused = Paused.tree(processId());
