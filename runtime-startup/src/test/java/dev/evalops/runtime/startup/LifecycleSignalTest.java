@@ -26,7 +26,7 @@ class LifecycleSignalTest {
       switch (args[0]) {
         case "awaits" -> {
           CountDownLatch closed = new CountDownLatch(1);
-          try (Lifecycle life = lifecycle(10)) {
+          try (Lifecycle life = lifecycle(120)) {
             life.add("latch", closed::countDown);
             say("ready");
             life.await();
@@ -36,7 +36,7 @@ class LifecycleSignalTest {
           say("main ends");
         }
         case "starts" -> {
-          try (Lifecycle life = lifecycle(10)) {
+          try (Lifecycle life = lifecycle(120)) {
             Retry.builder()
                 .delay(Duration.ofHours(1))
                 .onFailedAttempt(attempt -> say("ready"))
@@ -48,7 +48,7 @@ class LifecycleSignalTest {
           }
         }
         case "interrupted before it awaits" -> {
-          try (Lifecycle life = lifecycle(10)) {
+          try (Lifecycle life = lifecycle(120)) {
             say("ready");
             while (!Thread.currentThread().isInterrupted()) {
               Thread.onSpinWait();
@@ -87,7 +87,7 @@ class LifecycleSignalTest {
           }
         }
         case "ends" -> {
-          try (Lifecycle life = lifecycle(10)) {
+          try (Lifecycle life = lifecycle(120)) {
             say("ready");
           }
           say("main ends");
