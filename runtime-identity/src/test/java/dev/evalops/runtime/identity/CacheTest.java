@@ -180,7 +180,7 @@ class CacheTest {
     CountDownLatch answered = new CountDownLatch(1);
     try (IdentityClient client = IdentityClient.builder(server.url())
         .fallbackFor(Duration.ofHours(1))
-        .requestTimeout(Duration.ofMillis(700))
+        .requestTimeout(Duration.ofSeconds(3))
         .open()) {
       server
           .then(request -> {

@@ -58,7 +58,7 @@ class IdentityTokensTest {
         .start();
     identity = IdentityClient.builder(
             identityService.uri().resolve("/introspect").toString())
-        .requestTimeout(Duration.ofSeconds(2))
+        .requestTimeout(Duration.ofSeconds(10))
         .open();
     Auth auth = Auth.of(IdentityTokens.of(identity));
     service = HttpService.builder(0)
