@@ -2,14 +2,13 @@ package dev.evalops.runtime.natsbus;
 
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.FreePort;
 import java.io.IOException;
 import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /** A {@code nats-server} with a configuration of the test's own, which can change while it runs. Ends with the test. */
@@ -22,25 +21,13 @@ public final class ConfiguredNats implements AutoCloseable {
 
   /** In a directory of its own. */
   public ConfiguredNats(Path directory, String configuration) throws Exception {
-    this(directory, freePort(), configuration);
+    this(directory, FreePort.next(), configuration);
   }
 
   public ConfiguredNats(Path directory, int port, String configuration) throws Exception {
     this.directory = directory;
     this.port = port;
     start(configuration);
-  }
-
-  /** Not of those that the system gives to whoever connects: a client could connect to itself. */
-  public static int freePort() {
-    while (true) {
-      int port = ThreadLocalRandom.current().nextInt(20_000, 32_000);
-      try (ServerSocket socket = new ServerSocket(port)) {
-        return socket.getLocalPort();
-      } catch (IOException taken) {
-        // another
-      }
-    }
   }
 
   public int port() {

@@ -673,7 +673,7 @@ class EventConsumerTest {
     bus.publish(change("1"));
     await().atMost(AWHILE).until(() -> begun.getCount() == 0);
     consumer.close();
-    assertThat(interrupted).isTrue();
+    await().atMost(AWHILE).untilTrue(interrupted);
 
     AtomicInteger next = new AtomicInteger();
     bus.consumer(ALL, "indexer").start(event -> next.incrementAndGet());

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
@@ -151,7 +152,7 @@ class LostDataTest {
         NatsBus bus = NatsBus.builder("nats://" + server.address()).stream("NOTES")
             .subjectPrefix("notes.changes")
             .configureStream(stream -> stream.maxAge(Duration.ofDays(3)))
-            .publishTimeout(Duration.ofSeconds(1))
+            .publishTimeout(Duration.ofSeconds(3))
             .configure(options ->
                 options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)))
             .open();
@@ -198,9 +199,8 @@ class LostDataTest {
 
   @Test
   void goesOn_whenTheLeaderOfAClusterIsGone() throws Exception {
-    int[] ports = {ConfiguredNats.freePort(), ConfiguredNats.freePort(), ConfiguredNats.freePort()};
-    int[] routes = {ConfiguredNats.freePort(), ConfiguredNats.freePort(), ConfiguredNats.freePort()
-    };
+    int[] ports = {FreePort.next(), FreePort.next(), FreePort.next()};
+    int[] routes = {FreePort.next(), FreePort.next(), FreePort.next()};
     List<ConfiguredNats> servers = new ArrayList<>();
     Map<Long, Integer> handled = new ConcurrentHashMap<>();
     try {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
 import com.google.protobuf.StringValue;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
@@ -21,8 +22,6 @@ import io.nats.client.Nats;
 import io.nats.client.api.MessageInfo;
 import io.nats.client.api.StorageType;
 import io.nats.client.api.StreamConfiguration;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
@@ -163,7 +162,7 @@ public class NatsBusTest {
               .build());
     }
     try (Logs logs = new Logs();
-        NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofMillis(300)).open()) {
+        NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofSeconds(3)).open()) {
       assertThat(logs.count("do not take everything on notes.changes.>")).isEqualTo(1);
       assertThatThrownBy(() -> bus.publish(change("1")))
           .isInstanceOf(PublishException.class)
@@ -241,10 +240,7 @@ public class NatsBusTest {
 
   @Test
   void saysThatNatsIsNotThere_withoutThePasswordOfTheUrl() throws Exception {
-    int port;
-    try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      port = free.getLocalPort();
-    }
+    int port = FreePort.next();
     for (String url : List.of(
         "nats://bob:s3cr3t@127.0.0.1:" + port,
         "nats://s3cr3t@127.0.0.1:" + port,

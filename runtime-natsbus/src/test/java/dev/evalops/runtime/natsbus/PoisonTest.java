@@ -227,7 +227,8 @@ class PoisonTest {
 
   @Test
   void isStored_whilePoisonIsOnTheWay(NatsServer server) throws Exception {
-    try (NatsBus bus = Servers.bus(server).publishTimeout(Duration.ofSeconds(2)).open();
+    try (NatsBus bus =
+            Servers.bus(server).publishTimeout(Duration.ofSeconds(30)).open();
         RawNats raw = new RawNats(server.url())) {
       CompletableFuture<Event> next = new CompletableFuture<>();
       bus.consumer("notes.changes.>", "indexer").start(next::complete);

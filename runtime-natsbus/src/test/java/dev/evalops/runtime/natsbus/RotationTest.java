@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
@@ -42,7 +43,7 @@ class RotationTest {
   private static final int WRITERS = 4;
 
   private final AtomicReference<Credentials> given = new AtomicReference<>();
-  private final int monitor = ConfiguredNats.freePort();
+  private final int monitor = FreePort.next();
 
   @TempDir
   Path temp;

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
@@ -123,7 +124,9 @@ class ServerTroubleTest {
             temp,
             "authorization { users: [ {user: bob, password: pw,"
                 + " permissions: { publish: { deny: \"notes.changes.secret.>\" } } } ] }");
-        NatsBus bus = bus("nats://bob:pw@" + server.address()).open()) {
+        NatsBus bus = bus("nats://bob:pw@" + server.address())
+            .publishTimeout(Duration.ofSeconds(30)) // the refusal comes before
+            .open()) {
       for (int i = 0; i < 3; i++) {
         assertThatThrownBy(() -> bus.publish(change("secret")))
             .isInstanceOf(PublishException.class)
@@ -192,10 +195,7 @@ class ServerTroubleTest {
 
   @Test
   void isNone_whenTheServerIsReachedByWebsocket() throws Exception {
-    int port;
-    try (ServerSocket free = new ServerSocket(0)) {
-      port = free.getLocalPort();
-    }
+    int port = FreePort.next();
     try (ConfiguredNats server = new ConfiguredNats(
             temp, "websocket { listen: \"127.0.0.1:" + port + "\", no_tls: true }");
         NatsBus bus = bus("ws://127.0.0.1:" + port).open();

@@ -168,7 +168,7 @@ class TelemetryTest {
   @Test
   void marksFailures_withoutTheirText(NatsServer server) throws Exception {
     try (NatsBus bus = Servers.bus(server)
-        .publishTimeout(Duration.ofMillis(200))
+        .publishTimeout(Duration.ofSeconds(2))
         .openTelemetry(w3c())
         .open()) {
       CompletableFuture<Void> failed = new CompletableFuture<>();

@@ -54,7 +54,7 @@ class SpooledPublisherTest {
   @BeforeEach
   void connect(NatsServer server) {
     bus = Servers.bus(server)
-        .publishTimeout(Duration.ofMillis(200))
+        .publishTimeout(Duration.ofSeconds(1)) // what is away takes so long, what is there must not
         .metrics(registry)
         .open();
     directory = temp.resolve("spool");
