@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import dev.evalops.fixtures.FreePort;
 import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.trace.Span;
@@ -20,7 +21,6 @@ import java.io.IOException;
 import java.net.ConnectException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -193,11 +193,9 @@ class TracedHttpClientTest {
 
   @Test
   void recordsAFailedCall() throws Exception {
-    HttpRequest unreachable;
-    try (ServerSocket closed = new ServerSocket(0)) {
-      unreachable = HttpRequest.newBuilder(URI.create("http://localhost:" + closed.getLocalPort()))
-          .build();
-    }
+    HttpRequest unreachable = HttpRequest.newBuilder(
+            URI.create("http://localhost:" + FreePort.next()))
+        .build();
     assertThatThrownBy(() -> client.send(unreachable, BodyHandlers.discarding()))
         .isInstanceOf(ConnectException.class);
     SpanData span = ended();
