@@ -193,16 +193,16 @@ class ApprovalTest {
   @Test
   void waitsNoLongerThanTheApprovalTimeout() {
     service.on(Approval.GET, "{\"state\":\"pending\",\"decisions\":[" + decision("1", "09") + "]}");
-    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
+    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "6s").reason())
         .isEqualTo("denied: approval timed out: req-1");
-    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 201);
+    assertThat(service.requests(Approval.GET)).hasSizeBetween(1, 601);
   }
 
   @Test
   void looksOnce_whenThePauseIsLongerThanTheTimeout() {
     service.on(Approval.GET, PENDING);
     assertThat(call()
-            .with("EVALOPS_APPROVAL_TIMEOUT", "2s")
+            .with("EVALOPS_APPROVAL_TIMEOUT", "6s")
             .with("EVALOPS_APPROVAL_POLL_INTERVAL", "2562047h")
             .reason())
         .isEqualTo("denied: approval timed out: req-1");
@@ -228,7 +228,7 @@ class ApprovalTest {
   @Test
   void saysWhyTheLastLookFailed_whenTheTimeIsUp() {
     service.on(Approval.GET, new Answer(500, "text/plain", "x"));
-    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
+    assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "6s").reason())
         .isEqualTo("denied: approval timed out: req-1; approval lookup failed: HTTP status 500");
   }
 
@@ -240,7 +240,7 @@ class ApprovalTest {
       approvals.after(Approval.GET, approvals::close);
       assertThat(new Call(service.url())
               .with("EVALOPS_APPROVALS_URL", approvals.url())
-              .with("EVALOPS_APPROVAL_TIMEOUT", "3s")
+              .with("EVALOPS_APPROVAL_TIMEOUT", "6s")
               .reason())
           .startsWith("denied: approval timed out: req-1; approval lookup failed: ");
     }

@@ -501,7 +501,7 @@ class FailClosedProcessTest {
             TestService approvals = hook.open(new TestService());
             hook.approvals("{}");
             hook.set("APPROVALS_URL", approvals.url());
-            hook.set("APPROVAL_TIMEOUT", "3s");
+            hook.set("APPROVAL_TIMEOUT", "10s");
             approvals.on(Approval.REQUEST, TestService.CREATED);
             approvals.on(Approval.GET, "{\"state\":\"pending\"}");
             approvals.after(Approval.GET, approvals::close);

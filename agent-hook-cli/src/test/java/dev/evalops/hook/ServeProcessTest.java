@@ -40,6 +40,9 @@ class ServeProcessTest {
   /** How the launcher of a test shows that it has gone the other way. */
   private static final String JVM = "the JVM was asked";
 
+  private static final String TIMEOUTS =
+      "\nEVALOPS_GOVERNANCE_TIMEOUT=60s\nEVALOPS_APPROVALS_TIMEOUT=60s\n";
+
   private static final String LINE =
       "{\"hookSpecificOutput\":{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"deny\","
           + "\"permissionDecisionReason\":\"r\"}}\n";
@@ -84,7 +87,8 @@ class ServeProcessTest {
     Files.writeString(
         properties,
         "EVALOPS_WORKSPACE_ID=w\nEVALOPS_GOVERNANCE_URL=" + service.url()
-            + "\nEVALOPS_APPROVALS_URL=" + service.url() + "\n" + String.join("\n", more) + "\n");
+            + "\nEVALOPS_APPROVALS_URL=" + service.url() + TIMEOUTS + String.join("\n", more)
+            + "\n");
     Distribution.mode("rw-r-----", properties);
   }
 
@@ -426,7 +430,8 @@ class ServeProcessTest {
         .open();
     try (TestService secure = new TestService(tls.sslContext()).evaluate(TestService.ALLOW);
         Resident resident = serve()) {
-      String governance = "EVALOPS_GOVERNANCE_URL=" + secure.url() + "\nEVALOPS_WORKSPACE_ID=w\n";
+      String governance =
+          "EVALOPS_GOVERNANCE_URL=" + secure.url() + "\nEVALOPS_WORKSPACE_ID=w" + TIMEOUTS;
       Files.writeString(properties, governance + files + "\nEVALOPS_CA_FILE=" + ca + "\n");
       check().assertAllowed();
       check().assertAllowed();

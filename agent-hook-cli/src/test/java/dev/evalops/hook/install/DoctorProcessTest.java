@@ -2,11 +2,11 @@ package dev.evalops.hook.install;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Governance;
 import dev.evalops.hook.Launched;
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
@@ -47,6 +47,8 @@ class DoctorProcessTest {
     environment.put("PATH", work + "/programs:/usr/bin:/bin");
     environment.put("EVALOPS_GOVERNANCE_URL", governance.url());
     environment.put("EVALOPS_APPROVALS_URL", governance.url());
+    environment.put("EVALOPS_GOVERNANCE_TIMEOUT", "60s");
+    environment.put("EVALOPS_APPROVALS_TIMEOUT", "60s");
     environment.put("EVALOPS_WORKSPACE_ID", "w");
     environment.put("EVALOPS_AGENT_TOKEN", "token-xyz");
     if (files == null) {
@@ -155,12 +157,9 @@ class DoctorProcessTest {
 
   @Test
   void findsServicesThatCannotBeReached() throws Exception {
-    try (ServerSocket taken = new ServerSocket(0)) {
-      int port = taken.getLocalPort();
-      taken.close();
-      environment.put("EVALOPS_GOVERNANCE_URL", "http://127.0.0.1:" + port);
-      environment.put("EVALOPS_APPROVALS_URL", "http://127.0.0.1:" + port);
-    }
+    String nobody = "http://127.0.0.1:" + FreePort.next();
+    environment.put("EVALOPS_GOVERNANCE_URL", nobody);
+    environment.put("EVALOPS_APPROVALS_URL", nobody);
     assertFinds("the governance service at 127.0.0.1:", "the approval service at 127.0.0.1:");
   }
 
