@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.mtls.ClientTls;
@@ -14,7 +15,6 @@ import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.RedisServer;
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -74,9 +74,9 @@ class CertificateRotationTest {
     certificates = new Certificates(folder);
     DriverManager.setLoginTimeout(
         7); // as another pool of the process does; the driver then logs in on a thread of its own
-    int natsPort = freePort();
-    int natsMonitor = freePort();
-    int redisPort = freePort();
+    int natsPort = FreePort.next();
+    int natsMonitor = FreePort.next();
+    int redisPort = FreePort.next();
     try (PostgresServer postgres = PostgresServer.start();
         Connection admin = DriverManager.getConnection(
             "jdbc:postgresql://127.0.0.1:" + postgres.port() + "/postgres", "test", "test");
@@ -296,11 +296,5 @@ class CertificateRotationTest {
         .skip(1)
         .findFirst()
         .orElse(0);
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
-    }
   }
 }

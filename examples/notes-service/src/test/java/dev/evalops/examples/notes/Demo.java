@@ -2,6 +2,7 @@ package dev.evalops.examples.notes;
 
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.mtls.ClientTls;
 import dev.evalops.runtime.natsbus.NatsBus;
@@ -15,7 +16,6 @@ import io.nats.client.Subscription;
 import io.nats.client.api.StreamConfiguration;
 import java.io.IOException;
 import java.net.ConnectException;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -119,7 +119,7 @@ final class Demo {
             .open();
         ScheduledExecutorService later = Executors.newSingleThreadScheduledExecutor()) {
       client = tls.httpClient();
-      int postgresPort = freePort();
+      int postgresPort = FreePort.next();
       Map<String, String> environment = with(
           environment(
               "postgres://test:test@127.0.0.1:" + postgresPort + "/postgres",
@@ -909,12 +909,6 @@ final class Demo {
 
   private static String shortened(String text, int length) {
     return text.length() <= length ? text : text.substring(0, length - 1) + "…";
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
-    }
   }
 
   private static final class StepFailed extends RuntimeException {

@@ -35,7 +35,7 @@ class DrainTest {
   private static final int FAST_CLIENTS = 300;
   private static final int SLOW_CLIENTS = 8;
   private static final Duration SOON = Duration.ofSeconds(30);
-  private static final Duration DEADLINE = Duration.ofSeconds(10);
+  private static final Duration DEADLINE = Duration.ofSeconds(60);
 
   private final HttpClient client =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();

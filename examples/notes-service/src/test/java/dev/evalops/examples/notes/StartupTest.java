@@ -65,7 +65,7 @@ class StartupTest {
         await().atMost(SOON).until(() -> get(base, "/readyz").statusCode() == 200);
         assertThat(get(base, "/startupz").statusCode()).isEqualTo(200);
         assertThat(get(base, "/v1/notes").statusCode()).isEqualTo(401);
-        assertThat(service.log()).contains("all dependencies are up; slowest: ");
+        service.awaitLine(line -> line.contains("all dependencies are up; slowest: "), SOON);
       }
     }
   }

@@ -1,5 +1,6 @@
 package dev.evalops.examples.notes.spring;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.PostgresServer.TestSchema;
@@ -7,7 +8,6 @@ import dev.evalops.runtime.testutil.RedisServer;
 import dev.evalops.runtime.testutil.TestHttp;
 import java.io.IOException;
 import java.net.ConnectException;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -57,7 +57,7 @@ final class Service implements AutoCloseable {
     Path flags = Files.writeString(
         folder.resolve("flags.json"),
         "{\"schema_version\":1,\"flags\":[{\"key\":\"notes.feed\",\"enabled\":true}]}");
-    int port = freePort();
+    int port = FreePort.next();
     log = folder.resolve(main.getSimpleName() + ".log");
     ProcessBuilder builder = new ProcessBuilder(
             Path.of(System.getProperty("java.home"), "bin", "java").toString(),
@@ -87,12 +87,6 @@ final class Service implements AutoCloseable {
     } catch (RuntimeException e) {
       close();
       throw new IllegalStateException(log(), e);
-    }
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
     }
   }
 
