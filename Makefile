@@ -6,12 +6,15 @@ TEST_FLAGS := -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
 ifdef TEST_JDK
 TEST_FLAGS += -Djvm=$(shell scripts/find-jdk $(TEST_JDK) || echo /none)/bin/java
 endif
-# One module, or some of its tests: make test MODULE=runtime-http TEST='SlowClient*'. What it needs is built, not tested.
+# One module, or some of its tests: make test MODULE=runtime-http TEST='SlowClient*'.
 ifdef MODULE
-TEST_FLAGS += -pl $(MODULE) -am -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(or $(TEST),$(shell scripts/test-classes $(MODULE)))'
+TEST_FLAGS += -pl $(MODULE)
+endif
+ifdef TEST
+TEST_FLAGS += -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(TEST)'
 endif
 
-.PHONY: help docs demo demo-spring run test quick soak soak-cluster lint api format bench bench-peers hook bench-hook hook-hosts install consumer-test install-hooks servers clean
+.PHONY: help docs demo demo-spring run test quick soak soak-cluster lint api format bench bench-peers hook bench-hook hook-hosts install consumer-test install-hooks needs servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +28,7 @@ demo-spring: servers ## run the same API in Spring Boot and print what a client 
 run: servers ## start the example service and leave it up
 	@scripts/example run
 
-test: servers ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
+test: servers needs ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
 	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
 	$(MVN) -T3 verify $(TEST_FLAGS)
 	@scripts/test-summary
@@ -34,7 +37,7 @@ test: servers ## run every test, fault, fuzz and load tests in their short form 
 quick: servers ## check the format, compile, and test the modules that differ from main
 	@scripts/quick
 
-soak: servers ## run the long fault, fuzz and load tests and print their figures
+soak: servers needs ## run the long fault, fuzz and load tests and print their figures
 	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dsurefire.failIfNoSpecifiedTests=false
 
 soak-cluster: servers ## run three services on clusters whose leaders fail in turn, and print the figures (MINUTES=10)
@@ -81,6 +84,11 @@ install-hooks: ## install the pre-commit hook
 	@mkdir -p "$$(git rev-parse --git-path hooks)"
 	@install -m 755 scripts/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
 	@echo "pre-commit installed; it checks what is staged"
+
+needs: # what MODULE is built on, into the local Maven repository: -am would test it, too
+ifdef MODULE
+	$(MVN) -q install -Dmaven.test.skip=true -Dmaven.javadoc.skip=true -Dmaven.source.skip=true -pl $(MODULE) -am
+endif
 
 servers: # nats-server, redis-server, pgbouncer and promtool, on the path
 	@scripts/install-test-servers
