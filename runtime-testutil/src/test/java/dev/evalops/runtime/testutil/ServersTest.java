@@ -205,7 +205,7 @@ class ServersTest {
     }
     assertThat(servers).hasSizeGreaterThanOrEqualTo(18);
     for (ProcessHandle server : servers) {
-      server.onExit().get(30, TimeUnit.SECONDS);
+      server.onExit().get(60, TimeUnit.SECONDS);
     }
     assertThat(urls).noneMatch(url -> listens(URI.create(url).getPort()));
   }
