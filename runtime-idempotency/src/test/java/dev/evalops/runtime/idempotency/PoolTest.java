@@ -105,6 +105,7 @@ class PoolTest {
           });
 
       second.set(false);
+      pool.getHikariConfigMXBean().setConnectionTimeout(30_000); // now each is to get one
       assertThat(posts(service)).extracting(HttpResponse::statusCode).containsOnly(201);
       assertThat(query(db, "SELECT key FROM effects")).hasSize(REQUESTS).doesNotHaveDuplicates();
     }
