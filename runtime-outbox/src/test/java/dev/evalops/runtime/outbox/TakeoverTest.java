@@ -96,7 +96,7 @@ class TakeoverTest {
   private record Round(Fault fault, Instant at) {}
 
   @Test
-  @Timeout(300)
+  @Timeout(600)
   void everyChangeIsPublishedOnceAndInOrder_whicheverFaultTheRelayMeetsWith() throws Exception {
     takeovers(4, PER_SECOND);
   }
@@ -132,18 +132,23 @@ class TakeoverTest {
                 }
               }))) {
         List<Member> members = List.of(one, two, three);
-        awaitTakeover(members);
+        awaitTakeover("a first leader", members);
         try (Writers writers = Writers.start(notes, PER_SECOND)) {
           for (int round = 0; round < rounds; round++) {
             writers.awaitMore(5 * faultFor / 30);
             Fault fault = Fault.values()[round % Fault.values().length];
+            await("relays to take over")
+                .atMost(Notes.PATIENT.multipliedBy(2))
+                .until(() -> members.stream().allMatch(member -> member.process.isUp()));
             members.forEach(Member::mark);
             // A machine that stands still for a while may have made another the leader.
             Member victim = Collections.max(
                 members, Comparator.comparingLong(each -> each.process.acquiredAt()));
             victim.meet(fault);
             met.add(new Round(fault, Instant.now()));
-            awaitTakeover(members.stream().filter(member -> member != victim).toList());
+            awaitTakeover(
+                "a takeover from one that is " + fault,
+                members.stream().filter(member -> member != victim).toList());
             writers.awaitMore(faultFor);
             victim.recover(fault);
           }
@@ -161,8 +166,10 @@ class TakeoverTest {
     }
   }
 
-  private static void awaitTakeover(List<Member> members) {
-    await().atMost(Notes.PATIENT).until(() -> members.stream().anyMatch(Member::hasTakenOver));
+  private static void awaitTakeover(String what, List<Member> members) {
+    await(what)
+        .atMost(Notes.PATIENT)
+        .until(() -> members.stream().anyMatch(Member::hasTakenOver));
   }
 
   private static String figures(
