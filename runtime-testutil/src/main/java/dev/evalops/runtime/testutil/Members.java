@@ -25,8 +25,11 @@ final class Members implements AutoCloseable {
     return member;
   }
 
-  synchronized void remove(AutoCloseable member) {
-    all.remove(member);
+  /** Closes one that another will take the place of, or that has not become what it should. */
+  synchronized void close(AutoCloseable member) {
+    if (all.remove(member)) {
+      closeEach(List.of(member));
+    }
   }
 
   static void await(String what, Condition condition) {
@@ -49,18 +52,28 @@ final class Members implements AutoCloseable {
         what + " did not come about within " + READY_TIMEOUT.toSeconds() + " s" + last);
   }
 
-  /** In the reverse order. */
+  /** In the reverse order; all of them, whatever becomes of one. */
   @Override
   public synchronized void close() {
-    for (AutoCloseable member : all.reversed()) {
+    List<AutoCloseable> closing = new ArrayList<>(all).reversed();
+    all.clear();
+    closeEach(closing);
+  }
+
+  private static void closeEach(List<AutoCloseable> members) {
+    List<Exception> failures = new ArrayList<>();
+    for (AutoCloseable member : members) {
       try {
         member.close();
-      } catch (RuntimeException e) {
-        throw e;
       } catch (Exception e) {
-        throw new IllegalStateException(e);
+        failures.add(e);
       }
     }
-    all.clear();
+    if (!failures.isEmpty()) {
+      IllegalStateException failure = new IllegalStateException(
+          "not closed without a failure: " + failures.getFirst().getMessage(), failures.getFirst());
+      failures.stream().skip(1).forEach(failure::addSuppressed);
+      throw failure;
+    }
   }
 }

@@ -120,11 +120,16 @@ public final class PostgresPair implements AutoCloseable {
         Statement statement = connection.createStatement()) {
       copy(statement, directory);
       Node follower = launch(port, directory, List.of(), proxy, toPrimary);
-      awaitFollower(statement, "state = 'streaming'");
-      statement.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
-      statement.execute("SELECT pg_reload_conf()");
-      awaitFollower(statement, "sync_state = 'sync'");
-      return follower;
+      try {
+        awaitFollower(statement, "state = 'streaming'");
+        statement.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        statement.execute("SELECT pg_reload_conf()");
+        awaitFollower(statement, "sync_state = 'sync'");
+        return follower;
+      } catch (SQLException | RuntimeException e) {
+        members.close(follower.server()); // else its port is taken when it is tried again
+        throw e;
+      }
     } catch (SQLException e) {
       throw new IllegalStateException("cannot start the standby: " + e.getMessage(), e);
     } catch (IOException e) {
@@ -269,8 +274,7 @@ public final class PostgresPair implements AutoCloseable {
       throw new IllegalStateException("the standby is one already; promote() it first");
     }
     Node former = other;
-    former.server().close();
-    members.remove(former.server());
+    members.close(former.server());
     former.proxy().cut();
     former.proxy().heal();
     other = follower(former.server().port(), former.proxy(), primary.proxy());
