@@ -1,8 +1,10 @@
 package dev.evalops.runtime.testutil;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.URI;
 import java.net.URLConnection;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -37,11 +39,16 @@ public final class NatsCluster implements AutoCloseable {
 
   /** The ways to the other servers are its own, so that both directions can be cut. */
   private record Node(
-      String name,
+      Path directory,
+      String configuration,
       NatsServer server,
       FaultProxy clients,
       List<FaultProxy> routes,
-      int monitoring) {}
+      int monitoring) {
+    String name() {
+      return directory.getFileName().toString();
+    }
+  }
 
   private NatsCluster() {}
 
@@ -77,11 +84,11 @@ public final class NatsCluster implements AutoCloseable {
       FaultProxy clients = members.add(FaultProxy.start(ports[i * PORTS]));
       int monitoring = ports[i * PORTS + 2];
       Path directory = ServerProcess.newDirectory("nats");
-      String name = directory.getFileName().toString();
       // The address that servers tell each other is one where nobody is: each knows the others by
       // its routes.
       String configuration = """
           server_name: "%s"
+          pid_file: "pid"
           listen: "127.0.0.1:%d"
           client_advertise: "127.0.0.1:%d"
           http: "127.0.0.1:%d"
@@ -93,7 +100,7 @@ public final class NatsCluster implements AutoCloseable {
             routes: [%s]
           }
           """.formatted(
-              name,
+              directory.getFileName(),
               ports[i * PORTS],
               clients.port(),
               monitoring,
@@ -103,7 +110,7 @@ public final class NatsCluster implements AutoCloseable {
                   .collect(Collectors.joining(", ")));
       NatsServer server =
           members.add(NatsServer.start(ports[i * PORTS], directory, Host.current(), configuration));
-      nodes.add(new Node(name, server, clients, routes, monitoring));
+      nodes.add(new Node(directory, configuration, server, clients, routes, monitoring));
     }
   }
 
@@ -177,6 +184,79 @@ public final class NatsCluster implements AutoCloseable {
       }
     }
     return true;
+  }
+
+  /**
+   * Lets clients in with this login alone; at first everybody is. Servers end the connections that were made with
+   * another. Returns when those that are up have taken it; one that is not up does when it is started again.
+   *
+   * @param user the user
+   * @param password the password
+   * @throws IllegalStateException when a server does not take it within 60 s
+   */
+  public void requireLogin(String user, String password) {
+    String login = "authorization { user: \"%s\", password: \"%s\" }%n".formatted(user, password);
+    for (Node node : nodes) {
+      try {
+        Files.writeString(node.directory().resolve("nats.conf"), node.configuration() + login);
+        reload(node);
+      } catch (IOException e) {
+        throw new UncheckedIOException("cannot change the login: " + e.getMessage(), e);
+      }
+    }
+  }
+
+  private static void reload(Node node) throws IOException {
+    String before;
+    try {
+      before = configured(node);
+    } catch (IOException e) {
+      return; // it is not up
+    }
+    String processId = Files.readString(node.directory().resolve("pid")).strip();
+    new ProcessBuilder("/bin/sh", "-c", "kill -HUP " + processId).start();
+    Members.await("a new login of a NATS server", () -> !configured(node).equals(before));
+  }
+
+  private static String configured(Node node) throws IOException {
+    return monitored(node, "/varz").path("config_load_time").asString("");
+  }
+
+  /**
+   * The version of the servers, for the figures of a test.
+   *
+   * @return such as {@code 2.14.1}
+   * @throws IllegalStateException when no server tells it
+   */
+  public String version() {
+    for (Node node : nodes) {
+      try {
+        return monitored(node, "/varz").path("version").asString("");
+      } catch (IOException e) {
+        // it does not answer; the others may
+      }
+    }
+    throw new IllegalStateException("no NATS server answers");
+  }
+
+  /**
+   * What each server says of its streams and their consumers, for the message of a failed test.
+   *
+   * @return JSON of each server, or why it gave none
+   */
+  public String report() {
+    StringBuilder report = new StringBuilder();
+    for (Node node : nodes) {
+      report.append(node.name()).append(' ');
+      try {
+        report.append(monitored(node, "/varz").path("version").asString("")).append(' ');
+        report.append(monitored(node, "/jsz?consumers=true&config=true"));
+      } catch (IOException e) {
+        report.append(e);
+      }
+      report.append(System.lineSeparator());
+    }
+    return report.toString();
   }
 
   private static JsonNode monitored(Node node, String path) throws IOException {
