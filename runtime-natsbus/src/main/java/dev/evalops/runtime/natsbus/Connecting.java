@@ -15,9 +15,7 @@ import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.Callable;
-import java.util.function.Consumer;
 import java.util.function.Function;
-import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -32,7 +30,11 @@ final class Connecting {
 
   private static final Duration FLUSH_TIMEOUT = Duration.ofSeconds(1);
 
+  /** Of the secret, within the time in which the connection is replaced. */
+  private static final int READINGS = 6;
+
   private final @Nullable Rotation<Secret> rotation;
+  private final Duration rotationTimeout;
   private final PatientServers pool;
   private final Options options;
   private final long deadline;
@@ -41,30 +43,24 @@ final class Connecting {
   /**
    * Begins to count the time.
    *
-   * @param rotation what to log in with, if that is not in the URL or the options, or may change
-   * @throws IllegalArgumentException if the options are wrong
+   * @throws IllegalArgumentException if settings are wrong
    */
-  Connecting(
-      List<String> servers,
-      List<Consumer<? super Options.Builder>> configure,
-      @Nullable SSLContext tls,
-      @Nullable Rotation<Secret> rotation,
-      Duration timeout) {
-    this.rotation = rotation;
+  Connecting(BusSettings settings) {
+    List<String> servers = settings.servers();
+    this.rotation = settings.credentials == null && settings.tls == null
+        ? null
+        : Rotation.of("nats", settings::secret);
+    this.rotationTimeout = settings.rotationTimeout;
     this.pool = new PatientServers(rotation);
-    this.options = options(servers, configure, tls, pool);
+    this.options = options(servers, settings, pool);
     if (rotation != null && options.getServerPool() != pool) {
       throw new IllegalArgumentException(
           "credentials or tls are given: configure must not set a server pool");
     }
-    this.deadline = System.nanoTime() + timeout.toNanos();
+    this.deadline = System.nanoTime() + settings.connectTimeout.toNanos();
   }
 
-  private static Options options(
-      List<String> servers,
-      List<Consumer<? super Options.Builder>> configure,
-      @Nullable SSLContext tls,
-      PatientServers pool) {
+  private static Options options(List<String> servers, BusSettings settings, PatientServers pool) {
     ConnectionLog listener = new ConnectionLog();
     try {
       Options.Builder options = Options.builder()
@@ -83,10 +79,10 @@ final class Connecting {
           .serverPool(pool)
           .dataPortType(HeaderGuard.Port.class.getName())
           .errorListener(listener);
-      if (tls != null) {
-        options.sslContext(tls);
+      if (settings.tls != null) {
+        options.sslContext(settings.tls);
       }
-      configure.forEach(change -> change.accept(options));
+      settings.configure.forEach(change -> change.accept(options));
       return options.build();
     } catch (IllegalArgumentException | IllegalStateException invalid) {
       throw new IllegalArgumentException(
@@ -114,12 +110,21 @@ final class Connecting {
     }
   }
 
+  /** Replaces the connection whenever the secret is; null if there is none. */
+  @Nullable
+  Rotation<Secret> watch(Connection connection) {
+    if (rotation != null) {
+      rotation.watch(rotationTimeout.dividedBy(READINGS), version -> renew(connection, version));
+    }
+    return rotation;
+  }
+
   /**
    * Replaces the connection if it was made with an older version, once a login with this one was good.
    *
    * @return whether it was made with this version
    */
-  boolean renew(Connection connection, Rotation.Version<Secret> wanted) {
+  private boolean renew(Connection connection, Rotation.Version<Secret> wanted) {
     if (pool.loggedInWith() < wanted.number()
         && connection.getStatus() == Connection.Status.CONNECTED
         && isAccepted(wanted)) {

@@ -38,7 +38,7 @@ final class DeadLetters {
   DeadLetters(NatsBus bus, String stream, String durable, @Nullable String ownSubject) {
     this.connection = bus.connection();
     this.sender = bus.sender();
-    this.replicas = bus.replicas();
+    this.replicas = bus.settings().replicas;
     this.stream = stream;
     this.durable = durable;
     this.ownSubject = ownSubject;
@@ -85,7 +85,7 @@ final class DeadLetters {
     }
     Headers headers = new Headers();
     headers.put(
-        NatsBus.MESSAGE_ID,
+        Sender.MESSAGE_ID,
         stream + ":" + durable + ":" + delivery.place.sequence() + ":"
             + delivery.place.time().toInstant());
     headers.put("dead-letter-reason", printable(reason));
@@ -96,7 +96,7 @@ final class DeadLetters {
     headers.put("dead-letter-deliveries", Long.toString(deliveries));
     byte[] body = message.getData() == null ? new byte[0] : message.getData();
     try {
-      NatsBus.await(send(subject, headers, own, body), subject, SEND_TIMEOUT);
+      Sender.await(send(subject, headers, own, body), subject, SEND_TIMEOUT);
     } catch (PublishException | IllegalArgumentException failure) {
       LOG.atError()
           .addKeyValue("subject", message.getSubject())

@@ -34,7 +34,7 @@ final class Durable {
   private static final Duration DRAIN_TIMEOUT = Duration.ofSeconds(1);
 
   private final Connection connection;
-  private final EventConsumer.Builder settings;
+  private final ConsumerSettings settings;
   private final Lanes lanes;
   private volatile Duration ackWait;
   private volatile long maxDeliveries;
@@ -54,7 +54,7 @@ final class Durable {
    *
    * @param lanes gets the messages, and hears of streams that are gone
    */
-  Durable(Connection connection, EventConsumer.Builder settings, Lanes lanes) {
+  Durable(Connection connection, ConsumerSettings settings, Lanes lanes) {
     this.connection = connection;
     this.settings = settings;
     this.lanes = lanes;

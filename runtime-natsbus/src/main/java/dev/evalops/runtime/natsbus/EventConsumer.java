@@ -10,16 +10,11 @@ import io.micrometer.core.instrument.MeterRegistry;
 import io.nats.client.Connection;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.Message;
-import io.nats.client.Options;
-import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.DeliverPolicy;
 import io.nats.client.impl.AckType;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -52,7 +47,7 @@ public final class EventConsumer implements AutoCloseable {
 
   private final NatsBus bus;
   private final Connection connection;
-  private final Builder settings;
+  private final ConsumerSettings settings;
   private final EventHandler handler;
   private final Lanes lanes;
   private final Durable durable;
@@ -61,7 +56,7 @@ public final class EventConsumer implements AutoCloseable {
   private final @Nullable ConsumerMetrics metrics;
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  private EventConsumer(Builder settings, EventHandler handler) {
+  private EventConsumer(ConsumerSettings settings, EventHandler handler) {
     this.bus = settings.bus;
     this.connection = settings.bus.connection();
     this.settings = settings;
@@ -85,7 +80,7 @@ public final class EventConsumer implements AutoCloseable {
     deadLetters.prepare();
     durable.attach();
     keeper.start();
-    bus.started(this);
+    bus.consumers().add(this);
   }
 
   /** Handles a message, and tells the server; true if it must not be handled again. */
@@ -233,7 +228,7 @@ public final class EventConsumer implements AutoCloseable {
           .log("consumer closed without an answer from the server");
     } finally {
       keeper.stop();
-      bus.stopped(this);
+      bus.consumers().remove(this);
       if (metrics != null) {
         metrics.close();
       }
@@ -251,33 +246,11 @@ public final class EventConsumer implements AutoCloseable {
 
   /** The settings of a consumer. Not thread-safe. */
   public static final class Builder {
-    final NatsBus bus;
-    final String subject;
-    final String durable;
-    String stream;
-    String queue;
-    private DeliverPolicy deliver = DeliverPolicy.New;
-    Duration ackWait = Duration.ofSeconds(30);
-    int concurrency = 16;
-    int maxDeliveries = 10;
-    Duration firstDelay = Duration.ofSeconds(1);
-    Duration maxDelay = Duration.ofMinutes(1);
-    Duration drainTimeout = Duration.ofSeconds(5);
-
-    @Nullable
-    String deadLetterSubject;
-
-    Function<Message, Event> reader = NatsBus::read;
-    private @Nullable MeterRegistry registry;
-    private final List<Consumer<? super ConsumerConfiguration.Builder>> configure =
-        new ArrayList<>();
+    private final ConsumerSettings settings;
 
     Builder(NatsBus bus, String subject, String durable) {
-      this.bus = bus;
-      this.subject = requireNonNull(subject, "subject");
-      this.durable = requireNonNull(durable, "durable");
-      this.stream = bus.stream();
-      this.queue = durable;
+      this.settings = new ConsumerSettings(
+          bus, requireNonNull(subject, "subject"), requireNonNull(durable, "durable"));
     }
 
     /**
@@ -287,7 +260,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder stream(String name) {
-      this.stream = requireNonNull(name, "stream");
+      settings.stream = requireNonNull(name, "stream");
       return this;
     }
 
@@ -298,7 +271,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder queue(String name) {
-      this.queue = requireNonNull(name, "queue");
+      settings.queue = requireNonNull(name, "queue");
       return this;
     }
 
@@ -310,7 +283,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder deliver(DeliverPolicy policy) {
-      this.deliver = requireNonNull(policy, "deliver");
+      settings.deliver = requireNonNull(policy, "deliver");
       return this;
     }
 
@@ -322,7 +295,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder ackWait(Duration wait) {
-      this.ackWait = requireNonNull(wait, "ackWait");
+      settings.ackWait = requireNonNull(wait, "ackWait");
       return this;
     }
 
@@ -333,7 +306,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder concurrency(int handlers) {
-      this.concurrency = handlers;
+      settings.concurrency = handlers;
       return this;
     }
 
@@ -349,7 +322,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder maxDeliveries(int deliveries) {
-      this.maxDeliveries = deliveries;
+      settings.maxDeliveries = deliveries;
       return this;
     }
 
@@ -362,8 +335,8 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder redeliveryDelay(Duration first, Duration longest) {
-      this.firstDelay = requireNonNull(first, "redeliveryDelay");
-      this.maxDelay = requireNonNull(longest, "redeliveryDelay");
+      settings.firstDelay = requireNonNull(first, "redeliveryDelay");
+      settings.maxDelay = requireNonNull(longest, "redeliveryDelay");
       return this;
     }
 
@@ -375,7 +348,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder deadLetterSubject(String subject) {
-      this.deadLetterSubject = requireNonNull(subject, "deadLetterSubject");
+      settings.deadLetterSubject = requireNonNull(subject, "deadLetterSubject");
       return this;
     }
 
@@ -386,7 +359,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder drainTimeout(Duration timeout) {
-      this.drainTimeout = requireNonNull(timeout, "drainTimeout");
+      settings.drainTimeout = requireNonNull(timeout, "drainTimeout");
       return this;
     }
 
@@ -398,7 +371,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder configure(Consumer<? super ConsumerConfiguration.Builder> change) {
-      configure.add(requireNonNull(change, "configure"));
+      settings.configure.add(requireNonNull(change, "configure"));
       return this;
     }
 
@@ -411,80 +384,13 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder metrics(MeterRegistry registry) {
-      this.registry = requireNonNull(registry, "registry");
+      settings.registry = requireNonNull(registry, "registry");
       return this;
     }
 
     Builder reader(Function<Message, Event> reader) {
-      this.reader = reader;
+      settings.reader = reader;
       return this;
-    }
-
-    ConsumerConfiguration.Builder configuration(Options options) {
-      ConsumerConfiguration.Builder configuration = ConsumerConfiguration.builder();
-      configure.forEach(change -> change.accept(configuration));
-      return configuration
-          .durable(durable)
-          // The same from every process, so that two that start at once make the same durable.
-          .deliverSubject(options.getInboxPrefix() + stream + "." + durable)
-          .deliverGroup(queue)
-          .filterSubject(subject)
-          .deliverPolicy(deliver)
-          .ackPolicy(AckPolicy.Explicit)
-          .ackWait(ackWait);
-    }
-
-    private void check(EventHandler handler) {
-      List<String> problems = new ArrayList<>();
-      Objects.requireNonNull(handler, "handler");
-      if (subject.isBlank()) {
-        problems.add("consumer_subject_required");
-      } else {
-        Subjects.checkSubject("subject", subject, true, problems);
-      }
-      if (stream.isBlank()) {
-        problems.add("consumer_stream_required");
-      } else {
-        Subjects.checkName("stream", stream, problems);
-      }
-      if (durable.isBlank()) {
-        problems.add("consumer_durable_required");
-      } else {
-        Subjects.checkName("durable", durable, problems);
-        Subjects.checkName("queue", queue, problems);
-      }
-      if (deliver != DeliverPolicy.New
-          && deliver != DeliverPolicy.All
-          && deliver != DeliverPolicy.Last) {
-        problems.add("deliver must be New, All or Last: " + deliver);
-      }
-      if (ackWait.compareTo(Duration.ofMillis(100)) < 0) {
-        problems.add("ackWait must be 100 ms or more: " + ackWait);
-      }
-      if (concurrency < 1) {
-        problems.add("concurrency must be one or more: " + concurrency);
-      }
-      if (maxDeliveries < 1) {
-        problems.add("maxDeliveries must be one or more: " + maxDeliveries);
-      }
-      if (firstDelay.isNegative() || maxDelay.compareTo(firstDelay) < 0) {
-        problems.add(
-            "redeliveryDelay must be zero or more, and its longest not less than its first: "
-                + firstDelay + ", " + maxDelay);
-      }
-      if (drainTimeout.isNegative()) {
-        problems.add("drainTimeout must be zero or more: " + drainTimeout);
-      }
-      if (deadLetterSubject != null) {
-        Subjects.checkSubject("deadLetterSubject", deadLetterSubject, false, problems);
-        if (Subjects.covers(subject, deadLetterSubject)) {
-          problems.add("deadLetterSubject must be one that this consumer does not listen to: "
-              + deadLetterSubject);
-        }
-      }
-      if (!problems.isEmpty()) {
-        throw new IllegalArgumentException(String.join("; ", problems));
-      }
     }
 
     /**
@@ -499,8 +405,9 @@ public final class EventConsumer implements AutoCloseable {
      *     does not answer
      */
     public EventConsumer start(EventHandler handler) {
-      check(handler);
-      EventConsumer consumer = new EventConsumer(this, handler);
+      requireNonNull(handler, "handler");
+      settings.check();
+      EventConsumer consumer = new EventConsumer(settings, handler);
       boolean started = false;
       try {
         consumer.start();

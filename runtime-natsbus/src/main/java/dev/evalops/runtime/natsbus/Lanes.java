@@ -63,7 +63,7 @@ final class Lanes {
    */
   Lanes(
       Connection connection,
-      EventConsumer.Builder settings,
+      ConsumerSettings settings,
       Predicate<Delivery> handler,
       LongSupplier maxDeliveries) {
     this.connection = connection;

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
 import static java.util.Objects.requireNonNull;
+import static java.util.Objects.requireNonNullElse;
 
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
@@ -16,27 +17,17 @@ import io.nats.client.Connection;
 import io.nats.client.Message;
 import io.nats.client.Options;
 import io.nats.client.api.StreamConfiguration;
-import io.nats.client.impl.Headers;
 import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.context.Context;
 import java.time.Duration;
 import java.time.InstantSource;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.Optional;
-import java.util.Set;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Executors;
-import java.util.concurrent.ScheduledExecutorService;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
 import javax.net.ssl.SSLContext;
@@ -71,48 +62,29 @@ import org.slf4j.LoggerFactory;
 public final class NatsBus implements ChangePublisher, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration CLOSE_BOUND = Duration.ofSeconds(2);
-  private static final long GRACE_SECONDS = 1;
-  private static final int MAX_REPLICAS = 5;
-
-  /** Of the secret, within the time in which the connection is replaced. */
-  private static final int READINGS = 6;
-
-  static final String MESSAGE_ID = "Nats-Msg-Id";
 
   private final Connection connection;
-  private final String stream;
-  private final String subjectPrefix;
-  private final int replicas;
-  private final EventFormat format;
-  private final InstantSource clock;
+  private final BusSettings settings;
   private volatile Duration duplicateWindow;
-  private final Sender sender;
+  private final Publishing publishing;
   private final StreamKeeper streamKeeper;
-  private final Duration publishTimeout;
-  private final ScheduledExecutorService timer;
   private final @Nullable Telemetry telemetry;
-  private final @Nullable BusMetrics metrics;
-  private final Set<EventConsumer> consumers = ConcurrentHashMap.newKeySet();
+  private final Consumers consumers = new Consumers();
   private final AtomicBoolean closed = new AtomicBoolean();
   private @Nullable Rotation<Secret> rotation;
 
-  private NatsBus(Connection connection, Builder builder, StreamConfiguration wanted) {
+  private NatsBus(Connection connection, BusSettings settings, StreamConfiguration wanted) {
     this.connection = connection;
-    BooleanSupplier connected = () -> connection.getStatus() == Connection.Status.CONNECTED;
-    this.stream = builder.stream;
-    this.publishTimeout = builder.publishTimeout;
-    this.subjectPrefix = Subjects.prefix(builder.subjectPrefix);
-    this.replicas = builder.replicas;
-    this.format = builder.format;
-    this.clock = builder.clock;
+    this.settings = settings;
     this.duplicateWindow = Streams.duplicateWindow(wanted);
-    this.timer = Executors.newSingleThreadScheduledExecutor(
-        Thread.ofPlatform().daemon().name("natsbus-timer").factory());
-    this.sender = new Sender(connection, builder.maxPending, timer);
-    this.streamKeeper =
-        new StreamKeeper(connection, wanted, () -> consumers.forEach(EventConsumer::checkNow));
-    this.telemetry = builder.openTelemetry == null ? null : new Telemetry(builder.openTelemetry);
-    this.metrics = builder.registry == null ? null : new BusMetrics(builder.registry, connected);
+    this.streamKeeper = new StreamKeeper(connection, wanted, consumers::checkNow);
+    this.telemetry = settings.openTelemetry == null ? null : new Telemetry(settings.openTelemetry);
+    this.publishing = new Publishing(connection, settings, telemetry);
+    Runnable reconnected = () -> {
+      publishing.sender().reconnected();
+      streamKeeper.reconnected();
+    };
+    connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
   }
 
   /**
@@ -153,12 +125,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    */
   @Override
   public Outcome publish(Change change) {
-    Outcome outcome = await(publishAsync(change), subject(change), publishTimeout);
-    LOG.atDebug()
-        .addKeyValue("seq", change.sequence().isPresent() ? change.sequence().getAsLong() : 0)
-        .addKeyValue("subject", subject(change))
-        .log("published change event");
-    return outcome;
+    return publishing.publish(change);
   }
 
   /**
@@ -171,31 +138,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
    */
   public CompletableFuture<Outcome> publishAsync(Change change) {
-    if (telemetry == null) {
-      return send(encode(change));
-    }
-    Telemetry.Running span = telemetry.publish(subject(change));
-    EncodedEvent event;
-    try {
-      event = encode(change, telemetry.inject(span));
-    } catch (RuntimeException | Error failure) {
-      span.end(failure);
-      throw failure;
-    }
-    return send(event, span);
-  }
-
-  private String subject(Change change) {
-    return subjectPrefix + "." + change.aggregateType() + "." + change.operation();
+    return publishing.publishAsync(change);
   }
 
   @Override
   public EncodedEvent encode(Change change) {
-    return encode(change, telemetry == null ? Map.of() : telemetry.inject());
-  }
-
-  private EncodedEvent encode(Change change, Map<String, String> trace) {
-    return format.encode(change, subjectPrefix, clock.instant(), trace);
+    return publishing.encode(change);
   }
 
   /**
@@ -206,33 +154,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    */
   @Override
   public CompletableFuture<Outcome> send(EncodedEvent event) {
-    return send(event, telemetry == null ? null : telemetry.publish(event));
-  }
-
-  private CompletableFuture<Outcome> send(EncodedEvent event, Telemetry.@Nullable Running span) {
-    CompletableFuture<Outcome> outcome;
-    try {
-      Headers headers = new Headers();
-      event.headers().forEach(headers::put);
-      headers.put(MESSAGE_ID, event.id());
-      outcome = sender.send(event.subject(), headers, event.body(), event.lane(), publishTimeout);
-    } catch (IllegalArgumentException malformed) {
-      outcome = CompletableFuture.failedFuture(new PublishException(
-          PublishException.Reason.REFUSED,
-          "publish " + event.subject() + ": " + malformed.getMessage(),
-          malformed));
-    }
-    if (span != null || metrics != null) {
-      var unused = outcome.whenComplete((stored, failure) -> {
-        if (span != null) {
-          span.end(failure);
-        }
-        if (failure != null && metrics != null) {
-          metrics.publishFailed();
-        }
-      });
-    }
-    return outcome;
+    return publishing.send(event);
   }
 
   /**
@@ -246,31 +168,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   Sender sender() {
-    return sender;
-  }
-
-  int replicas() {
-    return replicas;
-  }
-
-  /** Waits for an outcome that is bounded already, and a little more. */
-  static Outcome await(CompletableFuture<Outcome> outcome, String what, Duration bound) {
-    try {
-      return outcome.get(bound.plusSeconds(GRACE_SECONDS).toMillis(), TimeUnit.MILLISECONDS);
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      throw new PublishException(
-          PublishException.Reason.AWAY, "publish " + what + ": interrupted", interrupted);
-    } catch (TimeoutException late) {
-      throw new PublishException(
-          PublishException.Reason.AWAY, "publish " + what + ": no acknowledgement in time", late);
-    } catch (ExecutionException failure) {
-      if (failure.getCause() instanceof PublishException known) {
-        throw known;
-      }
-      throw new PublishException(
-          PublishException.Reason.AWAY, "publish " + what + ": failed", failure.getCause());
-    }
+    return publishing.sender();
   }
 
   /**
@@ -325,8 +223,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     return connection;
   }
 
-  String stream() {
-    return stream;
+  BusSettings settings() {
+    return settings;
   }
 
   @Nullable
@@ -334,15 +232,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     return telemetry;
   }
 
-  void started(EventConsumer consumer) {
-    consumers.add(consumer);
-    if (closed.get()) {
-      throw new IllegalStateException("the bus is closed");
-    }
-  }
-
-  void stopped(EventConsumer consumer) {
-    consumers.remove(consumer);
+  Consumers consumers() {
+    return consumers;
   }
 
   /**
@@ -359,18 +250,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
     boolean interrupted = Thread.interrupted(); // else nothing would be waited for
     try {
-      List<Thread> closing = consumers.stream()
-          .map(
-              consumer -> Thread.ofPlatform().daemon().name("natsbus-close").start(consumer::close))
-          .toList();
-      for (Thread each : closing) {
-        each.join();
-      }
-      sender.stop();
-      sender.await(CLOSE_BOUND);
-      if (connection.getStatus() == Connection.Status.CONNECTED) {
-        connection.flush(CLOSE_BOUND);
-      }
+      consumers.close();
+      publishing.finish(CLOSE_BOUND);
     } catch (InterruptedException again) {
       interrupted = true;
     } catch (TimeoutException | IllegalStateException lost) {
@@ -384,11 +265,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       interrupted = true;
     }
     streamKeeper.close();
-    timer.shutdownNow();
-    sender.close();
-    if (metrics != null) {
-      metrics.close();
-    }
+    publishing.close();
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
@@ -397,31 +274,15 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /** Returns the name of the stream; the URL is left out, as it may hold a password. */
   @Override
   public String toString() {
-    return "NatsBus[" + stream + "]";
+    return "NatsBus[" + settings.stream + "]";
   }
 
   /** The settings of a bus. Not thread-safe. */
   public static final class Builder {
-    private final String url;
-    private String stream = "";
-    private String subjectPrefix = "";
-    private EventFormat format = EventFormat.JSON;
-    private Duration publishTimeout = Duration.ofSeconds(5);
-    private Duration connectTimeout = Duration.ofSeconds(60);
-    private Duration rotationTimeout = Duration.ofMinutes(1);
-    private @Nullable Supplier<Credentials> credentials;
-    private @Nullable SSLContext tls;
-    private int maxPending = 1024;
-    private int replicas = 1;
-    private InstantSource clock = InstantSource.system();
-    private final List<Consumer<? super Options.Builder>> configure = new ArrayList<>();
-    private final List<Consumer<? super StreamConfiguration.Builder>> configureStream =
-        new ArrayList<>();
-    private @Nullable OpenTelemetry openTelemetry;
-    private @Nullable MeterRegistry registry;
+    private final BusSettings settings;
 
     private Builder(@Nullable String url) {
-      this.url = Objects.requireNonNullElse(url, "");
+      this.settings = new BusSettings(requireNonNullElse(url, ""));
     }
 
     /**
@@ -431,7 +292,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder stream(String name) {
-      this.stream = requireNonNull(name, "stream");
+      settings.stream = requireNonNull(name, "stream");
       return this;
     }
 
@@ -444,7 +305,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder subjectPrefix(String prefix) {
-      this.subjectPrefix = requireNonNull(prefix, "subjectPrefix");
+      settings.subjectPrefix = requireNonNull(prefix, "subjectPrefix");
       return this;
     }
 
@@ -455,7 +316,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder format(EventFormat format) {
-      this.format = requireNonNull(format, "format");
+      settings.format = requireNonNull(format, "format");
       return this;
     }
 
@@ -466,7 +327,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder publishTimeout(Duration timeout) {
-      this.publishTimeout = requireNonNull(timeout, "publishTimeout");
+      settings.publishTimeout = requireNonNull(timeout, "publishTimeout");
       return this;
     }
 
@@ -477,7 +338,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder maxPending(int events) {
-      this.maxPending = events;
+      settings.maxPending = events;
       return this;
     }
 
@@ -488,7 +349,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder connectTimeout(Duration timeout) {
-      this.connectTimeout = requireNonNull(timeout, "connectTimeout");
+      settings.connectTimeout = requireNonNull(timeout, "connectTimeout");
       return this;
     }
 
@@ -506,7 +367,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder credentials(Supplier<Credentials> credentials) {
-      this.credentials = requireNonNull(credentials, "credentials");
+      settings.credentials = requireNonNull(credentials, "credentials");
       return this;
     }
 
@@ -522,7 +383,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder tls(SSLContext context) {
-      this.tls = requireNonNull(context, "tls");
+      settings.tls = requireNonNull(context, "tls");
       return this;
     }
 
@@ -534,7 +395,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder rotationTimeout(Duration time) {
-      this.rotationTimeout = requireNonNull(time, "rotationTimeout");
+      settings.rotationTimeout = requireNonNull(time, "rotationTimeout");
       return this;
     }
 
@@ -548,7 +409,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder configure(Consumer<? super Options.Builder> change) {
-      configure.add(requireNonNull(change, "configure"));
+      settings.configure.add(requireNonNull(change, "configure"));
       return this;
     }
 
@@ -560,7 +421,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder replicas(int servers) {
-      this.replicas = servers;
+      settings.replicas = servers;
       return this;
     }
 
@@ -572,7 +433,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder configureStream(Consumer<? super StreamConfiguration.Builder> change) {
-      configureStream.add(requireNonNull(change, "configureStream"));
+      settings.configureStream.add(requireNonNull(change, "configureStream"));
       return this;
     }
 
@@ -583,7 +444,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder openTelemetry(OpenTelemetry openTelemetry) {
-      this.openTelemetry = requireNonNull(openTelemetry, "openTelemetry");
+      settings.openTelemetry = requireNonNull(openTelemetry, "openTelemetry");
       return this;
     }
 
@@ -594,7 +455,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder metrics(MeterRegistry registry) {
-      this.registry = requireNonNull(registry, "registry");
+      settings.registry = requireNonNull(registry, "registry");
       return this;
     }
 
@@ -605,63 +466,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder clock(InstantSource clock) {
-      this.clock = requireNonNull(clock, "clock");
+      settings.clock = requireNonNull(clock, "clock");
       return this;
-    }
-
-    private Secret secret() {
-      return new Secret(
-          credentials == null ? null : requireNonNull(credentials.get(), "credentials"),
-          tls == null ? null : tls.getClientSessionContext());
-    }
-
-    private List<String> servers() {
-      List<String> problems = new ArrayList<>();
-      List<String> servers = List.of();
-      if (url.isBlank()) {
-        problems.add("nats_url_required");
-      } else {
-        servers = NatsUrl.servers(url, problems);
-      }
-      if (stream.isBlank()) {
-        problems.add("stream_name_required");
-      } else {
-        Subjects.checkName("stream", stream, problems);
-      }
-      if (Subjects.prefix(subjectPrefix).isEmpty()) {
-        problems.add("subject_prefix_required");
-      } else {
-        Subjects.checkSubject("subjectPrefix", Subjects.prefix(subjectPrefix), false, problems);
-      }
-      if (!publishTimeout.isPositive()) {
-        problems.add("publishTimeout must be more than zero: " + publishTimeout);
-      }
-      if (connectTimeout.isNegative()) {
-        problems.add("connectTimeout must be zero or more: " + connectTimeout);
-      }
-      if (replicas < 1 || replicas > MAX_REPLICAS) {
-        problems.add("replicas must be 1 to " + MAX_REPLICAS + ": " + replicas);
-      }
-      if (!rotationTimeout.isPositive()) {
-        problems.add("rotationTimeout must be more than zero: " + rotationTimeout);
-      }
-      if (credentials != null && servers.stream().anyMatch(server -> server.contains("@"))) {
-        problems.add("credentials are given: the url must not have user or password");
-      }
-      if (maxPending < 1) {
-        problems.add("maxPending must be one or more: " + maxPending);
-      }
-      if (!problems.isEmpty()) {
-        throw new IllegalArgumentException(String.join("; ", problems));
-      }
-      return servers;
-    }
-
-    private StreamConfiguration streamConfiguration() {
-      StreamConfiguration.Builder wanted =
-          Streams.standard(stream, Subjects.filter(Subjects.prefix(subjectPrefix)), replicas);
-      configureStream.forEach(change -> change.accept(wanted));
-      return wanted.build();
     }
 
     /**
@@ -675,38 +481,18 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      *     flag set again
      */
     public NatsBus open() {
-      List<String> servers = servers();
-      Rotation<Secret> rotation =
-          credentials == null && tls == null ? null : Rotation.of("nats", this::secret);
-      Connecting connecting = new Connecting(servers, configure, tls, rotation, connectTimeout);
-      StreamConfiguration wanted = streamConfiguration();
+      Connecting connecting = new Connecting(settings);
+      StreamConfiguration wanted = settings.streamConfiguration();
       Connection connection = connecting.connect();
-      NatsBus bus = new NatsBus(connection, this, wanted);
-      boolean ready = false;
+      NatsBus bus = new NatsBus(connection, settings, wanted);
       try {
-        bus.watch();
         bus.duplicateWindow = Streams.duplicateWindow(connecting.prepare(connection, wanted));
-        if (rotation != null) {
-          bus.rotation = rotation;
-          rotation.watch(
-              rotationTimeout.dividedBy(READINGS),
-              version -> connecting.renew(connection, version));
-        }
-        ready = true;
+        bus.rotation = connecting.watch(connection);
         return bus;
-      } finally {
-        if (!ready) {
-          bus.close();
-        }
+      } catch (RuntimeException | Error failure) {
+        bus.close();
+        throw failure;
       }
     }
-  }
-
-  private void watch() {
-    Runnable reconnected = () -> {
-      sender.reconnected();
-      streamKeeper.reconnected();
-    };
-    connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
   }
 }

@@ -21,11 +21,13 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
@@ -37,9 +39,12 @@ import org.jspecify.annotations.Nullable;
  * whenever, long after its failure was reported. Thread-safe.
  */
 final class Sender {
+  static final String MESSAGE_ID = "Nats-Msg-Id";
+
   /** The server's "JetStream system temporarily unavailable". */
   private static final int UNAVAILABLE = 10_008;
 
+  private static final long GRACE_SECONDS = 1;
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
   private static final long RETRY_MILLIS = 100;
@@ -312,6 +317,24 @@ final class Sender {
       leave(each);
       each.fail(
           "an earlier change of the same aggregate was not stored: " + why, cause, Reason.AWAY);
+    }
+  }
+
+  /** Waits for an outcome that is bounded already, and a little more. */
+  static Outcome await(CompletableFuture<Outcome> outcome, String what, Duration bound) {
+    try {
+      return outcome.get(bound.plusSeconds(GRACE_SECONDS).toMillis(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new PublishException(Reason.AWAY, "publish " + what + ": interrupted", interrupted);
+    } catch (TimeoutException late) {
+      throw new PublishException(
+          Reason.AWAY, "publish " + what + ": no acknowledgement in time", late);
+    } catch (ExecutionException failure) {
+      if (failure.getCause() instanceof PublishException known) {
+        throw known;
+      }
+      throw new PublishException(Reason.AWAY, "publish " + what + ": failed", failure.getCause());
     }
   }
 

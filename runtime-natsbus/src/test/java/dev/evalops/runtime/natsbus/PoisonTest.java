@@ -116,7 +116,7 @@ class PoisonTest {
         if (i % 100 == 0) {
           raw.flush();
           // Within the two seconds that a publisher has.
-          NatsBus.await(bus.publishAsync(change(good + i)), SUBJECT, Duration.ofSeconds(2));
+          Sender.await(bus.publishAsync(change(good + i)), SUBJECT, Duration.ofSeconds(2));
         }
       }
       raw.flush();
