@@ -10,6 +10,7 @@ import io.nats.client.ForceReconnectOptions;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.Nats;
 import io.nats.client.Options;
+import io.nats.client.api.ServerInfo;
 import io.nats.client.api.StreamConfiguration;
 import java.io.IOException;
 import java.time.Duration;
@@ -29,6 +30,9 @@ final class Connecting {
   private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
 
   private static final Duration FLUSH_TIMEOUT = Duration.ofSeconds(1);
+
+  /** Before it a stream could be gone, or its replicas differ, when servers had been killed. */
+  private static final String FIT_FOR_REPLICAS = "2.10.23";
 
   /** Of the secret, within the time in which the connection is replaced. */
   private static final int READINGS = 6;
@@ -167,10 +171,22 @@ final class Connecting {
 
   /** Returns the stream as it is. */
   StreamConfiguration prepare(Connection connection, StreamConfiguration wanted) {
-    return retry(
+    StreamConfiguration found = retry(
         "jetstream_connect",
         () -> Streams.ensure(connection.jetStreamManagement(), wanted),
         failure -> isRefusal(failure) ? "create_stream" : "jetstream_connect");
+    ServerInfo server = connection.getServerInfo();
+    if (found.getReplicas() > 1 && !isFitForReplicas(server)) {
+      LOG.atWarn()
+          .addKeyValue("stream", wanted.getName())
+          .addKeyValue("version", server.getVersion())
+          .log("nats: server too old for a stream with replicas; events may be lost");
+    }
+    return found;
+  }
+
+  static boolean isFitForReplicas(ServerInfo server) {
+    return server.isSameOrNewerThanVersion(FIT_FOR_REPLICAS);
   }
 
   private static boolean isRefusal(Throwable failure) {

@@ -11,6 +11,8 @@ import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.natsbus.Servers;
 import dev.evalops.runtime.testutil.NatsCluster;
 import dev.evalops.runtime.testutil.NatsServer;
+import io.nats.client.JetStreamManagement;
+import io.nats.client.api.MessageInfo;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -25,6 +27,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
+import org.awaitility.core.ConditionTimeoutException;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -88,19 +91,52 @@ class ClusterTest {
         publishers.awaitMore(100);
         Set<String> before = Set.copyOf(publishers.published);
         await().atMost(SOON).until(() -> spooled.size() == 0);
-        await()
-            .atMost(SOON)
-            .untilAsserted(() -> assertThat(handled.keySet()).as("%s", fault).containsAll(before));
+        awaitHandled(handled.keySet(), before, fault, nats, bus);
         System.out.printf(
-            "nats: leader %s, longest time without an acknowledgement %d ms%n",
-            fault, publishers.longestPause().toMillis());
+            "nats %s: leader %s, longest time without an acknowledgement %d ms%n",
+            nats.version(), fault, publishers.longestPause().toMillis());
       }
       Set<String> published = publishers.stop();
       await().atMost(SOON).until(() -> spooled.size() == 0);
       List<String> stored = stored(bus);
-      assertThat(stored).doesNotHaveDuplicates().containsExactlyInAnyOrderElementsOf(published);
-      await().atMost(SOON).until(() -> handled.keySet().containsAll(stored));
+      assertThat(stored)
+          .as(nats::report)
+          .doesNotHaveDuplicates()
+          .containsExactlyInAnyOrderElementsOf(published);
+      awaitHandled(handled.keySet(), Set.copyOf(stored), "in the end", nats, bus);
     }
+  }
+
+  private static void awaitHandled(
+      Set<String> handled, Set<String> expected, Object when, NatsCluster nats, NatsBus bus)
+      throws Exception {
+    try {
+      await().atMost(SOON).until(() -> handled.containsAll(expected));
+    } catch (ConditionTimeoutException late) {
+      throw new AssertionError(
+          "not everything was handled, " + when + ":\n" + missing(handled, expected, nats, bus),
+          late);
+    }
+  }
+
+  /** What tells whose fault it is. */
+  private static String missing(
+      Set<String> handled, Set<String> expected, NatsCluster nats, NatsBus bus) throws Exception {
+    StringBuilder report = new StringBuilder();
+    for (MessageInfo message : Servers.stored(bus.connection(), "NOTES")) {
+      String id = Servers.event(message).id();
+      if (expected.contains(id) && !handled.contains(id)) {
+        report.append("missing: ").append(id).append(", sequence ").append(message.getSeq());
+        report.append(", stored at ").append(message.getTime()).append('\n');
+      }
+    }
+    for (MessageInfo message : Servers.stored(bus.connection(), "NOTES_DEAD")) {
+      report.append("dead: ").append(message.getHeaders()).append('\n');
+    }
+    JetStreamManagement management = bus.connection().jetStreamManagement();
+    report.append(management.getConsumerInfo("NOTES", "indexer")).append('\n');
+    report.append(management.getStreamInfo("NOTES")).append('\n');
+    return report.append(nats.report()).toString();
   }
 
   private static List<String> stored(NatsBus bus) throws Exception {
