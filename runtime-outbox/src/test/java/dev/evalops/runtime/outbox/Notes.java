@@ -9,6 +9,7 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.EventFormat;
 import dev.evalops.runtime.natsbus.NatsBus;
+import dev.evalops.runtime.testutil.NatsCluster;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.PostgresServer;
 import io.nats.client.Connection.Status;
@@ -42,8 +43,9 @@ final class Notes implements AutoCloseable {
   final PostgresServer postgres;
   final PostgresServer.TestSchema schema;
   final HikariDataSource db;
-  final NatsServer nats = NatsServer.start();
+  final NatsServer nats; // null on a cluster
   final int count;
+  private final String natsUrl;
   private final boolean ownPostgres;
 
   /** An event and when the stream has stored it. */
@@ -59,9 +61,12 @@ final class Notes implements AutoCloseable {
     }
   }
 
-  private Notes(PostgresServer postgres, boolean own, int count) throws IOException, SQLException {
+  private Notes(PostgresServer postgres, boolean own, NatsServer nats, String natsUrl, int count)
+      throws IOException, SQLException {
     this.postgres = postgres;
     this.ownPostgres = own;
+    this.nats = nats;
+    this.natsUrl = natsUrl;
     this.count = count;
     try (InputStream sql = Outbox.class.getResourceAsStream("outbox.sql")) {
       schema = postgres.schema(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
@@ -74,16 +79,22 @@ final class Notes implements AutoCloseable {
   }
 
   static Notes of(int count) throws IOException, SQLException {
-    return new Notes(PostgresServer.shared(), false, count);
+    NatsServer nats = NatsServer.start();
+    return new Notes(PostgresServer.shared(), false, nats, nats.url(), count);
   }
 
   /** On a Postgres that may be killed. */
   static Notes withPostgres(int count) throws IOException, SQLException {
-    return new Notes(PostgresServer.start(), true, count);
+    NatsServer nats = NatsServer.start();
+    return new Notes(PostgresServer.start(), true, nats, nats.url(), count);
+  }
+
+  static Notes on(NatsCluster nats, int count) throws IOException, SQLException {
+    return new Notes(PostgresServer.shared(), false, null, nats.url(), count);
   }
 
   NatsBus bus() {
-    return bus(nats.url());
+    return bus(natsUrl);
   }
 
   static NatsBus bus(String url) {
@@ -177,7 +188,7 @@ final class Notes implements AutoCloseable {
 
   /** All that the stream holds, in its order. */
   List<Stored> stream() throws Exception {
-    Options options = Options.builder().server(nats.url()).build();
+    Options options = Options.builder().servers(natsUrl.split(",")).build();
     try (io.nats.client.Connection connection = Nats.connect(options)) {
       await().atMost(PATIENT).until(() -> connection.getStatus() == Status.CONNECTED);
       long all = connection
@@ -246,7 +257,9 @@ final class Notes implements AutoCloseable {
 
   @Override
   public void close() {
-    nats.close();
+    if (nats != null) {
+      nats.close();
+    }
     schema.close();
     if (ownPostgres) {
       postgres.close();
