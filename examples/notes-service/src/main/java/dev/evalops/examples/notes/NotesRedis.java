@@ -25,22 +25,25 @@ record NotesRedis(
     Runnable closing)
     implements AutoCloseable {
 
-  static NotesRedis open(String url, Tracing tracing, CommandListener metrics) {
+  static NotesRedis open(Settings settings, Tracing tracing, CommandListener metrics) {
+    String url = settings.redisUrl();
     if (url.contains(",") && !url.startsWith("redis-sentinel:")) {
-      RedisCluster cluster = RedisCluster.builder(url)
+      RedisCluster.Builder builder = RedisCluster.builder(url)
           .configureResources(resources -> resources.tracing(tracing))
-          .commandListener(metrics)
-          .open();
+          .commandListener(metrics);
+      settings.redisLogin().ifPresent(builder::credentials);
+      RedisCluster cluster = builder.open();
       return new NotesRedis(
           cluster.connection().sync(),
           RedisHealth.of(cluster.connection()),
           limiter -> limiter.redis(cluster.connection()),
           cluster::close);
     }
-    Redis redis = Redis.builder(url)
+    Redis.Builder builder = Redis.builder(url)
         .configureResources(resources -> resources.tracing(tracing))
-        .commandListener(metrics)
-        .open();
+        .commandListener(metrics);
+    settings.redisLogin().ifPresent(builder::credentials);
+    Redis redis = builder.open();
     return new NotesRedis(
         redis.connection().sync(),
         RedisHealth.of(redis.connection()),

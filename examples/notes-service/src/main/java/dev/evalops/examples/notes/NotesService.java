@@ -71,20 +71,22 @@ public final class NotesService {
     ServiceMetrics metrics = ServiceMetrics.of("notes", registry);
     Predicate<String> feedIsOnFor = feedRollout(life, settings, registry);
 
-    Opening<HikariDataSource> postgres = life.open(
-        "postgres",
-        () -> Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply).open());
+    Opening<HikariDataSource> postgres = life.open("postgres", () -> {
+      Postgres.Builder pool = Postgres.builder(settings.databaseUrl()).init(NotesSchema::apply);
+      settings.databaseLogin().ifPresent(pool::credentials);
+      return pool.open();
+    });
     Opening<NotesRedis> cache = life.open(
-        "redis",
-        () -> NotesRedis.open(settings.redisUrl(), RedisTracing.of(otel), metrics.redisCommands()));
-    Opening<NatsBus> nats = life.open(
-        "nats",
-        () -> NatsBus.builder(settings.natsUrl()).stream("NOTES")
-            .subjectPrefix("notes.changes")
-            .replicas(settings.natsReplicas())
-            .metrics(registry)
-            .openTelemetry(otel)
-            .open());
+        "redis", () -> NotesRedis.open(settings, RedisTracing.of(otel), metrics.redisCommands()));
+    Opening<NatsBus> nats = life.open("nats", () -> {
+      NatsBus.Builder builder = NatsBus.builder(settings.natsUrl()).stream("NOTES")
+          .subjectPrefix("notes.changes")
+          .replicas(settings.natsReplicas())
+          .metrics(registry)
+          .openTelemetry(otel);
+      settings.natsLogin().ifPresent(builder::credentials);
+      return builder.open();
+    });
     HikariDataSource db = postgres.get();
     NotesRedis redis = cache.get();
     NatsBus bus = nats.get();

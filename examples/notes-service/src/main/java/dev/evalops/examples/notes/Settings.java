@@ -1,18 +1,25 @@
 package dev.evalops.examples.notes;
 
+import dev.evalops.runtime.startup.Credentials;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /** What the service needs to know, from its environment. The URLs hold passwords, so none of it is ever printed. */
 record Settings(
     String databaseUrl,
+    Optional<Supplier<Credentials>> databaseLogin,
     String redisUrl,
+    Optional<Supplier<Credentials>> redisLogin,
     String natsUrl,
+    Optional<Supplier<Credentials>> natsLogin,
     int natsReplicas,
     String identityUrl,
     @Nullable String caFile,
@@ -28,7 +35,8 @@ record Settings(
    * Reads {@code DATABASE_URL}, {@code REDIS_URL}, {@code NATS_URL}, {@code IDENTITY_URL}, {@code PORT} (8080), {@code
    * NATS_REPLICAS} (1), {@code IDEMPOTENCY_LEASE} (PT1M), {@code RATE_LIMIT_PER_SECOND} (100) and {@code
    * RATE_LIMIT_BURST} (200). With {@code TLS_CA_FILE}, {@code TLS_CERT_FILE} and {@code TLS_KEY_FILE} the service
-   * speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags.
+   * speaks mTLS, with {@code FEATURE_FLAGS_PATH} it has feature flags. With {@code DATABASE_PASSWORD_FILE} it logs in
+   * as {@code DATABASE_USER} with what the file has, which may change, and so for {@code REDIS_} and {@code NATS_}.
    *
    * @throws IllegalArgumentException naming everything that is missing or wrong
    */
@@ -36,8 +44,11 @@ record Settings(
     List<String> problems = new ArrayList<>();
     Settings settings = new Settings(
         required(environment, "DATABASE_URL", problems),
+        login(environment, "DATABASE"),
         required(environment, "REDIS_URL", problems),
+        login(environment, "REDIS"),
         required(environment, "NATS_URL", problems),
+        login(environment, "NATS"),
         parsed(
             environment, "NATS_REPLICAS", 1, Integer::valueOf, "must be a whole number", problems),
         required(environment, "IDENTITY_URL", problems),
@@ -86,6 +97,12 @@ record Settings(
       problems.add(name + " is not set");
     }
     return value;
+  }
+
+  private static Optional<Supplier<Credentials>> login(Map<String, String> environment, String of) {
+    return Optional.ofNullable(environment.get(of + "_PASSWORD_FILE"))
+        .map(file ->
+            Credentials.fromFile(environment.getOrDefault(of + "_USER", ""), Path.of(file)));
   }
 
   private static <T> T parsed(
