@@ -40,7 +40,7 @@ quick: servers ## check the format, compile, and test the modules that differ fr
 soak: servers needs ## run the long fault, fuzz and load tests and print their figures
 	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dsurefire.failIfNoSpecifiedTests=false
 
-soak-cluster: servers ## run three services on clusters whose leaders fail in turn, and print the figures (MINUTES=10)
+soak-cluster: servers ## run three services while leaders of their clusters fail and passwords and certificates are replaced (MINUTES=10)
 	$(MVN) verify $(TEST_FLAGS) -pl examples/notes-service -am -Dtest='ClusterTest#*_soak' -Dtest.groups=soak -Dtest.excludedGroups=none \
 	  -Dtest.timeout=3h -Dsurefire.failIfNoSpecifiedTests=false -Dnotes.soak.minutes=$(or $(MINUTES),10)
 

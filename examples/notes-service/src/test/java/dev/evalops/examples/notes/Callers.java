@@ -39,8 +39,7 @@ final class Callers implements AutoCloseable {
   private static final int MAX_UNDER_WAY = 60;
   private static final Pattern CODE = Pattern.compile("\"code\":\\s*\"([a-z_]+)\"");
 
-  private final HttpClient client =
-      HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+  private final HttpClient client;
   private final List<URI> services;
   private final String token;
   private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor();
@@ -57,13 +56,14 @@ final class Callers implements AutoCloseable {
   private final Set<String> changes = ConcurrentHashMap.newKeySet();
   private final ConcurrentSkipListSet<Long> successes = new ConcurrentSkipListSet<>();
 
-  private Callers(List<URI> services, String token) {
+  private Callers(HttpClient client, List<URI> services, String token) {
+    this.client = client;
     this.services = services;
     this.token = token;
   }
 
-  static Callers start(List<URI> services, String token, int perSecond) {
-    Callers callers = new Callers(services, token);
+  static Callers start(HttpClient client, List<URI> services, String token, int perSecond) {
+    Callers callers = new Callers(client, services, token);
     long period = TimeUnit.SECONDS.toNanos(1) / perSecond;
     var unused = callers.clock.scheduleAtFixedRate(callers::tick, 0, period, TimeUnit.NANOSECONDS);
     return callers;

@@ -5,6 +5,7 @@ import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.mtls.ClientTls;
 import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.startup.Lifecycle;
@@ -14,42 +15,63 @@ import dev.evalops.runtime.testutil.PostgresPair;
 import dev.evalops.runtime.testutil.RedisServer;
 import dev.evalops.runtime.testutil.RedisServers;
 import io.nats.client.Connection;
+import io.nats.client.JetStreamManagement;
 import io.nats.client.JetStreamSubscription;
 import io.nats.client.Message;
 import io.nats.client.Nats;
 import io.nats.client.Options;
 import io.nats.client.PushSubscribeOptions;
+import java.io.IOException;
 import java.net.URI;
+import java.nio.file.Path;
+import java.security.cert.X509Certificate;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Supplier;
+import javax.net.ssl.SSLSocket;
+import org.awaitility.core.ConditionTimeoutException;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Three services on clusters whose leaders are killed, stopped and cut off, behind a client that spreads its calls. */
 class ClusterTest {
   private static final Duration SOON = Duration.ofSeconds(90);
+  private static final Duration STARTED = Duration.ofMinutes(5);
   private static final String TOKEN = "token-of-ann";
   private static final int SERVICES = 3;
+
+  @TempDir
+  private Path folder;
+
+  private Certificates certificates;
 
   private enum Of {
     POSTGRES,
     NATS,
-    REDIS
+    REDIS,
+    PASSWORDS,
+    CERTIFICATES
   }
 
   private enum How {
     KILLED,
     STOPPED,
-    CUT_OFF
+    CUT_OFF,
+    REPLACED
   }
+
+  private static final List<How> FAILURES = List.of(How.KILLED, How.STOPPED, How.CUT_OFF);
 
   private record Fault(Of of, How how) {
     @Override
@@ -61,11 +83,14 @@ class ClusterTest {
   private record Met(Fault fault, long at) {}
 
   @Test
-  @Timeout(300)
+  @Timeout(600)
   void nothingIsLostOrDoubled_whenLeadersGo() throws Exception {
     run(
         RedisServers::startCluster,
-        List.of(new Fault(Of.POSTGRES, How.STOPPED), new Fault(Of.NATS, How.KILLED)),
+        List.of(
+            new Fault(Of.POSTGRES, How.STOPPED),
+            new Fault(Of.CERTIFICATES, How.REPLACED),
+            new Fault(Of.NATS, How.KILLED)),
         30,
         Duration.ZERO);
   }
@@ -73,50 +98,67 @@ class ClusterTest {
   @Test
   @Tag("soak")
   void nothingIsLostOrDoubled_whenLeadersGo_soak() throws Exception {
-    Duration minutes = Duration.ofMinutes(Integer.getInteger("notes.soak.minutes", 10));
-    List<Fault> faults = new ArrayList<>();
-    for (How how : How.values()) {
-      for (Of of : Of.values()) {
-        faults.add(new Fault(of, how));
-      }
-    }
-    System.out.print(run(RedisServers::startCluster, faults, 200, minutes));
+    soak(RedisServers::startCluster);
   }
 
   @Test
   @Tag("soak")
   void nothingIsLostOrDoubled_whenSentinelsChooseAnotherMaster_soak() throws Exception {
+    soak(RedisServers::startSentinels);
+  }
+
+  private void soak(Supplier<RedisServers> redis) throws Exception {
+    Duration minutes = Duration.ofMinutes(Integer.getInteger("notes.soak.minutes", 10));
     List<Fault> faults = new ArrayList<>();
-    for (How how : How.values()) {
-      faults.add(new Fault(Of.REDIS, how));
+    for (How how : FAILURES) {
+      for (Of of : List.of(Of.POSTGRES, Of.NATS, Of.REDIS)) {
+        faults.add(new Fault(of, how));
+      }
     }
-    System.out.print(run(RedisServers::startSentinels, faults, 200, Duration.ZERO));
+    faults.add(3, new Fault(Of.PASSWORDS, How.REPLACED));
+    faults.add(7, new Fault(Of.CERTIFICATES, How.REPLACED));
+    int perSecond = Integer.getInteger("notes.soak.rate", 200);
+    System.out.print(run(redis, faults, perSecond, minutes));
   }
 
   /** Meets each fault once, and all of them again until the time is over; returns the figures. */
-  private static String run(
+  private String run(
       Supplier<RedisServers> redisServers, List<Fault> faults, int perSecond, Duration time)
       throws Exception {
     try (Lifecycle life = Lifecycle.open()) {
       PostgresPair postgres = life.add("postgres", PostgresPair.start());
       NatsCluster nats = life.add("nats", NatsCluster.start());
       RedisServers redis = life.add("redis", redisServers.get());
-      List<URI> services = services(life, postgres, nats, redis);
-      Callers callers = life.add("callers", Callers.start(services, TOKEN, perSecond));
+      certificates = new Certificates(folder);
+      Logins logins = life.add("logins", new Logins(folder, postgres, nats, redis));
+      List<URI> services = services(life, logins);
+      ClientTls tls = life.add("client tls", clientTls());
+      Callers callers =
+          life.add("callers", Callers.start(tls.httpClient(), services, TOKEN, perSecond));
       awaitMore(callers, 3 * perSecond);
       List<Met> met = new ArrayList<>();
       long begin = System.nanoTime();
       do {
         for (Fault fault : faults) {
           met.add(new Met(fault, System.nanoTime()));
-          if (fault.of() == Of.POSTGRES) {
-            failover(fault.how(), postgres);
-            awaitMore(callers, 3 * perSecond); // while the former primary is as it is
-            postgres.rejoin();
-          } else if (fault.of() == Of.NATS) {
-            meet(fault.how(), nats);
-          } else {
-            meet(fault.how(), redis);
+          switch (fault.of()) {
+            case POSTGRES -> {
+              failover(fault.how(), postgres);
+              awaitMore(callers, 3 * perSecond); // while the former primary is as it is
+              postgres.rejoin();
+            }
+            case NATS -> meet(fault.how(), nats);
+            case REDIS -> meet(fault.how(), redis, logins);
+            case PASSWORDS -> {
+              logins.replace();
+              await().pollInterval(Duration.ofSeconds(1)).atMost(SOON).until(logins::noneIsOlder);
+            }
+            case CERTIFICATES -> {
+              certificates.renew();
+              for (URI service : services) {
+                await().atMost(SOON).until(() -> showsTheNewCertificate(service));
+              }
+            }
           }
           awaitMore(callers, 3 * perSecond);
         }
@@ -124,23 +166,34 @@ class ClusterTest {
       long end = System.nanoTime();
       callers.stop();
       assertThat(callers.failures()).isEmpty();
-      long changes = assertWhole(callers, postgres, nats);
-      return figures(callers, met, end, changes);
+      long changes = assertWhole(callers, postgres, nats, logins);
+      return figures(callers, met, end, changes, nats.version());
     }
   }
 
-  private static List<URI> services(
-      Lifecycle life, PostgresPair postgres, NatsCluster nats, RedisServers redis)
-      throws Exception {
-    IdentityServer identity = life.add("identity", IdentityServer.start());
+  private ClientTls clientTls() {
+    return ClientTls.builder()
+        .ca(certificates.caFile())
+        .certificate(
+            certificates.certificateFile().toString(), certificates.keyFile().toString())
+        .open();
+  }
+
+  private boolean showsTheNewCertificate(URI service) throws IOException {
+    try (ClientTls tls = clientTls();
+        SSLSocket socket = (SSLSocket) tls.sslContext()
+            .getSocketFactory()
+            .createSocket(service.getHost(), service.getPort())) {
+      X509Certificate shown = (X509Certificate) socket.getSession().getPeerCertificates()[0];
+      return shown.getSerialNumber().equals(certificates.serialNumber());
+    }
+  }
+
+  private List<URI> services(Lifecycle life, Logins logins) throws Exception {
+    IdentityServer identity = life.add("identity", IdentityServer.start(certificates));
     identity.person(TOKEN, "ann", "org-1", "notes:read", "notes:write");
-    Map<String, String> environment = Map.of(
-        "DATABASE_URL",
-        postgres.url(),
-        "REDIS_URL",
-        redis.url(),
-        "NATS_URL",
-        nats.url(),
+    Map<String, String> environment = new HashMap<>(logins.environment());
+    environment.putAll(Map.of(
         "NATS_REPLICAS",
         "3",
         "IDENTITY_URL",
@@ -150,23 +203,33 @@ class ClusterTest {
         "RATE_LIMIT_BURST",
         "100000",
         "PORT",
-        "0");
+        "0",
+        "TLS_CA_FILE",
+        certificates.caFile().toString(),
+        "TLS_CERT_FILE",
+        certificates.certificateFile().toString(),
+        "TLS_KEY_FILE",
+        certificates.keyFile().toString()));
     List<ServiceProcess> processes = new ArrayList<>();
     for (int i = 0; i < SERVICES; i++) {
       processes.add(life.add("service " + i, ServiceProcess.start(environment, line -> {})));
     }
     List<URI> services = new ArrayList<>();
     for (ServiceProcess each : processes) {
-      services.add(URI.create("http://localhost:" + each.awaitPort(SOON)));
+      services.add(URI.create("https://localhost:" + each.awaitPort(STARTED)));
     }
     return services;
   }
 
   private static void awaitMore(Callers callers, int changes) {
     int until = callers.changes().size() + changes;
-    await()
-        .atMost(SOON.plusSeconds(changes / 10))
-        .until(() -> callers.changes().size() >= until || !callers.failures().isEmpty());
+    try {
+      await()
+          .atMost(SOON.plusSeconds(changes / 10))
+          .until(() -> callers.changes().size() >= until || !callers.failures().isEmpty());
+    } catch (ConditionTimeoutException late) {
+      throw new AssertionError("too few changes: " + callers.figures(), late);
+    }
   }
 
   private static void failover(How how, PostgresPair postgres) {
@@ -174,6 +237,7 @@ class ClusterTest {
       case KILLED -> postgres.primary().kill();
       case STOPPED -> postgres.primary().pause();
       case CUT_OFF -> postgres.cutOff(postgres.primary());
+      case REPLACED -> throw new IllegalArgumentException();
     }
     postgres.promote();
   }
@@ -185,6 +249,7 @@ class ClusterTest {
       case KILLED -> leader.kill();
       case STOPPED -> leader.pause();
       case CUT_OFF -> nats.cutOff(leader);
+      case REPLACED -> throw new IllegalArgumentException();
     }
     await()
         .atMost(SOON)
@@ -192,18 +257,19 @@ class ClusterTest {
     switch (how) {
       case KILLED -> leader.restart();
       case STOPPED -> leader.resume();
-      case CUT_OFF -> nats.heal(leader);
+      default -> nats.heal(leader);
     }
     nats.awaitReady();
   }
 
-  private static void meet(How how, RedisServers redis) {
+  private static void meet(How how, RedisServers redis, Logins logins) {
     List<RedisServer> masters = redis.masters();
     RedisServer master = masters.getFirst();
     switch (how) {
       case KILLED -> master.kill();
       case STOPPED -> master.pause();
       case CUT_OFF -> redis.cutOff(master);
+      case REPLACED -> throw new IllegalArgumentException();
     }
     if (how == How.CUT_OFF && masters.size() > 1) { // the nodes of a cluster hear each other
       LockSupport.parkNanos(Duration.ofSeconds(10).toNanos());
@@ -213,9 +279,12 @@ class ClusterTest {
           .until(() -> redis.masters().stream().anyMatch(now -> !masters.contains(now)));
     }
     switch (how) {
-      case KILLED -> master.restart();
+      case KILLED -> {
+        master.restart();
+        logins.tellRedis();
+      }
       case STOPPED -> master.resume();
-      case CUT_OFF -> redis.heal(master);
+      default -> redis.heal(master);
     }
     redis.awaitReady();
   }
@@ -224,8 +293,8 @@ class ClusterTest {
    * What was answered is committed; what is committed is in the stream and in the feed, once. Returns how many changes
    * there are.
    */
-  private static long assertWhole(Callers callers, PostgresPair postgres, NatsCluster nats)
-      throws Exception {
+  private static long assertWhole(
+      Callers callers, PostgresPair postgres, NatsCluster nats, Logins logins) throws Exception {
     try (HikariDataSource db = Postgres.open(postgres.url())) {
       await()
           .atMost(SOON)
@@ -235,10 +304,15 @@ class ClusterTest {
       assertThat(committed).doesNotHaveDuplicates().containsAll(callers.changes());
       assertThat(changes(db, "SELECT id, 1 FROM notes")).hasSize(callers.created());
 
-      assertThat(stream(nats)).containsExactlyInAnyOrderElementsOf(committed);
-      await()
-          .atMost(SOON)
-          .until(() -> changes(db, "SELECT note_id, version FROM feed").size() >= committed.size());
+      assertThat(stream(nats, logins)).containsExactlyInAnyOrderElementsOf(committed);
+      try {
+        await()
+            .atMost(SOON)
+            .until(
+                () -> changes(db, "SELECT note_id, version FROM feed").size() >= committed.size());
+      } catch (ConditionTimeoutException late) {
+        throw new AssertionError(missing(db, committed, nats, logins), late);
+      }
       assertThat(changes(db, "SELECT note_id, version FROM feed"))
           .containsExactlyInAnyOrderElementsOf(committed);
       return committed.size();
@@ -257,39 +331,79 @@ class ClusterTest {
     }
   }
 
-  private static List<String> stream(NatsCluster nats) throws Exception {
-    Options options = Options.builder().servers(nats.url().split(",")).build();
-    try (Connection connection = Nats.connect(options)) {
-      long all = connection
-          .jetStreamManagement()
-          .getStreamInfo("NOTES")
-          .getStreamState()
-          .getMsgCount();
-      JetStreamSubscription subscription = connection
-          .jetStream()
-          .subscribe(
-              "notes.changes.>", PushSubscribeOptions.builder().ordered(true).build());
-      List<String> changes = new ArrayList<>();
-      while (changes.size() < all) {
-        Message message = subscription.nextMessage(SOON);
-        assertThat(message).as("message %d of %d", changes.size(), all).isNotNull();
-        Event event = NatsBus.read(message);
-        changes.add(event.aggregateId().orElseThrow() + ":" + event.version().orElseThrow());
+  /** What is not in the feed, and what tells why. */
+  private static String missing(
+      HikariDataSource db, List<String> committed, NatsCluster nats, Logins logins)
+      throws Exception {
+    Set<String> missing = new TreeSet<>(committed);
+    changes(db, "SELECT note_id, version FROM feed").forEach(missing::remove);
+    StringBuilder report = new StringBuilder("not in the feed:\n");
+    try (Connection connection = connect(nats, logins)) {
+      for (Message message : messages(connection, "NOTES", "notes.changes.>")) {
+        if (missing.contains(change(message))) {
+          report.append(change(message)).append(' ').append(message.metaData()).append('\n');
+          String id = NatsBus.read(message).id();
+          report.append(
+              changes(db, "SELECT event_id, 1 FROM event_inbox WHERE event_id = '" + id + "'"));
+        }
       }
-      return changes;
+      for (Message message : messages(connection, "NOTES_DEAD", "dead.NOTES.>")) {
+        report.append("dead: ").append(message.getHeaders()).append('\n');
+      }
+      JetStreamManagement management = connection.jetStreamManagement();
+      report.append(management.getConsumerInfo("NOTES", "feed")).append('\n');
+      report.append(management.getStreamInfo("NOTES")).append('\n');
+    }
+    return report.append(nats.report()).toString();
+  }
+
+  private static Connection connect(NatsCluster nats, Logins logins) throws Exception {
+    return Nats.connect(Options.builder()
+        .servers(nats.url().split(","))
+        .userInfo(logins.user(), logins.password())
+        .build());
+  }
+
+  private static String change(Message message) {
+    Event event = NatsBus.read(message);
+    return event.aggregateId().orElseThrow() + ":" + event.version().orElseThrow();
+  }
+
+  private static List<String> stream(NatsCluster nats, Logins logins) throws Exception {
+    try (Connection connection = connect(nats, logins)) {
+      return messages(connection, "NOTES", "notes.changes.>").stream()
+          .map(ClusterTest::change)
+          .toList();
     }
   }
 
-  private static String figures(Callers callers, List<Met> met, long end, long changes) {
+  private static List<Message> messages(Connection connection, String stream, String subjects)
+      throws Exception {
+    long all =
+        connection.jetStreamManagement().getStreamInfo(stream).getStreamState().getMsgCount();
+    JetStreamSubscription subscription = connection
+        .jetStream()
+        .subscribe(subjects, PushSubscribeOptions.builder().ordered(true).build());
+    List<Message> messages = new ArrayList<>();
+    while (messages.size() < all) {
+      Message message = subscription.nextMessage(SOON);
+      assertThat(message).as("message %d of %d", messages.size(), all).isNotNull();
+      messages.add(message);
+    }
+    return messages;
+  }
+
+  private static String figures(
+      Callers callers, List<Met> met, long end, long changes, String natsVersion) {
     StringBuilder lines = new StringBuilder();
-    lines.append(String.format("cluster: %s%n", callers.figures()));
+    lines.append(String.format("cluster: nats-server %s; %s%n", natsVersion, callers.figures()));
     lines.append(String.format(
         "cluster: %d changes committed, as many in the stream and in the feed, none doubled%n",
         changes));
     for (int i = 0; i < met.size(); i++) {
       long until = i + 1 < met.size() ? met.get(i + 1).at() : end;
       lines.append(String.format(
-          "cluster: %-16s longest time without a change answered %6d ms%n",
+          "cluster: %-21s longest time without a change answered %6d ms%n",
           met.get(i).fault(), callers.longestPause(met.get(i).at(), until).toMillis()));
     }
     return lines.toString();
