@@ -25,7 +25,7 @@ demo: servers ## run the example service through a scenario on embedded Postgres
 demo-spring: servers ## run the same API in Spring Boot and print what a client sees
 	@$(MVN) -q package -P example -pl examples/notes-spring -am -DskipTests -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
 
-run: servers ## start the example service and leave it up
+run: servers ## start the example service and leave it up, with a page that shows it at work
 	@scripts/example run
 
 test: servers needs ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
@@ -90,7 +90,7 @@ ifdef MODULE
 	$(MVN) -q install -Dmaven.test.skip=true -Dmaven.javadoc.skip=true -Dmaven.source.skip=true -pl $(MODULE) -am
 endif
 
-servers: # nats-server, redis-server, pgbouncer and promtool, on the path
+servers: # nats-server, redis-server, pgbouncer, prometheus and chromium, on the path
 	@scripts/install-test-servers
 
 clean: ## remove what was built

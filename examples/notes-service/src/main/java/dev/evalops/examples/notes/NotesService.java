@@ -115,6 +115,7 @@ public final class NotesService {
             .apply(RateLimiter.builder())
             .perSecond(settings.ratePerSecond())
             .burst(settings.rateBurst())
+            .rateLimitHeaders()
             .metrics("notes", registry)
             .open());
     Idempotency idempotency =

@@ -58,12 +58,12 @@ final class Demo {
   private static final Duration POSTGRES_LATE_BY = Duration.ofSeconds(2);
   private static final String MILK = "{\"title\":\"milk\",\"body\":\"two litres\"}";
   private static final String TEA = "{\"title\":\"tea\"}";
-  private static final String FEED =
+  static final String FEED =
       "{\"schema_version\":1,\"flags\":[{\"key\":\"notes.feed\",\"enabled\":%s}]}";
   private static final int BURST = 10;
 
   /** Tokens that the identity server knows. */
-  private static final String ANN = "token-of-ann";
+  static final String ANN = "token-of-ann";
 
   private static final String READER = "token-of-a-reader";
   private static final String STRANGER = "token-of-another-organization";
@@ -175,7 +175,7 @@ final class Demo {
     }
   }
 
-  private static IdentityServer identity(Optional<Certificates> certificates) {
+  static IdentityServer identity(Optional<Certificates> certificates) {
     IdentityServer server = certificates.isPresent()
         ? IdentityServer.start(certificates.get())
         : IdentityServer.start();
@@ -707,36 +707,12 @@ final class Demo {
   }
 
   private boolean run() throws Exception {
-    int port = Settings.from(Map.of(
-            "DATABASE_URL",
-            "-",
-            "REDIS_URL",
-            "-",
-            "NATS_URL",
-            "-",
-            "IDENTITY_URL",
-            "-",
-            "PORT",
-            System.getenv().getOrDefault("PORT", "8080")))
-        .port();
-    Path flags = Files.createTempFile("notes-flags", ".json");
-    flags.toFile().deleteOnExit();
-    Files.writeString(flags, FEED.formatted(true));
-    try (PostgresServer postgres = console.working("start Postgres", PostgresServer::start);
-        RedisServer redis = console.working("start Redis", RedisServer::start);
-        NatsServer nats = console.working("start NATS", NatsServer::start);
-        IdentityServer identity =
-            console.working("start an identity service", () -> identity(Optional.empty()));
-        ServiceProcess service = ServiceProcess.start(
-            with(
-                environment(
-                    postgres.url(), redis.url(), nats.url(), identity.url().toString(), port),
-                Map.of("FEATURE_FLAGS_PATH", flags.toString())),
-            console::service)) {
-      String url = "http://localhost:" + service.awaitPort(SOON);
+    try (LiveService live =
+        new LiveService(console, port("PORT", "8080"), port("PAGE_PORT", "8081"))) {
       console.plain("""
 
-          The service is up. Try it from another terminal:
+          The service is up. To see it at work, open %3$s
+          Or try it from another terminal:
 
             auth='Authorization: Bearer %2$s'
             curl -i %1$s/v1/notes -H "$auth" -H 'Idempotency-Key: 1' \
@@ -749,9 +725,24 @@ final class Demo {
             curl -s %1$s/metrics | grep ^notes_
 
           Ctrl-C stops everything.
-          """.formatted(url, ANN));
-      return service.awaitExit(Duration.ofDays(365)).orElse(1) == 0;
+          """.formatted(live.url(), ANN, live.page()));
+      return live.awaitExit() == 0;
     }
+  }
+
+  private static int port(String variable, String fallback) {
+    return Settings.from(Map.of(
+            "DATABASE_URL",
+            "-",
+            "REDIS_URL",
+            "-",
+            "NATS_URL",
+            "-",
+            "IDENTITY_URL",
+            "-",
+            "PORT",
+            System.getenv().getOrDefault(variable, fallback)))
+        .port();
   }
 
   /** A request; each method gives a changed copy. */
@@ -886,7 +877,7 @@ final class Demo {
         + user[0] + "&password=" + user[1];
   }
 
-  private static void delete(Path folder) throws IOException {
+  static void delete(Path folder) throws IOException {
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
         Files.delete(file);
