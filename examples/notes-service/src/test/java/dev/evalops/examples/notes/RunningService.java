@@ -31,6 +31,7 @@ final class RunningService implements AutoCloseable {
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
   private final TestSchema schema;
   private final NatsServer nats;
+  private final IdentityServer identity;
   private final URI base;
 
   /** Starts everything; these settings are added to those of a test. */
@@ -39,7 +40,7 @@ final class RunningService implements AutoCloseable {
       schema = life.add("schema", PostgresServer.shared().schema());
       RedisServer redis = life.add("redis server", RedisServer.start());
       nats = life.add("nats server", NatsServer.start());
-      IdentityServer identity = life.add("identity server", IdentityServer.start());
+      identity = life.add("identity server", IdentityServer.start());
       identity.person(TOKEN, "ann", ORGANIZATION, "notes:read", "notes:write");
       Path flags = Files.writeString(
           folder.resolve("flags.json"),
@@ -66,6 +67,14 @@ final class RunningService implements AutoCloseable {
 
   NatsServer nats() {
     return nats;
+  }
+
+  IdentityServer identity() {
+    return identity;
+  }
+
+  URI base() {
+    return base;
   }
 
   /** A request of somebody with a token. */
