@@ -9,6 +9,7 @@ import com.sun.source.tree.LiteralTree;
 import com.sun.source.tree.MemberSelectTree;
 import com.sun.source.tree.MethodInvocationTree;
 import com.sun.source.tree.MethodTree;
+import com.sun.source.tree.NewClassTree;
 import com.sun.source.tree.ParenthesizedTree;
 import com.sun.source.tree.Tree;
 import com.sun.source.tree.VariableTree;
@@ -21,9 +22,12 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.NavigableSet;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -32,11 +36,17 @@ import javax.tools.ToolProvider;
 
 /** What operators meet of the published modules, read from their main sources and SQL resources. */
 final class Inventory {
+  private static final Set<String> NOT_IN_A_SERVICE = Set.of("agent-hook-cli", "runtime-testutil");
   private static final Set<String> LEVELS =
       Set.of("log", "info", "warn", "error", "debug", "trace");
+  private static final Pattern LEVEL =
+      Pattern.compile("\\bat(Error|Warn|Info|Debug|Trace)\\(\\)|\\bLevel\\.(ERROR|WARN\\w*|INFO|DEBUG|TRACE)");
   private static final Pattern LOGGER = Pattern.compile("\\b(log|LOG|logger)\\b");
   /** As Micrometer has them, or what follows a service's prefix. */
   private static final Pattern METER = Pattern.compile("\\.?[a-z]+(\\.[a-z]+)+|(_[a-z]+)+_total");
+
+  /** What a key in Redis begins with. */
+  private static final Pattern REDIS_KEY = Pattern.compile("[a-z]+:");
 
   private static final Pattern ENVIRONMENT = Pattern.compile("[A-Z]+(_[A-Z0-9]+)+");
   private static final Pattern PROPERTY = Pattern.compile("(sun\\.net|jdk)(\\.[a-z]\\w*)+");
@@ -46,7 +56,11 @@ final class Inventory {
   static final String UNKNOWN = "…";
 
   final NavigableSet<String> meters = new TreeSet<>();
-  final NavigableSet<String> logEvents = new TreeSet<>();
+  /** Each message with its levels; {@link #UNKNOWN} is among them where a level is computed. */
+  final Map<String, Set<String>> logEvents = new TreeMap<>();
+
+  final NavigableSet<String> threads = new TreeSet<>();
+  final NavigableSet<String> redisKeys = new TreeSet<>();
   final NavigableSet<String> environment = new TreeSet<>();
   final NavigableSet<String> properties = new TreeSet<>();
   final NavigableSet<String> tables = new TreeSet<>();
@@ -60,6 +74,9 @@ final class Inventory {
       List<CompilationUnitTree> units = parse(module.path("src/main/java"));
       for (CompilationUnitTree unit : units) {
         inventory.add(unit, units);
+        if (!NOT_IN_A_SERVICE.contains(module.folder())) {
+          inventory.addThreads(unit, units);
+        }
       }
       for (Path sql : files(module.path("src/main/resources"), ".sql")) {
         TABLE
@@ -74,6 +91,7 @@ final class Inventory {
 
   private void add(CompilationUnitTree unit, List<CompilationUnitTree> module) {
     boolean meters = unit.getImports().toString().contains("io.micrometer");
+    boolean redis = unit.getImports().toString().contains("io.lettuce");
     new TreeScanner<Void, MethodTree>() {
       @Override
       public Void visitMethod(MethodTree method, MethodTree outer) {
@@ -85,6 +103,7 @@ final class Inventory {
         if (literal.getValue() instanceof String text) {
           literals.add(text);
           addIf(meters, METER, text, Inventory.this.meters);
+          addIf(redis, REDIS_KEY, text, redisKeys);
           addIf(true, ENVIRONMENT, text, environment);
           addIf(true, PROPERTY, text, properties);
         }
@@ -101,9 +120,46 @@ final class Inventory {
         } else if (isLog(call)) {
           ExpressionTree first = call.getArguments().getFirst();
           boolean system = first.toString().matches("(Level\\.\\w+|level)");
-          logEvents.addAll(texts(call.getArguments().get(system ? 1 : 0), method, module));
+          Set<String> levels = levels(call);
+          texts(call.getArguments().get(system ? 1 : 0), method, module)
+              .forEach(event ->
+                  logEvents.computeIfAbsent(event, each -> new TreeSet<>()).addAll(levels));
         }
         return super.visitMethodInvocation(call, method);
+      }
+    }.scan(unit, null);
+  }
+
+  /** The names of threads; a number at the end is unknown. */
+  private void addThreads(CompilationUnitTree unit, List<CompilationUnitTree> module) {
+    new TreeScanner<Void, MethodTree>() {
+      @Override
+      public Void visitMethod(MethodTree method, MethodTree outer) {
+        return super.visitMethod(method, method);
+      }
+
+      @Override
+      public Void visitNewClass(NewClassTree created, MethodTree method) {
+        if (created.getIdentifier().toString().equals("Thread")) {
+          add(created.getArguments().getLast(), "", method);
+        }
+        return super.visitNewClass(created, method);
+      }
+
+      @Override
+      public Void visitMethodInvocation(MethodInvocationTree call, MethodTree method) {
+        if (call.getMethodSelect().toString().matches("(?s).*\\bThread\\s*\\.of.*\\.name")) {
+          add(
+              call.getArguments().getFirst(),
+              call.getArguments().size() > 1 ? UNKNOWN : "",
+              method);
+        }
+        return super.visitMethodInvocation(call, method);
+      }
+
+      private void add(ExpressionTree name, String end, MethodTree method) {
+        texts(name, method, module)
+            .forEach(text -> threads.add(text.replaceFirst("\\d+$", UNKNOWN) + end));
       }
     }.scan(unit, null);
   }
@@ -121,6 +177,23 @@ final class Inventory {
         && (LOGGER.matcher(select.getExpression().toString()).find()
             || (select.getIdentifier().contentEquals("log")
                 && call.getArguments().getFirst().getKind() == Tree.Kind.STRING_LITERAL));
+  }
+
+  /** The levels that stand in the call itself: as the method's name, of the fluent API, or of System.Logger. */
+  private static Set<String> levels(MethodInvocationTree call) {
+    String name = ((MemberSelectTree) call.getMethodSelect()).getIdentifier().toString();
+    if (!name.equals("log")) {
+      return Set.of(name.toUpperCase(Locale.ROOT));
+    }
+    Matcher found = LEVEL.matcher(
+        call.getMethodSelect() + " " + call.getArguments().getFirst());
+    Set<String> levels = new TreeSet<>();
+    while (found.find()) {
+      levels.add((found.group(1) == null ? found.group(2) : found.group(1))
+          .toUpperCase(Locale.ROOT)
+          .replace("WARNING", "WARN"));
+    }
+    return levels.isEmpty() ? Set.of(UNKNOWN) : levels;
   }
 
   /**

@@ -15,6 +15,7 @@ import java.util.Locale;
 import java.util.NavigableSet;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -113,10 +114,71 @@ class OperationsTest {
   @Test
   void everyLogEventIsListed() throws IOException {
     assertThat(inventory.literals).as("messages that a value composes").containsAll(COMPOSED);
-    Set<String> logged = new TreeSet<>(inventory.logEvents);
+    Set<String> logged = new TreeSet<>(inventory.logEvents.keySet());
     logged.remove(Inventory.UNKNOWN);
     COMPOSED.forEach(begin -> logged.add(begin + "…"));
     assertSame("log-events.md", names("log-events.md", ".+"), logged);
+  }
+
+  @Test
+  void everyLogEventIsListedWithItsLevels() throws IOException {
+    List<String> wrong = new ArrayList<>();
+    for (List<String> row : rows("log-events.md")) {
+      CODE.matcher(row.getFirst()).results().map(found -> found.group(1)).forEach(event -> {
+        Set<String> levels =
+            new TreeSet<>(inventory.logEvents.getOrDefault(event, Set.of(Inventory.UNKNOWN)));
+        Set<String> listed = Set.of(row.get(1).split(", (then )?"));
+        boolean computed = levels.remove(Inventory.UNKNOWN);
+        if (computed ? !listed.containsAll(levels) : !listed.equals(levels)) {
+          wrong.add(event + ": " + levels + ", listed as " + listed);
+        }
+      });
+    }
+    assertThat(wrong).as("levels in docs/operations/log-events.md").isEmpty();
+  }
+
+  @Test
+  void everyThreadIsListed() throws IOException {
+    Set<String> threads = new TreeSet<>(inventory.threads);
+    threads.remove(Inventory.UNKNOWN);
+    assertSame(
+        "threads-and-ports.md",
+        rows("threads-and-ports.md").stream()
+            .filter(row -> row.size() == 4 && !row.get(1).equals("JDK"))
+            .flatMap(row -> CODE.matcher(row.getFirst()).results())
+            .map(found -> found.group(1).replaceAll("<\\w+>", Inventory.UNKNOWN))
+            .collect(Collectors.toCollection(TreeSet::new)),
+        threads);
+  }
+
+  @Test
+  void everyRedisKeyIsListed() throws IOException {
+    assertSame(
+        "storage.md",
+        names("storage.md", "[a-z]+:<.*").stream()
+            .map(key -> key.replaceFirst("<.*", ""))
+            .collect(Collectors.toCollection(TreeSet::new)),
+        inventory.redisKeys);
+  }
+
+  @Test
+  void supportedVersionsAreThoseOfTheBuild() throws IOException {
+    String pom = Files.readString(Checkout.ROOT.resolve("pom.xml"));
+    List<String> wrong = new ArrayList<>();
+    int found = 0;
+    for (String line : Files.readAllLines(Checkout.ROOT.resolve("docs/operations/support.md"))) {
+      Matcher property = Pattern.compile("`([a-z0-9-]+\\.version)`").matcher(line);
+      if (property.find()) {
+        found++;
+        String version = pom.replaceFirst(
+            "(?s).*<" + property.group(1) + ">(\\d+\\.\\d+)[^<]*</.*", "$1");
+        if (!Pattern.compile("\\| [^|]*\\b" + Pattern.quote(version) + "\\b").matcher(line).find()) {
+          wrong.add(property.group(1) + " is " + version + ": " + line);
+        }
+      }
+    }
+    assertThat(wrong).isEmpty();
+    assertThat(found).isGreaterThan(4);
   }
 
   @Test
