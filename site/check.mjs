@@ -62,6 +62,10 @@ try {
       }
     }
   }
+  const javadoc = [...targets.keys()].filter((href) => /\/javadoc\/.*\/[A-Z]\w*\.html$/.test(new URL(href).pathname))
+  if (!javadoc.some((href) => href.endsWith('/RateLimiter.html'))) {
+    problems.push('no page links to the Javadoc of RateLimiter')
+  }
   at = 'search'
   await page.goto(`${base}/index.html`)
   await page.locator('.DocSearch-Button').first().click()
@@ -71,7 +75,7 @@ try {
   if (!found.some((href) => href.includes('runtime-ratelimit'))) {
     problems.push(`the search for RateLimiter finds ${found}`)
   }
-  console.log(`${pages.length} pages, ${targets.size} links, ${found.length} places with RateLimiter`)
+  console.log(`${pages.length} pages, ${targets.size} links, ${javadoc.length} of them to types, ${found.length} places with RateLimiter`)
 } finally {
   await browser.close()
   server.close()

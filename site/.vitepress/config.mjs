@@ -40,16 +40,52 @@ function resolve(page, href) {
   throw new Error(`${page}: dead link ${href}`)
 }
 
+/** The public types of the modules, and where their Javadoc is; null for a name that several have. */
+const types = new Map()
+for (const record of tracked.filter((file) => /^runtime-[^/]*\/api\.txt$/.test(file))) {
+  let folder = ''
+  for (const line of readFileSync(join(ROOT, record), 'utf8').split('\n')) {
+    if (line.startsWith('package ')) {
+      folder = `/javadoc/${posix.dirname(record)}/${line.slice('package '.length).replaceAll('.', '/')}`
+    }
+    const [, name] = /^(?:@.* )?public (?:[a-z]+ )*@?(?:class|interface|enum|record) ([\w.]+)/.exec(line) ?? []
+    if (name) {
+      types.set(name, types.has(name) ? null : `${folder}/${name}.html`)
+    }
+  }
+}
+
+/** Links code such as `RateLimiter` or `RateLimiter.builder()` to the Javadoc of its type. */
+function javadoc(children) {
+  let within = 0
+  return children.flatMap((child) => {
+    within += child.type === 'link_open' ? 1 : child.type === 'link_close' ? -1 : 0
+    if (child.type !== 'code_inline' || within > 0) {
+      return child
+    }
+    const [, name] = /^@?([A-Z]\w*(?:\.[A-Z]\w*)*)(?![\w-])/.exec(child.content) ?? []
+    const target = types.get(name) ?? types.get(name?.replace(/\.[A-Z_]+$/, ''))
+    if (!target) {
+      return child
+    }
+    const html = (content) => Object.assign(new child.constructor('html_inline', '', 0), { content })
+    return [html(`<a href="${target}" target="_self">`), child, html('</a>')]
+  })
+}
+
 function links(md) {
   md.core.ruler.push('repository-links', (state) => {
     const page = state.env.relativePath.replace(/(^|\/)index\.md$/, '$1README.md')
     if (!isPage(page)) {
       return
     }
+    let inHeading = false
     for (const token of state.tokens) {
       let dropped = false
       for (const child of token.children ?? []) {
-        if (child.type === 'link_open') {
+        if (child.type === 'code_inline') {
+          child.attrSet('v-pre', '') // Vue leaves {{…}} alone
+        } else if (child.type === 'link_open') {
           const href = child.attrGet('href')
           if (/^([a-z]+:|#|\/)/.test(href)) {
             continue
@@ -72,6 +108,10 @@ function links(md) {
           child.attrSet('src', resolve(page, child.attrGet('src')))
         }
       }
+      if (token.type === 'inline' && !inHeading) {
+        token.children = javadoc(token.children)
+      }
+      inHeading = token.type === 'heading_open'
     }
   })
 }
