@@ -39,8 +39,8 @@ final class Inventory {
   private static final Set<String> NOT_IN_A_SERVICE = Set.of("agent-hook-cli", "runtime-testutil");
   private static final Set<String> LEVELS =
       Set.of("log", "info", "warn", "error", "debug", "trace");
-  private static final Pattern LEVEL =
-      Pattern.compile("\\bat(Error|Warn|Info|Debug|Trace)\\(\\)|\\bLevel\\.(ERROR|WARN\\w*|INFO|DEBUG|TRACE)");
+  private static final Pattern LEVEL = Pattern.compile(
+      "\\bat(Error|Warn|Info|Debug|Trace)\\(\\)|\\bLevel\\.(ERROR|WARN\\w*|INFO|DEBUG|TRACE)");
   private static final Pattern LOGGER = Pattern.compile("\\b(log|LOG|logger)\\b");
   /** As Micrometer has them, or what follows a service's prefix. */
   private static final Pattern METER = Pattern.compile("\\.?[a-z]+(\\.[a-z]+)+|(_[a-z]+)+_total");
@@ -185,8 +185,8 @@ final class Inventory {
     if (!name.equals("log")) {
       return Set.of(name.toUpperCase(Locale.ROOT));
     }
-    Matcher found = LEVEL.matcher(
-        call.getMethodSelect() + " " + call.getArguments().getFirst());
+    Matcher found =
+        LEVEL.matcher(call.getMethodSelect() + " " + call.getArguments().getFirst());
     Set<String> levels = new TreeSet<>();
     while (found.find()) {
       levels.add((found.group(1) == null ? found.group(2) : found.group(1))

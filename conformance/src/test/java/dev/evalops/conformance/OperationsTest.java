@@ -170,9 +170,11 @@ class OperationsTest {
       Matcher property = Pattern.compile("`([a-z0-9-]+\\.version)`").matcher(line);
       if (property.find()) {
         found++;
-        String version = pom.replaceFirst(
-            "(?s).*<" + property.group(1) + ">(\\d+\\.\\d+)[^<]*</.*", "$1");
-        if (!Pattern.compile("\\| [^|]*\\b" + Pattern.quote(version) + "\\b").matcher(line).find()) {
+        String version =
+            pom.replaceFirst("(?s).*<" + property.group(1) + ">(\\d+\\.\\d+)[^<]*</.*", "$1");
+        if (!Pattern.compile("\\| [^|]*\\b" + Pattern.quote(version) + "\\b")
+            .matcher(line)
+            .find()) {
           wrong.add(property.group(1) + " is " + version + ": " + line);
         }
       }
