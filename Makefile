@@ -14,7 +14,7 @@ ifdef TEST
 TEST_FLAGS += -Dsurefire.failIfNoSpecifiedTests=false -Dtest='$(TEST)'
 endif
 
-.PHONY: help docs demo demo-spring run test quick soak soak-cluster lint api format bench bench-peers hook bench-hook hook-hosts install consumer-test install-hooks needs servers clean
+.PHONY: help docs demo demo-spring run test quick soak soak-cluster lint api format bench bench-peers hook bench-hook hook-hosts install consumer-test install-hooks needs servers browser clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,8 +90,11 @@ ifdef MODULE
 	$(MVN) -q install -Dmaven.test.skip=true -Dmaven.javadoc.skip=true -Dmaven.source.skip=true -pl $(MODULE) -am
 endif
 
-servers: # nats-server, redis-server, pgbouncer, prometheus and chromium, on the path
+servers: # nats-server, redis-server, pgbouncer and prometheus, on the path
 	@scripts/install-test-servers
+
+browser: # chromium, without which the tests of pages are skipped
+	@scripts/install-test-servers chromium
 
 clean: ## remove what was built
 	$(MVN) -q clean

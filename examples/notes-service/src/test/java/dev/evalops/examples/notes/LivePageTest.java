@@ -20,7 +20,7 @@ class LivePageTest {
     Optional<Path> chromium = Browser.executable();
     assumeTrue(
         chromium.isPresent() || System.getenv("CI") != null,
-        "no chromium or google-chrome on the path; make servers installs it");
+        "no chromium or google-chrome on the path; make browser installs it");
     live = new LiveService(new Console(false), 0, 0);
     page = Browser.open(chromium.orElseThrow(), live.page());
     page.await("document.querySelector('#ready')?.textContent === 'ready'");
