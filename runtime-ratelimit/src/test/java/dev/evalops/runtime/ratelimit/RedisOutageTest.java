@@ -183,7 +183,7 @@ class RedisOutageTest {
           outage.mostAllowed(),
           load.longestMillis(),
           after.p99Millis());
-      assertThat(outage.p99Millis()).isLessThan(TIMEOUT.toMillis());
+      assertThat(outage.p99Millis()).isLessThan((double) TIMEOUT.toMillis());
       assertThat(outage.allowed()).isLessThanOrEqualTo((long) outage.mostAllowed());
       assertThat(outage.allowed()).isGreaterThan((long) (outage.mostAllowed() / 3));
       assertThat(load.errors).isEmpty();
