@@ -59,8 +59,8 @@ class PrometheusTest {
     service = life.add("service", new RunningService(folder, OpenTelemetry.noop(), NO_LIMIT));
     HttpService spool = spool();
     prometheus = prometheus(service.base().getPort(), spool.port());
-    life.add("callers", Callers.start(List.of(service.base()), RunningService.TOKEN, 20));
     failSome();
+    life.add("callers", Callers.start(List.of(service.base()), RunningService.TOKEN, 5));
   }
 
   /** Another process of the service, as far as a scrape tells: this one has a spool. */
