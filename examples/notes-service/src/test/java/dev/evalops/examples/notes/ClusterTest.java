@@ -166,8 +166,12 @@ class ClusterTest {
       long end = System.nanoTime();
       callers.stop();
       assertThat(callers.failures()).isEmpty();
-      long changes = assertWhole(callers, postgres, nats, logins);
-      return figures(callers, met, end, changes, nats.version());
+      String figures = figures(callers, met, end, nats.version());
+      try {
+        return figures + assertWhole(callers, postgres, nats, logins);
+      } catch (AssertionError failure) {
+        throw new AssertionError(figures, failure);
+      }
     }
   }
 
@@ -289,11 +293,8 @@ class ClusterTest {
     redis.awaitReady();
   }
 
-  /**
-   * What was answered is committed; what is committed is in the stream and in the feed, once. Returns how many changes
-   * there are.
-   */
-  private static long assertWhole(
+  /** What was answered is committed; what is committed is in the stream and in the feed, once. Returns a figure. */
+  private static String assertWhole(
       Callers callers, PostgresPair postgres, NatsCluster nats, Logins logins) throws Exception {
     try (HikariDataSource db = Postgres.open(postgres.url())) {
       await()
@@ -315,7 +316,9 @@ class ClusterTest {
       }
       assertThat(changes(db, "SELECT note_id, version FROM feed"))
           .containsExactlyInAnyOrderElementsOf(committed);
-      return committed.size();
+      return String.format(
+          "cluster: %d changes committed, as many in the stream and in the feed, none doubled%n",
+          committed.size());
     }
   }
 
@@ -393,13 +396,9 @@ class ClusterTest {
     return messages;
   }
 
-  private static String figures(
-      Callers callers, List<Met> met, long end, long changes, String natsVersion) {
+  private static String figures(Callers callers, List<Met> met, long end, String natsVersion) {
     StringBuilder lines = new StringBuilder();
     lines.append(String.format("cluster: nats-server %s; %s%n", natsVersion, callers.figures()));
-    lines.append(String.format(
-        "cluster: %d changes committed, as many in the stream and in the feed, none doubled%n",
-        changes));
     for (int i = 0; i < met.size(); i++) {
       long until = i + 1 < met.size() ? met.get(i + 1).at() : end;
       lines.append(String.format(
