@@ -145,6 +145,14 @@ final class Bridge {
     upgraded = true;
   }
 
+  /** Answers 101 by the container itself, as Jetty wants it for a WebSocket; a filter could not answer so. */
+  void switchProtocols() throws IOException {
+    raw.copyHeaders();
+    response.setStatus(HttpServletResponse.SC_SWITCHING_PROTOCOLS);
+    response.getOutputStream().close();
+    upgraded = true;
+  }
+
   /** The exchange has ended. */
   void ended(boolean whole) {
     if (over) {

@@ -560,7 +560,9 @@ final class BridgedResponse extends HttpServletResponseWrapper {
       if (closed) {
         return;
       }
-      if (!committed) {
+      if (!committed && status == SC_SWITCHING_PROTOCOLS) {
+        bridge.switchProtocols();
+      } else if (!committed) {
         boolean whole = length < 0 || count == length || isHead() || hasNoBody();
         if (!whole) {
           throw new IllegalStateException(

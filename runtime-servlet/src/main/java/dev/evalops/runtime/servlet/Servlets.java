@@ -7,6 +7,7 @@ import dev.evalops.runtime.http.RequestContext;
 import jakarta.servlet.DispatcherType;
 import jakarta.servlet.Filter;
 import jakarta.servlet.FilterChain;
+import jakarta.servlet.FilterConfig;
 import jakarta.servlet.FilterRegistration;
 import jakarta.servlet.ServletContext;
 import jakarta.servlet.ServletException;
@@ -48,7 +49,9 @@ public final class Servlets {
    * answers 404 by itself.
    *
    * <p>Call it while the application starts, before other filters are registered: it is mapped to all paths, for the
-   * dispatcher types REQUEST, ASYNC, ERROR and INCLUDE, in front of what is registered later.
+   * dispatcher types REQUEST, ASYNC, ERROR and INCLUDE, in front of what is registered later. In Jetty, set up
+   * WebSockets before that: its filter for them goes before all that are there, and nobody would guard them; the
+   * application does not start then.
    *
    * @param context the application
    * @param handler must be from {@link HttpService.Builder#handler()}, which answers and reports its failures: those of
@@ -113,7 +116,42 @@ public final class Servlets {
     return exchange;
   }
 
+  /** Jetty's filter for WebSockets puts itself before ours when it comes later, and would open them to everybody. */
+  private static void checkOrder(ServletContext context) {
+    if (context.getFilterRegistrations().keySet().stream().noneMatch(Servlets::isOfWebSockets)) {
+      return;
+    }
+    try {
+      Object servlets = get(get(context, "getContextHandler"), "getServletHandler");
+      for (Object mapping : (Object[]) get(servlets, "getFilterMappings")) {
+        String name = (String) get(mapping, "getFilterName");
+        if (name.equals(NAME)) {
+          return;
+        }
+        if (isOfWebSockets(name)) {
+          throw new IllegalStateException("Jetty's filter for WebSockets comes before that of"
+              + " Servlets.addTo: set up WebSockets before you call it");
+        }
+      }
+    } catch (ReflectiveOperationException e) {
+      throw new IllegalStateException("the order of the filters is not known", e);
+    }
+  }
+
+  private static boolean isOfWebSockets(String filter) {
+    return filter.startsWith("org.eclipse.jetty.") && filter.endsWith(".WebSocketUpgradeFilter");
+  }
+
+  private static Object get(Object of, String getter) throws ReflectiveOperationException {
+    return of.getClass().getMethod(getter).invoke(of);
+  }
+
   private record BridgeFilter(HttpHandler handler) implements Filter {
+    @Override
+    public void init(FilterConfig config) {
+      checkOrder(config.getServletContext());
+    }
+
     @Override
     public void doFilter(ServletRequest request, ServletResponse response, FilterChain chain)
         throws IOException, ServletException {
