@@ -4,6 +4,7 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.http.HttpErrors;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.ReadListener;
 import jakarta.servlet.RequestDispatcher;
@@ -109,8 +110,12 @@ final class BridgedRequest extends HttpServletRequestWrapper {
 
   /** Not the container's: it would read a form past the limit of bodies, and past filters that have read it. */
   private Map<String, String[]> parameters() {
-    if (hasType("multipart/form-data")) {
-      return super.getParameterMap();
+    if (hasType("multipart/form-data") && !raw.bodyTaken()) {
+      try {
+        return super.getParameterMap();
+      } catch (IllegalStateException e) {
+        throw unreadable(e);
+      }
     }
     if (parameters == null) {
       Map<String, List<String>> read = new LinkedHashMap<>();
@@ -190,14 +195,52 @@ final class BridgedRequest extends HttpServletRequestWrapper {
 
   @Override
   public Collection<Part> getParts() throws IOException, ServletException {
-    checkParts();
-    return super.getParts();
+    return parts(() -> super.getParts());
   }
 
   @Override
   public Part getPart(String name) throws IOException, ServletException {
+    return parts(() -> super.getPart(name));
+  }
+
+  /**
+   * What a container throws for parts that are malformed, or larger than the servlet allows, as a refusal. Without a
+   * cause it is something else, such as a servlet that has no {@code @MultipartConfig}.
+   */
+  private static <E extends Exception> ServiceException unreadable(E failure) throws E {
+    Throwable cause = failure.getCause();
+    boolean malformed = failure instanceof IllegalStateException
+        || failure.getClass().getName().contains(".fileupload."); // Tomcat's
+    if (cause == null || !malformed) {
+      throw failure;
+    }
+    for (Throwable t = failure; t != null; t = t.getCause()) {
+      String message = t.getMessage();
+      if (t.getClass().getSimpleName().endsWith("LimitExceededException") // Tomcat's
+          || (message != null && message.matches("max .* exceeded: .*"))) { // Jetty's
+        // Spring knows by these words that it is the size.
+        return ServiceException.of(
+                HttpErrors.BODY_TOO_LARGE, "parts exceed the maximum size", failure)
+            .op("servlet.parts");
+      }
+    }
+    return ServiceException.of(ErrorCode.INVALID_INPUT, "multipart body cannot be read", failure)
+        .op("servlet.parts");
+  }
+
+  private interface Parts<T> {
+    T read() throws IOException, ServletException;
+  }
+
+  private <T> T parts(Parts<T> parts) throws IOException, ServletException {
     checkParts();
-    return super.getPart(name);
+    try {
+      return parts.read();
+    } catch (IOException e) {
+      throw unreadable(e);
+    } catch (IllegalStateException e) {
+      throw unreadable(e);
+    }
   }
 
   private void checkParts() {
