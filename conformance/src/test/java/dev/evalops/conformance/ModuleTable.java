@@ -195,10 +195,10 @@ final class ModuleTable {
           .shows("io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-events", "runtime-errors", "protobuf-java", "protobuf-java-util", "gson")
           .brings("jackson-core", "slf4j-api"),
-      // The container has the servlet API.
+      // The container has the servlet API; a span goes along when a request changes its thread.
       row("runtime-servlet")
           .needs("runtime-http", "runtime-errors", SLF4J)
-          .optional("jakarta.servlet:jakarta.servlet-api")
+          .optional("jakarta.servlet:jakarta.servlet-api", OTEL_API)
           .shows("jakarta.servlet.ServletContext", "jakarta.servlet.ServletRequest")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),

@@ -19,7 +19,9 @@ import java.io.IOException;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -43,6 +45,8 @@ final class Bridge {
   private @Nullable HttpExchange exchange;
   private @Nullable BridgedResponse bridged;
   private RequestContext.@Nullable Suspension suspension;
+  // Of the first thread, for those on which the request goes on.
+  private UnaryOperator<Runnable> withSpan = UnaryOperator.identity();
   // The asynchronous cycle that the container waits for; none once it has been told to dispatch or
   // complete.
   private volatile @Nullable Async waiting;
@@ -220,14 +224,18 @@ final class Bridge {
       return;
     }
     started = false;
-    Throwable failure = null;
-    try {
-      chain.doFilter(request, response);
-    } catch (Throwable t) {
-      failure = t;
-    }
-    if (failure != null || !started) {
-      end(failure);
+    AtomicReference<@Nullable Throwable> failure = new AtomicReference<>();
+    withSpan
+        .apply(() -> {
+          try {
+            chain.doFilter(request, response);
+          } catch (Throwable t) {
+            failure.set(t);
+          }
+        })
+        .run();
+    if (failure.get() != null || !started) {
+      end(failure.get());
     }
     cutHere();
   }
@@ -272,6 +280,7 @@ final class Bridge {
     }
     if (suspension == null) {
       suspension = RequestContext.suspend(answered);
+      withSpan = CurrentSpan.carrier();
     }
     Async before = latest;
     Async async = new Async(this.request.startAsync(request, response), request, response);
@@ -450,7 +459,7 @@ final class Bridge {
 
     @Override
     public void start(Runnable task) {
-      container.start(task);
+      container.start(withSpan.apply(task));
     }
 
     @Override
