@@ -151,7 +151,10 @@ class ClusterTest {
             case REDIS -> meet(fault.how(), redis, logins);
             case PASSWORDS -> {
               logins.replace();
-              await().pollInterval(Duration.ofSeconds(1)).atMost(SOON).until(logins::noneIsOlder);
+              await()
+                  .pollInterval(Duration.ofSeconds(1))
+                  .atMost(SOON)
+                  .untilAsserted(() -> assertThat(logins.older()).isEmpty());
             }
             case CERTIFICATES -> {
               certificates.renew();

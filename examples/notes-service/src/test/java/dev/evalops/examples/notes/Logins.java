@@ -19,6 +19,8 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import java.util.regex.Pattern;
@@ -105,32 +107,31 @@ final class Logins implements AutoCloseable {
     }
   }
 
-  /** Whether all connections to Postgres and Redis are younger than the password; NATS ends the others itself. */
-  boolean noneIsOlder() throws SQLException {
+  /** The connections to Postgres and Redis that are older than the password; NATS ends such ones itself. */
+  List<String> older() throws SQLException {
     long seconds = Duration.ofNanos(System.nanoTime() - replacedAt).toSeconds();
-    return older(seconds) == 0
-        && redis.servers().stream().allMatch(server -> isYounger(server, seconds));
-  }
-
-  private static boolean isYounger(RedisServer server, long seconds) {
-    try (Admin admin = new Admin(server)) {
-      return AGE.matcher(admin.commands().clientList())
-          .results()
-          .allMatch(age -> Long.parseLong(age.group(1)) <= seconds);
-    }
-  }
-
-  private long older(long seconds) throws SQLException {
+    List<String> older = new ArrayList<>();
     try (Connection connection = db.getConnection();
-        PreparedStatement count =
-            connection.prepareStatement("SELECT count(*) FROM pg_stat_activity WHERE usename = '"
-                + USER + "' AND backend_start < now() - ? * interval '1 second'")) {
-      count.setLong(1, seconds + 1);
-      try (ResultSet row = count.executeQuery()) {
-        row.next();
-        return row.getLong(1);
+        PreparedStatement select = connection.prepareStatement(
+            "SELECT state, backend_start, query FROM pg_stat_activity WHERE usename = '" + USER
+                + "' AND backend_start < now() - ? * interval '1 second'")) {
+      select.setLong(1, seconds + 1);
+      try (ResultSet row = select.executeQuery()) {
+        while (row.next()) {
+          older.add(
+              "postgres " + row.getString(1) + " " + row.getString(2) + " " + row.getString(3));
+        }
       }
     }
+    for (RedisServer server : redis.servers()) {
+      try (Admin admin = new Admin(server)) {
+        AGE.matcher(admin.commands().clientList())
+            .results()
+            .filter(age -> Long.parseLong(age.group(1)) > seconds)
+            .forEach(age -> older.add(server.url() + " " + age.group()));
+      }
+    }
+    return older;
   }
 
   private void sql(String... statements) throws SQLException {
