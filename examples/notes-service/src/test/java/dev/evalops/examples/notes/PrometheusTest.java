@@ -60,7 +60,7 @@ class PrometheusTest {
     HttpService spool = spool();
     prometheus = prometheus(service.base().getPort(), spool.port());
     failSome();
-    life.add("callers", Callers.start(List.of(service.base()), RunningService.TOKEN, 5));
+    life.add("callers", Callers.start(client, List.of(service.base()), RunningService.TOKEN, 5));
   }
 
   /** Another process of the service, as far as a scrape tells: this one has a spool. */
