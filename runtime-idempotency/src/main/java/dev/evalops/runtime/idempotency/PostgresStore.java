@@ -46,6 +46,10 @@ final class PostgresStore implements IdempotencyStore {
       WHERE c.oid = to_regclass('api_idempotency_keys')
       """;
 
+  private static final String HEADERS = """
+      (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
+        CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""";
+
   private static final List<String> COLUMNS = List.of(
       "scope",
       "idempotency_key",
@@ -108,9 +112,7 @@ final class PostgresStore implements IdempotencyStore {
         SELECT response_code, response_body, content_type, %2$s
         FROM %1$s WHERE scope = ? AND idempotency_key = ? AND request_hash = ?
           AND response_code IS NOT NULL AND (expires_at <= now()) IS NOT TRUE
-        """.formatted(table, hasHeaders ? """
-            (SELECT array_agg(ARRAY[h.key, h.value]) FROM jsonb_each_text(
-              CASE jsonb_typeof(response_headers) WHEN 'object' THEN response_headers ELSE '{}' END) h)""" : "NULL::text[]");
+        """.formatted(table, hasHeaders ? HEADERS : "NULL::text[]");
     completeSql = """
         UPDATE %s SET response_code = ?, response_body = ?, content_type = ?, completed_at = now()%s
         WHERE scope = ? AND idempotency_key = ? AND created_at = ?

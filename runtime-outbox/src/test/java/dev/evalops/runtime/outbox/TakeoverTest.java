@@ -167,9 +167,7 @@ class TakeoverTest {
   }
 
   private static void awaitTakeover(String what, List<Member> members) {
-    await(what)
-        .atMost(Notes.PATIENT)
-        .until(() -> members.stream().anyMatch(Member::hasTakenOver));
+    await(what).atMost(Notes.PATIENT).until(() -> members.stream().anyMatch(Member::hasTakenOver));
   }
 
   private static String figures(
