@@ -32,7 +32,7 @@ test: servers needs ## run every test, fault, fuzz and load tests in their short
 	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
 	$(MVN) -T3 verify $(TEST_FLAGS)
 	@scripts/test-summary
-	@PATH=$$PATH:/usr/sbin; for server in nats-server redis-server pgbouncer; do $$server --version 2>/dev/null | head -n 1 || true; done
+	@PATH=$$PATH:/usr/sbin; for server in nats-server redis-server pgbouncer prometheus; do $$server --version 2>/dev/null | head -n 1 || true; done
 
 quick: servers ## check the format, compile, and test the modules that differ from main
 	@scripts/quick

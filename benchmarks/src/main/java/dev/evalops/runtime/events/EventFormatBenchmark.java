@@ -30,8 +30,8 @@ import org.openjdk.jmh.annotations.Warmup;
 
 /**
  * An event with a protobuf payload, to bytes and back: our three formats, and the CloudEvents SDK's JSON with
- * protobuf's own proto JSON as its data. The payload is decoded, too,
- * but by {@code readJson}, which is what a consumer does before its handler.
+ * protobuf's own proto JSON as its data. The payload is decoded, too, but by {@code readJson}, which is what a
+ * consumer does before its handler.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)

@@ -82,7 +82,7 @@ final class EventReader {
     if (read.hasAttributesInHeaders()) {
       read.fromHeaders(body);
     } else {
-      read.fromBody(body);
+      read = ofBody(headers, body);
     }
     read.takeMissing();
     return read;
@@ -126,7 +126,7 @@ final class EventReader {
     check();
   }
 
-  private void fromBody(byte[] body) {
+  private static EventReader ofBody(Attributes headers, byte[] body) {
     if (body.length == 0) {
       throw new IllegalArgumentException("envelope_empty");
     }
@@ -135,21 +135,30 @@ final class EventReader {
       start++;
     }
     if (start == body.length || body[start] != '{') {
-      fromEnvelope(body);
-    } else if (start == 0) {
-      fromJson(body);
-    } else {
-      fromJsonOrEnvelope(body);
+      return ofEnvelope(headers, body);
     }
+    return start == 0 ? ofJson(headers, body) : ofJsonOrEnvelope(headers, body);
+  }
+
+  private static EventReader ofJson(Attributes headers, byte[] body) {
+    EventReader read = new EventReader(headers);
+    read.fromJson(body);
+    return read;
+  }
+
+  private static EventReader ofEnvelope(Attributes headers, byte[] body) {
+    EventReader read = new EventReader(headers);
+    read.fromEnvelope(body);
+    return read;
   }
 
   /** The blanks may be the first bytes of an envelope. */
-  private void fromJsonOrEnvelope(byte[] body) {
+  private static EventReader ofJsonOrEnvelope(Attributes headers, byte[] body) {
     try {
-      fromJson(body);
+      return ofJson(headers, body);
     } catch (IllegalArgumentException noJson) {
       try {
-        fromEnvelope(body);
+        return ofEnvelope(headers, body);
       } catch (IllegalArgumentException noEnvelope) {
         noJson.addSuppressed(noEnvelope);
         throw noJson;

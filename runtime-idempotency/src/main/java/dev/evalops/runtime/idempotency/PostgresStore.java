@@ -80,10 +80,8 @@ final class PostgresStore implements IdempotencyStore {
         ((expires_at <= now() OR (response_code IS NULL AND request_hash = ?
           AND created_at <= now() - ? * interval '1 microsecond')) IS TRUE)""";
     // Reads first: what is answered from a row that stands neither writes nor locks. No row comes
-    // back when another
-    // attempt came between the reading and the writing. Short, as the database plans it anew for
-    // each connection and
-    // prepares each of its parts at each call; what few requests need has statements of its own.
+    // back when another attempt came between the reading and the writing. Each part of a statement
+    // costs the database at each call, so what few requests need has statements of its own.
     beginSql = """
         WITH entry AS (
           SELECT request_hash, response_code, %2$s AS free
@@ -261,11 +259,7 @@ final class PostgresStore implements IdempotencyStore {
     }
   }
 
-  String beginSql() {
-    return beginSql;
-  }
-
-  static void bind(PreparedStatement begin, Attempt attempt) throws SQLException {
+  private static void bind(PreparedStatement begin, Attempt attempt) throws SQLException {
     int i = 0;
     begin.setString(++i, attempt.requestHash());
     begin.setLong(++i, micros(attempt.lease()));

@@ -14,6 +14,8 @@ import dev.evalops.runtime.idempotency.IdempotencyStore.Replay;
 import dev.evalops.runtime.idempotency.IdempotencyStore.Started;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
+import java.lang.reflect.InvocationHandler;
+import java.lang.reflect.Proxy;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -28,6 +30,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import javax.sql.DataSource;
 import org.junit.jupiter.api.Nested;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -41,6 +45,9 @@ class PostgresStoreTest {
   private static final Duration DAY = Duration.ofDays(1);
   private static final StoredResponse OK = new StoredResponse(
       200, "application/json", Map.of(), "{\"n\":1}".getBytes(StandardCharsets.UTF_8));
+
+  private static final String EXPIRE =
+      "UPDATE api_idempotency_keys SET expires_at = now() - interval '1 s' ";
 
   private static Attempt attempt(String key) {
     return new Attempt("org:POST:/v1/notes", key, "hash", MINUTE, DAY);
@@ -415,19 +422,100 @@ class PostgresStoreTest {
     execute(
         db,
         "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
-            + " expires_at) SELECT 's', g::text, 'h', now(), now() + interval '1 day'"
-            + " FROM generate_series(1, 20000) g; ANALYZE api_idempotency_keys");
-    String sql = PostgresStore.open(db).beginSql();
-    try (Connection connection = db.getConnection();
-        PreparedStatement explain = connection.prepareStatement("EXPLAIN " + sql)) {
-      PostgresStore.bind(explain, new Attempt("s", "77", "h", MINUTE, DAY));
-      try (ResultSet rows = explain.executeQuery()) {
-        StringBuilder plan = new StringBuilder();
-        while (rows.next()) {
-          plan.append(rows.getString(1)).append('\n');
-        }
-        assertThat(plan.toString()).doesNotContain("Seq Scan on api_idempotency_keys");
-      }
+            + " expires_at) SELECT 'org:POST:/v1/notes', g::text, 'hash', now(), now() + interval"
+            + " '1 day' FROM generate_series(1, 20000) g; ANALYZE api_idempotency_keys");
+    try (HikariDataSource one = new HikariDataSource()) {
+      one.setJdbcUrl(db.getJdbcUrl());
+      one.setDataSourceProperties(db.getDataSourceProperties());
+      one.setMaximumPoolSize(1); // whose statistics are its own
+      PostgresStore store = PostgresStore.open(one);
+      String scans = sequentialScans(one);
+
+      store.complete(started(store.begin(attempt("new"))), OK);
+      assertThat(store.begin(attempt("new"))).isEqualTo(new Replay(OK));
+      execute(one, EXPIRE + "WHERE idempotency_key = '77' AND scope = 'org:POST:/v1/notes'");
+      store.release(started(store.begin(attempt("77"))));
+
+      assertThat(sequentialScans(one)).isEqualTo(scans);
     }
+  }
+
+  private static String sequentialScans(HikariDataSource db) throws SQLException {
+    query(db, "SELECT pg_stat_force_next_flush()");
+    return query(
+            db,
+            "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'api_idempotency_keys'::regclass")
+        .getFirst();
+  }
+
+  @Nested
+  class WhenAnotherComesBetweenTwoStatements {
+    private static final String OTHERS = "created_at = now(), expires_at = now() + interval '1 day'";
+
+    private Decision begin(HikariDataSource db, String between) throws SQLException {
+      PostgresStore store = PostgresStore.open(meddled(db, () -> execute(db, between)));
+      return store.begin(attempt("k"));
+    }
+
+    @Test
+    void anExpiredRowIsTakenByOneOfThem(HikariDataSource db) throws SQLException {
+      PostgresStore.open(db).begin(attempt("k"));
+      execute(db, EXPIRE);
+      assertThat(begin(db, "UPDATE api_idempotency_keys SET " + OTHERS))
+          .isInstanceOf(InProgress.class);
+    }
+
+    @Test
+    void anExpiredRowThatIsSweptIsBegunAnew(HikariDataSource db) throws SQLException {
+      PostgresStore.open(db).begin(attempt("k"));
+      execute(db, EXPIRE);
+      started(begin(db, "DELETE FROM api_idempotency_keys"));
+    }
+
+    @Test
+    void aCompleteRowThatExpiresIsTakenOver_andNotReplayed(HikariDataSource db)
+        throws SQLException {
+      PostgresStore store = PostgresStore.open(db);
+      store.complete(started(store.begin(attempt("k"))), OK);
+      started(begin(db, EXPIRE));
+    }
+
+    @Test
+    void aCompleteRowThatIsSweptIsBegunAnew(HikariDataSource db) throws SQLException {
+      PostgresStore store = PostgresStore.open(db);
+      store.complete(started(store.begin(attempt("k"))), OK);
+      started(begin(db, "DELETE FROM api_idempotency_keys"));
+    }
+
+    @Test
+    void aCompleteRowThatBecomesAnothersIsNotReplayed(HikariDataSource db) throws SQLException {
+      PostgresStore store = PostgresStore.open(db);
+      store.complete(started(store.begin(attempt("k"))), OK);
+      assertThat(
+              begin(db, "UPDATE api_idempotency_keys SET request_hash = 'other', " + OTHERS))
+          .isInstanceOf(Conflict.class);
+    }
+  }
+
+  private interface Meddling {
+    void meddle() throws SQLException;
+  }
+
+  /** Does something before the second statement that is prepared on a connection. */
+  private static DataSource meddled(HikariDataSource db, Meddling between) {
+    return proxy(DataSource.class, (source, getConnection, none) -> {
+      Connection connection = db.getConnection();
+      AtomicInteger statements = new AtomicInteger();
+      return proxy(Connection.class, (proxy, method, arguments) -> {
+        if (method.getName().equals("prepareStatement") && statements.incrementAndGet() == 2) {
+          between.meddle();
+        }
+        return method.invoke(connection, arguments);
+      });
+    });
+  }
+
+  private static <T> T proxy(Class<T> type, InvocationHandler handler) {
+    return type.cast(Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, handler));
   }
 }

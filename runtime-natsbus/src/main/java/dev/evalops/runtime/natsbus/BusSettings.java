@@ -17,7 +17,7 @@ import java.util.function.Supplier;
 import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 
-/** What a bus is built with, and the stream that comes of it. Not thread-safe until the bus is open. */
+/** What a bus is built with, and the stream that comes of it. An open bus has a copy, which nobody changes. */
 final class BusSettings {
   private static final int MAX_REPLICAS = 5;
 
@@ -48,6 +48,26 @@ final class BusSettings {
 
   BusSettings(String url) {
     this.url = url;
+  }
+
+  /** A copy. */
+  BusSettings(BusSettings of) {
+    configure.addAll(of.configure);
+    configureStream.addAll(of.configureStream);
+    url = of.url;
+    stream = of.stream;
+    subjectPrefix = of.subjectPrefix;
+    format = of.format;
+    publishTimeout = of.publishTimeout;
+    connectTimeout = of.connectTimeout;
+    rotationTimeout = of.rotationTimeout;
+    maxPending = of.maxPending;
+    replicas = of.replicas;
+    clock = of.clock;
+    credentials = of.credentials;
+    tls = of.tls;
+    openTelemetry = of.openTelemetry;
+    registry = of.registry;
   }
 
   /** Returns where the servers are; names every problem of the settings in one exception. */

@@ -14,7 +14,7 @@ import java.util.function.Consumer;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/** What a consumer is built with, and the durable that comes of it. Not thread-safe until the consumer is started. */
+/** What a consumer is built with, and the durable that comes of it. A running one has a copy, which nobody changes. */
 final class ConsumerSettings {
   private static final Duration MIN_ACK_WAIT = Duration.ofMillis(100);
 
@@ -45,6 +45,26 @@ final class ConsumerSettings {
     this.durable = durable;
     this.stream = bus.settings().stream;
     this.queue = durable;
+  }
+
+  /** A copy. */
+  ConsumerSettings(ConsumerSettings of) {
+    bus = of.bus;
+    subject = of.subject;
+    durable = of.durable;
+    configure.addAll(of.configure);
+    stream = of.stream;
+    queue = of.queue;
+    deliver = of.deliver;
+    ackWait = of.ackWait;
+    concurrency = of.concurrency;
+    maxDeliveries = of.maxDeliveries;
+    firstDelay = of.firstDelay;
+    maxDelay = of.maxDelay;
+    drainTimeout = of.drainTimeout;
+    reader = of.reader;
+    deadLetterSubject = of.deadLetterSubject;
+    registry = of.registry;
   }
 
   ConsumerConfiguration.Builder configuration(Options options) {

@@ -407,7 +407,7 @@ public final class EventConsumer implements AutoCloseable {
     public EventConsumer start(EventHandler handler) {
       requireNonNull(handler, "handler");
       settings.check();
-      EventConsumer consumer = new EventConsumer(settings, handler);
+      EventConsumer consumer = new EventConsumer(new ConsumerSettings(settings), handler);
       boolean started = false;
       try {
         consumer.start();

@@ -481,10 +481,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      *     flag set again
      */
     public NatsBus open() {
-      Connecting connecting = new Connecting(settings);
-      StreamConfiguration wanted = settings.streamConfiguration();
+      BusSettings now = new BusSettings(settings);
+      Connecting connecting = new Connecting(now);
+      StreamConfiguration wanted = now.streamConfiguration();
       Connection connection = connecting.connect();
-      NatsBus bus = new NatsBus(connection, settings, wanted);
+      NatsBus bus = new NatsBus(connection, now, wanted);
       try {
         bus.duplicateWindow = Streams.duplicateWindow(connecting.prepare(connection, wanted));
         bus.rotation = connecting.watch(connection);

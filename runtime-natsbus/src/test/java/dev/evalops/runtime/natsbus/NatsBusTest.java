@@ -51,6 +51,21 @@ public class NatsBusTest {
     return Change.of("note", id, "create").organization("org-1").payload(NOTE);
   }
 
+  @Test
+  void staysAsItWasBuilt_whateverTheBuilderIsUsedForNext(NatsServer server) {
+    NatsBus.Builder builder = Servers.bus(server);
+    try (NatsBus bus = builder.open();
+        NatsBus other = builder.stream("OTHER").subjectPrefix("other").open()) {
+      EventConsumer.Builder reads = bus.consumer("notes.changes.>", "reader");
+      EventConsumer consumer = reads.start(event -> {});
+      reads.stream("ELSEWHERE");
+
+      assertThat(bus).hasToString("NatsBus[NOTES]");
+      assertThat(other).hasToString("NatsBus[OTHER]");
+      assertThat(consumer).hasToString("EventConsumer[NOTES reader]");
+    }
+  }
+
   @ParameterizedTest
   @EnumSource(EventFormat.class)
   void storesWhatCanBeReadBack_inEveryForm(EventFormat format, NatsServer server) throws Exception {

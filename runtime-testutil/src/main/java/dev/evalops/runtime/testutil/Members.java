@@ -62,12 +62,19 @@ final class Members implements AutoCloseable {
 
   private static void closeEach(List<AutoCloseable> members) {
     List<Exception> failures = new ArrayList<>();
+    boolean interrupted = false;
     for (AutoCloseable member : members) {
       try {
         member.close();
+      } catch (InterruptedException e) {
+        interrupted = true;
+        failures.add(e);
       } catch (Exception e) {
         failures.add(e);
       }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
     }
     if (!failures.isEmpty()) {
       IllegalStateException failure = new IllegalStateException(

@@ -223,7 +223,7 @@ public final class NatsCluster implements AutoCloseable {
   }
 
   /**
-   * The version of the servers, for the figures of a test.
+   * Returns the version of the servers, for the figures of a test.
    *
    * @return such as {@code 2.14.1}
    * @throws IllegalStateException when no server tells it
@@ -240,7 +240,7 @@ public final class NatsCluster implements AutoCloseable {
   }
 
   /**
-   * What each server says of its streams and their consumers, for the message of a failed test.
+   * Returns what each server says of its streams and their consumers, for the message of a failed test.
    *
    * @return JSON of each server, or why it gave none
    */

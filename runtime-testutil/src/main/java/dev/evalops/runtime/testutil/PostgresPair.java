@@ -127,13 +127,28 @@ public final class PostgresPair implements AutoCloseable {
         awaitFollower(statement, "sync_state = 'sync'");
         return follower;
       } catch (SQLException | RuntimeException e) {
-        members.close(follower.server()); // else its port is taken when it is tried again
+        forget(follower, statement, e);
         throw e;
       }
     } catch (SQLException e) {
       throw new IllegalStateException("cannot start the standby: " + e.getMessage(), e);
     } catch (IOException e) {
       throw new UncheckedIOException("cannot copy the primary: " + e.getMessage(), e);
+    }
+  }
+
+  /** So that its port is free when it is tried again, and the primary does not wait for it. */
+  private void forget(Node follower, Statement statement, Exception failure) {
+    try {
+      members.close(follower.server());
+    } catch (RuntimeException e) {
+      failure.addSuppressed(e);
+    }
+    try {
+      statement.execute("ALTER SYSTEM RESET synchronous_standby_names");
+      statement.execute("SELECT pg_reload_conf()");
+    } catch (SQLException e) {
+      failure.addSuppressed(e);
     }
   }
 

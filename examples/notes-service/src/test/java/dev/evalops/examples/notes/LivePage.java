@@ -1,6 +1,7 @@
 package dev.evalops.examples.notes;
 
 import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.Filter;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpFilters;
@@ -80,7 +81,7 @@ final class LivePage implements AutoCloseable {
     http = HttpService.builder(port)
         .host("127.0.0.1")
         .drainTimeout(Duration.ZERO)
-        .filters(HttpFilters.browserGuards())
+        .filters(Filter.beforeHandler("own host", this::refuseOtherHosts), HttpFilters.browserGuards())
         .handle("GET /", this::page)
         .handle("GET /servers", this::servers)
         .handle("GET /service/{question}", this::ask)
@@ -100,6 +101,13 @@ final class LivePage implements AutoCloseable {
     return URI.create("http://127.0.0.1:" + http.port() + "/");
   }
 
+  /** So that no page of another name that leads here, as by DNS rebinding, can use this one. */
+  private void refuseOtherHosts(HttpExchange exchange) {
+    if (!url().getAuthority().equals(exchange.getRequestHeaders().getFirst("Host"))) {
+      throw ServiceException.of(ErrorCode.FORBIDDEN, "only " + url());
+    }
+  }
+
   private void page(HttpExchange exchange) throws IOException {
     if (!exchange.getRequestURI().getPath().equals("/")) {
       throw ServiceException.of(ErrorCode.NOT_FOUND);
@@ -109,7 +117,8 @@ final class LivePage implements AutoCloseable {
         .getResponseHeaders()
         .set(
             "Content-Security-Policy",
-            "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none';"
+            "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none';"
+                + " frame-ancestors 'none';"
                 + " script-src 'nonce-" + nonce + "'; style-src 'nonce-" + nonce + "'");
     HttpResponses.bytes(
         exchange,
@@ -137,9 +146,10 @@ final class LivePage implements AutoCloseable {
   }
 
   private void create(HttpExchange exchange) throws IOException {
+    String key = exchange.getRequestHeaders().getFirst("Idempotency-Key");
     HttpRequest request = request("/v1/notes")
         .header("Content-Type", "application/json")
-        .header("Idempotency-Key", exchange.getRequestHeaders().getFirst("Idempotency-Key"))
+        .header("Idempotency-Key", key == null ? "" : key)
         .POST(BodyPublishers.ofByteArray(exchange.getRequestBody().readAllBytes()))
         .build();
     Answer answer = send(request).join();
@@ -166,7 +176,11 @@ final class LivePage implements AutoCloseable {
     if (server == null) {
       throw ServiceException.of(ErrorCode.NOT_FOUND, "no such server");
     }
-    server.turn(HttpRequests.pathValue(exchange, "action").equals("start"));
+    switch (HttpRequests.pathValue(exchange, "action")) {
+      case "start" -> server.turn(true);
+      case "stop" -> server.turn(false);
+      default -> throw ServiceException.of(ErrorCode.NOT_FOUND, "no such action");
+    }
     HttpResponses.noContent(exchange);
   }
 

@@ -41,9 +41,11 @@ final class LiveService implements AutoCloseable {
           "IDENTITY_URL", identity.url().toString(),
           "FEATURE_FLAGS_PATH", flags.toString(),
           "PORT", Integer.toString(port)));
-      if (System.getenv("RATE_LIMIT_PER_SECOND") == null) {
-        environment.putAll(Map.of("RATE_LIMIT_PER_SECOND", "5", "RATE_LIMIT_BURST", "20"));
-      }
+      Map.of("RATE_LIMIT_PER_SECOND", "5", "RATE_LIMIT_BURST", "20").forEach((name, value) -> {
+        if (System.getenv(name) == null) {
+          environment.put(name, value);
+        }
+      });
       service = life.add("service", ServiceProcess.start(environment, line -> {
         if (!line.contains("request_id=" + LivePage.REQUEST_ID + " ")) {
           console.service(line);

@@ -2,6 +2,7 @@ package dev.evalops.examples.notes;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.natsbus.NatsBus;
@@ -13,7 +14,6 @@ import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.opentelemetry.api.OpenTelemetry;
 import java.io.IOException;
 import java.io.InputStream;
-import java.net.ServerSocket;
 import java.net.URI;
 import java.net.URLEncoder;
 import java.net.http.HttpClient;
@@ -93,10 +93,7 @@ class PrometheusTest {
           static_configs:
           - targets: ['localhost:%d', 'localhost:%d']
         """.formatted(rules, targets[0], targets[1]));
-    int port;
-    try (ServerSocket socket = new ServerSocket(0)) {
-      port = socket.getLocalPort();
-    }
+    int port = FreePort.next();
     Process process;
     try {
       process = new ProcessBuilder(
