@@ -126,7 +126,7 @@ class RotationTest {
       }
       return "call " + calls.incrementAndGet();
     })) {
-      Thread.ofPlatform().start(() -> read.add(rotation.read()));
+      Thread.ofPlatform().start(rotation::read);
       assertThat(called.await(30, TimeUnit.SECONDS)).isTrue();
       for (int i = 0; i < 3; i++) {
         Thread waiting = Thread.ofPlatform().start(() -> read.add(rotation.read()));
@@ -135,7 +135,6 @@ class RotationTest {
         }
       }
       works.countDown();
-      assertThat(read.poll(30, TimeUnit.SECONDS)).isNotNull();
       for (int i = 0; i < 3; i++) {
         assertThat(read.poll(30, TimeUnit.SECONDS)).isEqualTo(new Rotation.Version<>(2, "call 2"));
       }
