@@ -157,11 +157,15 @@ final class Tickets {
     }
   }
 
-  /** Writes the id of the request into a ticket that was reserved. */
+  /** Writes the id of the request into a ticket that was reserved; one that was dropped meanwhile is made again. */
   Ticket requested(String digest, String id) throws Denial {
-    Path file = folder.resolve(digest);
+    Set<OpenOption> options = Set.of(
+        StandardOpenOption.CREATE,
+        StandardOpenOption.TRUNCATE_EXISTING,
+        StandardOpenOption.WRITE,
+        LinkOption.NOFOLLOW_LINKS);
     try (FileChannel channel =
-        FileChannel.open(file, Set.of(StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS))) {
+        FileChannel.open(folder.resolve(digest), options, mode("rw-------"))) {
       channel.write(UTF_8.encode(id + "\n"));
       channel.force(true);
       return new Ticket(digest, id, Instant.now());

@@ -450,7 +450,8 @@ class PostgresStoreTest {
 
   @Nested
   class WhenAnotherComesBetweenTwoStatements {
-    private static final String OTHERS = "created_at = now(), expires_at = now() + interval '1 day'";
+    private static final String OTHERS =
+        "created_at = now(), expires_at = now() + interval '1 day'";
 
     private Decision begin(HikariDataSource db, String between) throws SQLException {
       PostgresStore store = PostgresStore.open(meddled(db, () -> execute(db, between)));
@@ -491,8 +492,7 @@ class PostgresStoreTest {
     void aCompleteRowThatBecomesAnothersIsNotReplayed(HikariDataSource db) throws SQLException {
       PostgresStore store = PostgresStore.open(db);
       store.complete(started(store.begin(attempt("k"))), OK);
-      assertThat(
-              begin(db, "UPDATE api_idempotency_keys SET request_hash = 'other', " + OTHERS))
+      assertThat(begin(db, "UPDATE api_idempotency_keys SET request_hash = 'other', " + OTHERS))
           .isInstanceOf(Conflict.class);
     }
   }

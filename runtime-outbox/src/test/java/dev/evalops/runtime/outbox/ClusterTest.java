@@ -78,7 +78,8 @@ class ClusterTest {
         notes.awaitAllSent();
         assertThat(outbox.parked(1)).isEmpty();
         if (losesEvents(nats)) {
-          return "outbox: everything is sent; nats-server " + nats.version() + " need not keep it\n";
+          return "outbox: everything is sent; nats-server " + nats.version()
+              + " need not keep it\n";
         }
         long edits = notes.edits();
         try {

@@ -1,7 +1,7 @@
 package dev.evalops.examples.notes;
 
-import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.Filter;
+import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpFilters;
@@ -81,7 +81,8 @@ final class LivePage implements AutoCloseable {
     http = HttpService.builder(port)
         .host("127.0.0.1")
         .drainTimeout(Duration.ZERO)
-        .filters(Filter.beforeHandler("own host", this::refuseOtherHosts), HttpFilters.browserGuards())
+        .filters(
+            Filter.beforeHandler("own host", this::refuseOtherHosts), HttpFilters.browserGuards())
         .handle("GET /", this::page)
         .handle("GET /servers", this::servers)
         .handle("GET /service/{question}", this::ask)

@@ -103,7 +103,10 @@ class LivePageTest {
   @Test
   void isForThisMachineAlone() throws Exception {
     try (RawClient other = new RawClient(live.page().getPort())) {
-      assertThat(other.send("GET / HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n").read().status())
+      assertThat(other
+              .send("GET / HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")
+              .read()
+              .status())
           .isEqualTo(403);
     }
   }
