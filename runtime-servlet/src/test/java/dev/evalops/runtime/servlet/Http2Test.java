@@ -38,6 +38,7 @@ import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -233,6 +234,7 @@ class Http2Test {
   }
 
   @ParameterizedTest
+  @Tag("soak")
   @ValueSource(strings = {"tomcat", "jetty"})
   void endsARequestOnce_whoseStreamTheClientResets(String container) throws Exception {
     try (Watched watched = start(container)) {
