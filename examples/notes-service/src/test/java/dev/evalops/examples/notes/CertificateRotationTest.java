@@ -132,6 +132,8 @@ class CertificateRotationTest {
                 URI.create("https://localhost:" + http.port() + "/"))
             .timeout(Duration.ofSeconds(30))
             .build();
+        // Before the load, beside which logins take long.
+        await().atMost(BOUND).until(() -> sessions(admin, "true") == 10);
         load("postgres", () -> select(db));
         load("redis", () -> redis.connection().sync().set("key", "value"));
         load("nats", () -> bus.publish(Change.of("note", "n", "create")));
