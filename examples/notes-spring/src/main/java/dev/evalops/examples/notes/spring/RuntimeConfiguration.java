@@ -114,6 +114,7 @@ class RuntimeConfiguration {
     return RateLimiter.builder()
         .perSecond(perSecond)
         .burst(burst)
+        .rateLimitHeaders()
         .redis(redis.connection())
         .metrics("notes", registry)
         .open();
