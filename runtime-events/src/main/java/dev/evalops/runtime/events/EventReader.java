@@ -78,17 +78,12 @@ final class EventReader {
    * @throws IllegalArgumentException if it is none; the message says what is wrong
    */
   static EventReader read(Attributes headers, byte[] body) {
-    EventReader read = new EventReader(headers);
-    if (read.hasAttributesInHeaders()) {
-      read.fromHeaders(body);
-    } else {
-      read = ofBody(headers, body);
-    }
+    EventReader read = hasAttributes(headers) ? ofHeaders(headers, body) : ofBody(headers, body);
     read.takeMissing();
     return read;
   }
 
-  private boolean hasAttributesInHeaders() {
+  private static boolean hasAttributes(Attributes headers) {
     return !headers.get("ce-specversion").isBlank()
         && !headers.get("ce-id").isBlank()
         && !headers.get("ce-type").isBlank()
@@ -124,6 +119,12 @@ final class EventReader {
       takeData(body);
     }
     check();
+  }
+
+  private static EventReader ofHeaders(Attributes headers, byte[] body) {
+    EventReader read = new EventReader(headers);
+    read.fromHeaders(body);
+    return read;
   }
 
   private static EventReader ofBody(Attributes headers, byte[] body) {

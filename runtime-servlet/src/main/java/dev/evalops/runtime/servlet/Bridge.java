@@ -45,7 +45,7 @@ final class Bridge {
   private @Nullable HttpExchange exchange;
   private @Nullable BridgedResponse bridged;
   private RequestContext.@Nullable Suspension suspension;
-  // Of the first thread, for those on which the request goes on.
+  // Of the first thread, for those that continue the request.
   private UnaryOperator<Runnable> withSpan = UnaryOperator.identity();
   // The asynchronous cycle that the container waits for; none once it has been told to dispatch or
   // complete.

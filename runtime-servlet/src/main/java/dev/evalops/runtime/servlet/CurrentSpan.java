@@ -3,7 +3,7 @@ package dev.evalops.runtime.servlet;
 import io.opentelemetry.context.Context;
 import java.util.function.UnaryOperator;
 
-/** Keeps the active span for threads on which an asynchronous request goes on; without OpenTelemetry, nothing. */
+/** Keeps the active span for threads that continue an asynchronous request; without OpenTelemetry, nothing. */
 final class CurrentSpan {
   private static final boolean THERE = isThere();
 

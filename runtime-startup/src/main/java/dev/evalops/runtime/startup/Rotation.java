@@ -237,7 +237,7 @@ public final class Rotation<T> implements AutoCloseable {
     }
   }
 
-  /** Ends the watching. What is being renewed at the moment goes on. A second call does nothing. */
+  /** Ends the watching. What is being renewed at the moment continues. A second call does nothing. */
   @Override
   public void close() {
     closed.countDown();

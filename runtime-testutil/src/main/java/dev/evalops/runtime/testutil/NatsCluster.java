@@ -290,7 +290,7 @@ public final class NatsCluster implements AutoCloseable {
   }
 
   /**
-   * Cuts a server off from clients and from the other servers until {@link #heal}, while it goes on.
+   * Cuts a server off from clients and from the other servers until {@link #heal}, while it keeps running.
    *
    * @param server one of {@link #servers()}
    */

@@ -297,7 +297,7 @@ public final class PostgresPair implements AutoCloseable {
   }
 
   /**
-   * Cuts a server off from clients and from the other server until {@link #heal}, while it goes on.
+   * Cuts a server off from clients and from the other server until {@link #heal}, while it keeps running.
    *
    * @param server one of both
    */

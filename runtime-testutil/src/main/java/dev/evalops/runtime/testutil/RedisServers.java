@@ -250,9 +250,9 @@ public final class RedisServers implements AutoCloseable {
   }
 
   /**
-   * Cuts a server off: clients, replicas and sentinels get no answer from it until {@link #heal}, while it goes on.
-   * Sentinels put another in its place; a cluster does not, because its nodes go on hearing each other on their own
-   * bus.
+   * Cuts a server off: clients, replicas and sentinels get no answer from it until {@link #heal}, while it keeps
+   * running. Sentinels put another in its place; a cluster does not, because its nodes still hear each other on their
+   * own bus.
    *
    * @param server one of {@link #servers()}
    */
