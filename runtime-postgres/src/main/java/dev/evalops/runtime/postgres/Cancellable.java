@@ -20,7 +20,16 @@ final class Cancellable {
    */
   static <T extends AutoCloseable> T call(Duration limit, Callable<? extends T> work)
       throws Exception {
-    CompletableFuture<T> result = new CompletableFuture<>();
+    return call(limit, work, new CompletableFuture<>());
+  }
+
+  /**
+   * As above.
+   *
+   * @param result gets the result; the work ends, too, if another thread makes this fail
+   */
+  static <T extends AutoCloseable> T call(
+      Duration limit, Callable<? extends T> work, CompletableFuture<T> result) throws Exception {
     Thread worker = Thread.ofVirtual().name("postgres-connect").start(() -> {
       try {
         T value = work.call();
@@ -34,6 +43,7 @@ final class Cancellable {
     try {
       return result.get(limit.toNanos(), TimeUnit.NANOSECONDS);
     } catch (ExecutionException failure) {
+      worker.interrupt(); // it may not be its own
       if (failure.getCause() instanceof Exception exception) {
         throw exception;
       }

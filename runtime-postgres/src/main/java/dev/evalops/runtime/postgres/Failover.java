@@ -12,24 +12,42 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.WeakHashMap;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
  * Leaves a primary that does not answer when another has been found: a server that is stopped or cut off keeps its
- * connections, and who waits on one of them waits for ever. Thread-safe.
+ * connections, and who waits on one of them waits for ever, or for a login as long as that may take. Thread-safe.
  */
 final class Failover {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);
 
   private final Map<Connection, String> hosts = Collections.synchronizedMap(new WeakHashMap<>());
+  private final Set<Login> logins = ConcurrentHashMap.newKeySet();
   private final Set<String> silent = ConcurrentHashMap.newKeySet();
   private final Set<String> asked = ConcurrentHashMap.newKeySet();
 
   /** Opens a connection to a primary on a host, and closes it. */
   interface Check {
     void reach(String host) throws SQLException;
+  }
+
+  private static final class Login extends CompletableFuture<Connection> {
+    private final String host;
+
+    Login(String host) {
+      this.host = host;
+    }
+  }
+
+  /** Returns what is to get the connection, and fails if the host is left before that. */
+  CompletableFuture<Connection> connecting(String host) {
+    Login login = new Login(host);
+    logins.add(login);
+    var unused = login.whenComplete((connection, failure) -> logins.remove(login));
+    return login;
   }
 
   void failed(String host, SQLException failure) {
@@ -81,6 +99,12 @@ final class Failover {
   }
 
   private void leave(String other, String host) {
+    for (Login login : logins) {
+      if (login.host.equals(other)) {
+        login.completeExceptionally(new SQLTimeoutException(
+            "no connection to " + other + ": it is silent, and the primary is " + host));
+      }
+    }
     List<Connection> left = new ArrayList<>();
     synchronized (hosts) {
       hosts.forEach((connection, leadsTo) -> {

@@ -228,8 +228,8 @@ final class PgDataSource implements DataSource {
     String type = targetServerType(settings);
     List<String> hosts = hosts(settings);
     boolean limited = loginTimeoutSeconds > 0;
-    long deadline = System.nanoTime()
-        + (limited ? Duration.ofSeconds(loginTimeoutSeconds) : pingTimeout).toNanos();
+    Duration limit = limited ? Duration.ofSeconds(loginTimeoutSeconds) : pingTimeout;
+    long deadline = System.nanoTime() + limit.toNanos();
     List<SQLException> failures = new ArrayList<>();
     List<String> kinds = hosts.size() > 1 ? kinds(type) : List.of(type);
     for (String each : kinds) {
@@ -242,6 +242,9 @@ final class PgDataSource implements DataSource {
         Duration share = left == 1 && !limited
             ? null
             : Duration.ofNanos(Math.max(1, (deadline - System.nanoTime()) / left));
+        if (!ofOtherKind.isEmpty()) { // may be promoted by now, so a silent host has no more time
+          share = shorter(share, limit.dividedBy(hosts.size()));
+        }
         try {
           Connection connection =
               connect(hosts.get(i), each, all, shorter(share, connectTimeout(settings)));
@@ -367,7 +370,7 @@ final class PgDataSource implements DataSource {
       return connect(one, all);
     }
     try {
-      return Cancellable.call(limit, () -> connect(one, all));
+      return Cancellable.call(limit, () -> connect(one, all), failover.connecting(host));
     } catch (TimeoutException timeout) {
       throw new SQLTimeoutException("no connection" + (host.isEmpty() ? "" : " to " + host)
           + " within " + limit.toMillis() + " ms");

@@ -23,9 +23,16 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Properties;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -159,6 +166,59 @@ class HostsTest {
             + "/postgres?targetServerType=primary&user=test&password=test")) {
       assertThat(port(pool)).isEqualTo(a.port());
     }
+  }
+
+  @Test
+  void aStandbyThatIsPromoted_isFoundWhileTheFormerPrimaryIsSilent() throws Exception {
+    int loginTimeoutSeconds = 12;
+    try (FaultProxy mute = mute();
+        ExecutorService other = Executors.newSingleThreadExecutor()) {
+      PgDataSource source = source(b.port(), mute.port());
+      source.setLoginTimeout(loginTimeoutSeconds);
+      Future<?> found = other.submit(() -> {
+        assertThatThrownBy(source::getConnection).isInstanceOf(SQLException.class);
+        source.getConnection().close();
+        return null;
+      });
+      await().until(() -> mute.connections() > 0); // so the standby has said what it is
+      readOnly(b, false);
+      found.get(loginTimeoutSeconds - 2, TimeUnit.SECONDS);
+    }
+  }
+
+  /** As the pool's one thread that connects does when the primary has fallen silent a moment ago. */
+  @Test
+  void aLoginAtASilentServer_endsWhenAnotherHasFoundThePrimary() throws Exception {
+    try (FaultProxy proxy = FaultProxy.start(a.port());
+        ExecutorService other = Executors.newSingleThreadExecutor()) {
+      PgDataSource source = source(proxy.port(), b.port());
+      try (Connection before = source.getConnection()) {
+        proxy.blackHole();
+        readOnly(b, false);
+        int connections = proxy.connections();
+        source.setLoginTimeout(100);
+        Future<?> waiting = other.submit(() -> {
+          source.getConnection().close();
+          return null;
+        });
+        await().until(() -> proxy.connections() > connections);
+        source.setLoginTimeout(2);
+        source.getConnection().close();
+        waiting.get(30, TimeUnit.SECONDS); // its share of 100 s is 50
+        assertThat(before.isClosed()).isTrue();
+      }
+    }
+  }
+
+  private static PgDataSource source(int... ports) {
+    String hosts =
+        Arrays.stream(ports).mapToObj(port -> "127.0.0.1:" + port).collect(Collectors.joining(","));
+    return new PgDataSource(
+        "jdbc:postgresql://" + hosts + "/postgres?targetServerType=primary&user=test&password=test",
+        new Properties(),
+        Duration.ofSeconds(5),
+        null,
+        null);
   }
 
   @Test
