@@ -57,6 +57,7 @@ final class Bridge {
   // has to cut the response.
   private boolean started;
   private boolean cuts;
+  private volatile @Nullable Thread ofContainer;
   private boolean upgraded;
 
   Bridge(HttpServletRequest request, HttpServletResponse response, FilterChain chain) {
@@ -97,6 +98,7 @@ final class Bridge {
     bridged = answer;
     BridgedRequest asked =
         new BridgedRequest(request, answer.forApplication(), exchange, raw, this);
+    ofContainer = Thread.currentThread();
     try {
       chain.doFilter(asked, answer.forApplication());
     } catch (Throwable t) {
@@ -105,6 +107,7 @@ final class Bridge {
       }
       throw t;
     } finally {
+      ofContainer = null;
       setRoute(context);
     }
     if (!started) {
@@ -155,6 +158,18 @@ final class Bridge {
     response.setStatus(HttpServletResponse.SC_SWITCHING_PROTOCOLS);
     response.getOutputStream().close();
     upgraded = true;
+  }
+
+  /**
+   * A write has failed. To a thread of the application it ends an asynchronous request: Jetty does not tell its listener
+   * while the container's own thread is still in the application.
+   */
+  void clientWent(IOException gone) {
+    Async async = waiting;
+    if (async != null && Thread.currentThread() != ofContainer) {
+      // Apart from the thread that writes, for which the end waits.
+      Thread.ofVirtual().name("servlet-client-gone").start(() -> async.failed(gone));
+    }
   }
 
   /** The exchange has ended. */
@@ -325,6 +340,7 @@ final class Bridge {
     private final ServletRequest request;
     private final ServletResponse response;
     private final AtomicBoolean done = new AtomicBoolean();
+    private final AtomicBoolean toldOfFailure = new AtomicBoolean();
     private final ReentrantLock lock = new ReentrantLock();
     // The container has one listener, so that what we answer comes after what these answer.
     private final List<Added> listeners = new CopyOnWriteArrayList<>();
@@ -344,6 +360,9 @@ final class Bridge {
     @Override
     public void complete() {
       exclusively(() -> {
+        if (done.get() && raw.clientGone() != null) {
+          return; // it has ended with the client
+        }
         finish();
         end(null);
       });
@@ -381,9 +400,15 @@ final class Bridge {
     @Override
     public void onError(AsyncEvent event) {
       Throwable failure = event.getThrowable();
-      tell(this, failure, AsyncListener::onError);
-      endBy(
+      failed(
           failure == null ? new IllegalStateException("asynchronous processing failed") : failure);
+    }
+
+    void failed(Throwable failure) {
+      if (toldOfFailure.compareAndSet(false, true)) {
+        tell(this, failure, AsyncListener::onError);
+      }
+      endBy(failure);
     }
 
     private void endBy(Throwable failure) {

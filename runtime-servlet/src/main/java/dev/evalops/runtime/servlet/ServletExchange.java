@@ -8,6 +8,7 @@ import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.http.HttpFilters.ForwardingExchange;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -176,9 +177,8 @@ final class ServletExchange extends HttpsExchange {
   }
 
   /** Says that the client went away. */
-  IOException gone(IOException failure) {
+  void gone(IOException failure) {
     clientGone = failure;
-    return failure;
   }
 
   /** Gives the response the headers that filters have set. */
@@ -352,16 +352,26 @@ final class ServletExchange extends HttpsExchange {
   }
 
   private final class Input extends InputStream {
+    private long received;
+
     @Override
     public int read() throws IOException {
-      bodyTaken = true;
-      return request.getInputStream().read();
+      byte[] one = new byte[1];
+      return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
     }
 
     @Override
     public int read(byte[] b, int off, int len) throws IOException {
       bodyTaken = true;
-      return request.getInputStream().read(b, off, len);
+      int n = request.getInputStream().read(b, off, len);
+      if (n >= 0) {
+        received += n;
+      } else if (!protocol.startsWith("HTTP/1") && received < request.getContentLengthLong()) {
+        // To Tomcat, a stream that was reset has ended. In HTTP/1 containers look at the length.
+        throw new EOFException("request body ended after " + received + " of "
+            + request.getContentLengthLong() + " bytes");
+      }
+      return n;
     }
 
     @Override
@@ -399,7 +409,9 @@ final class ServletExchange extends HttpsExchange {
       try {
         sending.run();
       } catch (IOException e) {
-        throw gone(e);
+        gone(e);
+        bridge.clientWent(e);
+        throw e;
       }
     }
   }

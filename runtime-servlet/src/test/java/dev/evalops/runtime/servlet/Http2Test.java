@@ -20,7 +20,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import org.eclipse.jetty.http.HttpFields;
 import org.eclipse.jetty.http.HttpURI;
@@ -32,12 +34,12 @@ import org.eclipse.jetty.http2.api.Stream;
 import org.eclipse.jetty.http2.client.HTTP2Client;
 import org.eclipse.jetty.http2.frames.DataFrame;
 import org.eclipse.jetty.http2.frames.HeadersFrame;
+import org.eclipse.jetty.http2.frames.PingFrame;
 import org.eclipse.jetty.http2.frames.ResetFrame;
 import org.eclipse.jetty.util.Callback;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -48,6 +50,7 @@ class Http2Test {
   static Path folder;
 
   private static final BlockingQueue<String> SEEN = new LinkedBlockingQueue<>();
+  private static final Semaphore MAY_READ = new Semaphore(0);
 
   private final HTTP2Client client = new HTTP2Client();
 
@@ -77,9 +80,10 @@ class Http2Test {
             throw e;
           }
         }
-        case "/async-endless" -> {
+        case "/async-endless", "/held-async-endless" -> {
           AsyncContext async = request.startAsync();
           async.setTimeout(0);
+          CountDownLatch failed = new CountDownLatch(1);
           Thread.ofVirtual().start(() -> {
             try {
               SEEN.add("started");
@@ -89,12 +93,19 @@ class Http2Test {
               }
             } catch (IOException e) {
               SEEN.add("stopped"); // by the container, too
+              failed.countDown();
             }
           });
+          if (request.getPathInfo().startsWith("/held")) {
+            awaitUninterruptibly(failed);
+          }
         }
-        case "/upload" -> {
+        case "/upload", "/late-upload" -> {
           SEEN.add("started");
           try {
+            if (request.getPathInfo().equals("/late-upload")) {
+              MAY_READ.acquireUninterruptibly();
+            }
             response.getOutputStream().print(request.getInputStream().readAllBytes().length);
           } catch (IOException | RuntimeException e) {
             SEEN.add("stopped");
@@ -103,6 +114,14 @@ class Http2Test {
         }
         default -> response.getOutputStream().print("fine");
       }
+    }
+  }
+
+  private static void awaitUninterruptibly(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
     }
   }
 
@@ -141,6 +160,9 @@ class Http2Test {
     HttpFields.Mutable fields = HttpFields.build();
     if (!last) {
       fields.put("Content-Type", "application/octet-stream");
+      if (path.endsWith("upload")) {
+        fields.put("Content-Length", "10");
+      }
     }
     return new HeadersFrame(
         new MetaData.Request(
@@ -234,7 +256,6 @@ class Http2Test {
   }
 
   @ParameterizedTest
-  @Tag("soak")
   @ValueSource(strings = {"tomcat", "jetty"})
   void endsARequestOnce_whoseStreamTheClientResets(String container) throws Exception {
     try (Watched watched = start(container)) {
@@ -269,6 +290,54 @@ class Http2Test {
           .hasSize(1)
           .isSubsetOf("POST /s -1", "POST /s 400");
       assertThat(watched.failures()).containsOnly("DEBUG http client went away");
+    }
+  }
+
+  /** Jetty does not tell its listener then. */
+  @ParameterizedTest
+  @ValueSource(strings = {"tomcat", "jetty"})
+  void endsAnAsynchronousRequest_whoseClientGoesBeforeTheContainersThreadIsBack(String container)
+      throws Exception {
+    try (Watched watched = start(container)) {
+      // More than may be in flight at a time.
+      for (int n = 1; n <= 3; n++) {
+        Received received = new Received();
+        Stream stream = open(connect(watched), watched, "/s/held-async-endless", false, received);
+        assertThat(SEEN.poll(30, TimeUnit.SECONDS)).isEqualTo("started");
+        assertThat(received.next()).isEqualTo("status 200");
+        stream.reset(
+            new ResetFrame(stream.getId(), ErrorCode.CANCEL_STREAM_ERROR.code), Callback.NOOP);
+        assertThat(SEEN.poll(60, TimeUnit.SECONDS)).isEqualTo("stopped");
+        assertThat(watched.logged(n)).hasSize(n).containsOnly("GET /s -1");
+      }
+      assertThat(watched.failures()).containsOnly("DEBUG http client went away");
+    }
+  }
+
+  /** To Tomcat the body has ended then, after what came before. */
+  @ParameterizedTest
+  @ValueSource(strings = {"tomcat", "jetty"})
+  void takesNoBodyForWhole_whoseStreamWasResetBeforeItWasRead(String container) throws Exception {
+    try (Watched watched = start(container)) {
+      CountDownLatch answered = new CountDownLatch(1);
+      Session session = client
+          .connect(new InetSocketAddress("localhost", watched.port()), new Session.Listener() {
+            @Override
+            public void onPing(Session same, PingFrame frame) {
+              answered.countDown();
+            }
+          })
+          .get(30, TimeUnit.SECONDS);
+      Stream stream = open(session, watched, "/s/late-upload", true, new Received());
+      assertThat(SEEN.poll(30, TimeUnit.SECONDS)).isEqualTo("started");
+      body(stream, false);
+      stream.reset(
+          new ResetFrame(stream.getId(), ErrorCode.CANCEL_STREAM_ERROR.code), Callback.NOOP);
+      session.ping(new PingFrame(false), Callback.NOOP);
+      assertThat(answered.await(30, TimeUnit.SECONDS)).isTrue(); // so the reset has been seen
+      MAY_READ.release();
+      assertThat(SEEN.poll(60, TimeUnit.SECONDS)).isEqualTo("stopped");
+      assertThat(watched.logged(1)).hasSize(1).isSubsetOf("POST /s -1", "POST /s 400");
     }
   }
 
