@@ -411,6 +411,9 @@ final class EventReader {
   private static void checkSurrogates(String name, byte[] json) {
     boolean high = false; // right before
     for (int i = 0; i < json.length; i++) {
+      if (json[i] != '\\' && !high) {
+        continue;
+      }
       int unit = 0;
       if (json[i] == '\\') {
         unit = i + 1 < json.length && json[i + 1] == 'u' ? escaped(json, i + 2) : 0;

@@ -9,7 +9,6 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.Base64;
-import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -32,7 +31,6 @@ final class HeaderGuard {
   private static final String RAW = "malformed-headers";
   private static final String REASON = "malformed-headers-reason";
   private static final byte[] BEGIN = "NATS/1.0\r\n".getBytes(ISO_8859_1);
-  private static final Pattern BLANKS = Pattern.compile("[ \t]+");
   private static final int MAX_LINE = 1 << 20;
 
   private enum State {
@@ -87,6 +85,16 @@ final class HeaderGuard {
       return taken;
     }
 
+    @Nullable
+    Control control(boolean hasHeaders) {
+      return Control.parse(buf, count, hasHeaders);
+    }
+
+    /** Appends the first bytes of these. */
+    void write(Bytes bytes, int length) {
+      write(bytes.buf, 0, length);
+    }
+
     boolean startsWith(String upperCase) {
       if (count < upperCase.length()) {
         return false;
@@ -100,31 +108,72 @@ final class HeaderGuard {
     }
   }
 
-  /** The line before a message: what is before its lengths, and these. */
-  private record Control(String begin, boolean isOfStream, int headers, int total) {
+  /** The line before a message: how much of it is before its lengths, and these. */
+  private record Control(int begin, boolean isOfStream, int headers, int total) {
+    private static final int MAX_WORDS = 6;
+    private static final byte[] OF_STREAM = "$JS.ACK.".getBytes(ISO_8859_1);
+
     /** Null if it is none. */
-    static @Nullable Control parse(String line) {
-      String[] words = BLANKS.split(line.strip(), -1);
-      boolean hasHeaders = words[0].length() == 4;
-      int numbers = hasHeaders ? 2 : 1;
-      int first = words.length - numbers;
+    static @Nullable Control parse(byte[] line, int length, boolean hasHeaders) {
+      int[] begins = new int[MAX_WORDS];
+      int[] ends = new int[MAX_WORDS];
+      int words = 0;
+      int at = 0;
+      while (true) {
+        while (at < length && isBlank(line[at])) {
+          at++;
+        }
+        if (at == length) {
+          break;
+        }
+        if (words == MAX_WORDS) {
+          return null;
+        }
+        begins[words] = at;
+        while (at < length && !isBlank(line[at])) {
+          at++;
+        }
+        ends[words++] = at;
+      }
+      int first = words - (hasHeaders ? 2 : 1);
       if (first < 3 || first > 4) {
         return null;
       }
-      try {
-        int total = Integer.parseInt(words[words.length - 1]);
-        int headers = hasHeaders ? Integer.parseInt(words[first]) : 0;
-        if (headers < 0 || total < headers) {
-          return null;
-        }
-        return new Control(
-            String.join(" ", Arrays.copyOf(words, first)),
-            first == 4 && words[3].startsWith("$JS.ACK."),
-            headers,
-            total);
-      } catch (NumberFormatException noMessage) {
+      int total = number(line, begins[words - 1], ends[words - 1]);
+      int headers = hasHeaders ? number(line, begins[first], ends[first]) : 0;
+      if (headers < 0 || total < headers) {
         return null;
       }
+      int reply = begins[3];
+      boolean isOfStream = first == 4
+          && Arrays.equals(
+              line,
+              reply,
+              Math.min(reply + OF_STREAM.length, length),
+              OF_STREAM,
+              0,
+              OF_STREAM.length);
+      return new Control(ends[first - 1], isOfStream, headers, total);
+    }
+
+    private static boolean isBlank(byte b) {
+      return b == ' ' || b == '\t' || b == '\r' || b == '\n';
+    }
+
+    /** Returns -1 if it is none, or too large. */
+    private static int number(byte[] line, int begin, int end) {
+      if (end - begin > 9) {
+        return -1;
+      }
+      int number = 0;
+      for (int i = begin; i < end; i++) {
+        int digit = line[i] - '0';
+        if (digit < 0 || digit > 9) {
+          return -1;
+        }
+        number = 10 * number + digit;
+      }
+      return number;
     }
   }
 
@@ -188,7 +237,7 @@ final class HeaderGuard {
       passLine();
       return;
     }
-    control = Control.parse(line.toString(ISO_8859_1));
+    control = line.control(hasHeaders);
     if (control == null) {
       passBlindly();
     } else if (hasHeaders) {
@@ -207,7 +256,7 @@ final class HeaderGuard {
   }
 
   private void passLine() {
-    out.writeBytes(line.toByteArray());
+    out.write(line, line.size());
     line.reset();
   }
 
@@ -230,10 +279,10 @@ final class HeaderGuard {
       byte[] replaced = ("NATS/1.0\r\n" + RAW + ": " + Base64.getEncoder().encodeToString(headers)
               + "\r\n" + REASON + ": " + problem.replaceAll("[^ -~]", "?") + "\r\n\r\n")
           .getBytes(ISO_8859_1);
-      line.reset();
       long total = (long) replaced.length + body;
-      out.writeBytes(
-          (message.begin + " " + replaced.length + " " + total + "\r\n").getBytes(ISO_8859_1));
+      out.write(line, message.begin);
+      line.reset();
+      out.writeBytes((" " + replaced.length + " " + total + "\r\n").getBytes(ISO_8859_1));
       out.writeBytes(replaced);
     }
     headers = new byte[0];
