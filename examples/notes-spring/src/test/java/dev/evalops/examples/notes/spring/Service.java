@@ -20,6 +20,7 @@ import java.sql.SQLException;
 import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import javax.sql.DataSource;
 import org.awaitility.Awaitility;
 
 /**
@@ -41,6 +42,11 @@ final class Service implements AutoCloseable {
   private final URI base;
 
   Service(Class<?> main, Path folder) throws IOException, SQLException {
+    this(main, folder, Map.of());
+  }
+
+  Service(Class<?> main, Path folder, Map<String, String> environment)
+      throws IOException, SQLException {
     schema = PostgresServer.shared().schema();
     identity = TestHttp.start(exchange -> {
       String token = exchange.getRequestHeaders().getFirst("Authorization");
@@ -76,6 +82,7 @@ final class Service implements AutoCloseable {
             "IDENTITY_URL", identity.uri().resolve("/v1/introspect").toString(),
             "FEATURE_FLAGS_PATH", flags.toString(),
             "PORT", Integer.toString(port)));
+    builder.environment().putAll(environment);
     process = builder.start();
     base = URI.create("http://localhost:" + port);
     try {
@@ -96,6 +103,18 @@ final class Service implements AutoCloseable {
     } catch (IOException e) {
       return e.toString();
     }
+  }
+
+  int port() {
+    return base.getPort();
+  }
+
+  long processId() {
+    return process.pid();
+  }
+
+  DataSource database() {
+    return schema.dataSource();
   }
 
   HttpRequest.Builder request(String path) {
