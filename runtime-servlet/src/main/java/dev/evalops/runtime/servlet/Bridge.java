@@ -57,6 +57,7 @@ final class Bridge {
   // has to cut the response.
   private boolean started;
   private boolean cuts;
+  // That thread, while it is in the application.
   private volatile @Nullable Thread ofContainer;
   private boolean upgraded;
 
@@ -240,6 +241,7 @@ final class Bridge {
     }
     started = false;
     AtomicReference<@Nullable Throwable> failure = new AtomicReference<>();
+    ofContainer = Thread.currentThread();
     withSpan
         .apply(() -> {
           try {
@@ -249,6 +251,7 @@ final class Bridge {
           }
         })
         .run();
+    ofContainer = null;
     if (failure.get() != null || !started) {
       end(failure.get());
     }
