@@ -43,7 +43,7 @@ import tools.jackson.databind.json.JsonMapper;
  * <p>Thread-safe: all state is in the {@link Position}.
  */
 public final class JournalReader {
-  private static final JsonMapper MAPPER = JsonMapper.builder()
+  private static final JsonMapper MAPPER = JsonMapper.builder(Payload.UNLIMITED)
       .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
       .build();
 

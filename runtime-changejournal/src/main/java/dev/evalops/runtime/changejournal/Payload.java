@@ -10,15 +10,28 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.core.StreamReadConstraints;
+import tools.jackson.core.json.JsonFactory;
 import tools.jackson.core.json.JsonReadFeature;
 import tools.jackson.core.json.JsonWriteFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /** The JSON of a payload and the version that it has. */
 record Payload(String json, OptionalLong version) {
+  /** For what is in the tables: a row that a parser refuses would be the last that a reader sees. */
+  static final JsonFactory UNLIMITED = JsonFactory.builder()
+      .streamReadConstraints(StreamReadConstraints.builder()
+          .maxNumberLength(Integer.MAX_VALUE)
+          .maxStringLength(Integer.MAX_VALUE)
+          .maxNameLength(Integer.MAX_VALUE)
+          .maxNestingDepth(Integer.MAX_VALUE)
+          .build())
+      .build();
+
   // Without quotes what is not a number is found below; with them it would be stored as a text.
-  private static final JsonMapper MAPPER =
-      JsonMapper.builder().disable(JsonWriteFeature.WRITE_NAN_AS_STRINGS).build();
+  private static final JsonMapper MAPPER = JsonMapper.builder(UNLIMITED)
+      .disable(JsonWriteFeature.WRITE_NAN_AS_STRINGS)
+      .build();
   // Asked first, so that the class is not looked for where it is not.
   private static final boolean PROTOBUF = isPresent("com.google.protobuf.Message");
 

@@ -13,6 +13,7 @@ import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import java.io.IOException;
 import java.io.InputStream;
+import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
@@ -84,6 +85,40 @@ class JournalReaderTest {
       changes.addAll(poll(100));
       return changes.stream().map(Change::sequence).toList();
     }
+  }
+
+  @Test
+  void readsWhatIsLongerThanAParserTakesByDefault(HikariDataSource db) throws Exception {
+    BigDecimal small = new BigDecimal("1e-1000"); // no request has a longer one
+    BigDecimal large = new BigDecimal("1e2000");
+    String name = "n".repeat(60_000);
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.mutation("note", "n-1", "create")
+          .by(Tx.ACTOR)
+          .payload(Map.of("price", small))
+          .metadata("large", large)
+          .metadata(name, 1)
+          .write(tx);
+      ChangeJournal.mutation("note", "n-2", "create")
+          .by(Tx.ACTOR)
+          .payload(Map.of("large", large.toBigInteger(), name, 2))
+          .write(tx);
+      tx.commit();
+    }
+    Tail tail = new Tail(db);
+    List<Change> changes = new ArrayList<>();
+    await().until(() -> changes.addAll(tail.poll(10)));
+    assertThat(changes).hasSize(2);
+    assertThat(changes.get(0).payload().get("price").decimalValue()).isEqualByComparingTo(small);
+    assertThat(changes.get(1).payload().get("large").bigIntegerValue())
+        .isEqualTo(large.toBigInteger());
+    assertThat(changes.get(1).payload().get(name).intValue()).isEqualTo(2);
+
+    JournalReader reader = ChangeJournal.reader(db);
+    List<AuditEntry> entries = new ArrayList<>();
+    await().until(() -> entries.addAll(reader.auditEntries(Position.START, 10).auditEntries()));
+    assertThat(entries.get(0).metadata().get("large").decimalValue()).isEqualByComparingTo(large);
+    assertThat(entries.get(0).metadata().get(name).intValue()).isEqualTo(1);
   }
 
   @Test
