@@ -49,6 +49,8 @@ final class ProtoJson {
   static final int MAX_DEPTH =
       100; // of the protobuf library's parser, so that what is written can be read
 
+  private static final long MAX_DURATION_SECONDS = 315_576_000_000L;
+
   private static final Map<String, Descriptor> WELL_KNOWN = wellKnownTypes();
 
   private final JsonWriter out;
@@ -450,8 +452,10 @@ final class ProtoJson {
   private void duration(Message message) {
     long seconds = (Long) message.getField(field(message, 1));
     int nanos = (Integer) message.getField(field(message, 2));
-    if (Math.abs(seconds) > 315_576_000_000L
-        || Math.abs(nanos) > 999_999_999
+    if (seconds < -MAX_DURATION_SECONDS
+        || seconds > MAX_DURATION_SECONDS
+        || nanos < -999_999_999
+        || nanos > 999_999_999
         || (seconds > 0 && nanos < 0)
         || (seconds < 0 && nanos > 0)) {
       throw new IllegalArgumentException("payload: a google.protobuf.Duration is out of range");

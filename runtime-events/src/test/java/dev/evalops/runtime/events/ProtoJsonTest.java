@@ -22,6 +22,7 @@ import dev.evalops.runtime.events.notes.Author;
 import dev.evalops.runtime.events.notes.Colour;
 import dev.evalops.runtime.events.notes.Note;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
@@ -118,6 +119,13 @@ class ProtoJsonTest {
     assertThatThrownBy(
             () -> write(Duration.newBuilder().setSeconds(1).setNanos(-1).build()))
         .isInstanceOf(IllegalArgumentException.class);
+    for (Duration duration : List.of(
+        Duration.newBuilder().setSeconds(Long.MIN_VALUE).build(),
+        Duration.newBuilder().setSeconds(Long.MAX_VALUE).build(),
+        Duration.newBuilder().setNanos(Integer.MIN_VALUE).build(),
+        Duration.newBuilder().setNanos(Integer.MAX_VALUE).build())) {
+      assertThatThrownBy(() -> write(duration)).isInstanceOf(IllegalArgumentException.class);
+    }
     assertThatThrownBy(() -> write(FieldMask.newBuilder().addPaths("aB").build()))
         .isInstanceOf(IllegalArgumentException.class);
     Note deep = Note.getDefaultInstance();
