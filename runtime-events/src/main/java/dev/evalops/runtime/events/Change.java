@@ -53,8 +53,12 @@ public record Change(
     if (aggregateId.isPresent() && aggregateId.get().isEmpty()) {
       problems.add("aggregateId must not be empty");
     }
-    if (aggregateId.isPresent() && aggregateId.get().indexOf('\0') >= 0) {
-      problems.add("aggregateId must not have NUL");
+    if (aggregateId.isPresent()
+        && (aggregateId.get().indexOf('\0') >= 0 || !isText(aggregateId.get()))) {
+      problems.add("aggregateId must not have NUL or half a surrogate pair");
+    }
+    if (organizationId.isPresent() && !isText(organizationId.get())) {
+      problems.add("organizationId must not have half a surrogate pair");
     }
     if (sequence.isPresent() && sequence.getAsLong() < 0) {
       problems.add("sequence must be 0 or more: " + sequence.getAsLong());
@@ -71,6 +75,19 @@ public record Change(
     Objects.requireNonNull(organizationId, "organizationId");
     Objects.requireNonNull(eventId, "eventId");
     Objects.requireNonNull(payload, "payload");
+  }
+
+  /** Whether UTF-8 can hold it: half a surrogate pair would become something else on the wire. */
+  private static boolean isText(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      if (Character.isSurrogate(text.charAt(i))) {
+        if (!Character.isSupplementaryCodePoint(text.codePointAt(i))) {
+          return false;
+        }
+        i++;
+      }
+    }
+    return true;
   }
 
   /**

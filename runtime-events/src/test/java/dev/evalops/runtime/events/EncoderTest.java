@@ -134,6 +134,17 @@ class EncoderTest {
   }
 
   @Test
+  void refusesHalfASurrogatePair_whichNoFormCanCarry() {
+    assertThatThrownBy(() -> Change.of("note", "a\ud800", "create"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("aggregateId must not have NUL or half a surrogate pair");
+    assertThatThrownBy(() -> CHANGE.organization("\udc00a"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("organizationId must not have half a surrogate pair");
+    assertThat(json(CHANGE.organization("\ud83d\ude00"), Map.of())).contains("\ud83d\ude00");
+  }
+
+  @Test
   void takesAnAnyAsItIs() {
     assertThat(encode(EventFormat.PROTO_HEADERS, CHANGE.payload(Any.pack(NOTE)), Map.of())
             .body())
