@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Takes the setting apart that says where NATS is. A password with a raw {@code /} or comma would be cut in pieces that
@@ -15,7 +16,7 @@ final class NatsUrl {
   private static final Pattern SERVER = Pattern.compile(
       "(?<scheme>(?<ws>wss?)://|(?:nats|tls|opentls)://)?"
           + "(?<user>(?:[\\w.~!$&'()*+;=:-]|%[0-9A-Fa-f]{2}|[" + OTHER_LETTERS + "])*@)?"
-          + "(?:[\\w.-]+|\\[[\\w:.%-]+])(?::\\d{1,5})?"
+          + "(?:[\\w.-]+|\\[[\\w:.%-]+])(?::(?<port>\\d{1,5}))?"
           + "(?<path>/[\\w.~/-]*)?",
       Pattern.CASE_INSENSITIVE);
   private static final String PROBLEM =
@@ -24,6 +25,10 @@ final class NatsUrl {
 
   private NatsUrl() {}
 
+  private static boolean isPort(@Nullable String port) {
+    return port == null || (Integer.parseInt(port) >= 1 && Integer.parseInt(port) <= 65535);
+  }
+
   /** The servers; none, and a problem, if one of them is no URL. */
   static List<String> servers(String url, List<String> problems) {
     List<String> servers = new ArrayList<>();
@@ -31,6 +36,7 @@ final class NatsUrl {
       String server = each.strip();
       Matcher parts = SERVER.matcher(server);
       boolean valid = parts.matches()
+          && isPort(parts.group("port"))
           && (parts.group("path") == null
               || parts.group("path").equals("/")
               || parts.group("ws") != null)

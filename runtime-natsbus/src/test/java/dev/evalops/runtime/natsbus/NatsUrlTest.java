@@ -125,6 +125,8 @@ class NatsUrlTest {
       strings = {
         "nats://bob:s3cr3t@",
         "nats://bob:s3cr3t@host:port",
+        "nats://bob:s3cr3t@host:0",
+        "nats://bob:s3cr3t@host:99999",
         "nats://bob:s3cr3t@host:4222/path",
         "bad scheme://bob:s3cr3t@host",
         "http://bob:s3cr3t@host",
