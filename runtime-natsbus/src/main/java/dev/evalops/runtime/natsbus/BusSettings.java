@@ -20,6 +20,7 @@ import org.jspecify.annotations.Nullable;
 /** What a bus is built with, and the stream that comes of it. An open bus has a copy, which nobody changes. */
 final class BusSettings {
   private static final int MAX_REPLICAS = 5;
+  private static final Duration MAX_TIME = Duration.ofDays(36_500);
 
   final List<Consumer<? super Options.Builder>> configure = new ArrayList<>();
   final List<Consumer<? super StreamConfiguration.Builder>> configureStream = new ArrayList<>();
@@ -48,6 +49,11 @@ final class BusSettings {
 
   BusSettings(String url) {
     this.url = url;
+  }
+
+  /** Not beyond 100 years, so that it can be counted in nanoseconds. */
+  static Duration bounded(Duration time) {
+    return time.compareTo(MAX_TIME) < 0 ? time : MAX_TIME;
   }
 
   /** A copy. */

@@ -295,7 +295,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder ackWait(Duration wait) {
-      settings.ackWait = requireNonNull(wait, "ackWait");
+      settings.ackWait = BusSettings.bounded(requireNonNull(wait, "ackWait"));
       return this;
     }
 
@@ -335,8 +335,8 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder redeliveryDelay(Duration first, Duration longest) {
-      settings.firstDelay = requireNonNull(first, "redeliveryDelay");
-      settings.maxDelay = requireNonNull(longest, "redeliveryDelay");
+      settings.firstDelay = BusSettings.bounded(requireNonNull(first, "redeliveryDelay"));
+      settings.maxDelay = BusSettings.bounded(requireNonNull(longest, "redeliveryDelay"));
       return this;
     }
 
@@ -359,7 +359,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder drainTimeout(Duration timeout) {
-      settings.drainTimeout = requireNonNull(timeout, "drainTimeout");
+      settings.drainTimeout = BusSettings.bounded(requireNonNull(timeout, "drainTimeout"));
       return this;
     }
 

@@ -327,7 +327,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder publishTimeout(Duration timeout) {
-      settings.publishTimeout = requireNonNull(timeout, "publishTimeout");
+      settings.publishTimeout = BusSettings.bounded(requireNonNull(timeout, "publishTimeout"));
       return this;
     }
 
@@ -349,7 +349,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder connectTimeout(Duration timeout) {
-      settings.connectTimeout = requireNonNull(timeout, "connectTimeout");
+      settings.connectTimeout = BusSettings.bounded(requireNonNull(timeout, "connectTimeout"));
       return this;
     }
 

@@ -19,6 +19,7 @@ import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.nats.client.Connection;
 import io.nats.client.Connection.Status;
 import io.nats.client.Nats;
+import io.nats.client.api.DeliverPolicy;
 import io.nats.client.api.MessageInfo;
 import io.nats.client.api.StorageType;
 import io.nats.client.api.StreamConfiguration;
@@ -35,6 +36,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -251,6 +253,31 @@ public class NatsBusTest {
             "replicas must be 1 to 5: 6",
             "publishTimeout",
             "connectTimeout");
+  }
+
+  @Test
+  void takesTimesBeyondALongOfNanoseconds(NatsServer server) throws Exception {
+    Duration ever = Duration.ofSeconds(Long.MAX_VALUE);
+    CompletableFuture<Event> handled = new CompletableFuture<>();
+    AtomicInteger calls = new AtomicInteger();
+    try (NatsBus bus =
+        Servers.bus(server).connectTimeout(ever).publishTimeout(ever).open()) {
+      assertThat(bus.publish(change("1"))).isEqualTo(Outcome.STORED);
+      EventConsumer consumer = bus.consumer("notes.changes.>", "ever")
+          .deliver(DeliverPolicy.All)
+          .ackWait(ever)
+          .redeliveryDelay(Duration.ZERO, ever)
+          .drainTimeout(ever)
+          .start(event -> {
+            if (calls.incrementAndGet() == 1) {
+              throw new IllegalStateException("once");
+            }
+            handled.complete(event);
+          });
+      assertThat(handled.get(30, TimeUnit.SECONDS).aggregateId()).contains("1");
+      consumer.close();
+      assertThat(consumer.held()).isZero();
+    }
   }
 
   @Test

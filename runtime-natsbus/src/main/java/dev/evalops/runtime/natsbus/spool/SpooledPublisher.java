@@ -269,7 +269,7 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
 
   private void replayForEver() {
     try {
-      while (!closed.await(replayEvery.toNanos(), TimeUnit.NANOSECONDS)) {
+      while (!closed.await(TimeUnit.NANOSECONDS.convert(replayEvery), TimeUnit.NANOSECONDS)) {
         try {
           replay();
         } catch (UncheckedIOException failure) {

@@ -28,6 +28,7 @@ import java.util.Base64;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.Stream;
@@ -101,6 +102,19 @@ class SpooledPublisherTest {
         .map(each -> Servers.event(each))
         .map(event -> event.aggregateId().orElse("-") + ":" + event.version().orElse(-1))
         .toList();
+  }
+
+  @Test
+  void replaysOnlyWhenTold_whenTheIntervalIsForEver() throws Exception {
+    List<Throwable> uncaught = new CopyOnWriteArrayList<>();
+    Thread.UncaughtExceptionHandler before = Thread.getDefaultUncaughtExceptionHandler();
+    Thread.setDefaultUncaughtExceptionHandler((thread, failure) -> uncaught.add(failure));
+    try {
+      publisher().replayEvery(Duration.ofSeconds(Long.MAX_VALUE)).open().close();
+    } finally {
+      Thread.setDefaultUncaughtExceptionHandler(before);
+    }
+    assertThat(uncaught).isEmpty();
   }
 
   @Test
