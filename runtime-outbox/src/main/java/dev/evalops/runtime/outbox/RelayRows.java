@@ -25,15 +25,21 @@ final class RelayRows {
   private static final int MAX_COUNTED = 100_000;
   private static final long KEEP_FOR = TimeUnit.SECONDS.toNanos(10);
 
-  /** One row, so that what it locks is free again before a process that has stopped would have to read the answer. */
+  /**
+   * One row, so that what it locks is free again before a process that has stopped would have to read the answer. A
+   * lease that lasts longer than any can is of a time before the server's clock was set back, and nobody may be there
+   * to renew it.
+   */
   static final String LEASE =
       "WITH given AS (SELECT ?::text AS holder, ? * interval '1 millisecond' AS ttl),"
           + " other AS (SELECT expires_at FROM change_outbox_lease, given"
-          + " WHERE name = 'relay' AND change_outbox_lease.holder <> given.holder AND expires_at > now()),"
+          + " WHERE name = 'relay' AND change_outbox_lease.holder <> given.holder AND expires_at > now()"
+          + " AND expires_at <= now() + 2 * ttl),"
           + " taken AS (INSERT INTO change_outbox_lease (name, holder, expires_at)"
           + " SELECT 'relay', holder, now() + ttl FROM given WHERE NOT EXISTS (SELECT FROM other)"
           + " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at"
           + " WHERE change_outbox_lease.holder = excluded.holder OR change_outbox_lease.expires_at <= now()"
+          + " OR change_outbox_lease.expires_at > (SELECT now() + 2 * ttl FROM given)"
           + " RETURNING 1)"
           + " SELECT EXISTS (SELECT FROM taken) AS held,"
           + " (SELECT ceil(1000 * extract(epoch FROM expires_at - now()))::bigint FROM other) AS other_millis,"

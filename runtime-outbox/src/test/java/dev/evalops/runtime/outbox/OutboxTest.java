@@ -285,6 +285,20 @@ class OutboxTest {
   }
 
   @Test
+  void takesOverALeaseThatLastsLongerThanAny_asAfterTheClockWasSetBack(HikariDataSource db)
+      throws Exception {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("INSERT INTO change_outbox_lease (name, holder, expires_at)"
+          + " VALUES ('relay', 'gone', now() + interval '1 hour')");
+    }
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+  }
+
+  @Test
   void publishesAllOfManyWriters_inOrder(HikariDataSource db) throws Exception {
     db.setMaximumPoolSize(12);
     int writers = 4;
