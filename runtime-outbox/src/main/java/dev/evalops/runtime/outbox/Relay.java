@@ -388,7 +388,7 @@ final class Relay implements AutoCloseable {
         var unused = publisher
             .send(row.event())
             .whenComplete((outcome, failure) -> results.add(new Result(lane, row, failure)));
-      } catch (RuntimeException e) {
+      } catch (RuntimeException | Error e) { // else the lane would count as in flight for ever
         results.add(new Result(lane, row, e));
       }
     }

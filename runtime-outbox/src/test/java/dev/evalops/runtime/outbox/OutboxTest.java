@@ -8,6 +8,8 @@ import static org.awaitility.Awaitility.await;
 
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.StartupException;
+import dev.evalops.runtime.events.Change;
+import dev.evalops.runtime.events.ChangePublisher;
 import dev.evalops.runtime.events.EncodedEvent;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
@@ -18,11 +20,13 @@ import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -296,6 +300,30 @@ class OutboxTest {
       add(db, Broker.event("note/1", 0));
       await().atMost(SOON).until(() -> outbox.pending() == 0);
     }
+  }
+
+  @Test
+  void sendsAgain_whenThePublisherHasThrownAnything(HikariDataSource db) throws Exception {
+    AtomicInteger calls = new AtomicInteger();
+    ChangePublisher failing = new ChangePublisher() {
+      @Override
+      public EncodedEvent encode(Change change) {
+        return broker.encode(change);
+      }
+
+      @Override
+      public CompletableFuture<Outcome> send(EncodedEvent event) {
+        if (calls.incrementAndGet() <= 2) {
+          throw new NoClassDefFoundError("of a library");
+        }
+        return broker.send(event);
+      }
+    };
+    try (Outbox outbox = Outbox.start(db, failing)) {
+      add(db, Broker.event("note/1", 0), Broker.event("note/1", 1));
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 2));
   }
 
   @Test
