@@ -5,6 +5,7 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher;
 import dev.evalops.runtime.events.EncodedEvent;
 import io.micrometer.core.instrument.MeterRegistry;
+import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.time.Duration;
@@ -45,6 +46,9 @@ import org.jspecify.annotations.Nullable;
  * <p>Thread-safe.
  */
 public final class Outbox implements AutoCloseable {
+  /** What an index of Postgres can hold: a longer one could not be parked. */
+  private static final int MAX_LANE_BYTES = 2000;
+
   private final Rows rows;
   private final ChangePublisher publisher;
   private final Relay relay;
@@ -85,8 +89,8 @@ public final class Outbox implements AutoCloseable {
    * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
    * @param change what has happened
    * @return the id of the event
-   * @throws IllegalArgumentException if the connection is in auto-commit mode, or the change cannot be written; nothing
-   *     was sent
+   * @throws IllegalArgumentException if the connection is in auto-commit mode, the change cannot be written, or type
+   *     and id of its aggregate have more than 2000 bytes together; nothing was sent
    * @throws SQLException if it cannot be stored
    */
   public String add(Connection tx, Change change) throws SQLException {
@@ -94,6 +98,11 @@ public final class Outbox implements AutoCloseable {
     if (tx.getAutoCommit()) {
       throw new IllegalArgumentException(
           "tx must not be in auto-commit mode: nothing would tie the event to the mutation");
+    }
+    int laneBytes = event.lane().getBytes(StandardCharsets.UTF_8).length;
+    if (laneBytes > MAX_LANE_BYTES) {
+      throw new IllegalArgumentException(
+          "aggregateId must have at most " + MAX_LANE_BYTES + " bytes with its type: " + laneBytes);
     }
     Rows.insert(tx, event);
     if (tx.isWrapperFor(

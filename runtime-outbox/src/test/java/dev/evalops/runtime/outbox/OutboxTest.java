@@ -11,6 +11,7 @@ import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher;
 import dev.evalops.runtime.events.EncodedEvent;
+import dev.evalops.runtime.events.EventFormat;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
@@ -18,8 +19,10 @@ import java.sql.Connection;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -324,6 +327,34 @@ class OutboxTest {
       await().atMost(SOON).until(() -> outbox.pending() == 0);
     }
     assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 2));
+  }
+
+  @Test
+  void refusesALaneThatNoIndexCanHold(HikariDataSource db) throws Exception {
+    ChangePublisher encoding = new ChangePublisher() {
+      @Override
+      public EncodedEvent encode(Change change) {
+        return EventFormat.JSON.encode(change, "notes.changes", Instant.EPOCH, Map.of());
+      }
+
+      @Override
+      public CompletableFuture<Outcome> send(EncodedEvent event) {
+        return broker.send(event);
+      }
+    };
+    try (Outbox outbox = Outbox.start(db, encoding);
+        Connection tx = db.getConnection()) {
+      tx.setAutoCommit(false);
+      String longest = "\u00e9".repeat(997); // with "note/" 1999 bytes
+      outbox.add(tx, Change.of("note", longest, "create"));
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> outbox.add(tx, Change.of("note", longest + "\u00e9", "create")))
+          .withMessage("aggregateId must have at most 2000 bytes with its type: 2001");
+      outbox.add(tx, Change.of("note", "1", "create"));
+      tx.commit();
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.stored).hasSize(2);
   }
 
   @Test
