@@ -144,10 +144,14 @@ public final class Outbox implements AutoCloseable {
    * Checks that changes are published: a health check is {@code () -> outbox.check(Duration.ofMinutes(1))}.
    *
    * @param maxAge how long a change may wait, more than zero
+   * @throws IllegalArgumentException if the age is not more than zero
    * @throws IllegalStateException if one has waited longer, or one is parked
    * @throws SQLException if the database cannot be asked
    */
   public void check(Duration maxAge) throws SQLException {
+    if (!maxAge.isPositive()) {
+      throw new IllegalArgumentException("maxAge must be more than zero: " + maxAge);
+    }
     Optional<Duration> age = rows.oldestAge();
     if (age.isPresent() && age.get().compareTo(maxAge) > 0) {
       throw new IllegalStateException(

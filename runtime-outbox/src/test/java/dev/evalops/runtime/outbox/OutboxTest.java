@@ -415,6 +415,11 @@ class OutboxTest {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> Outbox.builder(db, broker).maxInFlight(0).start())
         .withMessage("maxInFlight must be from 1 to 10000: 0");
+    try (Outbox outbox = Outbox.start(db, broker)) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(() -> outbox.check(Duration.ZERO))
+          .withMessage("maxAge must be more than zero: PT0S");
+    }
     try (Connection connection = db.getConnection();
         Statement statement = connection.createStatement()) {
       statement.execute("DROP TABLE change_outbox");
