@@ -239,20 +239,25 @@ public final class Postgres {
      *     ping_postgres: ...} or {@code ... open_postgres: ...})
      */
     public HikariDataSource open() {
+      List<String> problems = new ArrayList<>();
       if (!pingTimeout.isPositive()) {
-        throw new IllegalArgumentException(
-            "open_postgres: pingTimeout must be more than zero: " + pingTimeout);
+        problems.add("pingTimeout must be more than zero: " + pingTimeout);
       }
       if (!rotationTimeout.isPositive()) {
-        throw new IllegalArgumentException(
-            "open_postgres: rotationTimeout must be more than zero: " + rotationTimeout);
+        problems.add("rotationTimeout must be more than zero: " + rotationTimeout);
       }
-      PostgresUrl parsed = PostgresUrl.parse(url);
+      PostgresUrl parsed;
+      try {
+        parsed = PostgresUrl.parse(url);
+      } catch (IllegalArgumentException e) {
+        problems.addFirst(String.valueOf(e.getMessage()));
+        throw new IllegalArgumentException(String.join("; ", problems));
+      }
       Rotation<Secret> rotation =
           credentials == null && tls == null ? null : Rotation.of("postgres", this::secret);
       PgDataSource driver =
           new PgDataSource(parsed.jdbcUrl(), parsed.properties(), pingTimeout(), tls, rotation);
-      HikariConfig config = config(parsed, driver);
+      HikariConfig config = config(parsed, driver, problems);
       return retry.stopWhen(Failures::permanent).call(() -> attempt(config, driver, rotation));
     }
 
@@ -286,7 +291,7 @@ public final class Postgres {
       return problems;
     }
 
-    private HikariConfig config(PostgresUrl parsed, PgDataSource driver) {
+    private HikariConfig config(PostgresUrl parsed, PgDataSource driver, List<String> problems) {
       Properties properties = parsed.properties();
       HikariConfig config = new HikariConfig();
       config.setPoolName(parsed.applicationName() == null ? "postgres" : parsed.applicationName());
@@ -297,7 +302,6 @@ public final class Postgres {
       parsed.applyTo(config);
       configure.forEach(change -> change.accept(config));
 
-      List<String> problems = new ArrayList<>();
       if (config.getJdbcUrl() != null
           || config.getDataSourceClassName() != null
           || config.getDataSource() == null) {

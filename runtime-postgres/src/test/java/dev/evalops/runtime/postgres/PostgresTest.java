@@ -614,6 +614,25 @@ class PostgresTest {
         .hasMessageContaining("pingTimeout");
   }
 
+  @Test
+  void namesEveryWrongSetting() {
+    assertThatThrownBy(() -> Postgres.builder("mysql://h/d")
+            .pingTimeout(Duration.ZERO)
+            .rotationTimeout(Duration.ofNanos(-1))
+            .open())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("open_postgres: the database URL must begin with postgres://, postgresql:// or"
+            + " jdbc:postgresql:; pingTimeout must be more than zero: PT0S; rotationTimeout must be"
+            + " more than zero: PT-0.000000001S");
+    assertThatThrownBy(() -> Postgres.builder("postgres://h/d")
+            .pingTimeout(Duration.ZERO)
+            .configure(config -> config.addDataSourceProperty("tenant", "x"))
+            .open())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("open_postgres: pingTimeout must be more than zero: PT0S; configure: the driver"
+            + " has no property \"tenant\"");
+  }
+
   private StartupException gaveUp(int attempts, String url) {
     failures.clear();
     return catchThrowableOfType(
