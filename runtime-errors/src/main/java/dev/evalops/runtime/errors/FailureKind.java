@@ -91,6 +91,10 @@ public enum FailureKind {
       "ERR invalid DB index",
       "ERR SELECT is not allowed in cluster mode");
 
+  /** What a command of a script was answered, as Redis says it before version 7. */
+  private static final Pattern REDIS_SCRIPT =
+      Pattern.compile("(?s)ERR Error running script .*? -([A-Z]+ .*)");
+
   private static final Pattern JETSTREAM_CODE = Pattern.compile("\\[(\\d{5})]");
 
   private static final Set<String> JETSTREAM_UNAVAILABLE = Set.of(
@@ -240,7 +244,8 @@ public enum FailureKind {
 
   private static FailureKind ofLettuce(Throwable failure, String name) {
     if (isA(failure, "io.lettuce.core.RedisCommandExecutionException")) {
-      String answer = message(failure);
+      Matcher script = REDIS_SCRIPT.matcher(message(failure));
+      String answer = script.matches() ? script.group(1) : message(failure);
       if (REDIS_REFUSAL.stream().anyMatch(answer::startsWith)) {
         return PERMANENT;
       }

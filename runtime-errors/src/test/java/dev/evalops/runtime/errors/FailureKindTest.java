@@ -208,6 +208,9 @@ class FailureKindTest {
       ERR DB index is out of range                                             | PERMANENT
       ERR SELECT is not allowed in cluster mode                                | PERMANENT
       WRONGTYPE Operation against a key holding the wrong kind of value        | INTERNAL
+      ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write | UNAVAILABLE
+      ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed | UNAVAILABLE
+      ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -WRONGTYPE Operation | INTERNAL
       NOPERM this user has no permissions to run the 'get' command             | INTERNAL
       BUSYGROUP Consumer Group name already exists                             | INTERNAL
       ERR syntax error                                                         | INTERNAL
