@@ -15,6 +15,7 @@ import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -23,6 +24,7 @@ import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
@@ -141,8 +143,10 @@ public final class HttpFilters {
    * unsupported_content_type} bodies other than JSON, forms, multipart, protobuf, gRPC, octet-stream and ndjson. Behind
    * a proxy that changes {@code Host}, name the public origin in {@link #browserGuards(Set, String...)}.
    *
-   * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code text/csv}
+   * @param moreContentTypes media types of request bodies to accept beside the usual ones, for example {@code
+   *     text/csv}; lower-case, without parameters
    * @return the filter
+   * @throws IllegalArgumentException if one is no such type; the message names each of them
    */
   public static Filter browserGuards(String... moreContentTypes) {
     return browserGuards(Set.of(), moreContentTypes);
@@ -152,21 +156,27 @@ public final class HttpFilters {
    * Returns a filter as {@link #browserGuards(String...)} does, for a service that pages of other origins may write to.
    *
    * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}
-   * @param moreContentTypes media types of request bodies to accept beside the usual ones
+   * @param moreContentTypes media types of request bodies to accept beside the usual ones; lower-case, without
+   *     parameters
    * @return the filter
-   * @throws IllegalArgumentException if one is no origin; the message names each of them
+   * @throws IllegalArgumentException if one is no origin, or no such type; the message names each of them
    */
   public static Filter browserGuards(Set<String> allowedOrigins, String... moreContentTypes) {
     Set<String> origins = Set.copyOf(allowedOrigins);
-    String problems = origins.stream()
-        .filter(origin -> !RequestRules.isOrigin(origin))
-        .sorted()
-        .map(origin -> "allowedOrigins must be like https://admin.example.com: " + origin)
+    Set<String> moreTypes = Set.copyOf(Arrays.asList(moreContentTypes));
+    String problems = Stream.concat(
+            origins.stream()
+                .filter(origin -> !RequestRules.isOrigin(origin))
+                .sorted()
+                .map(origin -> "allowedOrigins must be like https://admin.example.com: " + origin),
+            moreTypes.stream()
+                .filter(type -> !RequestRules.isMediaType(type))
+                .sorted()
+                .map(type -> "moreContentTypes must be like text/csv: " + type))
         .collect(Collectors.joining("; "));
     if (!problems.isEmpty()) {
       throw new IllegalArgumentException(problems);
     }
-    Set<String> moreTypes = Set.of(moreContentTypes);
     return new Named("browser guards", (exchange, chain) -> {
       RequestContext.of(exchange).beforeResponse(HttpFilters::setGuardHeaders);
       String method = exchange.getRequestMethod();

@@ -131,6 +131,11 @@ final class RequestRules {
     return text.matches("https?://([a-z0-9._-]+|\\[[0-9a-f:.]+])(:[0-9]{1,5})?");
   }
 
+  /** A media type as it is compared: lower-case, without parameters. */
+  static boolean isMediaType(String text) {
+    return text.matches("[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+");
+  }
+
   /**
    * Whether the body of a request is of a type that a foreign page cannot make unnoticed.
    *

@@ -173,4 +173,16 @@ class HttpFiltersTest {
             + "allowedOrigins must be like https://admin.example.com: https://admin.example/; "
             + "allowedOrigins must be like https://admin.example.com: null");
   }
+
+  @Test
+  void refusesContentTypesThatNoRequestWouldMatch() {
+    assertThatThrownBy(() -> HttpFilters.browserGuards(
+            Set.of("null"), "text/csv", "text/csv", "Text/CSV", "text/csv; charset=utf-8", "csv"))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("allowedOrigins must be like https://admin.example.com: null; "
+            + "moreContentTypes must be like text/csv: Text/CSV; "
+            + "moreContentTypes must be like text/csv: csv; "
+            + "moreContentTypes must be like text/csv: text/csv; charset=utf-8");
+    HttpFilters.browserGuards("application/vnd.x+xml", "text/csv", "text/csv");
+  }
 }
