@@ -38,8 +38,8 @@ public final class Inbox {
   private static final int SWEEP_BATCH = 1000;
   private static final int SWEEP_BATCHES = 20;
 
-  private static final String RECORD =
-      "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+  private static final String RECORD = "INSERT INTO event_inbox (consumer, event_id) VALUES (?, ?)"
+      + " ON CONFLICT (consumer, event_id) DO NOTHING";
   static final String SWEEP =
       "DELETE FROM event_inbox WHERE consumer = ? AND event_id IN (SELECT event_id FROM event_inbox"
           + " WHERE consumer = ? AND received_at <= now() - ? * interval '1 millisecond'"
@@ -97,7 +97,7 @@ public final class Inbox {
    *
    * @param handler what to do with an event that has not been handled before
    * @return the handler
-   * @throws StartupException if the database is not there, or has not the table
+   * @throws StartupException if the database is not there, or has not the table with its key
    */
   public EventHandler handler(Handler handler) {
     Objects.requireNonNull(handler, "handler");
@@ -167,8 +167,12 @@ public final class Inbox {
 
   private void check() {
     try (Connection connection = db.getConnection();
-        Statement statement = connection.createStatement()) {
+        Statement statement = connection.createStatement();
+        PreparedStatement planned = connection.prepareStatement("EXPLAIN " + RECORD)) {
       statement.execute("SELECT consumer, event_id, received_at FROM event_inbox LIMIT 0");
+      planned.setString(1, consumer); // not run: it is planned alone if there is the key
+      planned.setString(2, "");
+      planned.execute();
     } catch (SQLException e) {
       throw Rows.failedCheck("inbox", e);
     }

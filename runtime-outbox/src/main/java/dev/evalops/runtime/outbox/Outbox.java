@@ -65,7 +65,7 @@ public final class Outbox implements AutoCloseable {
    * @param db where the mutations are
    * @param publisher where the events go
    * @return the outbox; the caller closes it
-   * @throws StartupException if the database is not there, or has not the tables
+   * @throws StartupException if the database is not there, or has not the tables with their keys
    */
   public static Outbox start(DataSource db, ChangePublisher publisher) {
     return builder(db, publisher).start();
@@ -278,7 +278,7 @@ public final class Outbox implements AutoCloseable {
      *
      * @return the outbox; the caller closes it
      * @throws IllegalArgumentException if a setting is out of its range
-     * @throws StartupException if the database is not there, or has not the tables
+     * @throws StartupException if the database is not there, or has not the tables with their keys
      */
     public Outbox start() {
       if (maxInFlight < 1 || maxInFlight > 10_000) {

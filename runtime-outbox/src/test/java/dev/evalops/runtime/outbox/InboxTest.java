@@ -178,6 +178,13 @@ class InboxTest {
         .isThrownBy(() -> Inbox.builder(db, " ").keepFor(Duration.ZERO).build())
         .withMessage(
             "consumer must not be blank; keepFor must be from a minute to 100 years: PT0S");
+    // Without the key each delivery would be a first one.
+    execute("ALTER TABLE event_inbox DROP CONSTRAINT event_inbox_pkey");
+    assertThatExceptionOfType(StartupException.class)
+        .isThrownBy(() -> Inbox.of(db, "feed").handler(InboxTest::effect))
+        .withMessageContaining("outbox.sql");
+    execute("CREATE UNIQUE INDEX ON event_inbox (event_id, consumer)");
+    Inbox.of(db, "feed").handler(InboxTest::effect);
     execute("DROP TABLE event_inbox");
     assertThatExceptionOfType(StartupException.class)
         .isThrownBy(() -> Inbox.of(db, "feed").handler(InboxTest::effect))

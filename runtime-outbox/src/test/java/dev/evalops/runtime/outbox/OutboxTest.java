@@ -422,6 +422,11 @@ class OutboxTest {
     }
     try (Connection connection = db.getConnection();
         Statement statement = connection.createStatement()) {
+      statement.execute("ALTER TABLE change_outbox_lease DROP CONSTRAINT change_outbox_lease_pkey");
+      assertThatExceptionOfType(StartupException.class)
+          .isThrownBy(() -> Outbox.start(db, broker))
+          .withMessageContaining("outbox.sql");
+      statement.execute("ALTER TABLE change_outbox_lease ADD PRIMARY KEY (name)");
       statement.execute("DROP TABLE change_outbox");
     }
     assertThatExceptionOfType(StartupException.class)
