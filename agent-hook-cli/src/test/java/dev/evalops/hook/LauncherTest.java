@@ -110,10 +110,12 @@ class LauncherTest {
       call.write(Launched.EVENT).end().assertDenied("longer than 1 s");
     }
     hook.fakeJava("17.0.1", ALLOW);
-    try (Launched call = hook.start(Map.of(), "governance-check", "--within", "45")) {
-      call.write(Launched.EVENT).end().assertAllowed();
+    for (String seconds : List.of("45", "590")) {
+      try (Launched call = hook.start(Map.of(), "governance-check", "--within", seconds)) {
+        call.write(Launched.EVENT).end().assertAllowed();
+      }
     }
-    for (String seconds : List.of("0", "-1", "600", "1000", "05", "1.5", "x", "")) {
+    for (String seconds : List.of("0", "-1", "591", "600", "1000", "05", "1.5", "x", "")) {
       try (Launched call = hook.start(Map.of(), "governance-check", "--within", seconds)) {
         call.write(Launched.EVENT).end().assertDenied("usage: evalops-agent-hook");
       }
