@@ -140,7 +140,7 @@ final class Doctor {
     Optional<String> fixed = installation.configured("java");
     String running = System.getProperty("java.version") + ", " + System.getProperty("java.home");
     if (fixed.isEmpty()) {
-      bad("Java: " + running + ", but it is not fixed in " + installation.conf()
+      bad("Java: " + running + ", but its path is not in " + installation.conf()
           + ": run evalops-agent-hook install");
     } else if (!fixed.get().equals(java)) {
       bad("Java: " + fixed.get() + " in " + installation.conf()
@@ -152,7 +152,7 @@ final class Doctor {
 
   private void cache() throws IOException {
     if (cache == null) {
-      note("start-up cache: not examined, this was not started by the launcher");
+      note("start-up cache: not checked, because the launcher did not start doctor");
       return;
     }
     Path file = Path.of(cache);
@@ -213,8 +213,8 @@ final class Doctor {
     if (program.isEmpty()) {
       if (managed || ofUser) {
         note(host.title()
-            + ": its program is not on the path, so that neither its version was examined nor "
-            + "a call made through it");
+            + ": its program is not on the path, so its version was not checked and no call was "
+            + "made through it");
       }
       return;
     }
@@ -389,7 +389,7 @@ final class Doctor {
     long days = Duration.between(Instant.now(), end.get()).toDays();
     String certificate = "the certificate " + file.get();
     if (days < DAYS) {
-      bad(certificate + " ends in " + days + " days: get a new one");
+      bad(certificate + " expires in " + days + " days: renew it");
     } else {
       good(certificate + ": " + days + " days left");
     }

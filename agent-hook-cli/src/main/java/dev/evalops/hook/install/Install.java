@@ -72,7 +72,7 @@ final class Install {
       }
       return 0;
     } catch (NotUnderstoodException e) {
-      err.println("evalops-agent-hook: " + file + " stays as it is: " + e.getMessage());
+      err.println("evalops-agent-hook: " + file + " is left unchanged: " + e.getMessage());
       return 1;
     } catch (IOException e) {
       err.println("evalops-agent-hook: " + command + " failed: " + e);
@@ -118,8 +118,7 @@ final class Install {
         installation.conf(),
         withoutService(conf.text()) + "service=" + units.socket() + "\n",
         " names the service already");
-    out.print(
-        "Until the service runs, each call starts a JVM as before. As root:\n" + units.start());
+    out.print("Until the service runs, each call starts a JVM. Run as root:\n" + units.start());
   }
 
   private void uninstall(ServiceUnits units) throws IOException, NotUnderstoodException {
@@ -136,7 +135,7 @@ final class Install {
         }
       }
     }
-    out.print("As root:\n" + units.stop());
+    out.print("Run as root:\n" + units.stop());
   }
 
   private static String withoutService(String conf) {
@@ -235,7 +234,8 @@ final class Install {
     }
     write(current, file, text, " has no entry");
     if (managed && !text.equals(current.text())) {
-      out.println("What else keeps hooks of users and repositories from running stays in " + file);
+      out.println(
+          "Other settings that keep hooks of users and repositories from running stay in " + file);
     }
   }
 
@@ -272,7 +272,7 @@ final class Install {
   private void prepare() throws IOException {
     if (!Files.isWritable(installation.lib())) {
       out.println(installation.lib()
-          + " belongs to somebody else: neither the Java is fixed nor a start-up cache made");
+          + " cannot be written: the path of Java is not saved, and no start-up cache is made");
       return;
     }
     if (java != null && installation.configured("java").isEmpty()) {
@@ -283,7 +283,7 @@ final class Install {
         throw new IOException(installation.conf() + ": " + e.getMessage(), e);
       }
       conf.replace(conf.text() + "java=" + java + "\n", "rw-r--r--");
-      out.println("Java: " + java + ", fixed in " + installation.conf());
+      out.println("Java: " + java + ", saved in " + installation.conf());
     }
     if (!Files.isDirectory(installation.cache())) {
       Files.createDirectory(installation.cache());

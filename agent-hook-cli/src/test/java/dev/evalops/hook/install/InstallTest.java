@@ -294,7 +294,7 @@ class InstallTest {
 
       assertThat(install("--host", "claude")).isEqualTo(1);
 
-      assertThat(err).contains(claude() + " stays as it is");
+      assertThat(err).contains(claude() + " is left unchanged");
       assertThat(claude()).hasBinaryContent(content);
       assertThat(files(claude().getParent())).containsExactly(claude());
       assertThat(distribution.conf()).doesNotExist();
