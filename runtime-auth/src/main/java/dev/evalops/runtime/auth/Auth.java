@@ -23,8 +23,8 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Lets requests pass whose {@code Authorization: Bearer} token or API key is good and has the scopes that a route
- * needs, and says who calls.
+ * Authenticates requests by the token or API key in {@code Authorization: Bearer}, checks the scopes of the route, and
+ * tells the handler who calls.
  *
  * <pre>{@code
  * Auth auth = Auth.builder().tokens(IdentityTokens.of(identity)).apiKeys(keys).build();
@@ -50,7 +50,7 @@ public final class Auth {
   /** The token or API key is not good: 401. */
   public static final ErrorCode INVALID_TOKEN =
       ErrorCode.of("authorization_failed", 401, ConnectCode.UNAUTHENTICATED, "invalid_token");
-  /** The token or API key has not all scopes that the route needs: 403. */
+  /** The token or API key lacks a scope that the route needs: 403. */
   public static final ErrorCode MISSING_SCOPES = ErrorCode.of(
       "authorization_failed", 403, ConnectCode.PERMISSION_DENIED, "missing_required_scopes");
   /** The caller is known and may not do this: 403. */
@@ -110,9 +110,9 @@ public final class Auth {
   }
 
   /**
-   * Lets callers pass that have all of these scopes, and keeps who they are for {@link Actor#of} and {@link
-   * Principal#of}, and as {@link HttpExchange#getPrincipal()} (name: actor id; realm: organization). When two such
-   * filters see a request, both check it and the inner one says who calls.
+   * Returns a filter that lets callers with all of these scopes pass. The caller is available to the handler by {@link
+   * Actor#of} and {@link Principal#of}, and as {@link HttpExchange#getPrincipal()} (name: actor id; realm:
+   * organization). If a request passes two such filters, both check it, and the inner one sets the caller.
    *
    * @param scopes the scopes; none for callers of any scope
    * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
@@ -127,7 +127,7 @@ public final class Auth {
    *
    * @param authorizationHeader the value of {@code Authorization}, or null if there is none
    * @param scopes the scopes that the request needs; may be empty
-   * @return who calls
+   * @return the caller
    * @throws ServiceException if the request may not pass; see {@link #challenge} for the header of the response
    * @throws IllegalArgumentException if a scope is blank, or has a character that RFC 6749 does not allow in one
    */
@@ -376,10 +376,10 @@ public final class Auth {
     }
 
     /**
-     * Says which failures of the verifier or validator mean that the caller is known and may not come in: 403, beside
-     * those that mean it anyway. Default: no others.
+     * Adds failures of the verifier or validator that mean that the caller is known and not allowed: 403. Default: only
+     * a {@link ServiceException} with status 403.
      *
-     * @param rule is given what was thrown; where it fails itself, the answer is no
+     * @param rule tests what was thrown; if the rule itself throws, that counts as false
      * @return this
      */
     public Builder forbiddenWhen(Predicate<? super Throwable> rule) {

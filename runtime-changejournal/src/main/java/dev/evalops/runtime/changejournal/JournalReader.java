@@ -30,15 +30,15 @@ import tools.jackson.databind.json.JsonMapper;
  * position = page.next(); // keep it with what the changes have caused
  * }</pre>
  *
- * <p>A page is one statement, or two. The reader looks how far the journal goes, and reads up to there once every
- * transaction of that time has ended; so a long transaction, anywhere on the server, delays it and loses nothing
- * ({@link #lag} names the transaction). Changes come in the order of {@code seq}, which for one aggregate is the order
- * of its commits when its writers lock the aggregate before they write the journal.
+ * <p>A page takes one statement, or two. The reader notes where the journal ends, and reads up to that point when all
+ * transactions that were open then have ended. So a long transaction, anywhere on the server, delays the reader, but no
+ * row is missed ({@link #lag} names the transaction). Changes come in the order of {@code seq}. For one aggregate that
+ * is the order of the commits, if its writers lock the aggregate before they write the journal.
  *
- * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, and not the one of a running
- * transaction, which would be committed), a sequence that caches no numbers (the default), and that whoever else writes
- * the journal writes the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are
- * deleted before they were read are passed over.
+ * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, not the one of a running
+ * transaction, which would be committed), and a sequence that caches no numbers (the default). Other writers of the
+ * journal must write the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are
+ * deleted before they are read are skipped.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */
@@ -165,7 +165,7 @@ public final class JournalReader {
    * A page of changes.
    *
    * @param changes in the order of their sequence; empty when there is nothing new that may be read yet
-   * @param next where to go on; not always the position that was given when the page is empty
+   * @param next where to continue; not always the position that was given when the page is empty
    */
   public record Changes(List<Change> changes, Position next) {
     /** Copies the list. */
@@ -179,7 +179,7 @@ public final class JournalReader {
    * A page of audit entries.
    *
    * @param auditEntries in the order in which they were written; empty when there is nothing new that may be read yet
-   * @param next where to go on; not always the position that was given when the page is empty
+   * @param next where to continue; not always the position that was given when the page is empty
    */
   public record AuditEntries(List<AuditEntry> auditEntries, Position next) {
     /** Copies the list. */
@@ -216,9 +216,10 @@ public final class JournalReader {
   }
 
   /**
-   * Reads a page of {@code audit_entries}. The table needs a number for it, which those who write it do not see: {@code
-   * ALTER TABLE audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}. Who writes audit entries by
-   * other means than {@link ChangeJournal} writes something else before, in the same transaction, such as the mutation.
+   * Reads a page of {@code audit_entries}. The table needs the column {@code seq}, which writers do not set: {@code
+   * ALTER TABLE audit_entries ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE}. Code that writes audit
+   * entries without {@link ChangeJournal} must write something else first, in the same transaction, such as the
+   * mutation.
    *
    * @param after where the last page of audit entries ended; {@link Position#START} for the first
    * @param max how many entries at most, 1 or more

@@ -133,7 +133,7 @@ public record ErrorCode(
    * The code of a failure: that of the first {@link ServiceException} in its chain of causes.
    *
    * @param failure any failure
-   * @return the code, or empty if there is none; such a failure is an {@link #INTERNAL_ERROR} to a client
+   * @return the code, or empty if there is none; {@link ErrorResponse#of} says what a client is told then
    */
   public static Optional<ErrorCode> codeOf(Throwable failure) {
     return Optional.ofNullable(serviceException(failure)).map(ServiceException::code);

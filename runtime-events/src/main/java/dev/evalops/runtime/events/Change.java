@@ -10,25 +10,24 @@ import java.util.OptionalLong;
 import java.util.UUID;
 
 /**
- * What has happened to one aggregate, on its way to a broker. Immutable: each method that sets something returns a
- * copy.
+ * A change of one aggregate, to be published. Immutable: each method that sets something returns a copy.
  *
  * <pre>{@code
  * Change.of("note", note.id(), "create").organization(org).version(1).payload(noteProto)
  * }</pre>
  *
- * @param aggregateType the kind of thing, one token of a subject: ASCII, not empty, without blanks, {@code .}, {@code
- *     *} and {@code >}
- * @param aggregateId which thing; changes of the same thing are kept in order, and a consumer finds it as {@link
- *     Event#aggregateId}
- * @param operation what has happened to it, one token of a subject
- * @param organizationId the organization it belongs to, on the wire the tenant
- * @param sequence its place among all changes of the service, such as that of the change journal; not negative
- * @param version the version of the thing after it; not negative
+ * @param aggregateType the type of the aggregate, one token of a subject: ASCII, not empty, without blanks, {@code .},
+ *     {@code *} and {@code >}
+ * @param aggregateId the id of the aggregate; changes of the same aggregate are kept in order, and a consumer finds the
+ *     id as {@link Event#aggregateId}
+ * @param operation what has happened to the aggregate, one token of a subject
+ * @param organizationId the organization of the aggregate, on the wire the tenant
+ * @param sequence the number among all changes of the service, such as that of the change journal; not negative
+ * @param version the version of the aggregate after the change; not negative
  * @param recordedAt when it happened, in the years 0001 to 9999; the time of encoding unless it is set
  * @param eventId the id of the event; a random one at each encoding unless it is set. Within its duplicate window the
  *     broker stores an id once, so that a change with an id may be published again
- * @param payload the details
+ * @param payload the payload of the event
  */
 public record Change(
     String aggregateType,
@@ -91,10 +90,10 @@ public record Change(
   }
 
   /**
-   * Returns a change of one thing.
+   * Returns a change of an aggregate.
    *
-   * @param aggregateType the kind of thing, one token of a subject
-   * @param aggregateId which thing, not empty
+   * @param aggregateType the type of the aggregate, one token of a subject
+   * @param aggregateId the id of the aggregate, not empty
    * @param operation what has happened to it, one token of a subject, such as {@code create}
    * @return the change
    * @throws IllegalArgumentException if a parameter is wrong
@@ -113,10 +112,10 @@ public record Change(
   }
 
   /**
-   * Returns a change of one thing.
+   * Returns a change of an aggregate.
    *
-   * @param aggregateType the kind of thing, one token of a subject
-   * @param aggregateId which thing
+   * @param aggregateType the type of the aggregate, one token of a subject
+   * @param aggregateId the id of the aggregate
    * @param operation what has happened to it, one token of a subject, such as {@code create}
    * @return the change
    * @throws IllegalArgumentException if the type or the operation is wrong
@@ -126,7 +125,7 @@ public record Change(
   }
 
   /**
-   * Sets the organization that it belongs to.
+   * Sets the organization of the aggregate.
    *
    * @param organizationId its id
    * @return a copy
@@ -145,7 +144,7 @@ public record Change(
   }
 
   /**
-   * Sets its place among all changes of the service.
+   * Sets the number among all changes of the service, such as that of the change journal.
    *
    * @param sequence not negative
    * @return a copy
@@ -165,7 +164,7 @@ public record Change(
   }
 
   /**
-   * Sets the version of the thing after it.
+   * Sets the version of the aggregate after the change.
    *
    * @param version not negative
    * @return a copy
@@ -185,7 +184,7 @@ public record Change(
   }
 
   /**
-   * Sets when it happened.
+   * Sets the time of the change.
    *
    * @param recordedAt in the years 0001 to 9999; JSON and header forms carry whole seconds
    * @return a copy
@@ -225,9 +224,9 @@ public record Change(
   }
 
   /**
-   * Sets the details.
+   * Sets the payload.
    *
-   * @param payload any message; it travels as a {@code google.protobuf.Any}, and one that is an Any as it is
+   * @param payload any message; it is sent as a {@code google.protobuf.Any}, and an {@code Any} as it is
    * @return a copy
    */
   public Change payload(Message payload) {
@@ -243,7 +242,7 @@ public record Change(
         Optional.of(payload));
   }
 
-  /** Returns what it is, without its payload. */
+  /** Returns type, id and operation, without the payload. */
   @Override
   public String toString() {
     return "Change[" + aggregateType + " " + aggregateId.orElse("-") + " " + operation + "]";

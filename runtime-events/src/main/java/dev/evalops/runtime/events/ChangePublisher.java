@@ -6,15 +6,15 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 
-/** Where a service puts its changes: a broker, a spool before it, or a list in a test. Thread-safe. */
+/** Publishes the changes of a service: a broker, a spool, or a list in a test. Thread-safe. */
 public interface ChangePublisher {
   /** What became of a change. */
   enum Outcome {
     /** The broker has stored it. */
     STORED,
-    /** It is safe on disk, and is sent when the broker can take it. Do not publish it again. */
+    /** It is safe on disk, and is sent when the broker can store it. Do not publish it again. */
     SPOOLED,
-    /** It is gone: nobody wants it. */
+    /** It was dropped on purpose, for example in a test. */
     DISCARDED
   }
 
@@ -28,8 +28,8 @@ public interface ChangePublisher {
   EncodedEvent encode(Change change);
 
   /**
-   * Sends an event. Events are sent in the order of the calls; whoever needs their order kept through failures waits
-   * for one before the next.
+   * Sends an event. Events are sent in the order of the calls. To keep that order through failures, wait for an event
+   * before you send the next.
    *
    * @param event the event
    * @return completed with the outcome when the event is safe, within the publisher's time limit, or with a {@link
@@ -38,7 +38,7 @@ public interface ChangePublisher {
   CompletableFuture<Outcome> send(EncodedEvent event);
 
   /**
-   * Returns for how long the broker knows an id again: an event that is sent twice within this time is stored once.
+   * Returns how long the broker recognises an id: an event that is sent twice within this time is stored once.
    *
    * @return the time; empty if it is not known
    */

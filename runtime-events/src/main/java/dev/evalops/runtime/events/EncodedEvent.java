@@ -8,13 +8,13 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * An event as it goes to a broker. Immutable: what it is made of is copied.
+ * An event in the form in which a broker gets it. Immutable: headers and body are copied.
  *
  * @param id the event's id, the same at every sending, so that the broker can drop repeats
- * @param subject where it goes
+ * @param subject the subject on which it is published
  * @param headers the headers of the message
  * @param body the body of the message
- * @param lane what it concerns; events of one lane are kept in order
+ * @param lane type and id of the aggregate; events of one lane are kept in order
  */
 @SuppressWarnings("ArrayRecordComponent") // copied in and out, compared by content
 public record EncodedEvent(
@@ -57,7 +57,7 @@ public record EncodedEvent(
   }
 
   /**
-   * Returns what it is, without its content.
+   * Returns a description without the content.
    *
    * @return for example {@code EncodedEvent[id=…, subject=notes.changes.note.create, lane=note/7, 120 bytes]}
    */

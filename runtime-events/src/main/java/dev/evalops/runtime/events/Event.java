@@ -12,8 +12,8 @@ import java.util.OptionalLong;
 import org.jspecify.annotations.Nullable;
 
 /**
- * An event as it was read, whatever its form on the wire. Its payload is decoded only when asked for, so that an event
- * with a payload of an unknown type can be read, too. Immutable.
+ * An event that was read, in any format. The payload is decoded only when asked for, so that an event with a payload of
+ * an unknown type can be read, too. Immutable.
  *
  * <pre>{@code
  * Event event = Event.read(headers, body);
@@ -62,7 +62,7 @@ public final class Event {
    *
    * @param envelope the bytes
    * @return the event
-   * @throws IllegalArgumentException if it is no event; the message says what is wrong
+   * @throws IllegalArgumentException if it is not an event; the message says what is wrong
    */
   public static Event read(byte[] envelope) {
     return read(Map.of(), envelope);
@@ -77,8 +77,8 @@ public final class Event {
    *     ce-id}, {@code ce-type} and {@code ce-source} are all there
    * @param body the body
    * @return the event
-   * @throws IllegalArgumentException if it is no event; the message says what is wrong ({@code envelope_empty}, or the
-   *     attribute)
+   * @throws IllegalArgumentException if it is not an event; the message says what is wrong ({@code envelope_empty}, or
+   *     the attribute)
    */
   public static Event read(Map<String, List<String>> headers, byte[] body) {
     Objects.requireNonNull(headers, "headers");
@@ -100,7 +100,7 @@ public final class Event {
   }
 
   /**
-   * Returns the id, which a consumer remembers when it must not do things twice.
+   * Returns the id, by which a consumer can recognise a repeated event.
    *
    * @return the id, not blank
    */
@@ -109,7 +109,7 @@ public final class Event {
   }
 
   /**
-   * Returns what has happened, which is also the subject it was published on.
+   * Returns the type, which is also the subject on which the event was published.
    *
    * @return {@code <prefix>.<aggregate type>.<operation>}
    */
@@ -118,7 +118,7 @@ public final class Event {
   }
 
   /**
-   * Returns the service that it happened in.
+   * Returns the source, which names the service that published the event.
    *
    * @return the source, not blank
    */
@@ -127,7 +127,7 @@ public final class Event {
   }
 
   /**
-   * Returns when it happened. The JSON and header forms carry whole seconds.
+   * Returns the time of the change. The JSON and header forms carry whole seconds.
    *
    * @return the time; empty if the event has none
    */
@@ -145,7 +145,7 @@ public final class Event {
   }
 
   /**
-   * Returns the organization that it belongs to, which is the tenant on the wire.
+   * Returns the organization of the aggregate, which is the tenant on the wire.
    *
    * @return its id; empty if the event has none
    */
@@ -154,7 +154,7 @@ public final class Event {
   }
 
   /**
-   * Returns the trace that it was published in, as W3C trace context has it.
+   * Returns the trace in which the event was published, as W3C trace context.
    *
    * @return the value of {@code traceparent}
    */
@@ -163,7 +163,7 @@ public final class Event {
   }
 
   /**
-   * Returns what vendors add to the trace.
+   * Returns the vendor-specific part of the trace context.
    *
    * @return the value of {@code tracestate}
    */
@@ -172,7 +172,7 @@ public final class Event {
   }
 
   /**
-   * Returns what travels with the trace.
+   * Returns the baggage of the trace.
    *
    * @return the value of {@code baggage}
    */
@@ -181,16 +181,16 @@ public final class Event {
   }
 
   /**
-   * Returns the place among all changes of its service, such as that of a change journal.
+   * Returns the number among all changes of the service, such as that of a change journal.
    *
-   * @return the sequence, 0 or more; empty if the event has none, or one that is no number
+   * @return the sequence, 0 or more; empty if the event has none, or one that is not a number
    */
   public OptionalLong sequence() {
     return sequence == null ? OptionalLong.empty() : OptionalLong.of(sequence);
   }
 
   /**
-   * Returns the kind of thing that it is about.
+   * Returns the type of the aggregate.
    *
    * @return such as {@code note}; empty if the type is not that of a {@link Change} of its source
    */
@@ -199,7 +199,7 @@ public final class Event {
   }
 
   /**
-   * Returns which thing it is about, which is the partition key on the wire. Events of one thing were published in
+   * Returns the id of the aggregate, which is the partition key on the wire. Events of one aggregate were published in
    * order.
    *
    * @return the id; empty if the event has none
@@ -209,7 +209,7 @@ public final class Event {
   }
 
   /**
-   * Returns what has happened to the thing.
+   * Returns what has happened to the aggregate.
    *
    * @return such as {@code create}; empty if the type is not that of a {@link Change} of its source
    */
@@ -225,7 +225,8 @@ public final class Event {
   }
 
   /**
-   * Returns the version of the thing after it; an event whose version is not above the last one seen is old.
+   * Returns the version of the aggregate after the change. If it is not greater than the last one seen, the event is
+   * old.
    *
    * @return the version, 0 or more
    */
@@ -234,10 +235,10 @@ public final class Event {
   }
 
   /**
-   * Returns the payload as it came, whatever it is: JSON, the bytes of a {@code google.protobuf.Any}, or others that
-   * {@link #dataContentType} tells.
+   * Returns the undecoded payload: JSON, the bytes of a {@code google.protobuf.Any}, or another type that {@link
+   * #dataContentType} names.
    *
-   * @return a copy of the bytes; none without a payload
+   * @return a copy of the bytes; empty without a payload
    */
   public byte[] data() {
     return data == null ? new byte[0] : data.clone();
@@ -253,7 +254,7 @@ public final class Event {
   }
 
   /**
-   * Returns the payload, decoded. Fields that this side does not know are passed over.
+   * Returns the decoded payload. Unknown fields are ignored.
    *
    * @param <M> the type that it should have
    * @param prototype any message of that type, such as {@code Note.getDefaultInstance()}
@@ -269,7 +270,7 @@ public final class Event {
     String type = payloadType().orElse("");
     if (!type.equals(wanted)) {
       throw new IllegalArgumentException(
-          "payload: it is no " + wanted + " but \"" + type.replaceAll("[^\\w.]", "?") + "\"");
+          "payload: it is not a " + wanted + " but \"" + type.replaceAll("[^\\w.]", "?") + "\"");
     }
     if (isJson) {
       return ProtoJson.readAny(data, prototype);
@@ -280,7 +281,7 @@ public final class Event {
           .mergeFrom(Objects.requireNonNull(any).getValue())
           .build();
     } catch (InvalidProtocolBufferException invalid) {
-      throw new IllegalArgumentException("payload: its bytes are no " + wanted, invalid);
+      throw new IllegalArgumentException("payload: its bytes are not a " + wanted, invalid);
     }
   }
 
@@ -288,7 +289,7 @@ public final class Event {
     return text.isEmpty() ? Optional.empty() : Optional.of(text);
   }
 
-  /** Returns what it is, without its payload. */
+  /** Returns id and type, without the payload. */
   @Override
   public String toString() {
     return "Event[" + id + " " + type + "]";

@@ -3,7 +3,7 @@ package dev.evalops.runtime.events;
 import java.time.Instant;
 import java.util.Map;
 
-/** How an event is written. Every format is read, whatever is written. */
+/** The format in which an event is written. {@link Event#read} reads every format. */
 public enum EventFormat {
   /**
    * A JSON object with the attributes and, as {@code data}, the proto JSON of the payload's {@code

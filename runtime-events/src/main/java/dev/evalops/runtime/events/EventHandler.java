@@ -4,7 +4,7 @@ package dev.evalops.runtime.events;
 @FunctionalInterface
 public interface EventHandler {
   /**
-   * Handles one event. Returning acknowledges it; what this throws has it delivered again.
+   * Handles one event. It is acknowledged when this returns, and delivered again when this throws.
    *
    * @param event the event; may come more than once
    * @throws Exception if it is not handled

@@ -252,7 +252,8 @@ final class EventReader {
       }
     } catch (JacksonException invalid) {
       throw new IllegalArgumentException(
-          "envelope: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+          "envelope: it is not valid JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()),
+          invalid);
     }
     if (!tenantOfPeers.isEmpty()) {
       tenantId = tenantOfPeers;
@@ -275,7 +276,7 @@ final class EventReader {
     try {
       return Base64.getDecoder().decode(base64);
     } catch (IllegalArgumentException invalid) {
-      throw new IllegalArgumentException("data_base64: it is no Base64", invalid);
+      throw new IllegalArgumentException("data_base64: it is not Base64", invalid);
     }
   }
 
@@ -285,7 +286,7 @@ final class EventReader {
       return "";
     }
     if (token != JsonToken.VALUE_STRING) {
-      throw new IllegalArgumentException(name + ": it is no string");
+      throw new IllegalArgumentException(name + ": it is not a string");
     }
     return parser.getString();
   }
@@ -331,7 +332,8 @@ final class EventReader {
       return parser.getString();
     } catch (JacksonException invalid) {
       throw new IllegalArgumentException(
-          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+          "data: it is not valid JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()),
+          invalid);
     }
   }
 
@@ -382,7 +384,7 @@ final class EventReader {
     try {
       return Any.parseFrom(body);
     } catch (InvalidProtocolBufferException invalid) {
-      throw new IllegalArgumentException("data: it is no google.protobuf.Any", invalid);
+      throw new IllegalArgumentException("data: it is not a google.protobuf.Any", invalid);
     }
   }
 
@@ -403,7 +405,8 @@ final class EventReader {
       return body.clone();
     } catch (JacksonException invalid) {
       throw new IllegalArgumentException(
-          "data: it is no JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()), invalid);
+          "data: it is not valid JSON: " + ProtoJson.oneLine(invalid.getOriginalMessage()),
+          invalid);
     }
   }
 
@@ -499,7 +502,7 @@ final class EventReader {
   Long versionNumber() {
     Long number = number(version);
     if (!version.isEmpty() && (number == null || number < 0)) {
-      throw new IllegalArgumentException("aggregateversion: it is no number from 0 to 2^63-1");
+      throw new IllegalArgumentException("aggregateversion: it is not a number from 0 to 2^63-1");
     }
     return number;
   }

@@ -62,13 +62,13 @@ final class EventTime {
   private static Instant parseAny(String text) {
     String upper = text.toUpperCase(Locale.ROOT);
     if (!RFC_3339.matcher(upper).matches()) {
-      throw new IllegalArgumentException("time: it is no RFC 3339 time");
+      throw new IllegalArgumentException("time: it is not an RFC 3339 time");
     }
     try {
       return OffsetDateTime.parse(BEYOND_NANOS.matcher(upper).replaceFirst("$1"))
           .toInstant();
     } catch (DateTimeException invalid) {
-      throw new IllegalArgumentException("time: it is no RFC 3339 time", invalid);
+      throw new IllegalArgumentException("time: it is not an RFC 3339 time", invalid);
     }
   }
 }

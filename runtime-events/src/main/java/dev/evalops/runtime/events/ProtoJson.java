@@ -107,9 +107,9 @@ final class ProtoJson {
     } catch (InvalidProtocolBufferException invalid) {
       throw new IllegalArgumentException("payload: " + oneLine(invalid.getMessage()), invalid);
     } catch (CharacterCodingException invalid) {
-      throw new IllegalArgumentException("payload: it is no UTF-8", invalid);
+      throw new IllegalArgumentException("payload: it is not UTF-8", invalid);
     } catch (RuntimeException | StackOverflowError invalid) {
-      throw new IllegalArgumentException("payload: it is no proto JSON", invalid);
+      throw new IllegalArgumentException("payload: it is not proto JSON", invalid);
     }
   }
 

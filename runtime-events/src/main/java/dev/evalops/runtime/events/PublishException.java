@@ -3,22 +3,22 @@ package dev.evalops.runtime.events;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
-/** An event is not stored, as far as the publisher knows: it may or may not be with the broker. */
+/** An event is not known to be stored: the broker may or may not have it. */
 public final class PublishException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 
   /** Whether the same event may be stored later. */
   public enum Reason {
     /**
-     * The broker is away, has no leader or nobody who listens, is full, or did not answer in time: the same event may
-     * be stored later.
+     * The broker is away, has no leader, has no stream for the subject, is full, or did not answer in time: the same
+     * event may be stored later.
      */
     AWAY,
-    /** The broker will never take this event: it is too large, its subject is refused, it cannot be written. */
+    /** The broker will never store this event: it is too large, its subject is refused, or it cannot be written. */
     REFUSED
   }
 
-  /** Why. */
+  /** Whether the same event may be stored later. */
   private final Reason reason;
 
   /**

@@ -338,7 +338,7 @@ class EventTest {
         PLAIN + ",\"data\":{\"@type\":\"type.googleapis.com/notes.v1.Note\",\"title\":\"???\"}}");
     assertThatThrownBy(() -> Event.read(title).payload(Note.getDefaultInstance()))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("payload: it is no UTF-8");
+        .hasMessage("payload: it is not UTF-8");
   }
 
   /** Half of a pair, in the bytes that UTF-8 would have for it. */

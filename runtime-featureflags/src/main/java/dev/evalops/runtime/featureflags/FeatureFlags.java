@@ -334,7 +334,7 @@ public final class FeatureFlags implements AutoCloseable {
     }
   }
 
-  /** Stops the reading of the file, and takes the gauge away. Look-ups go on, with the flags of the moment. */
+  /** Stops reading the file, and removes the gauge. Look-ups still work, with the last flags. */
   @Override
   public void close() {
     closed.countDown();

@@ -266,8 +266,8 @@ public final class HealthChecker implements AutoCloseable {
     }
 
     /**
-     * Runs every check once, all at the same time, and goes on in the background. A check that fails is no failure to
-     * open.
+     * Runs every check once, all at the same time, and then continues in the background. A check that fails does not
+     * make this fail.
      *
      * @return a checker that has a result for each check; the caller closes it
      * @throws IllegalArgumentException if a setting is wrong; names each of them

@@ -14,7 +14,7 @@ import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 
 /**
- * Handlers for those who run the service. They answer also when {@link HttpService.Builder#maxInFlight} is reached.
+ * Handlers for probes and metrics. They answer even when {@link HttpService.Builder#maxInFlight} is reached.
  *
  * <p>Thread-safe.
  */
@@ -52,10 +52,11 @@ public final class HttpEndpoints {
   }
 
   /**
-   * Returns a handler that answers 503 and what is waited for, for the start-up probe of a service that is not up yet;
-   * the routes that follow by {@link HttpService#serve} answer it with {@link #health}.
+   * Returns a handler that answers 503 with the pending dependencies, for the start-up probe of a service that is not
+   * up yet. When it is up, replace the routes with {@link HttpService#serve}, and answer the probe with {@link
+   * #health}.
    *
-   * @param pending gives what is waited for, for example {@code life::pending} of a {@code Lifecycle}; its texts are
+   * @param pending returns what is waited for, for example {@code life::pending} of a {@code Lifecycle}; the texts are
    *     shown
    * @return a handler for GET: 503 with <code>{"pending":["postgres: for 3 s"],"status":"starting"}</code>
    */

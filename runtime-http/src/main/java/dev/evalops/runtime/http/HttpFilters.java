@@ -32,8 +32,8 @@ import org.slf4j.Logger;
 import org.slf4j.spi.LoggingEventBuilder;
 
 /**
- * Filters that most services want; {@link #chain} for handlers that no {@link HttpService} runs; {@link
- * ForwardingExchange} for filters of one's own.
+ * Filters that most services use; {@link #chain} for handlers on another server; {@link ForwardingExchange} for your
+ * own filters.
  *
  * <p>Thread-safe, as are the filters.
  */

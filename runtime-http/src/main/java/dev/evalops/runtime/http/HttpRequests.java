@@ -30,7 +30,7 @@ import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.type.LogicalType;
 
 /**
- * What a handler reads from a request. What is wrong with it becomes a {@link ServiceException} that the guard answers.
+ * Reads the parts of a request. A wrong request is a {@link ServiceException}, which the guard answers.
  *
  * <p>Thread-safe.
  */
@@ -178,8 +178,8 @@ public final class HttpRequests {
   }
 
   /**
-   * Returns what stands in the place of a template: for {@code /v1/notes/7} and the route {@code GET /v1/notes/{id}}
-   * the {@code id} is {@code 7}.
+   * Returns the value of a path template: for {@code /v1/notes/7} and the route {@code GET /v1/notes/{id}} the {@code
+   * id} is {@code 7}.
    *
    * @param exchange the exchange
    * @param name of the template, without its braces
@@ -192,7 +192,7 @@ public final class HttpRequests {
   }
 
   /**
-   * Returns the UUID that stands in the place of a template, see {@link #pathValue} and {@link #uuid}.
+   * Returns the value of a path template as a UUID, see {@link #pathValue} and {@link #uuid}.
    *
    * @param exchange the exchange
    * @param name of the template, without its braces
@@ -274,7 +274,7 @@ public final class HttpRequests {
    * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
-   * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
+   * @throws ServiceException 400 {@code invalid_<key>} if it is not a number, or given twice
    */
   public static long longQuery(HttpExchange exchange, String key, long fallback) {
     return longQuery(exchange.getRequestURI().getRawQuery(), key, fallback);
@@ -287,7 +287,7 @@ public final class HttpRequests {
    * @param key name of the parameter, decoded
    * @param fallback what is returned when it is absent or empty
    * @return the number
-   * @throws ServiceException 400 {@code invalid_<key>} if it is no number, or given twice
+   * @throws ServiceException 400 {@code invalid_<key>} if it is not a number, or given twice
    */
   public static long longQuery(@Nullable String rawQuery, String key, long fallback) {
     if (rawQuery == null) {

@@ -17,7 +17,8 @@ import tools.jackson.core.json.JsonFactory;
 import tools.jackson.databind.json.JsonMapper;
 
 /**
- * What a handler answers. A value is turned into bytes before the status is sent: one that cannot be is a clean 500.
+ * Writes responses. A value is serialised before the status is sent, so a value that cannot be serialised is a clean
+ * 500.
  *
  * <p>Thread-safe.
  */
@@ -166,7 +167,7 @@ public final class HttpResponses {
 
   /**
    * Answers with the code and message of a failure, without a log line; headers that do not describe a body stay.
-   * Handlers throw; this is for a filter that has to go on afterwards.
+   * Handlers throw; this is for a filter that has work to do afterwards.
    *
    * @param exchange the exchange
    * @param failure what went wrong

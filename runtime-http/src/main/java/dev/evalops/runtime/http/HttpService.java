@@ -72,8 +72,9 @@ public final class HttpService implements AutoCloseable {
      * Handles a request.
      *
      * @param exchange the exchange
-     * @throws Exception a {@link ServiceException} to answer with its code; everything else is answered as an internal
-     *     error
+     * @throws Exception a {@link ServiceException} is answered with its code, a dependency that is away or refuses the
+     *     service ({@link dev.evalops.runtime.errors.FailureKind}) with 503 {@code unavailable}, any other exception
+     *     with 500 {@code internal_error}
      */
     void serve(HttpExchange exchange) throws Exception;
 
@@ -149,7 +150,7 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Returns a builder of the routes for a server of one's own, see {@link Builder#handler()}.
+   * Returns a builder of routes for another server, see {@link Builder#handler()}.
    *
    * @return the builder
    */
@@ -232,8 +233,7 @@ public final class HttpService implements AutoCloseable {
   }
 
   /**
-   * Serves other routes and filters from the next request on, such as those that need what was not up when this was
-   * started.
+   * Replaces the routes and filters from the next request on, for example when the dependencies that they need are up.
    *
    * <pre>{@code
    * HttpService http = HttpService.builder(8080)
@@ -245,7 +245,7 @@ public final class HttpService implements AutoCloseable {
    * http.serve(HttpService.builder().filters(…).handle("/startupz", HttpEndpoints.health("notes")).handle(…));
    * }</pre>
    *
-   * @param routes the routes and filters; its other settings do not count, those that this was started with stay
+   * @param routes the routes and filters; its other settings are ignored, and those of the start stay
    * @throws IllegalArgumentException if routes are wrong, the message names each of them
    */
   public void serve(Builder routes) {
@@ -549,9 +549,9 @@ public final class HttpService implements AutoCloseable {
     }
 
     /**
-     * Returns one handler for a server of one's own, to be registered there for {@code /}: the filters, the routes and
-     * the limits of bodies and of requests in flight. The server has its own port, TLS, threads and end; what this
-     * builder was told about them does not count.
+     * Returns one handler for another server, to be registered there for {@code /}: the filters, the routes and the
+     * limits of bodies and of requests in flight. The server has its own port, TLS, threads and shutdown; those
+     * settings of this builder are ignored.
      *
      * @return the handler
      * @throws IllegalArgumentException if settings or routes are wrong, the message names each of them

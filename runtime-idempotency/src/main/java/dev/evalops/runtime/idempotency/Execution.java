@@ -55,7 +55,7 @@ final class Execution {
   Connection transaction() throws SQLException {
     if (!(idempotency.store() instanceof PostgresStore store)) {
       throw new IllegalStateException("a transaction needs Idempotency.of(db) or"
-          + " Idempotency.builder(db); this is a store of one's own");
+          + " Idempotency.builder(db), not your own store");
     }
     if (ended) {
       throw new IllegalStateException("the outcome of this request is settled already");

@@ -39,13 +39,13 @@ import org.slf4j.LoggerFactory;
  * Note note = store.create(Idempotency.transaction(exchange), command);
  * }</pre>
  *
- * <p>A handler that throws, or whose answer is not {@linkplain StoredResponse#isFinal() final}, frees its key. If its
- * process dies, the key is free after the lease. Without {@link #transaction} what the handler has done by then is done
- * a second time by the next request; an attempt that outlives its lease and is overtaken is answered 409 and its answer
- * dropped.
+ * <p>A handler that throws, or whose answer is not {@linkplain StoredResponse#isFinal() final}, frees its key. If the
+ * process dies, the key is free after the lease. Without {@link #transaction} the next request then does the work of
+ * the handler a second time. An attempt that outlives its lease and is overtaken is answered with 409, and its own
+ * answer is dropped.
  *
- * <p>Expired keys are removed at most every 5 minutes and in batches, on a thread of its own that ends with the work;
- * so there is nothing to close.
+ * <p>Expired keys are removed at most every 5 minutes and in batches, on a separate thread that ends with the work, so
+ * there is nothing to close.
  *
  * <p>Thread-safe.
  */
@@ -97,9 +97,9 @@ public final class Idempotency {
   /** With the key this is what an index of Postgres can hold. */
   private static final int MAX_SCOPE_BYTES = 2000;
 
-  /** Whose keys are kept apart. */
+  /** Who shares a set of keys. */
   public enum Scope {
-    /** Every actor has keys of its own: nobody is answered with what another was. */
+    /** Every actor has its own keys: no actor gets the answer of another. */
     ACTOR {
       @Override
       public String of(Actor actor, String method, String path) {
@@ -109,8 +109,8 @@ public final class Idempotency {
     },
 
     /**
-     * {@code organization:METHOD:path}, as the services in Go have it, for those that share their table. Whoever in an
-     * organization repeats the key and the request of another is answered as the other was.
+     * {@code organization:METHOD:path}, as in the services in Go, for services that share their table. An actor that
+     * repeats the key and the request of another actor of its organization gets the answer of the other.
      */
     ORGANIZATION {
       @Override
@@ -159,7 +159,7 @@ public final class Idempotency {
 
   /**
    * Returns an idempotency that keeps keys in the table {@code api_idempotency_keys} of the search path, with the
-   * defaults of {@link Builder}. {@code /dev/evalops/runtime/idempotency/idempotency.sql} on the class path makes it.
+   * defaults of {@link Builder}. The resource {@code idempotency.sql} beside this class creates the table.
    *
    * @param db the database; each call takes one connection for one statement, each transaction one until the handler
    *     returns
@@ -172,7 +172,7 @@ public final class Idempotency {
   }
 
   /**
-   * Returns a builder, to set other than the defaults.
+   * Returns a builder, to change the defaults.
    *
    * @param db the database
    * @return a builder
@@ -183,7 +183,7 @@ public final class Idempotency {
   }
 
   /**
-   * Returns a builder for a store of one's own; {@link #transaction} does not work with it.
+   * Returns a builder for your own store; {@link #transaction} does not work with it.
    *
    * @param store the store
    * @return a builder
@@ -194,19 +194,19 @@ public final class Idempotency {
   }
 
   /**
-   * The filter, to be put behind that of {@code Auth}. Methods that change nothing (GET, HEAD, OPTIONS, TRACE) pass as
-   * they are; all others need a key.
+   * Returns the filter, which must come after that of {@code Auth}. Requests that change nothing (GET, HEAD, OPTIONS,
+   * TRACE) pass; all others need a key.
    *
-   * <p>The handler reads a body that is in memory already, and its answer goes out when it has returned and the answer
-   * is kept. Replayed are status, content type and body, and with a column {@code response_headers} also {@code ETag},
-   * {@code Location}, {@code X-Change-Seq} and {@code Content-Encoding}; with {@code X-Idempotent-Replay: true}. An
-   * answer that is larger than {@link Builder#maxResponse} goes out while it is written, and a repeated request is
-   * answered 409 {@code idempotency_response_too_large}; also if the handler throws after that, since what has gone out
-   * cannot be taken back.
+   * <p>The filter reads the body into memory before the handler runs, and sends the answer after the handler has
+   * returned and the answer is stored. A replay has the status, the content type and the body, and, if the table has
+   * the column {@code response_headers}, also {@code ETag}, {@code Location}, {@code X-Change-Seq} and {@code
+   * Content-Encoding}; it is marked with {@code X-Idempotent-Replay: true}. An answer that is larger than {@link
+   * Builder#maxResponse} is sent while it is written, and a repeated request is answered with 409 {@code
+   * idempotency_response_too_large}, even if the handler throws after that.
    *
-   * <p>Refused are, with 400, {@code missing_idempotency_key} and {@code invalid_idempotency_key}; with 409, {@code
-   * idempotency_conflict} and {@code idempotency_in_progress}; with 413, {@code body_too_large}. A request without an
-   * actor is answered 500 {@code idempotency_scope_failed}. When the store fails the answer is 503 {@code unavailable}
+   * <p>The filter answers 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}; 409 {@code
+   * idempotency_conflict} or {@code idempotency_in_progress}; 413 {@code body_too_large}; and 500 {@code
+   * idempotency_scope_failed} to a request without an actor. If the store fails the answer is 503 {@code unavailable}
    * while it is away, busy or full, else 500 {@code idempotency_failed}.
    *
    * @return a filter for handlers of {@code HttpService} and {@code HttpFilters.chain}
@@ -221,22 +221,22 @@ public final class Idempotency {
    * commit fails (503, or 500 for a violated constraint), if the lease has passed and another attempt has begun (409),
    * or if the answer is larger than {@link Builder#maxResponse} (500).
    *
-   * <p>A statement that fails is undone alone: a handler may catch the {@link SQLException}, go on in the same
-   * transaction and answer what it likes, and what it did before commits with its answer. That takes a savepoint, one
-   * round trip, before each statement but the first. Where a failure has undone more (rows are fetched in portions, and
-   * a later portion fails after other statements), or the connection is lost, nothing commits, whatever the handler
+   * <p>If a statement fails, only that statement is undone: a handler may catch the {@link SQLException}, continue in
+   * the same transaction and answer what it likes, and its other work commits with its answer. That takes a savepoint,
+   * one round trip, before each statement except the first. If a failure has undone more (rows are fetched in portions,
+   * and a later portion fails after other statements), or the connection is lost, nothing commits, whatever the handler
    * answers (500 or 503).
    *
-   * <p>It holds one connection of the pool until the handler has returned. A handler that takes a second one from the
-   * same pool waits for others that do the same: with as many at a time as the pool has connections none goes on before
-   * the pool's time-out, and all are answered 503. The first such failure of a route is logged with the place that has
-   * asked for the connection.
+   * <p>It holds one connection of the pool until the handler has returned. A handler must not take a second one from
+   * the same pool: if as many handlers do so as the pool has connections, each waits for the others until the pool's
+   * time-out, and all are answered with 503. The first such failure of a route is logged with the place that has asked
+   * for the connection.
    *
    * @param exchange the exchange of a request that {@link #filter} has let pass
-   * @return the connection, for every call the same. It ends with the request: closing, committing, rolling back (but
-   *     to a savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link
-   *     SQLException}; but {@code unwrap(Executor.class)} gives an executor of what is to run once this has committed,
-   *     such as waking a relay
+   * @return the connection, the same for every call. It ends with the request: closing, committing, rolling back
+   *     (except to a savepoint), changing auto-commit and unwrapping it or its statements are refused with an {@link
+   *     SQLException}. {@code unwrap(Executor.class)} returns an executor whose tasks run after the commit, such as
+   *     waking a relay
    * @throws SQLException if there is no connection
    * @throws IllegalStateException if no such filter ran for the request, as for a GET, if its store is not {@link
    *     #of(DataSource)}, or if the response has outgrown {@link Builder#maxResponse}
@@ -251,12 +251,12 @@ public final class Idempotency {
   }
 
   /**
-   * What the filter decides, for use without an {@code HttpExchange}.
+   * Decides as the filter does, for use without an {@code HttpExchange}.
    *
    * @param scope within which the key is unique, at most 2000 bytes; see {@link Scope}
    * @param key what the client sent, or null; quotes around it are part of it
    * @param requestHash see {@link #requestHash}
-   * @return what to do; what is {@link IdempotencyStore.Started} must be given to {@link #finish} or {@link #release}
+   * @return what to do; end an {@link IdempotencyStore.Started} with {@link #finish} or {@link #release}
    * @throws ServiceException 400 {@code missing_idempotency_key} or {@code invalid_idempotency_key}, 503 {@code
    *     unavailable}, 500 {@code idempotency_failed}
    */
@@ -305,8 +305,8 @@ public final class Idempotency {
   }
 
   /**
-   * Keeps a final answer, and frees the key for any other. A store that fails is tried three times; then the failure is
-   * logged and the answer may go out all the same, but the key is free after the lease.
+   * Stores a final answer; for any other answer it frees the key. If the store fails three times, the failure is logged
+   * and the answer may still be sent, but the key is free after the lease.
    *
    * @param claim the claim that {@link #begin} returned
    * @param response the answer
@@ -352,8 +352,8 @@ public final class Idempotency {
   }
 
   /**
-   * Frees the key, so that the request can be repeated. A failure is logged, and tried again in the background until
-   * the lease has passed.
+   * Frees the key, so that the request can be repeated. A failure is logged, and retried in the background until the
+   * lease has passed.
    *
    * @param claim the claim that {@link #begin} returned
    */
@@ -390,9 +390,10 @@ public final class Idempotency {
   }
 
   /**
-   * Returns what tells requests apart that come with the same key. It has no boundary between query and body ({@code
-   * ?a=1:x} with the body {@code y} reads like {@code ?a=1} with {@code x:y}); where a request has a query, {@link
-   * #filter} with {@link Scope#ACTOR} keeps another hash, which has, and still finds what was kept by this one.
+   * Returns the hash that tells requests with the same key apart, as the services in Go compute it. It has no boundary
+   * between query and body ({@code ?a=1:x} with the body {@code y} has the hash of {@code ?a=1} with {@code x:y}). For
+   * requests with a query {@link #filter} with {@link Scope#ACTOR} stores another hash, which has that boundary, and
+   * still recognises this one.
    *
    * @param method the method
    * @param path the decoded path
@@ -454,10 +455,10 @@ public final class Idempotency {
     }
 
     /**
-     * Sets how long a request may take before the same request with the same key may take over, since its process is
-     * taken for dead (60 s).
+     * Sets how long a request may take (60 s). After that its process counts as dead, and a repeated request with the
+     * same key takes over.
      *
-     * @param leaseFor a millisecond or more; to be longer than the slowest request
+     * @param leaseFor a millisecond or more; longer than the slowest request
      * @return this
      */
     public Builder leaseFor(Duration leaseFor) {
@@ -477,11 +478,11 @@ public final class Idempotency {
     }
 
     /**
-     * Runs each request that needs a key in a transaction that something else owns, such as Spring (default: in none,
-     * until the handler asks for {@link Idempotency#transaction}). It begins before the handler; the key and the answer
-     * are written in it when the handler has returned, and then it commits. Nothing commits if the handler throws, or
-     * if its answer is not {@linkplain StoredResponse#isFinal() final}. Only with a data source, not with a store of
-     * one's own.
+     * Runs each request that needs a key in a transaction of another owner, such as Spring (default: none; the handler
+     * asks for one with {@link Idempotency#transaction}). The transaction begins before the handler. After the handler
+     * has returned, the key and the answer are written in it, and it commits. Nothing commits if the handler throws, or
+     * if its answer is not {@linkplain StoredResponse#isFinal() final}. It needs a data source, and does not work with
+     * your own store.
      *
      * @param transactions begins them; of the same database as the table of keys
      * @return this
@@ -492,7 +493,7 @@ public final class Idempotency {
     }
 
     /**
-     * Sets whose keys are kept apart.
+     * Sets who shares a set of keys.
      *
      * @param scope {@link Scope#ACTOR} unless set
      * @return this builder
@@ -515,7 +516,7 @@ public final class Idempotency {
     }
 
     /**
-     * Sets the largest response body that is kept; until it is, it is held in memory.
+     * Sets the largest response body that is stored; it is held in memory until then.
      *
      * @param bytes 0 to 1 GiB; 1 MiB unless set; zero allows none
      * @return this builder
@@ -547,7 +548,7 @@ public final class Idempotency {
       }
       if (transactions != null && !ofDataSource) {
         problems.add(
-            "transactions must be set with Idempotency.builder(db), not with a store of one's own");
+            "transactions must be set with Idempotency.builder(db), not with your own store");
       }
       checkBytes("maxBody", maxBody, problems);
       checkBytes("maxResponse", maxResponse, problems);

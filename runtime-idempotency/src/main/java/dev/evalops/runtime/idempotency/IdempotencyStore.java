@@ -8,15 +8,16 @@ import java.util.Objects;
  * Where keys and answers are kept. {@link Idempotency#of(javax.sql.DataSource)} brings one; another runs its tests
  * through {@code dev.evalops.runtime.idempotency.junit.IdempotencyStoreContract}.
  *
- * <p>Each method is atomic, also towards other processes, and goes by one clock: that of the store. Methods are called
- * by many threads at a time, and may throw what they like; to the client each failure is the same internal error.
+ * <p>Each method is atomic, also towards other processes, and uses one clock: that of the store. Many threads call the
+ * methods at the same time. A failure is answered with 503 {@code unavailable} if {@link
+ * dev.evalops.runtime.errors.FailureKind} says so, else with 500 {@code idempotency_failed}.
  */
 public interface IdempotencyStore {
 
   /**
-   * Claims a key, or says what stands against it. Of concurrent attempts exactly one is {@link Started}. A key is free
-   * if it is unknown or expired, or if the same request began it longer than the lease ago and did not complete it.
-   * Does not wait for the attempt that holds the key.
+   * Claims a key, or says why it cannot be claimed. Of concurrent attempts exactly one is {@link Started}. A key is
+   * free if it is unknown or expired, or if the same request claimed it longer than the lease ago and did not complete
+   * it. Does not wait for the attempt that holds the key.
    *
    * @param attempt the request
    * @return what to do now
@@ -46,7 +47,7 @@ public interface IdempotencyStore {
    * Removes expired keys, without waiting for anything that others hold.
    *
    * @param limit the most keys that are removed, 1 or more
-   * @return how many were; fewer than the limit if there are no more, or if somebody else is at it
+   * @return how many were removed; fewer than the limit if there are no more, or if another process is removing them
    * @throws SQLException if the store fails
    */
   int sweep(int limit) throws SQLException;

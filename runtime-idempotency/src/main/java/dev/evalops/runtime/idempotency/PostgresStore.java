@@ -122,7 +122,7 @@ final class PostgresStore implements IdempotencyStore {
           WHERE scope = ? AND idempotency_key = ? AND created_at = ? AND response_code IS NULL
           FOR UPDATE SKIP LOCKED)
         """.formatted(table);
-    // The lock keeps the replicas from sweeping all at once. The time is asked twice because every
+    // The lock keeps the instances from sweeping all at once. The time is asked twice because every
     // partition of a table has the same ctids.
     sweepSql = """
         DELETE FROM %1$s WHERE expires_at <= now() AND ctid = ANY (ARRAY(
@@ -143,7 +143,7 @@ final class PostgresStore implements IdempotencyStore {
         PreparedStatement select = connection.prepareStatement(INSPECT);
         ResultSet rows = select.executeQuery()) {
       if (!rows.next()) {
-        throw new StartupException("the table " + TABLE + " is not in the search path; make it"
+        throw new StartupException("the table " + TABLE + " is not in the search path; create it"
             + " with /dev/evalops/runtime/idempotency/idempotency.sql of runtime-idempotency");
       }
       String table = rows.getString(3);

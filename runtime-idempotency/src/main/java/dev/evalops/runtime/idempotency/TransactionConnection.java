@@ -325,7 +325,7 @@ final class TransactionConnection implements InvocationHandler {
     last = null;
   }
 
-  /** Returns to the point, so that the handler can go on. If it cannot, nothing will commit. */
+  /** Returns to the point, so that the handler can continue. If it cannot, nothing will commit. */
   private void undo(Throwable failure) {
     boolean interrupted = Thread.interrupted();
     try {

@@ -263,27 +263,27 @@ final class Durable {
       LOG.atWarn()
           .addKeyValue("durable", settings.durable)
           .addKeyValue("max_deliver", server)
-          .log("the server stops delivering an event before the consumer does: one whose process"
-              + " dies the last time is lost");
+          .log("durable has a lower max_deliver than the consumer; an event is lost if the process"
+              + " dies at its last delivery");
     }
     return server;
   }
 
   /** Returns what it delivers to. */
   private String check(ConsumerConfiguration found) throws IOException {
-    String durable = "the durable " + settings.durable + " is there, ";
+    String durable = "the durable " + settings.durable + " exists";
     String subject = found.getDeliverSubject();
     if (subject == null) {
-      throw new IOException(durable + "but one that is pulled");
+      throw new IOException(durable + " as a pull consumer");
     }
     if (!settings.queue.equals(found.getDeliverGroup())) {
-      throw new IOException(durable + "but for the queue " + found.getDeliverGroup());
+      throw new IOException(durable + " for another queue: " + found.getDeliverGroup());
     }
     if (!settings.subject.equals(found.getFilterSubject())) {
-      throw new IOException(durable + "but for the subject " + found.getFilterSubject());
+      throw new IOException(durable + " for another subject: " + found.getFilterSubject());
     }
     if (found.getAckPolicy() != AckPolicy.Explicit) {
-      throw new IOException(durable + "but without explicit acknowledgements");
+      throw new IOException(durable + " without explicit acknowledgements");
     }
     return subject;
   }

@@ -25,19 +25,20 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A running consumer: a durable queue subscription whose handler sees each event at least once. An event is
- * acknowledged when the handler returns, and delivered again, after a delay that grows, when it throws anything. After
- * the last delivery it goes to the dead-letter subject, with its headers and the reason, and without its body where
- * both together are more than the server takes. What cannot be read goes there at once.
+ * A running consumer: a durable queue subscription whose handler gets each event at least once. An event is
+ * acknowledged when the handler returns. When the handler throws, the event is delivered again after a growing delay.
+ * After the last delivery it goes to the dead-letter subject, with its headers and the reason, and without its body if
+ * that would be more than the server accepts. An event that cannot be read goes there at once.
  *
- * <p>While an event is here the server is told so: a handler may take longer than the acknowledgement wait.
+ * <p>A handler may take longer than the acknowledgement wait: the consumer tells the server that it is still at work.
  *
- * <p>Handlers run at the same time, up to a limit; those of the same {@link Event#aggregateId()} one after the other,
- * in the order of the stream. An event that is delivered again comes after others that were published later, and the
- * processes that share a durable do not wait for each other: where the order matters, look at {@link Event#version()}.
+ * <p>Handlers run at the same time, up to a limit. Events with the same {@link Event#aggregateId()} are handled one
+ * after the other, in the order of the stream. But an event that is delivered again comes after others that were
+ * published later, and the processes that share a durable do not wait for each other. Where the order matters, compare
+ * {@link Event#version()}.
  *
- * <p>A durable that somebody deletes, or that the server has lost, is created again within seconds, from behind the
- * last event that is known to be acknowledged; where its stream is a new one, from the first event.
+ * <p>A durable that was deleted, or that the server has lost, is created again within 10 seconds. It continues after
+ * the last event that is known to be acknowledged, or from the first event if the stream is a new one.
  *
  * <p>Thread-safe.
  */
@@ -197,9 +198,9 @@ public final class EventConsumer implements AutoCloseable {
   }
 
   /**
-   * Stops taking events, gives back those that no handler has begun, waits for the handlers (5 s, {@link
-   * Builder#drainTimeout}), then interrupts them and waits another second. The server has their answers before this
-   * returns, if it can be reached. The durable stays. A second call does nothing.
+   * Stops the delivery, gives back events that no handler has begun, waits for the handlers (5 s, {@link
+   * Builder#drainTimeout}), then interrupts them and waits another second. If the server can be reached, it has all
+   * acknowledgements before this returns. The durable stays. A second call does nothing.
    */
   @Override
   public void close() {
@@ -276,8 +277,7 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets where a durable begins that does not exist yet: with what comes from now on (default), with all that the
-     * stream has, or with the last event.
+     * Sets where a new durable begins: with new events (default), with all events of the stream, or with the last one.
      *
      * @param policy {@code New}, {@code All} or {@code Last}
      * @return this
@@ -288,8 +288,9 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets when the server delivers an event again of which it hears nothing, because its process is gone (30 s). That
-     * a handler is at work is told to it three times in this time. It counts when the durable is created.
+     * Sets the time after which the server delivers an event again if it hears nothing, because the process is gone (30
+     * s). While a handler is at work the consumer tells the server so three times in this time. The setting is used
+     * when the durable is created.
      *
      * @param wait more than zero
      * @return this
@@ -300,9 +301,9 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Limits how many handlers run at the same time (16); each has a thread, a virtual one on Java 24 and later.
+     * Limits how many handlers run at the same time (16), each on its own thread, a virtual one on Java 24 and later.
      *
-     * @param handlers one or more; one keeps the order of everything that is delivered for the first time
+     * @param handlers one or more; with one, all first deliveries are handled in the order of the stream
      * @return this
      */
     public Builder concurrency(int handlers) {
@@ -311,11 +312,11 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts each
-     * delivery, whatever comes of it: also those to a consumer that closes before it has begun, or whose process dies.
-     * So an event that has come this often is dead-lettered when its handler fails for the second time in this process
-     * (with 1, or where the durable's own {@code max_deliver} is reached: the first time). One that has come more often
-     * than twice this number and five, as processes die of it, is dead-lettered without being handled, at most one by
+     * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts every
+     * delivery, also one to a consumer that closes before handling, or whose process dies. So an event that was
+     * delivered this often is dead-lettered when its handler fails for the second time in this process; with 1, or at
+     * the durable's own {@code max_deliver}, at the first failure. If an event was delivered more than twice this
+     * number plus five times, because processes die of it, it is dead-lettered without being handled, at most one by
      * each running consumer.
      *
      * @param deliveries one or more
@@ -327,11 +328,11 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets how long an event waits after its handler has thrown: the first time this long, then twice as long each time
-     * (1 s, up to 1 min; up to a fifth less at random).
+     * Sets the delay before an event is delivered again after its handler has thrown (1 s). It doubles with each
+     * delivery, up to a limit (1 min), and is up to a fifth shorter at random.
      *
      * @param first zero or more
-     * @param longest not less than the first
+     * @param longest the limit, not less than the first
      * @return this
      */
     public Builder redeliveryDelay(Duration first, Duration longest) {
@@ -341,10 +342,10 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets where events go that nobody could handle ({@code dead.<stream>.<durable>}, in a stream {@code <stream>_DEAD}
-     * that is created if it does not exist and keeps them 30 days).
+     * Sets the subject of events that could not be handled (default {@code dead.<stream>.<durable>}, in a stream {@code
+     * <stream>_DEAD} that is created if it does not exist and keeps them for 30 days).
      *
-     * @param subject a subject that a stream takes, and that this consumer does not listen to
+     * @param subject a subject of an existing stream, which this consumer does not receive
      * @return this
      */
     public Builder deadLetterSubject(String subject) {
@@ -377,8 +378,8 @@ public final class EventConsumer implements AutoCloseable {
 
     /**
      * Registers {@code natsbus_consumer_handled_total}, {@code …_failed_total} and {@code …_dead_lettered_total}, and
-     * the gauges {@code natsbus_consumer_in_hand} and {@code natsbus_consumer_lag}, the events that were not delivered
-     * yet (default: nothing). They have the tags {@code stream} and {@code durable}.
+     * the gauges {@code natsbus_consumer_in_hand} and {@code natsbus_consumer_lag}, the number of events that were not
+     * delivered yet (default: nothing). They have the tags {@code stream} and {@code durable}.
      *
      * @param registry gets the meters
      * @return this
@@ -394,11 +395,11 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Starts the consumer. The durable is created if it does not exist; an existing one is used as it is, if it is a
-     * queue subscription for this subject and queue. It delivers to a subject under the inbox prefix of the client's
-     * options.
+     * Starts the consumer. The durable is created if it does not exist. An existing durable is used as it is; it must
+     * be a queue subscription for this subject and queue. Events are delivered to a subject under the inbox prefix of
+     * the client's options.
      *
-     * @param handler sees each event
+     * @param handler is given each event
      * @return the running consumer; the caller closes it, or the bus does
      * @throws IllegalArgumentException if parameters are wrong; the message names all of them
      * @throws StartupException if the server refuses the durable or the subscription ({@code queue_subscribe: ...}) or

@@ -47,14 +47,13 @@ import org.slf4j.LoggerFactory;
  * }</pre>
  *
  * <p>The subject of a change is {@code <prefix>.<aggregate type>.<operation>}. The stream is created if it does not
- * exist; an existing one is compared, and never changed; one that a server has lost is created again after
- * reconnecting. A lost connection is restored in the background, however long it takes, refused logins included: {@link
- * #connection} stays the same. What is published meanwhile waits for it within {@link Builder#publishTimeout}, and then
- * fails: for changes that must not be lost there are {@link dev.evalops.runtime.natsbus.spool.SpooledPublisher} and the
- * outbox.
+ * exist. An existing stream is compared, and never changed; a stream that a server has lost is created again after
+ * reconnecting. A lost connection is restored in the background, however long it takes, even if logins are refused:
+ * {@link #connection} stays the same. A publish meanwhile waits for {@link Builder#publishTimeout}, and then fails. For
+ * changes that must not be lost use {@link dev.evalops.runtime.natsbus.spool.SpooledPublisher} or the outbox.
  *
  * <p>Delivery is at least once: the stream drops repeats within its {@linkplain #duplicateWindow duplicate window}, and
- * a consumer that must not do things twice remembers {@link Event#id()}, or the last {@link Event#version()} of each
+ * a consumer that must handle each event once keeps {@link Event#id()}, or the last {@link Event#version()} of each
  * {@link Event#aggregateId()}.
  *
  * <p>Thread-safe.
@@ -90,9 +89,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param url where NATS is, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with
-   *     commas between them; in user and password {@code /} is written as {@code %2F}, and so on; null, as
-   *     an environment variable that is not set, is refused by {@code open}
+   * @param url the URL of NATS, such as {@code nats://user:password@host:4222}, {@code tls://host}, or several with
+   *     commas between them; user and password are percent-encoded; null, as of an environment variable that is not
+   *     set, is refused by {@code open}
    * @return a builder with the defaults
    */
   public static Builder builder(@Nullable String url) {
@@ -102,9 +101,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * Opens a bus with the defaults of {@link Builder}.
    *
-   * @param url where NATS is, as {@link #builder} takes it
+   * @param url the URL of NATS, as in {@link #builder}
    * @param stream the name of the stream
-   * @param subjectPrefix how all subjects begin, such as {@code notes.changes}
+   * @param subjectPrefix the beginning of all subjects, such as {@code notes.changes}
    * @return the connected bus; the caller closes it
    * @throws IllegalArgumentException if settings are wrong; the message names all of them
    * @throws StartupException as {@link Builder#open} throws it
@@ -121,7 +120,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * @param change what has happened
    * @return {@link ChangePublisher.Outcome#STORED}
    * @throws IllegalArgumentException if the change cannot be written; the message names the parameter
-   * @throws PublishException if it is not stored, as far as is known; also when interrupted, with the flag set again
+   * @throws PublishException if the change is not known to be stored; also when interrupted, with the flag set again
    */
   @Override
   public Outcome publish(Change change) {
@@ -129,8 +128,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Publishes a change without waiting for the acknowledgement, while fewer than {@link Builder#maxPending} are
-   * pending; else waits for one of those. The order is kept as {@link #publish} keeps it.
+   * Publishes a change without waiting for the acknowledgement. While {@link Builder#maxPending} events are pending, it
+   * waits for one of them. The order is kept as by {@link #publish}.
    *
    * @param change what has happened
    * @return the outcome, or a {@link PublishException} within {@link Builder#publishTimeout}. It is completed by a
@@ -160,7 +159,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * {@inheritDoc}
    *
-   * <p>It is that of the stream as it was found at the start.
+   * <p>Returns the window that the stream had when the bus was opened.
    */
   @Override
   public Optional<Duration> duplicateWindow() {
@@ -172,11 +171,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Returns the event of a message, for code that subscribes by itself. Consumers of this bus do it already.
+   * Returns the event of a message, for code with its own subscription. Consumers of this bus need no such call.
    *
    * @param message the message, in any format
    * @return the event
-   * @throws IllegalArgumentException if it is no event; the message says what is wrong
+   * @throws IllegalArgumentException if it is not an event; the message says what is wrong
    */
   public static Event read(Message message) {
     String malformed = HeaderGuard.reason(message.getHeaders());
@@ -191,12 +190,12 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events by
-   * itself. Handlers of a bus with an {@link Builder#openTelemetry OpenTelemetry} run in a span of it already.
+   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events
+   * itself. Handlers of a bus with an {@link Builder#openTelemetry OpenTelemetry} already run in a span of that trace.
    *
-   * @param context what the event's own is added to, such as {@code Context.root()}
+   * @param context the context to add to, such as {@code Context.root()}
    * @param event the event
-   * @return the context with the span and baggage of the publisher; the given one where the event has none
+   * @return the context with the span and baggage of the publisher; the given context if the event has none
    */
   public static Context extractContext(Context context, Event event) {
     return Telemetry.extract(context, event);
@@ -205,9 +204,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   /**
    * Returns a builder of a consumer.
    *
-   * @param subject which events, such as {@code notes.changes.>}
-   * @param durable the name under which the server remembers how far the consumer is; processes that give the same
-   *     share the events
+   * @param subject the subject of the events, such as {@code notes.changes.>}
+   * @param durable the name under which the server remembers the position of the consumer; processes with the same
+   *     name share the events
    * @return a builder with the defaults
    */
   public EventConsumer.Builder consumer(String subject, String durable) {
@@ -215,7 +214,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Returns the connection, for a health check or whatever else NATS can do.
+   * Returns the connection, for a health check or another use of NATS.
    *
    * @return the connection, always the same
    */
@@ -237,8 +236,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Closes its consumers, each as {@link EventConsumer#close} does it but all at the same time, takes no more changes,
-   * waits up to 2 s for what is being published, and closes the connection. A second call does nothing.
+   * Closes its consumers as {@link EventConsumer#close} does, all at the same time, accepts no more changes, waits up
+   * to 2 s for those that are being published, and closes the connection. A second call does nothing.
    */
   @Override
   public void close() {
@@ -297,11 +296,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how all subjects begin (required). The {@code source} of events is the prefix without a last {@code
+     * Sets the beginning of all subjects (required). The {@code source} of events is the prefix without a final {@code
      * .changes}.
      *
-     * @param prefix tokens with dots between them, such as {@code notes.changes}; blanks around it and one dot at its
-     *     end do not count
+     * @param prefix tokens with dots between them, such as {@code notes.changes}; blanks around it and a dot at its end
+     *     are removed
      * @return this
      */
     public Builder subjectPrefix(String prefix) {
@@ -310,7 +309,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how events are written (JSON). Every format is read.
+     * Sets the format in which events are written (JSON). Consumers read every format.
      *
      * @param format the format
      * @return this
@@ -332,7 +331,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Limits how many events may be pending, which are sent and not acknowledged (1024); who publishes more waits.
+     * Limits how many events may be pending, that is sent but not acknowledged (1024). More calls to publish wait.
      *
      * @param events one or more
      * @return this
@@ -343,7 +342,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how long to wait for a NATS that is not up, in attempts 2 s apart (60 s).
+     * Sets how long {@link #open} waits for a NATS that is not up, in attempts 2 s apart (60 s).
      *
      * @param timeout zero for one attempt
      * @return this
@@ -354,14 +353,14 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL or the options say; the URL then must not).
-     * An empty user makes the password a token. It is read at each login, and once more when the first login is
-     * refused. A connection that was made with what was given before is replaced {@linkplain #rotationTimeout within a
-     * minute}, after a login with the new was good; what is being published waits for it. Servers that were told the
-     * new password end older connections by themselves.
+     * Logs in with the credentials of a supplier, which may change (default: those of the URL or the options; with a
+     * supplier the URL must have none). With an empty user the password is a token. The supplier is called at each
+     * login, and once more if the first login is refused. When the credentials change, the connection is replaced
+     * {@linkplain #rotationTimeout within a minute}, after a login with the new credentials has succeeded; changes that
+     * are being published wait for it.
      *
-     * <p>While it throws, gives null or takes more than 5 s, the open connection stays, and reconnects with what was
-     * given last.
+     * <p>While the supplier throws, returns null or takes more than 5 s, the open connection stays, and reconnects with
+     * the last credentials.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
      * @return this
@@ -372,11 +371,11 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: none with {@code
-     * nats://}, the JDK's with {@code tls://}), and to no server without TLS. Its trust manager checks the server's
-     * name, or nobody does.
+     * Connects with TLS of this context, such as that of {@code ClientTls} of runtime-mtls, and to no server without
+     * TLS (default: no TLS with {@code nats://}, the JDK's context with {@code tls://}). Only the trust manager of the
+     * context can check the server's name; the client does not.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
+     * <p>When {@link SSLContext#getClientSessionContext} returns another object, as that of a {@code ClientTls} does
      * after its files have changed, the connection is replaced {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
@@ -388,8 +387,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
-     * the connection is replaced (1 minute). A sixth of it is the time between two looks.
+     * Sets the time in which the connection is replaced after a change of {@linkplain #credentials credentials} or
+     * {@linkplain #tls certificates} (1 minute). They are checked six times in this time.
      *
      * @param time more than zero
      * @return this
@@ -401,9 +400,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
 
     /**
      * Changes the client's options, such as credentials, name or error listener. A token supplier and an authentication
-     * handler (such as {@code Nats.credentials(file)}, which reads its file each time) are asked at each login, so that
-     * they can give what has been rotated; a password in the URL or in {@code userInfo} stays what it is. A server pool
-     * of one's own, or a number of reconnects, takes the place of this bus's, which never gives up.
+     * handler (such as {@code Nats.credentials(file)}, which reads its file each time) are called at each login, so
+     * they can rotate; a password in the URL or in {@code userInfo} cannot. Your own server pool, or a number of
+     * reconnects, replaces that of this bus, which never gives up.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -414,8 +413,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets on how many servers a missing stream is kept, and that of its dead letters (1). With 3 of a cluster both
-     * outlive the loss of one server; what has no majority takes nothing.
+     * Sets the number of replicas with which a missing stream, and its stream of dead letters, is created (1). With 3
+     * replicas they survive the loss of one server. A stream without a majority of its replicas stores nothing.
      *
      * @param servers 1 to 5, and not more than the cluster has
      * @return this
@@ -426,8 +425,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Changes the configuration that a missing stream is created with (limits retention, 7 days, files, {@link
-     * #replicas}), and that an existing one is compared with.
+     * Changes the configuration with which a missing stream is created (limits retention, 7 days, files, {@link
+     * #replicas}), and with which an existing one is compared.
      *
      * @param change what to change; a further call adds to it
      * @return this
@@ -438,9 +437,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Records spans {@code nats.publish} and {@code nats.process}, and sends the trace along (default: none).
+     * Records spans {@code nats.publish} and {@code nats.process}, and adds the trace to events (default: none).
      *
-     * @param openTelemetry makes the spans; its propagators write, W3C trace context is read
+     * @param openTelemetry records the spans; its propagators write the trace context, and W3C trace context is read
      * @return this
      */
     public Builder openTelemetry(OpenTelemetry openTelemetry) {

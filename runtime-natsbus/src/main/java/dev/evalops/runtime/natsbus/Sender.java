@@ -245,7 +245,7 @@ final class Sender {
 
   private void retry(Send send, int attempt, Problem problem) {
     if (attempt != send.attempts.get()) {
-      return; // a later one goes on
+      return; // a later one decides
     }
     send.problem = problem;
     long delay = RETRY_MILLIS / 2 + ThreadLocalRandom.current().nextLong(RETRY_MILLIS);

@@ -173,11 +173,11 @@ class EventConsumerTest {
     assertThatThrownBy(() -> bus.consumer(ALL, "pulled").start(event -> {}))
         .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("queue_subscribe: ")
-        .hasMessageContaining("pulled");
+        .hasMessageContaining("pull consumer");
     assertThatThrownBy(() -> bus.consumer("notes.changes.note.*", "mine").start(event -> {}))
-        .hasMessageContaining("for the subject " + ALL);
+        .hasMessageContaining("for another subject: " + ALL);
     assertThatThrownBy(() -> bus.consumer(ALL, "mine").queue("other").start(event -> {}))
-        .hasMessageContaining("for the queue mine");
+        .hasMessageContaining("for another queue: mine");
     assertThatThrownBy(() -> bus.consumer(ALL, "x").stream("NONE").start(event -> {}))
         .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("queue_subscribe: ");
@@ -257,7 +257,7 @@ class EventConsumerTest {
             attempts.incrementAndGet();
             throw new IllegalStateException("no");
           });
-      assertThat(logs.count("the server stops delivering")).isEqualTo(1);
+      assertThat(logs.count("durable has a lower max_deliver")).isEqualTo(1);
     }
     bus.publish(change("1"));
 

@@ -18,8 +18,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Makes the effect of an event happen once, however often it is delivered: its id is recorded in the handler's own
- * transaction.
+ * Lets a handler process each event once, however often it is delivered: the id of the event is recorded in the
+ * handler's own transaction.
  *
  * <pre>{@code
  * bus.consumer("notes.changes.>", "feed").start(Inbox.of(db, "feed").handler(feed::apply));
@@ -27,8 +27,8 @@ import org.slf4j.LoggerFactory;
  * void apply(Event event, Connection tx) throws SQLException { … }
  * }</pre>
  *
- * <p>The table {@code event_inbox} belongs to the service, which may start from the resource {@code outbox.sql} beside
- * this class. Ids are forgotten after a while (7 days), in batches, by the threads of their consumer's handlers.
+ * <p>The table {@code event_inbox} belongs to the service; the resource {@code outbox.sql} beside this class creates
+ * it. Ids are deleted after 7 days, in batches, by the threads of their consumer's handlers.
  *
  * <p>Thread-safe.
  */
@@ -62,9 +62,9 @@ public final class Inbox {
     /**
      * Handles one event.
      *
-     * @param event the event; has not been handled before
-     * @param tx the transaction, which is committed when this returns and rolled back when it throws
-     * @throws Exception if it is not handled; it is delivered again
+     * @param event the event, which has not been handled before
+     * @param tx the transaction: committed when this method returns, rolled back when it throws
+     * @throws Exception if the event is not handled; it is delivered again
      */
     void handle(Event event, Connection tx) throws Exception;
   }
@@ -72,8 +72,8 @@ public final class Inbox {
   /**
    * Returns an inbox with the defaults.
    *
-   * @param db where the effects are
-   * @param consumer who handles the events; others handle them for themselves
+   * @param db the database of the effects
+   * @param consumer the name of the consumer; each consumer handles every event once
    * @return the inbox
    * @throws IllegalArgumentException if the consumer is blank
    */
@@ -84,8 +84,8 @@ public final class Inbox {
   /**
    * Returns a builder.
    *
-   * @param db where the effects are
-   * @param consumer who handles the events; others handle them for themselves
+   * @param db the database of the effects
+   * @param consumer the name of the consumer; each consumer handles every event once
    * @return a builder with the defaults
    */
   public static Builder builder(DataSource db, String consumer) {
@@ -97,7 +97,7 @@ public final class Inbox {
    *
    * @param handler what to do with an event that has not been handled before
    * @return the handler
-   * @throws StartupException if the database is not there, or has not the table with its key
+   * @throws StartupException if the database is away, or the table is missing, too old or lacks its key
    */
   public EventHandler handler(Handler handler) {
     Objects.requireNonNull(handler, "handler");
@@ -153,7 +153,7 @@ public final class Inbox {
 
   private static SQLException refused(String method) {
     return new SQLException(
-        method + " is not for the handler: the transaction ends with the event");
+        method + " is not allowed in a handler: the inbox ends the transaction");
   }
 
   /** Waits for another transaction that has the same event in hand. */
@@ -221,8 +221,8 @@ public final class Inbox {
     }
 
     /**
-     * Sets for how long an id is kept (7 days). An event that is delivered again after that has its effect again, so
-     * keep it for longer than the stream keeps its events.
+     * Sets how long an id is kept (7 days). An event that is delivered again after that is handled again, so set at
+     * least the time for which the stream keeps its events.
      *
      * @param keepFor from a minute to 100 years
      * @return this

@@ -19,7 +19,7 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Publishes every committed change, whatever dies in between: a change is stored in its mutation's own transaction, and
- * a relay sends it to the broker and removes it when the broker has stored it.
+ * a relay sends it to the broker and deletes it when the broker has stored it.
  *
  * <pre>{@code
  * Outbox outbox = life.add("outbox", Outbox.start(db, bus));
@@ -29,19 +29,19 @@ import org.jspecify.annotations.Nullable;
  * tx.commit();
  * }</pre>
  *
- * <p>Changes of one aggregate (a lane) reach the broker in the order of their commits; other lanes do not wait for one
- * that fails. An event keeps its id, so that the broker drops what is sent twice. What the broker cannot take now waits
- * for as long as that lasts; what it refuses is parked after 3 attempts, and with it, by default, its lane.
+ * <p>Changes of one aggregate (a lane) reach the broker in the order of their commits; lanes do not wait for each
+ * other. While the broker is away or full, changes wait. A change that the broker refuses is parked after 3 attempts,
+ * and by default its lane waits until it is requeued or discarded.
  *
- * <p>Give it the bus itself, not a spool before it: what lies on the disk of one process does not keep its place behind
- * another process. The one that relays holds a connection of its pool, which needs two or more.
+ * <p>Give it the bus itself, not a spool: a change on the disk of one process would lose its place in the order. The
+ * process that relays holds a connection of its pool, which needs two or more.
  *
- * <p>An event that was sent and not yet removed is sent again after a failure: the stream drops it within its duplicate
- * window, {@link Inbox} afterwards.
+ * <p>An event that was sent and not yet deleted is sent again after a failure, with the same id. The stream drops it
+ * within its duplicate window, and {@link Inbox} after that.
  *
- * <p>Every process of the service may start one; one of them relays at a time, and another takes over when its lease
- * has run out, 1.45 seconds after it was last renewed, or when it has heard nothing from the broker for 5 seconds. The
- * tables belong to the service, which may start from the resource {@code outbox.sql} beside this class.
+ * <p>Every process of the service may start an outbox. One of them relays at a time; another takes over when the lease
+ * of that process expires, 1.45 seconds after it was last renewed, or when it has heard nothing from the broker for 5
+ * seconds. The tables belong to the service; the resource {@code outbox.sql} beside this class creates them.
  *
  * <p>Thread-safe.
  */
@@ -62,10 +62,10 @@ public final class Outbox implements AutoCloseable {
   /**
    * Starts an outbox with the defaults.
    *
-   * @param db where the mutations are
-   * @param publisher where the events go
+   * @param db the database of the mutations
+   * @param publisher sends the events
    * @return the outbox; the caller closes it
-   * @throws StartupException if the database is not there, or has not the tables with their keys
+   * @throws StartupException if the database is away, or its tables are missing, too old or lack a key
    */
   public static Outbox start(DataSource db, ChangePublisher publisher) {
     return builder(db, publisher).start();
@@ -74,8 +74,8 @@ public final class Outbox implements AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param db where the mutations are
-   * @param publisher where the events go
+   * @param db the database of the mutations
+   * @param publisher sends the events
    * @return a builder with the defaults
    */
   public static Builder builder(DataSource db, ChangePublisher publisher) {
@@ -83,14 +83,14 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Stores a change, to be published once its transaction has committed. It takes a lock on its lane until then, so
-   * that the changes of one aggregate have the order of their commits; lock the aggregate before, as a mutation does.
+   * Stores a change, to be published after its transaction has committed. It locks the lane until then, so that the
+   * changes of one aggregate have the order of their commits. Lock the aggregate first, as a mutation does.
    *
    * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
    * @param change what has happened
    * @return the id of the event
-   * @throws IllegalArgumentException if the connection is in auto-commit mode, the change cannot be written, or type
-   *     and id of its aggregate have more than 2000 bytes together; nothing was sent
+   * @throws IllegalArgumentException if the connection is in auto-commit mode, the change cannot be encoded, or type and
+   *     id of its aggregate have more than 2000 bytes together; nothing is sent to the database
    * @throws SQLException if it cannot be stored
    */
   public String add(Connection tx, Change change) throws SQLException {
@@ -113,15 +113,15 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Sends what was committed at once. Without it, the poll finds it: within 10 ms while changes come, within 0.8 s
-   * otherwise.
+   * Sends committed changes at once. Without this call the relay finds a change within 10 ms while changes keep coming,
+   * else within 0.8 s.
    */
   public void wake() {
     relay.wake();
   }
 
   /**
-   * Returns how many changes wait to be published. Counts them, parked ones apart.
+   * Counts the changes that wait to be published, without the parked ones.
    *
    * @return zero or more
    * @throws SQLException if the database cannot be asked
@@ -131,9 +131,9 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Returns when the change that has waited longest was stored, parked ones apart.
+   * Returns when the change that has waited longest was stored. Parked changes do not count.
    *
-   * @return the time by the database's clock; empty if none waits
+   * @return the time by the database's clock; empty if no change waits
    * @throws SQLException if the database cannot be asked
    */
   public Optional<Instant> oldest() throws SQLException {
@@ -141,11 +141,11 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Checks that changes are published: a health check is {@code () -> outbox.check(Duration.ofMinutes(1))}.
+   * Checks that changes are published. As a health check: {@code () -> outbox.check(Duration.ofMinutes(1))}.
    *
    * @param maxAge how long a change may wait, more than zero
    * @throws IllegalArgumentException if the age is not more than zero
-   * @throws IllegalStateException if one has waited longer, or one is parked
+   * @throws IllegalStateException if a change has waited longer, or is parked
    * @throws SQLException if the database cannot be asked
    */
   public void check(Duration maxAge) throws SQLException {
@@ -178,8 +178,8 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Publishes a parked change after all, for example once the broker takes larger messages. It goes before what its
-   * lane holds back.
+   * Publishes a parked change after all, for example when the broker accepts larger messages. The changes of its lane
+   * that have waited follow it.
    *
    * @param id the event's id
    * @return whether it was parked
@@ -192,7 +192,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Deletes a parked change. The rest of its lane continues.
+   * Deletes a parked change. The changes of its lane that have waited are published.
    *
    * @param id the event's id
    * @return whether it was parked
@@ -205,8 +205,8 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Stops the relay. Waits up to 4 seconds for what is under way; the rest is published by another process, or after
-   * the next start. A second call does nothing.
+   * Stops the relay. Waits up to 4 seconds for the events that are being sent; another process publishes the rest, or
+   * this one after its next start. A second call does nothing.
    */
   @Override
   public void close() {
@@ -218,10 +218,10 @@ public final class Outbox implements AutoCloseable {
    *
    * @param id the event's id
    * @param lane the aggregate's type and id
-   * @param subject where it was to go
-   * @param reason why it was refused the last time
+   * @param subject the subject of the event
+   * @param reason why it was last refused
    * @param createdAt when it was stored
-   * @param parkedAt when it was given up
+   * @param parkedAt when it was parked
    */
   public record Parked(
       String id, String lane, String subject, String reason, Instant createdAt, Instant parkedAt) {}
@@ -251,8 +251,8 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Lets a lane go on behind a change that was parked. Default: the lane waits until the change is requeued or
-     * discarded, so that no consumer sees what came after it first.
+     * Publishes the changes after a parked one. By default the lane waits until the parked change is requeued or
+     * discarded, so that no consumer sees later changes first.
      *
      * @return this
      */
@@ -262,10 +262,10 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Counts: gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code outbox_parked},
-     * every 5 seconds, and counter {@code outbox_published_total}.
+     * Registers the gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code
+     * outbox_parked}, which are updated every 5 seconds, and the counter {@code outbox_published_total}.
      *
-     * @param registry where to
+     * @param registry gets the meters
      * @return this
      */
     public Builder metrics(MeterRegistry registry) {
@@ -274,11 +274,11 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Checks the settings and the tables, and starts to relay.
+     * Checks the settings and the tables, and starts the relay.
      *
      * @return the outbox; the caller closes it
      * @throws IllegalArgumentException if a setting is out of its range
-     * @throws StartupException if the database is not there, or has not the tables with their keys
+     * @throws StartupException if the database is away, or its tables are missing, too old or lack a key
      */
     public Outbox start() {
       if (maxInFlight < 1 || maxInFlight > 10_000) {

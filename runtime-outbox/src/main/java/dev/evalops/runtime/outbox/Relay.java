@@ -24,9 +24,9 @@ import org.slf4j.event.Level;
 
 /**
  * Sends what is in the table, one event of a lane at a time, and removes what is stored. Of several processes only the
- * one with the lease does. A process that was stopped and goes on may send again what another has sent since; the order
- * of a lane holds all the same, because nobody sends an event before the one ahead of it is stored, and the broker
- * drops repeats.
+ * one with the lease does. A process that was stopped and continues may send again what another has sent since; the
+ * order of a lane still holds, because nobody sends an event before the one ahead of it is stored, and the broker drops
+ * repeats.
  *
  * <p>All state belongs to the one thread; acknowledgements come to it through a queue.
  */

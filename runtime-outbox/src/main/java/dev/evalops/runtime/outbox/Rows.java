@@ -16,7 +16,7 @@ import java.util.Optional;
 import java.util.Set;
 import javax.sql.DataSource;
 
-/** The table of the outbox, as those see it who fill it and look after it. */
+/** The statements of the outbox that are not of the relay: adding, asking, checking, requeueing and discarding. */
 final class Rows {
   /** How long a row has waited, in milliseconds. */
   static final String AGE = "(1000 * extract(epoch FROM clock_timestamp() - created_at))::bigint";
@@ -87,7 +87,7 @@ final class Rows {
     String state = String.valueOf(failure.getSQLState());
     return new StartupException(
         Set.of("42P01", "42703", "42P10").contains(state)
-            ? who + ": tables are missing, too old or lack a key; make them with"
+            ? who + ": tables are missing, too old or lack a key; create them with"
                 + " /dev/evalops/runtime/outbox/outbox.sql of runtime-outbox"
             : who + ": tables could not be checked: " + failure.getMessage(),
         failure);

@@ -145,7 +145,7 @@ class InboxTest {
     });
     assertThatExceptionOfType(SQLException.class)
         .isThrownBy(() -> commits.handle(event()))
-        .withMessage("commit is not for the handler: the transaction ends with the event");
+        .withMessage("commit is not allowed in a handler: the inbox ends the transaction");
     assertThat(count("effects")).isZero();
     EventHandler undoes = Inbox.of(db, "feed").handler((event, tx) -> {
       var before = tx.setSavepoint();

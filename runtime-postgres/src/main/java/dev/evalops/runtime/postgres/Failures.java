@@ -13,7 +13,7 @@ import org.postgresql.util.ServerErrorMessage;
 
 /** Tells permanent failures from the others, and describes a failure in one line. */
 final class Failures {
-  /** Made twice at once by two starting replicas; the next attempt finds it made. */
+  /** Made twice at once by two starting instances; the next attempt finds it made. */
   private static final Set<String> ALREADY_THERE = Set.of("42P04", "42P06", "42P07", "42710");
 
   private Failures() {}

@@ -27,9 +27,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Opens a connection pool on a Postgres that may not be up yet: waits for a server that refuses, starts, is full or has
- * no DNS name yet, and stops at once where waiting is no use (bad password, unknown role or database, TLS refused, bad
- * URL).
+ * Opens a connection pool on a Postgres that may not be up yet: waits for a server that refuses connections, is
+ * starting, is full or has no DNS name yet. Permanent failures (bad password, unknown role or database, TLS refused,
+ * bad URL) are not retried.
  *
  * <pre>{@code
  * HikariDataSource db = Postgres.builder(databaseUrl)
@@ -38,10 +38,10 @@ import org.slf4j.LoggerFactory;
  *     .open();
  * }</pre>
  *
- * <p>The URL is what services have in {@code DATABASE_URL}: {@code
- * postgres://user:pass@host1:5432,host2:5433/database?sslmode= verify-full&search_path=x} as libpq reads it (every part
- * percent-encoded; a plus sign is itself), or a URL of the JDBC driver ({@code jdbc:postgresql:}). An unknown parameter
- * is an error. Nothing here logs or throws a password.
+ * <p>The URL is that of libpq, as services have it in {@code DATABASE_URL}, {@code
+ * postgres://user:pass@host1:5432,host2:5433/database?sslmode=verify-full&search_path=x} (every part percent-encoded; a
+ * plus sign is itself), or a URL of the JDBC driver ({@code jdbc:postgresql:}). An unknown parameter is an error. No
+ * log line and no exception holds a password.
  */
 public final class Postgres {
   private static final Logger LOG = LoggerFactory.getLogger(Postgres.class);
@@ -67,10 +67,10 @@ public final class Postgres {
   /**
    * Opens a pool with the defaults of {@link #builder}.
    *
-   * @param url the database URL; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the database URL; null, as of an environment variable that is not set, is refused by {@code open}
    * @return a pool whose database has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong; names every problem ({@code open_postgres: ...}) and no value
-   * @throws StartupException if the database does not come up, or refuses
+   * @throws StartupException if the database does not come up, or refuses the connection
    */
   public static HikariDataSource open(@Nullable String url) {
     return builder(url).open();
@@ -79,7 +79,7 @@ public final class Postgres {
   /**
    * Returns a builder.
    *
-   * @param url the database URL; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the database URL; null, as of an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
   public static Builder builder(@Nullable String url) {
@@ -98,7 +98,7 @@ public final class Postgres {
             .getConnection(credentials.getUsername(), credentials.getPassword());
   }
 
-  /** What a service does with its database before it serves, such as making its tables. */
+  /** What a service does with its database before it serves, such as creating its tables. */
   @FunctionalInterface
   public interface Init {
     /**
@@ -146,12 +146,13 @@ public final class Postgres {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
-     * password). It is read at each login, and once more when a login is refused. Connections that were made with what
-     * was given before are retired {@linkplain #rotationTimeout within a minute}, after a login with the new was good.
+     * Logs in with the credentials of a supplier, which may change (default: those of the URL; with a supplier the URL
+     * must have neither user nor password). The supplier is called at each login, and once more if a login is refused.
+     * When the credentials change, connections from before are retired {@linkplain #rotationTimeout within a minute},
+     * after a login with the new credentials has succeeded.
      *
-     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay. Once there was a
-     * good login, one that is refused counts as a failure that can pass.
+     * <p>If the supplier throws, returns null or takes more than 5 s, the login fails; open connections stay. After the
+     * first good login a refused login counts as a failure that may pass.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the pool, one call at a time
      * @return this
@@ -162,14 +163,13 @@ public final class Postgres {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by what the URL says
-     * of files and {@code sslmode}). Without {@code sslmode} in the URL it is {@code verify-full}; {@code require} and
-     * {@code verify-ca} leave the check of the server's name to the context, as one with a server name of its own needs
-     * it.
+     * Connects with TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: with the files and
+     * the {@code sslmode} of the URL). Without {@code sslmode} in the URL the mode is {@code verify-full}. The modes
+     * {@code require} and {@code verify-ca} leave the check of the server's name to the context, which a context with a
+     * server name of its own needs.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
-     * after its files have changed, connections that were made before are retired {@linkplain #rotationTimeout within a
-     * minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} returns another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections from before are retired {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
      * @return this
@@ -180,10 +180,9 @@ public final class Postgres {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
-     * no connection is left that was made before (1 minute), but for those in use at the time, which are retired when
-     * they are given back. A sixth of it is the time between two looks, half of it that over which the connections are
-     * replaced, one after the other.
+     * Sets the time in which the connections from before a change of {@linkplain #credentials credentials} or
+     * {@linkplain #tls certificates} are retired (1 minute); those in use are retired when they are given back. Changes
+     * are checked for six times in this time, and the connections are replaced one after the other over half of it.
      *
      * @param time more than zero
      * @return this
@@ -205,10 +204,10 @@ public final class Postgres {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
-     * warning). Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart; each failed attempt is logged as a warning, and the last one is
+     * thrown). Permanent failures (such as a wrong password) are not retried.
      *
-     * @param retry attempts and delays; its own rules stay
+     * @param retry attempts and delays; its own rules to stop still apply
      * @return this
      */
     public Builder retry(Retry retry) {
@@ -217,9 +216,9 @@ public final class Postgres {
     }
 
     /**
-     * Runs this after a good ping, in one transaction. Its failure counts as that of the attempt: what can pass is
-     * tried again from the ping, what cannot (bad SQL, missing permission) stops at once. The ping timeout does not
-     * limit it; a {@code statement_timeout} does.
+     * Runs this in a transaction after a good ping. If it fails, the attempt has failed: a failure that may pass is
+     * retried from the ping on, a permanent one (bad SQL, missing permission) is not. The ping timeout does not limit
+     * it; a {@code statement_timeout} does.
      *
      * @param init what to do
      * @return this
@@ -230,13 +229,13 @@ public final class Postgres {
     }
 
     /**
-     * Opens the pool. On giving up, or when interrupted, the pool is closed and none of its threads is left.
+     * Opens the pool. If it gives up or is interrupted, the pool is closed and none of its threads is left.
      *
      * @return a pool whose database has answered and has been initialised; the caller closes it
      * @throws IllegalArgumentException if the URL or a setting is wrong; names every problem ({@code open_postgres:
      *     ...}) and no value
-     * @throws StartupException if the database does not come up, or refuses; the message says why ({@code ...
-     *     ping_postgres: ...} or {@code ... open_postgres: ...})
+     * @throws StartupException if the database does not come up, or refuses the connection; the message says why
+     *     ({@code ... ping_postgres: ...} or {@code ... open_postgres: ...})
      */
     public HikariDataSource open() {
       List<String> problems = new ArrayList<>();

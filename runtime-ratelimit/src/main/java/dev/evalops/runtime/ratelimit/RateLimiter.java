@@ -115,8 +115,8 @@ public final class RateLimiter implements AutoCloseable {
   /**
    * Decides by the {@link #policy()} of this limiter, and takes a token if there is one.
    *
-   * @param key whom to limit; a blank one stands for everybody without a key
-   * @return whether to go on, and when to try again
+   * @param key whom to limit; all callers with a blank key share a bucket
+   * @return whether the call is allowed, and when to try again
    */
   public Decision decide(String key) {
     return decide(key, policy);
@@ -126,9 +126,10 @@ public final class RateLimiter implements AutoCloseable {
    * Decides by another policy, and takes a token if there is one. Keys of different scopes have different buckets. When
    * a key comes back with another rate or burst its bucket keeps the tokens that it has, as far as they fit.
    *
-   * @param key whom to limit; a blank one stands for everybody without a key
+   * @param key whom to limit; all callers with a blank key share a bucket
    * @param policy how much, and in which scope
-   * @return whether to go on, and when to try again; waits for Redis no longer than the budget
+   * @return whether the call is allowed, and when to try again; waits for Redis no longer than {@link
+   *     Builder#redisTimeout}
    */
   public Decision decide(String key, Policy policy) {
     return decide(key, policy, policy.scope());

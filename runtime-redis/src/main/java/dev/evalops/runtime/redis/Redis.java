@@ -21,8 +21,9 @@ import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A Lettuce connection with its client, which has answered a ping. Opening waits for a server that refuses, loads or
- * has no DNS name yet; permanent failures (bad credentials or database, TLS refused, bad URL) are not retried.
+ * A Lettuce connection, which has answered a ping, and its client. Opening waits for a server that refuses connections,
+ * is loading or has no DNS name yet; permanent failures (bad credentials or database, TLS refused, bad URL) are not
+ * retried.
  *
  * <pre>{@code
  * try (Redis redis = Redis.open(redisUrl)) {
@@ -31,15 +32,15 @@ import org.jspecify.annotations.Nullable;
  * }</pre>
  *
  * <p>The URL is read by Lettuce: {@code redis://user:password@host:6379/0}, {@code rediss://} for TLS, {@code
- * redis-sentinel://host1,host2/0#master}. An unknown parameter is an error. Nothing here
- * throws a password or logs it, but for Lettuce's own wire log at level TRACE.
+ * redis-sentinel://host1,host2/0#master}. An unknown parameter is an error. No exception and no log line holds a
+ * password, except Lettuce's own wire log at level TRACE.
  *
- * <p>When the server goes away, commands fail at once and the connection comes back by itself: what was under way is
- * reported as failed and never sent twice. A command without answer fails after 3 s, or what {@code ?timeout=} says.
- * When an answer tells that the server has become a replica ({@code READONLY}), the connection is closed and made
- * again, at most once per second, with the address resolved again. So is one whose server leaves commands unanswered
- * for twice the time-out of a command, as a stopped or cut-off server does; the next command finds it. Use a connection
- * of its own for blocking commands, and send nothing else on it.
+ * <p>While the server is away, commands fail at once, and the connection is restored in the background. Commands that
+ * were waiting for an answer fail and are never sent twice. A command without an answer fails after 3 s, or the time in
+ * {@code ?timeout=}. If an answer tells that the server has become a replica ({@code READONLY}), the connection is
+ * closed and opened again, at most once per second, with the address resolved again. The same happens, at the next
+ * command, if the server has left commands unanswered for twice the command timeout, because it is stopped or cut off.
+ * Use a separate connection for blocking commands, and send nothing else on it.
  *
  * <p>Thread-safe.
  */
@@ -64,10 +65,10 @@ public final class Redis implements AutoCloseable {
   /**
    * Opens a connection with the defaults of {@link #builder}.
    *
-   * @param url the Redis URL; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the Redis URL; null, as of an environment variable that is not set, is refused by {@code open}
    * @return a connection that has answered; the caller closes it
    * @throws IllegalArgumentException if the URL is wrong ({@code parse_redis_url: ...}); the message does not hold it
-   * @throws StartupException if Redis does not come up, or refuses
+   * @throws StartupException if Redis does not come up, or refuses the connection
    */
   public static Redis open(@Nullable String url) {
     return builder(url).open();
@@ -76,7 +77,7 @@ public final class Redis implements AutoCloseable {
   /**
    * Returns a builder.
    *
-   * @param url the Redis URL; null, as an environment variable that is not set, is refused by {@code open}
+   * @param url the Redis URL; null, as of an environment variable that is not set, is refused by {@code open}
    * @return a builder with the defaults
    */
   public static Builder builder(@Nullable String url) {
@@ -84,8 +85,8 @@ public final class Redis implements AutoCloseable {
   }
 
   /**
-   * The connection, which many threads may share. For blocking commands, transactions or subscriptions open another by
-   * {@link #client}.
+   * Returns the connection, which many threads may share. For blocking commands, transactions or subscriptions open
+   * another one with {@link #client}.
    *
    * @return the connection, always the same
    */
@@ -94,7 +95,7 @@ public final class Redis implements AutoCloseable {
   }
 
   /**
-   * The client, for more connections; they are closed with it.
+   * Returns the client, for more connections; they are closed with it.
    *
    * @return the client, always the same
    */
@@ -167,13 +168,14 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
-     * password). An empty user is Redis' default user. It is read at each login, and once more when the first login is
-     * refused. Connections that were made with what was given before are replaced {@linkplain #rotationTimeout within
-     * a minute}, after a login with the new was good: what was sent before is answered, what comes meanwhile waits. A
-     * subscription misses what is published in between.
+     * Logs in with the credentials of a supplier, which may change (default: those of the URL; with a supplier the URL
+     * must have neither user nor password). An empty user is the default user of Redis. The supplier is called at each
+     * login, and once more if the first login is refused. When the credentials change, connections from before are
+     * replaced {@linkplain #rotationTimeout within a minute}, after a login with the new credentials has succeeded.
+     * Commands that were sent before are answered, and new ones wait. A subscription misses what is published in
+     * between.
      *
-     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
+     * <p>If the supplier throws, returns null or takes more than 5 s, the login fails; open connections stay.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
      * @return this
@@ -184,12 +186,11 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own
-     * options); the URL must ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     * Connects with TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: Lettuce's own
+     * options). The URL must ask for TLS. The context replaces a {@code nettyCustomizer} of the resources.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
-     * after its files have changed, connections that were made before are replaced {@linkplain #rotationTimeout within
-     * a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} returns another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections from before are replaced {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
      * @return this
@@ -200,11 +201,10 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
-     * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
-     * which are replaced after it; a connection with other commands waiting behind it is cut after that time. A sixth
-     * of it is the time between two looks, half of it that over which the connections are replaced, one after the
-     * other.
+     * Sets the time in which the connections from before a change of {@linkplain #credentials credentials} or
+     * {@linkplain #tls certificates} are replaced (1 minute). A connection in a transaction or a blocking command is
+     * replaced after that; if other commands wait behind it, it is cut at the end of this time. Changes are checked for
+     * six times in this time, and the connections are replaced one after the other over half of it.
      *
      * @param time more than zero
      * @return this
@@ -226,10 +226,10 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
-     * warning). Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart; each failed attempt is logged as a warning, and the last one is
+     * thrown). Permanent failures (such as a wrong password) are not retried.
      *
-     * @param retry attempts and delays; its own rules stay
+     * @param retry attempts and delays; its own rules to stop still apply
      * @return this
      */
     public Builder retry(Retry retry) {
@@ -238,13 +238,13 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Opens the connection. On giving up, or when interrupted, none of its threads is left.
+     * Opens the connection. If it gives up or is interrupted, none of its threads is left.
      *
      * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
-     * @throws StartupException if Redis does not come up, or refuses; the message says why ({@code ... ping_redis:
-     *     ...})
+     * @throws StartupException if Redis does not come up, or refuses the connection; the message says why ({@code ...
+     *     ping_redis: ...})
      */
     public Redis open() {
       Renewals renewals = new Renewals(credentials, tls, rotationTimeout);

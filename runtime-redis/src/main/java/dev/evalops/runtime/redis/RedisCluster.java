@@ -27,7 +27,7 @@ import javax.net.ssl.SSLContext;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A Lettuce connection to a Redis Cluster, which has answered a ping. Opening waits as that of {@link Redis} does.
+ * A Lettuce connection to a Redis Cluster, which has answered a ping. Opening waits in the same way as {@link Redis}.
  *
  * <pre>{@code
  * try (RedisCluster redis = RedisCluster.open("redis://host1:6379,host2:6379,host3:6379")) {
@@ -35,10 +35,9 @@ import org.jspecify.annotations.Nullable;
  * }
  * }</pre>
  *
- * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the others are learned from the first
- * that answers. Where slots and masters are is read again each 5 s, and at once (at most once per second) when a node
- * redirects, or cannot be reached. Otherwise as {@link Redis}: commands to a node that is away fail at once, and none
- * is sent twice.
+ * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the first node that answers names the
+ * others. The topology is read every 5 s, and at once (at most once per second) when a node redirects or cannot be
+ * reached. As with {@link Redis}, commands to a node that is away fail at once, and none is sent twice.
  *
  * <p>Thread-safe.
  */
@@ -169,12 +168,13 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Logs in with what this gives, which may change (default: what the URL says, which then must have neither user nor
-     * password). An empty user is Redis' default user. It is read at each login, and once more when the first login is
-     * refused. Connections that were made with what was given before are replaced {@linkplain #rotationTimeout within
-     * a minute}, after a login with the new was good: what was sent before is answered, what comes meanwhile waits.
+     * Logs in with the credentials of a supplier, which may change (default: those of the URL; with a supplier the URL
+     * must have neither user nor password). An empty user is the default user of Redis. The supplier is called at each
+     * login, and once more if the first login is refused. When the credentials change, connections from before are
+     * replaced {@linkplain #rotationTimeout within a minute}, after a login with the new credentials has succeeded.
+     * Commands that were sent before are answered, and new ones wait.
      *
-     * <p>Where it throws, gives null or takes more than 5 s the login fails; open connections stay.
+     * <p>If the supplier throws, returns null or takes more than 5 s, the login fails; open connections stay.
      *
      * @param credentials such as {@link Credentials#fromFile}; called on threads of the client, one call at a time
      * @return this
@@ -185,12 +185,11 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Connects by TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: by Lettuce's own
-     * options); the URL must ask for TLS. Takes the place of a {@code nettyCustomizer} of the resources.
+     * Connects with TLS of this context, such as that of {@code ClientTls} of runtime-mtls (default: Lettuce's own
+     * options). The URL must ask for TLS. The context replaces a {@code nettyCustomizer} of the resources.
      *
-     * <p>When {@link SSLContext#getClientSessionContext} gives another object, as that of a {@code ClientTls} does
-     * after its files have changed, connections that were made before are replaced {@linkplain #rotationTimeout within
-     * a minute}.
+     * <p>When {@link SSLContext#getClientSessionContext} returns another object, as that of a {@code ClientTls} does
+     * after its files have changed, connections from before are replaced {@linkplain #rotationTimeout within a minute}.
      *
      * @param context the context
      * @return this
@@ -201,11 +200,10 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Sets within which time after a change of {@linkplain #credentials credentials} or {@linkplain #tls certificates}
-     * no connection is left that was made before (1 minute), but for those in a transaction or a blocking command,
-     * which are replaced after it; a connection with other commands waiting behind it is cut after that time. A sixth
-     * of it is the time between two looks, half of it that over which the connections are replaced, one after the
-     * other.
+     * Sets the time in which the connections from before a change of {@linkplain #credentials credentials} or
+     * {@linkplain #tls certificates} are replaced (1 minute). A connection in a transaction or a blocking command is
+     * replaced after that; if other commands wait behind it, it is cut at the end of this time. Changes are checked for
+     * six times in this time, and the connections are replaced one after the other over half of it.
      *
      * @param time more than zero
      * @return this
@@ -227,10 +225,10 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart, each failed attempt but the last, which is thrown, logged as a
-     * warning). Permanent failures (such as a wrong password) are not retried.
+     * Sets how often to try (30 times, 2 s apart; each failed attempt is logged as a warning, and the last one is
+     * thrown). Permanent failures (such as a wrong password) are not retried.
      *
-     * @param retry attempts and delays; its own rules stay
+     * @param retry attempts and delays; its own rules to stop still apply
      * @return this
      */
     public Builder retry(Retry retry) {
@@ -239,13 +237,13 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Opens the connection. On giving up, or when interrupted, none of its threads is left.
+     * Opens the connection. If it gives up or is interrupted, none of its threads is left.
      *
      * @return a connection that has answered; the caller closes it
      * @throws IllegalArgumentException naming what is wrong: the URL ({@code parse_redis_url: ...}; the message does
      *     not hold it), a setting
-     * @throws StartupException if no node comes up, or refuses, or is none of a cluster; the message says why ({@code
-     *     ... ping_redis: ...})
+     * @throws StartupException if no node comes up, if the nodes refuse the connection, or are not of a cluster; the
+     *     message says why ({@code ... ping_redis: ...})
      */
     public RedisCluster open() {
       Renewals renewals = new Renewals(credentials, tls, rotationTimeout);

@@ -188,8 +188,9 @@ final class RedisUrl {
     try {
       uri = new URI(url);
     } catch (URISyntaxException invalid) {
-      throw refused("it is no URL: in a user name or password, what is neither letter nor digit is "
-          + "percent-encoded (/ as %2F, # as %23)");
+      throw refused(
+          "it is not a URL: in a user name or password, what is neither letter nor digit is "
+              + "percent-encoded (/ as %2F, # as %23)");
     }
     if (uri.getScheme() == null || !SCHEMES.contains(uri.getScheme())) {
       throw refused("it must begin with redis://, rediss:// or redis-sentinel://");

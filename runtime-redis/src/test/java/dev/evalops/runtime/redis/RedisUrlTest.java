@@ -120,8 +120,8 @@ class RedisUrlTest {
         "redis://h#1 | only redis-sentinel:// knows",
         "redis://h?sentinelMasterId=m | only redis-sentinel:// knows",
         "redis-sentinel://h?sentinelMasterId=m#n | given twice",
-        "redis://u:%zz@h | it is no URL",
-        "redis://u:p w@h | it is no URL",
+        "redis://u:%zz@h | it is not a URL",
+        "redis://u:p w@h | it is not a URL",
       })
   void namesTheProblem(String url, String message) {
     assertThatThrownBy(() -> RedisUrl.parse(url))

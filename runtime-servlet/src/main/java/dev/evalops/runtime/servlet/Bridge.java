@@ -86,7 +86,7 @@ final class Bridge {
   /** Runs the application. */
   void next(HttpExchange exchange) throws IOException, ServletException {
     if (this.exchange != null) {
-      throw new IllegalStateException("Servlets.next() answers a request once");
+      throw new IllegalStateException("Servlets.next() can answer a request only once");
     }
     RequestContext context = RequestContext.of(exchange);
     if (!context.path().equals(ServletExchange.dispatched(request))) {

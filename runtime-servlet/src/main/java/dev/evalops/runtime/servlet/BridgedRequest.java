@@ -247,8 +247,8 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     // The container has taken the body if it has made parts of it already.
     if (raw.bodyTaken()) {
       throw new IllegalStateException(
-          "a filter has read the request body, as that of"
-              + " runtime-idempotency does: there are no parts; use another content type than multipart");
+          "multipart parts are not available, because a filter has read the request body (as that of"
+              + " runtime-idempotency does); use another content type");
     }
   }
 

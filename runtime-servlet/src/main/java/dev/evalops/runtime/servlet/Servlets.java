@@ -44,19 +44,19 @@ public final class Servlets {
   private Servlets() {}
 
   /**
-   * Lets a handler see every request of an application before its servlet filters and servlets do, and whatever they
-   * answer. A container runs filters only where it has a servlet, of whatever path: one that has none for {@code /}
-   * answers 404 by itself.
+   * Puts a handler in front of the servlet filters and servlets of an application: it sees every request, and every
+   * response of the application. A container runs filters only for paths that a servlet is mapped to; without a servlet
+   * for {@code /} the container answers 404 itself.
    *
-   * <p>Call it while the application starts, before other filters are registered: it is mapped to all paths, for the
-   * dispatcher types REQUEST, ASYNC, ERROR and INCLUDE, in front of what is registered later. In Jetty, set up
-   * WebSockets before that: its filter for them goes before all that are there, and nobody would guard them; the
-   * application does not start then.
+   * <p>Call it while the application starts, before other filters are registered: the handler is mapped to all paths,
+   * for the dispatcher types REQUEST, ASYNC, ERROR and INCLUDE, before filters that are registered later. In Jetty, set
+   * up WebSockets first. Jetty puts its filter for them before those that are registered, and no filter would guard
+   * them; the application does not start then.
    *
    * @param context the application
-   * @param handler must be from {@link HttpService.Builder#handler()}, which answers and reports its failures: those of
-   *     another one are neither answered nor logged; what it shall not answer itself it passes to {@link #next()}
-   * @throws IllegalStateException if the application has been given a handler already, or has started
+   * @param handler a handler from {@link HttpService.Builder#handler()}, which answers and logs its failures (those of
+   *     another handler are neither answered nor logged); it passes requests for the application to {@link #next()}
+   * @throws IllegalStateException if the application already has a handler, or has started
    */
   public static void addTo(ServletContext context, HttpHandler handler) {
     FilterRegistration.Dynamic registration =
@@ -76,14 +76,14 @@ public final class Servlets {
   }
 
   /**
-   * Returns the handler that stands for the application: its filters and its servlet. They are given a request and a
-   * response that read and write through the exchange, so that all that filters do with it holds for them too. A
-   * request whose path the container reads in another way than {@link RequestContext#path()}, because of path
-   * parameters for example, is refused with 400 {@code invalid_input}: another route might have been meant for it.
+   * Returns a handler that passes requests to the filters and the servlet of the application. The application reads and
+   * writes through the exchange, so what our filters do with the exchange applies to it too. If the container reads the
+   * path of a request differently from {@link RequestContext#path()}, because of path parameters for example, the
+   * request is refused with 400 {@code invalid_input}: the routes may have checked it for another path.
    *
-   * <p>What servlets answer with {@code sendError}, or throw, has the one JSON error shape. Asynchronous servlets are
-   * served, but not behind a filter that puts an exchange of its own around the one it is given, as that of {@code
-   * runtime-idempotency}; non-blocking I/O ({@code ReadListener}, {@code WriteListener}) is not.
+   * <p>{@code sendError} and exceptions of servlets are answered in the one JSON error shape. Asynchronous servlets
+   * work, except behind a filter that wraps the exchange, such as that of {@code runtime-idempotency}. Non-blocking I/O
+   * ({@code ReadListener}, {@code WriteListener}) is not supported.
    *
    * @return a handler for {@link HttpService.Builder#handle}; it throws {@link IllegalStateException} for requests that
    *     do not come through {@link #addTo}
@@ -100,11 +100,11 @@ public final class Servlets {
   }
 
   /**
-   * Returns the exchange of a request, for a servlet or controller that wants to know what filters found out: who
-   * calls, or the transaction of an idempotency key.
+   * Returns the exchange of a request, for a servlet or controller that needs what the filters have stored: the caller,
+   * or the transaction of an idempotency key.
    *
-   * @param request what the servlet was given
-   * @return the exchange; its response belongs to the servlet
+   * @param request the request of the servlet
+   * @return the exchange; the servlet writes the response, not the exchange
    * @throws IllegalStateException if the request has not come through {@link #next()}
    */
   public static HttpExchange exchange(ServletRequest request) {

@@ -32,9 +32,9 @@ public record Credentials(String user, String password) {
   }
 
   /**
-   * Returns a supplier of a password that stands in a file, which may be rewritten or replaced at any time. The file is
-   * read at each call, as UTF-8; white space at its end does not count. The supplier throws {@link
-   * UncheckedIOException} while the file cannot be read or is empty.
+   * Returns a supplier that reads the password from a file, which may be rewritten or replaced at any time. The file is
+   * read at each call, as UTF-8; white space at its end is removed. The supplier throws {@link UncheckedIOException}
+   * while the file cannot be read or is empty.
    *
    * @param user the user; may be empty
    * @param passwordFile the file with the password or token alone

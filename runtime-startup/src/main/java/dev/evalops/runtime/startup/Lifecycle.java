@@ -19,7 +19,8 @@ import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Closes what a service has opened, last opened first, when the process is told to end or {@link #close()} is called.
+ * Closes what a service has opened, last opened first, when the process receives SIGTERM or SIGINT or {@link #close()}
+ * is called.
  *
  * <pre>{@code
  * public static void main(String[] args) throws InterruptedException {
@@ -32,8 +33,8 @@ import org.jspecify.annotations.Nullable;
  * }</pre>
  *
  * <p>Each resource is closed once, on a thread of its own, even when others fail or hang, and all within one time limit
- * (10 s). What takes too long is interrupted and left behind: a resource may use all the time that is left but 250 ms
- * for each one after it, or no more than its equal share where that is too short.
+ * (10 s). A resource that takes too long is interrupted and no longer waited for. It may use all the time that is left
+ * except 250 ms for each resource after it, or its equal share if the time is too short for that.
  *
  * <p>Thread-safe.
  */
@@ -68,15 +69,15 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Returns a lifecycle that also ends when the process is told to (SIGTERM, SIGINT, or {@code System.exit}). Call it
-   * from {@code main}, in a try-with-resources statement.
+   * Returns a lifecycle that also ends on SIGTERM, SIGINT or {@code System.exit}. Call it from {@code main}, in a
+   * try-with-resources statement.
    *
-   * <p>When the signal comes, {@link #await()} returns; if the calling thread is not there yet, because the service
-   * still starts, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. It has half of the
-   * close timeout, which counts from the signal, to begin to close this lifecycle. If it does not, or has ended
-   * already, everything is closed without it, and a {@link ShutdownException} goes to the handler for uncaught
-   * exceptions, which prints it. The exit status is the one that the JVM gives for the signal: 143 for SIGTERM, 130 for
-   * SIGINT. What {@code main} does after closing is cut off a second later.
+   * <p>When the signal comes, {@link #await()} returns. If the calling thread is not in {@code await} yet, because the
+   * service is still starting, it is interrupted, so that {@link Retry} stops with {@code startup interrupted}. The
+   * thread must begin to close this lifecycle within half of the close timeout, which counts from the signal. If it
+   * does not, or has ended, everything is closed without it, and a {@link ShutdownException} goes to the handler for
+   * uncaught exceptions, which prints it. The exit status is that of the JVM for the signal: 143 for SIGTERM, 130 for
+   * SIGINT. Code in {@code main} after the closing has one second to run.
    *
    * @return the lifecycle
    */
@@ -85,7 +86,7 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Returns a lifecycle that knows nothing of signals, for tests and for a service inside another program.
+   * Returns a lifecycle that ignores signals, for tests and for a service inside another program.
    *
    * @return the lifecycle
    */
@@ -103,11 +104,11 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Takes over a resource: it is closed before all that were added earlier. Adding it again moves it, so that a server
-   * that answers probes from the start can still be closed before what it needs.
+   * Adds a resource, which is closed before all that were added earlier. Adding it again moves it to the front, so that
+   * a server that was started first, to answer probes, is closed before the dependencies of its handlers.
    *
-   * @param name what a failure to close begins with; if blank, {@code shutdown hook}
-   * @param resource what to close; a lambda will do
+   * @param name the name in the message of a failure to close; if blank, {@code shutdown hook}
+   * @param resource what to close; may be a lambda
    * @param <T> its type
    * @return the resource
    * @throws StartupException if this lifecycle has begun to close; the resource is closed then
@@ -155,8 +156,8 @@ public final class Lifecycle implements AutoCloseable {
    * NoteStore store = new NoteStore(db.get());
    * }</pre>
    *
-   * @param name what {@link #pending()}, the log and a failure to close call it
-   * @param resource opens it, on that thread
+   * @param name the name in {@link #pending()}, the log and the message of a failure to close
+   * @param resource opens the resource, on that thread
    * @param <T> its type
    * @return the opening
    * @throws StartupException if this lifecycle has begun to close
@@ -169,9 +170,9 @@ public final class Lifecycle implements AutoCloseable {
   }
 
   /**
-   * Returns what {@link #open(String, Callable)} is still waiting for.
+   * Returns the resources that {@link #open(String, Callable)} is still waiting for.
    *
-   * @return what has not ended, in the order in which it was begun; empty when everything is open
+   * @return those that are not open yet, in the order of the calls; empty when everything is open
    */
   public List<Opening.Pending> pending() {
     return openings.pending();

@@ -142,7 +142,7 @@ record SpooledEvent(
     Map<String, List<String>> header = new TreeMap<>();
     try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
-        throw new IllegalArgumentException("it is no JSON object");
+        throw new IllegalArgumentException("it is not a JSON object");
       }
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         String name = parser.currentName();
@@ -166,7 +166,7 @@ record SpooledEvent(
       }
     } catch (JacksonException invalid) {
       throw new IllegalArgumentException(
-          "it is no JSON: " + invalid.getOriginalMessage().replaceAll("\\s+", " "), invalid);
+          "it is not valid JSON: " + invalid.getOriginalMessage().replaceAll("\\s+", " "), invalid);
     }
     if (id.isBlank() || subject.isBlank()) {
       throw new IllegalArgumentException("id or subject is missing");
@@ -180,13 +180,13 @@ record SpooledEvent(
     try {
       return OffsetDateTime.parse(text).toInstant();
     } catch (DateTimeException invalid) {
-      throw new IllegalArgumentException("created_at: it is no RFC 3339 time", invalid);
+      throw new IllegalArgumentException("created_at: it is not an RFC 3339 time", invalid);
     }
   }
 
   private static void header(JsonParser parser, Map<String, List<String>> header) {
     if (parser.currentToken() != JsonToken.START_OBJECT) {
-      throw new IllegalArgumentException("header: it is no object");
+      throw new IllegalArgumentException("header: it is not an object");
     }
     while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
       String name = parser.currentName();
@@ -206,7 +206,7 @@ record SpooledEvent(
 
   private static String text(JsonParser parser, String name) {
     if (parser.currentToken() != JsonToken.VALUE_STRING) {
-      throw new IllegalArgumentException(name + ": it is no string");
+      throw new IllegalArgumentException(name + ": it is not a string");
     }
     return parser.getString();
   }

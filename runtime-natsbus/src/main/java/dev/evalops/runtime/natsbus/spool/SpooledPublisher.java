@@ -37,9 +37,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Publishes changes so that none is lost while the broker is away: what it does not take after some attempts is
- * spooled, which is to say written to a directory, durably, and sent later. Changes of the same aggregate stay in
- * order: while one is spooled, those after it join it.
+ * Publishes changes so that none is lost while the broker is away: a change that the broker does not store after some
+ * attempts is spooled, which means that it is written durably to a directory and sent later. Changes of the same
+ * aggregate stay in order: while one is spooled, later ones are spooled too.
  *
  * <pre>{@code
  * SpooledPublisher publisher =
@@ -47,11 +47,11 @@ import org.slf4j.LoggerFactory;
  * publisher.publish(change);   // STORED or SPOOLED: safe either way
  * }</pre>
  *
- * <p>After five failures in a row nothing is tried for 30 s, and changes are spooled at once. Spooled changes are
- * replayed every 30 s, the oldest first and 10 at a time, one batch after the other as long as the broker takes them;
- * what no stream takes keeps back the rest of its aggregate or subject alone. A stream or account that is full is an
- * outage like another. A record that cannot be read, or that the broker has refused three times, is dead-lettered: it
- * goes to the folder {@code quarantine}, and is not tried again.
+ * <p>After five failures in a row no attempt is made for 30 s, and changes are spooled at once. Spooled changes are
+ * replayed every 30 s, the oldest first and 10 at a time, one batch after the other as long as the broker stores them.
+ * A change whose subject no stream has holds back only its aggregate and its subject. A full stream or account counts
+ * as an outage. A record that cannot be read, or that the broker has refused three times, is dead-lettered: it goes to
+ * the folder {@code quarantine}, and is not tried again.
  *
  * <p>Processes may share a directory: one of them replays. The order within an aggregate is that of the calls in one
  * process.
@@ -297,9 +297,9 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Sends what is spooled now, until the broker does not take it, or all is gone. It is what happens every 30 s anyway.
+   * Replays the spooled changes now, as otherwise happens every 30 s, until none is left or the broker stores no more.
    *
-   * @return how many changes were sent; 0 while another thread or process sends
+   * @return how many changes were sent; 0 while another thread or process replays
    * @throws UncheckedIOException if the directory cannot be read
    */
   public int replay() {
@@ -441,8 +441,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Ends the replays, after the batch that is under way, for which it waits up to 5 s. What is spooled stays there for
-   * the next start. Close it before its publisher. A second call does nothing.
+   * Ends the replays, and waits up to 5 s for the batch that is being sent. Spooled changes stay in the directory for
+   * the next start. Close this before its publisher. A second call does nothing.
    */
   @Override
   public void close() {
@@ -475,7 +475,7 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     }
 
     /**
-     * Sets how often a change is tried before it is spooled (3), with pauses of 100 ms, 200 ms and so on, up to half
+     * Sets the number of attempts before a change is spooled (3), with pauses of 100 ms, 200 ms and so on, up to half
      * less at random. Each attempt has the time limit of the underlying publisher.
      *
      * @param attempts one or more
