@@ -40,7 +40,7 @@ public final class NatsThroughput {
       (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
   private static final int ROUNDS = 5;
   private static final int WINDOW = 1024;
-  private static final int WINDOWED = 20_000;
+  private static final int WINDOWED = 100_000;
   private static final int ONE_BY_ONE = 2_000;
   private static final int AGGREGATES = 5_000;
 
