@@ -89,8 +89,8 @@ public final class Outbox implements AutoCloseable {
    * @param tx the connection with the mutation's transaction, not in auto-commit mode; the caller commits
    * @param change what has happened
    * @return the id of the event
-   * @throws IllegalArgumentException if the connection is in auto-commit mode, the change cannot be encoded, or type and
-   *     id of its aggregate have more than 2000 bytes together; nothing is sent to the database
+   * @throws IllegalArgumentException if the connection is in auto-commit mode, the change cannot be encoded, or its
+   *     aggregate's type and id have more than 2000 bytes together; nothing is sent to the database
    * @throws SQLException if it cannot be stored
    */
   public String add(Connection tx, Change change) throws SQLException {

@@ -162,8 +162,8 @@ final class Bridge {
   }
 
   /**
-   * A write has failed. To a thread of the application it ends an asynchronous request: Jetty does not tell its listener
-   * while the container's own thread is still in the application.
+   * A write has failed. On a thread of the application that ends an asynchronous request: Jetty does not tell its
+   * listener while the container's own thread is still in the application.
    */
   void clientWent(IOException gone) {
     Async async = waiting;

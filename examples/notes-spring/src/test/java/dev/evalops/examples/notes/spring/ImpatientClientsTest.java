@@ -30,7 +30,7 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Clients that leave in the middle of a request, reset their connection, or send half a body, beside others that wait. */
+/** Clients that leave in the middle of a request, reset their connection or send half a body, beside patient ones. */
 class ImpatientClientsTest {
   private static final int CLIENTS = 8;
   private static final String NOTE = "{\"title\":\"milk\",\"body\":\"two litres\"}";
