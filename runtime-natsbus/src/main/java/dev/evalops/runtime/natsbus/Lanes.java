@@ -24,6 +24,7 @@ import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 
 /**
  * What a consumer has in hand: the events of one aggregate one after the other, others at the same time, each in a
@@ -182,6 +183,7 @@ final class Lanes {
             .addKeyValue("durable", durable)
             .log("consumer handler failed");
       }
+      MDC.clear(); // a handler may count on an empty one, as in a thread of its own
       delivery = leave(delivery, done);
     }
   }

@@ -35,6 +35,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.slf4j.MDC;
 
 @Timeout(120)
 @ExtendWith(TestNats.class)
@@ -118,6 +119,19 @@ class EventConsumerTest {
       assertThat(last).containsExactly(2L, 9L);
       assertThat(fresh).containsExactly(9L);
     });
+  }
+
+  @Test
+  void leavesNothingOfAnEventInTheLogOfTheNext() {
+    publish(20);
+    List<String> found = Collections.synchronizedList(new ArrayList<>());
+    bus.consumer(ALL, "logging").deliver(DeliverPolicy.All).concurrency(1).start(event -> {
+      found.add(String.valueOf(MDC.get("event")));
+      MDC.put("event", event.id());
+    });
+
+    await().atMost(AWHILE).until(() -> found.size() == 20);
+    assertThat(found).containsOnly("null");
   }
 
   @Test
