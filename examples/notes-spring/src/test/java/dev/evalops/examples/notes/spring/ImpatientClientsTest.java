@@ -81,13 +81,13 @@ class ImpatientClientsTest {
       assertThat(failures).isEmpty();
       assertThat(List.of(whole, half, reset)).noneMatch(Set::isEmpty);
 
-      await().untilAsserted(() -> assertThat(logged(service).keySet()).containsAll(whole));
-      await().untilAsserted(() -> assertThat(logged(service).keySet()).containsAll(half));
+      await().until(() -> logged(service).keySet().containsAll(whole));
+      await().until(() -> logged(service).keySet().containsAll(half));
       // One may be the outbox' own.
       await()
           .untilAsserted(() ->
               assertThat(metrics(service)).containsPattern("notes_db_in_use_connections [01]\\."));
-      assertThat(logged(service).values()).containsOnly(1L);
+      assertThat(logged(service).values()).allMatch(times -> times == 1);
       assertThat(service.log()).doesNotContain(" ERROR ", "status=500");
       assertThat(notes(service)).isEqualTo(keys.size());
       await().untilAsserted(() -> assertThat(bridges(service)).isLessThan(10 * CLIENTS));
