@@ -226,7 +226,7 @@ public final class Redis implements AutoCloseable {
     }
 
     /**
-     * Sets how often to try (30 times, 2 s apart; each failed attempt is logged as a warning, and the last one is
+     * Sets how often to try (30 times, 2 s apart; each failed attempt is logged as a warning, except the last, which is
      * thrown). Permanent failures (such as a wrong password) are not retried.
      *
      * @param retry attempts and delays; its own rules to stop still apply
