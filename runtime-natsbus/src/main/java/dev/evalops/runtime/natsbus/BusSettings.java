@@ -64,8 +64,8 @@ final class BusSettings {
     stream = of.stream;
     subjectPrefix = of.subjectPrefix;
     format = of.format;
-    publishTimeout = of.publishTimeout;
-    connectTimeout = of.connectTimeout;
+    publishTimeout = bounded(of.publishTimeout);
+    connectTimeout = bounded(of.connectTimeout);
     rotationTimeout = of.rotationTimeout;
     maxPending = of.maxPending;
     replicas = of.replicas;

@@ -56,12 +56,12 @@ final class ConsumerSettings {
     stream = of.stream;
     queue = of.queue;
     deliver = of.deliver;
-    ackWait = of.ackWait;
+    ackWait = BusSettings.bounded(of.ackWait);
     concurrency = of.concurrency;
     maxDeliveries = of.maxDeliveries;
-    firstDelay = of.firstDelay;
-    maxDelay = of.maxDelay;
-    drainTimeout = of.drainTimeout;
+    firstDelay = BusSettings.bounded(of.firstDelay);
+    maxDelay = BusSettings.bounded(of.maxDelay);
+    drainTimeout = BusSettings.bounded(of.drainTimeout);
     reader = of.reader;
     deadLetterSubject = of.deadLetterSubject;
     registry = of.registry;

@@ -296,7 +296,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder ackWait(Duration wait) {
-      settings.ackWait = BusSettings.bounded(requireNonNull(wait, "ackWait"));
+      settings.ackWait = requireNonNull(wait, "ackWait");
       return this;
     }
 
@@ -336,8 +336,8 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder redeliveryDelay(Duration first, Duration longest) {
-      settings.firstDelay = BusSettings.bounded(requireNonNull(first, "redeliveryDelay"));
-      settings.maxDelay = BusSettings.bounded(requireNonNull(longest, "redeliveryDelay"));
+      settings.firstDelay = requireNonNull(first, "redeliveryDelay");
+      settings.maxDelay = requireNonNull(longest, "redeliveryDelay");
       return this;
     }
 
@@ -360,7 +360,7 @@ public final class EventConsumer implements AutoCloseable {
      * @return this
      */
     public Builder drainTimeout(Duration timeout) {
-      settings.drainTimeout = BusSettings.bounded(requireNonNull(timeout, "drainTimeout"));
+      settings.drainTimeout = requireNonNull(timeout, "drainTimeout");
       return this;
     }
 

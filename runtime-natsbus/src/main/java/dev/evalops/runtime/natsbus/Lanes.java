@@ -177,14 +177,24 @@ final class Lanes {
       try {
         done = handler.test(delivery);
       } catch (Throwable failure) { // whatever it is, the thread lives, and the message comes again
-        LOG.atError()
-            .setCause(failure)
-            .addKeyValue("subject", delivery.message.getSubject())
-            .addKeyValue("durable", durable)
-            .log("consumer handler failed");
+        report(delivery, failure);
       }
-      MDC.clear(); // a handler may count on an empty one, as in a thread of its own
+      // A handler finds both as in a thread of its own.
+      MDC.clear();
+      Thread.interrupted();
       delivery = leave(delivery, done);
+    }
+  }
+
+  private void report(Delivery delivery, Throwable failure) {
+    try {
+      LOG.atError()
+          .setCause(failure)
+          .addKeyValue("subject", delivery.message.getSubject())
+          .addKeyValue("durable", durable)
+          .log("consumer handler failed");
+    } catch (Throwable unlogged) {
+      // Such as no memory: the lane must be left all the same.
     }
   }
 

@@ -326,7 +326,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder publishTimeout(Duration timeout) {
-      settings.publishTimeout = BusSettings.bounded(requireNonNull(timeout, "publishTimeout"));
+      settings.publishTimeout = requireNonNull(timeout, "publishTimeout");
       return this;
     }
 
@@ -348,7 +348,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
      * @return this
      */
     public Builder connectTimeout(Duration timeout) {
-      settings.connectTimeout = BusSettings.bounded(requireNonNull(timeout, "connectTimeout"));
+      settings.connectTimeout = requireNonNull(timeout, "connectTimeout");
       return this;
     }
 

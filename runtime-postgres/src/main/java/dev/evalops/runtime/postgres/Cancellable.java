@@ -43,7 +43,7 @@ final class Cancellable {
     try {
       return result.get(limit.toNanos(), TimeUnit.NANOSECONDS);
     } catch (ExecutionException failure) {
-      worker.interrupt(); // it may not be its own
+      worker.interrupt(); // the failure may come from another thread
       if (failure.getCause() instanceof Exception exception) {
         throw exception;
       }
@@ -52,9 +52,10 @@ final class Cancellable {
       }
       throw failure;
     } catch (TimeoutException | InterruptedException end) {
-      if (result.completeExceptionally(end)) {
+      result.completeExceptionally(end);
+      if (result.isCompletedExceptionally()) {
         worker.interrupt();
-      } else if (!result.isCompletedExceptionally()) {
+      } else {
         result.join().close();
       }
       throw end;

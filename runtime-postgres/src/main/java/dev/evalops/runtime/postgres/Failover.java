@@ -60,8 +60,8 @@ final class Failover {
 
   /** A primary was found. Where there are connections to another, that is asked whether it is still there. */
   void connected(String host, Connection connection, Check check) {
-    hosts.put(connection, host);
     silent.remove(host);
+    hosts.put(connection, host);
     Set<String> others;
     synchronized (hosts) {
       hosts.keySet().removeIf(Failover::isClosed);

@@ -228,8 +228,8 @@ final class PgDataSource implements DataSource {
     String type = targetServerType(settings);
     List<String> hosts = hosts(settings);
     boolean limited = loginTimeoutSeconds > 0;
-    Duration limit = limited ? Duration.ofSeconds(loginTimeoutSeconds) : pingTimeout;
-    long deadline = System.nanoTime() + limit.toNanos();
+    long deadline = System.nanoTime()
+        + (limited ? Duration.ofSeconds(loginTimeoutSeconds) : pingTimeout).toNanos();
     List<SQLException> failures = new ArrayList<>();
     List<String> kinds = hosts.size() > 1 ? kinds(type) : List.of(type);
     for (String each : kinds) {
@@ -238,13 +238,11 @@ final class PgDataSource implements DataSource {
         if (!ofOtherKind.isEmpty() && !each.equals(kinds.getLast()) && hasFailed(hosts.get(i))) {
           continue; // there is one that will do
         }
-        int left = hosts.size() - i;
+        // One that is of another kind may be promoted, and is found then by the next attempt.
+        int left = hosts.size() - i + (ofOtherKind.isEmpty() ? 0 : 1);
         Duration share = left == 1 && !limited
             ? null
             : Duration.ofNanos(Math.max(1, (deadline - System.nanoTime()) / left));
-        if (!ofOtherKind.isEmpty()) { // may be promoted by now, so a silent host has no more time
-          share = shorter(share, limit.dividedBy(hosts.size()));
-        }
         try {
           Connection connection =
               connect(hosts.get(i), each, all, shorter(share, connectTimeout(settings)));

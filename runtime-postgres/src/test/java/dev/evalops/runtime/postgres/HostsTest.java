@@ -182,7 +182,7 @@ class HostsTest {
       });
       await().until(() -> mute.connections() > 0); // so the standby has said what it is
       readOnly(b, false);
-      found.get(loginTimeoutSeconds - 2, TimeUnit.SECONDS);
+      found.get(loginTimeoutSeconds - 1, TimeUnit.SECONDS);
     }
   }
 
@@ -202,7 +202,7 @@ class HostsTest {
           return null;
         });
         await().until(() -> proxy.connections() > connections);
-        source.setLoginTimeout(2);
+        source.setLoginTimeout(10);
         source.getConnection().close();
         waiting.get(30, TimeUnit.SECONDS); // its share of 100 s is 50
         assertThat(before.isClosed()).isTrue();

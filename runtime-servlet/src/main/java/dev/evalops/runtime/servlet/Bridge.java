@@ -116,6 +116,8 @@ final class Bridge {
       if (suspension != null) {
         suspension.resume(null); // the container did not let it be asynchronous, and it went on
       }
+    } else {
+      endIfClientGone();
     }
   }
 
@@ -167,9 +169,22 @@ final class Bridge {
    */
   void clientWent(IOException gone) {
     Async async = waiting;
-    if (async != null && Thread.currentThread() != ofContainer) {
+    if (async != null && async.isOpen() && Thread.currentThread() != ofContainer) {
       // Apart from the thread that writes, for which the end waits.
-      Thread.ofVirtual().name("servlet-client-gone").start(() -> async.failed(gone));
+      Thread.ofVirtual().name("servlet-client-gone").start(() -> {
+        if (async.isOpen()) {
+          async.failed(gone);
+        }
+      });
+    }
+  }
+
+  /** The container's own thread has written in vain, and leaves the application. */
+  private void endIfClientGone() {
+    Async async = waiting;
+    IOException gone = raw.clientGone();
+    if (async != null && gone != null && async.isOpen()) {
+      async.failed(gone);
     }
   }
 
@@ -254,6 +269,8 @@ final class Bridge {
     ofContainer = null;
     if (failure.get() != null || !started) {
       end(failure.get());
+    } else {
+      endIfClientGone();
     }
     cutHere();
   }
@@ -354,6 +371,10 @@ final class Bridge {
       this.response = response;
     }
 
+    boolean isOpen() {
+      return !over && !done.get();
+    }
+
     private void finish() {
       if (over || !done.compareAndSet(false, true)) {
         throw new IllegalStateException("the request has been completed or dispatched already");
@@ -363,11 +384,10 @@ final class Bridge {
     @Override
     public void complete() {
       exclusively(() -> {
-        if (done.get() && raw.clientGone() != null) {
-          return; // it has ended with the client
+        if (!hasEndedWithTheClient()) {
+          finish();
+          end(null);
         }
-        finish();
-        end(null);
       });
     }
 
@@ -388,10 +408,17 @@ final class Bridge {
 
     private void dispatch(Runnable dispatch) {
       exclusively(() -> {
-        finish();
-        waiting = null;
-        dispatch.run();
+        if (!hasEndedWithTheClient()) {
+          finish();
+          waiting = null;
+          dispatch.run();
+        }
       });
+    }
+
+    /** Then complete and dispatch do nothing, for the application may be about to learn it. */
+    private boolean hasEndedWithTheClient() {
+      return done.get() && raw.clientGone() != null;
     }
 
     @Override
@@ -448,7 +475,13 @@ final class Bridge {
     public void onComplete(AsyncEvent event) {
       tell(this, null, AsyncListener::onComplete);
       RequestContext.Suspension ending = suspension;
-      if (!over && ending != null) {
+      IOException gone = raw.clientGone();
+      if (over || ending == null) {
+        return;
+      }
+      if (gone != null) { // it may have been dispatched then, which the container drops
+        ending.abandon(gone);
+      } else {
         ending.resume(new IllegalStateException(
             "the request was dispatched to where the filter of Servlets.addTo is not"));
       }

@@ -42,6 +42,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** What HTTP/2 has beside the rest: trailers, and streams that the client resets. */
@@ -98,6 +99,18 @@ class Http2Test {
           });
           if (request.getPathInfo().startsWith("/held")) {
             awaitUninterruptibly(failed);
+          }
+        }
+        case "/swallowed" -> {
+          request.startAsync().setTimeout(0);
+          SEEN.add("started");
+          try {
+            while (true) {
+              response.getOutputStream().print("data");
+              response.flushBuffer();
+            }
+          } catch (IOException e) {
+            SEEN.add("stopped"); // by the container, too
           }
         }
         case "/upload", "/late-upload" -> {
@@ -295,14 +308,19 @@ class Http2Test {
 
   /** Jetty does not tell its listener then. */
   @ParameterizedTest
-  @ValueSource(strings = {"tomcat", "jetty"})
-  void endsAnAsynchronousRequest_whoseClientGoesBeforeTheContainersThreadIsBack(String container)
-      throws Exception {
+  @CsvSource({
+    "tomcat, /s/held-async-endless",
+    "tomcat, /s/swallowed",
+    "jetty, /s/held-async-endless",
+    "jetty, /s/swallowed"
+  })
+  void endsAnAsynchronousRequest_whoseClientGoesBeforeTheContainersThreadIsBack(
+      String container, String path) throws Exception {
     try (Watched watched = start(container)) {
       // More than may be in flight at a time.
       for (int n = 1; n <= 3; n++) {
         Received received = new Received();
-        Stream stream = open(connect(watched), watched, "/s/held-async-endless", false, received);
+        Stream stream = open(connect(watched), watched, path, false, received);
         assertThat(SEEN.poll(30, TimeUnit.SECONDS)).isEqualTo("started");
         assertThat(received.next()).isEqualTo("status 200");
         stream.reset(

@@ -105,7 +105,7 @@ class SpooledPublisherTest {
   }
 
   @Test
-  void replaysOnlyWhenTold_whenTheIntervalIsForEver() throws Exception {
+  void survivesAnIntervalThatIsForEver() throws Exception {
     List<Throwable> uncaught = new CopyOnWriteArrayList<>();
     Thread.UncaughtExceptionHandler before = Thread.getDefaultUncaughtExceptionHandler();
     Thread.setDefaultUncaughtExceptionHandler((thread, failure) -> uncaught.add(failure));

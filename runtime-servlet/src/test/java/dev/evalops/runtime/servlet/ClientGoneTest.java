@@ -1,0 +1,144 @@
+package dev.evalops.runtime.servlet;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
+
+import com.sun.net.httpserver.HttpHandler;
+import dev.evalops.fixtures.RawClient;
+import jakarta.servlet.AsyncContext;
+import jakarta.servlet.AsyncEvent;
+import jakarta.servlet.AsyncListener;
+import jakarta.servlet.ServletContext;
+import jakarta.servlet.ServletRegistration;
+import jakarta.servlet.http.HttpServlet;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
+import java.io.IOException;
+import java.io.Serial;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** A client that resets its connection while an asynchronous request is being answered. */
+class ClientGoneTest {
+  private static final int REQUESTS = 20;
+
+  @TempDir
+  static Path folder;
+
+  private static final BlockingQueue<List<String>> BEGUN = new LinkedBlockingQueue<>();
+  private static final Semaphore GONE = new Semaphore(0);
+  private static final Queue<Throwable> FAILURES = new ConcurrentLinkedQueue<>();
+
+  private record Listener(List<String> told, boolean dispatches) implements AsyncListener {
+    @Override
+    public void onComplete(AsyncEvent event) {
+      told.add("complete");
+    }
+
+    @Override
+    public void onTimeout(AsyncEvent event) {
+      told.add("timeout");
+    }
+
+    @Override
+    public void onError(AsyncEvent event) {
+      told.add("error");
+      if (dispatches) { // as Spring does
+        event.getAsyncContext().dispatch("/after");
+      }
+    }
+
+    @Override
+    public void onStartAsync(AsyncEvent event) {}
+  }
+
+  static final class Late extends HttpServlet {
+    @Serial
+    private static final long serialVersionUID = 1;
+
+    @Override
+    protected void doGet(HttpServletRequest request, HttpServletResponse response) {
+      if (request.getServletPath().equals("/after")) {
+        return;
+      }
+      List<String> told = Collections.synchronizedList(new ArrayList<>());
+      AsyncContext async = request.startAsync();
+      async.setTimeout(0);
+      boolean completes = request.getServletPath().equals("/completes");
+      async.addListener(new Listener(told, !completes));
+      Thread.ofVirtual().start(() -> {
+        try {
+          BEGUN.add(told);
+          GONE.acquireUninterruptibly();
+          do {
+            response.getOutputStream().print("x".repeat(100));
+            if (!completes) {
+              response.flushBuffer();
+            }
+          } while (!completes);
+          async.complete();
+        } catch (IOException gone) {
+          // The listener is told.
+        } catch (Throwable failure) {
+          FAILURES.add(failure);
+        }
+      });
+    }
+  }
+
+  private static void addServlet(ServletContext context) {
+    ServletRegistration.Dynamic late = context.addServlet("late", new Late());
+    late.setAsyncSupported(true);
+    late.addMapping("/completes", "/writes", "/after");
+  }
+
+  @BeforeEach
+  void forget() {
+    BEGUN.clear();
+    FAILURES.clear();
+  }
+
+  @ParameterizedTest
+  @CsvSource({"tomcat, /completes", "tomcat, /writes", "jetty, /completes", "jetty, /writes"})
+  void isToldOnce_andInOrder(String container, String path) throws Exception {
+    try (Watched watched = new Watched()) {
+      HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
+      if (container.equals("tomcat")) {
+        watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
+      } else {
+        watched.jetty(folder, handler, context -> {}, http -> {}, ClientGoneTest::addServlet);
+      }
+      List<List<String>> all = new ArrayList<>();
+      for (int n = 1; n <= REQUESTS; n++) {
+        try (RawClient client = new RawClient(watched.port())) {
+          client.socket().setSoLinger(true, 0);
+          client.send("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
+          all.add(BEGUN.poll(30, TimeUnit.SECONDS));
+        }
+        GONE.release();
+        assertThat(watched.logged(n)).hasSize(n);
+      }
+      if (!container.equals("jetty") || path.equals("/completes")) {
+        await().until(() -> all.stream().allMatch(told -> told.contains("complete")));
+      } // else there is no such end: Jetty's dispatch has failed
+      assertThat(all).allSatisfy(told -> {
+        assertThat(told).doesNotHaveDuplicates();
+        assertThat(told.indexOf("complete")).isIn(-1, told.size() - 1);
+      });
+      assertThat(FAILURES).isEmpty();
+      assertThat(watched.failures()).isSubsetOf("DEBUG http client went away");
+    }
+  }
+}
