@@ -125,6 +125,8 @@ public final class PostgresPair implements AutoCloseable {
         statement.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
         statement.execute("SELECT pg_reload_conf()");
         awaitFollower(statement, "sync_state = 'sync'");
+        // Commits wait for it only once the checkpointer has read the setting, too.
+        statement.execute("CHECKPOINT");
         return follower;
       } catch (SQLException | RuntimeException e) {
         forget(follower, statement, e);

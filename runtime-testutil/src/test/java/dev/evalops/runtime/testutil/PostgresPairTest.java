@@ -95,10 +95,10 @@ class PostgresPairTest {
 
   @Test
   void aPrimaryThatIsCutOffAnswersNoCommit() throws Exception {
-    try (PostgresPair pair = PostgresPair.start();
+    try (ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor();
+        PostgresPair pair = PostgresPair.start();
         Connection direct = connect("127.0.0.1:" + pair.primary().port());
-        Statement statement = direct.createStatement();
-        ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
+        Statement statement = direct.createStatement()) {
       statement.execute("CREATE TABLE items (n int)");
       write(direct, 1);
 
