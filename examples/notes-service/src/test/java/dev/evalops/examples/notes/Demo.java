@@ -55,7 +55,6 @@ import org.slf4j.LoggerFactory;
 /** What {@code make demo} and {@code make run} start: the service with real servers beside it. */
 final class Demo {
   private static final Duration SOON = Duration.ofSeconds(60);
-  private static final Duration POSTGRES_LATE_BY = Duration.ofSeconds(2);
   private static final String MILK = "{\"title\":\"milk\",\"body\":\"two litres\"}";
   private static final String TEA = "{\"title\":\"tea\"}";
   static final String FEED =
@@ -116,8 +115,7 @@ final class Demo {
             .ca(certificates.caFile())
             .certificate(certificates.certificateFile(), certificates.keyFile())
             .onReload(reload -> {})
-            .open();
-        ScheduledExecutorService later = Executors.newSingleThreadScheduledExecutor()) {
+            .open()) {
       client = tls.httpClient();
       int postgresPort = FreePort.next();
       Map<String, String> environment = with(
@@ -140,14 +138,11 @@ final class Demo {
       long begin = System.nanoTime();
       ServiceProcess service = ServiceProcess.start(environment, this::tell);
       try {
-        console.done("start the notes service", "pid " + service.pid(), "Postgres follows in 2 s");
-        Future<PostgresServer> starting = later.schedule(
-            () -> PostgresServer.start(postgresPort),
-            POSTGRES_LATE_BY.toMillis(),
-            TimeUnit.MILLISECONDS);
+        console.done(
+            "start the notes service", "pid " + service.pid(), "Postgres follows a failed attempt");
         service.awaitLine(line -> line.contains("postgres: attempt 1 of 30 failed"), SOON);
-        base = URI.create("https://localhost:" + service.awaitPort(SOON));
-        try (PostgresServer postgres = get(starting)) {
+        try (PostgresServer postgres = PostgresServer.start(postgresPort)) {
+          base = URI.create("https://localhost:" + service.awaitPort(SOON));
           console.done(
               "Postgres came up, and so did the service",
               Console.seconds(Duration.ofNanos(System.nanoTime() - begin)),
