@@ -72,10 +72,7 @@ class Http2Test {
         case "/endless" -> {
           SEEN.add("started");
           try {
-            while (true) {
-              response.getOutputStream().print("data");
-              response.flushBuffer();
-            }
+            writeUntilItFails(response);
           } catch (IOException e) {
             SEEN.add("stopped");
             throw e;
@@ -84,31 +81,25 @@ class Http2Test {
         case "/async-endless", "/held-async-endless" -> {
           AsyncContext async = request.startAsync();
           async.setTimeout(0);
-          CountDownLatch failed = new CountDownLatch(1);
+          Semaphore failed = new Semaphore(0);
           Thread.ofVirtual().start(() -> {
             try {
               SEEN.add("started");
-              while (true) {
-                response.getOutputStream().print("data");
-                response.flushBuffer();
-              }
+              writeUntilItFails(response);
             } catch (IOException e) {
               SEEN.add("stopped"); // by the container, too
-              failed.countDown();
+              failed.release();
             }
           });
           if (request.getPathInfo().startsWith("/held")) {
-            awaitUninterruptibly(failed);
+            failed.acquireUninterruptibly();
           }
         }
         case "/swallowed" -> {
           request.startAsync().setTimeout(0);
           SEEN.add("started");
           try {
-            while (true) {
-              response.getOutputStream().print("data");
-              response.flushBuffer();
-            }
+            writeUntilItFails(response);
           } catch (IOException e) {
             SEEN.add("stopped"); // by the container, too
           }
@@ -130,11 +121,10 @@ class Http2Test {
     }
   }
 
-  private static void awaitUninterruptibly(CountDownLatch latch) {
-    try {
-      latch.await();
-    } catch (InterruptedException e) {
-      throw new IllegalStateException(e);
+  private static void writeUntilItFails(HttpServletResponse response) throws IOException {
+    while (true) {
+      response.getOutputStream().print("data");
+      response.flushBuffer();
     }
   }
 
