@@ -7,6 +7,7 @@ import javax.sql.DataSource;
 /** A connection of the pool in auto-commit mode, on which a server that does not answer is not waited for. */
 final class Lent implements AutoCloseable {
   private static final int NETWORK_TIMEOUT_MILLIS = 5000;
+  private static final int MAX_TRIES = 20;
 
   private final Connection connection;
   private final boolean autoCommit;
@@ -29,8 +30,25 @@ final class Lent implements AutoCloseable {
     }
   }
 
+  /**
+   * Runs it again when the database rolled it back for the sake of another transaction: in a pool that is serializable
+   * a statement of ours meets the service's and another relay's.
+   */
   <T> T run(Query<T> query) throws SQLException {
-    return query.run(connection);
+    for (int tries = 1; ; tries++) {
+      try {
+        return query.run(connection);
+      } catch (SQLException e) {
+        if (!rolledBackForAnother(e) || tries == MAX_TRIES) {
+          throw e;
+        }
+      }
+    }
+  }
+
+  private static boolean rolledBackForAnother(SQLException e) {
+    return "40001".equals(e.getSQLState())
+        || "40P01".equals(e.getSQLState()); // serialization failure, deadlock
   }
 
   /** Gives it back as it was. */

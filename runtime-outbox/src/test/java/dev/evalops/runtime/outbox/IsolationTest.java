@@ -9,6 +9,8 @@ import dev.evalops.fixtures.CapturedLog;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import java.sql.Connection;
+import java.sql.SQLException;
+import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -16,6 +18,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import javax.sql.DataSource;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
@@ -39,10 +42,13 @@ class IsolationTest {
         for (int w = 0; w < 4; w++) {
           int writer = w;
           writing.add(service.submit(() -> {
-            for (int i = 0; i < 150; i++) {
+            for (int i = 0; i < 150; ) {
               try (Connection tx = strict.getConnection()) {
                 Rows.insert(tx, Broker.event("note/" + writer, i));
                 tx.commit();
+                i++;
+              } catch (SQLException e) {
+                assertThat(e.getSQLState()).isEqualTo("40001"); // the service tries again
               }
               one.wake();
             }
@@ -57,6 +63,31 @@ class IsolationTest {
       }
       assertThat(log.events()).noneMatch(event -> event.getLevel().isGreaterOrEqual(Level.WARN));
       assertThat(broker.stored).hasSize(600);
+    }
+  }
+
+  @Test
+  void repeatsWhatTheDatabaseRolledBackForAnother(DataSource db) throws Exception {
+    try (Connection connection = db.getConnection();
+        Statement sql = connection.createStatement()) {
+      sql.execute("CREATE SEQUENCE tries");
+      sql.execute("""
+          CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('tries') % 4 <> 0 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END IF;
+            RETURN OLD;
+          END $$""");
+      sql.execute(
+          "CREATE TRIGGER conflict BEFORE DELETE ON change_outbox FOR EACH ROW EXECUTE FUNCTION conflict()");
+      for (int i = 0; i < 3; i++) {
+        Rows.insert(connection, Broker.event("note/1", i));
+      }
+    }
+    try (Broker broker = new Broker();
+        CapturedLog log = new CapturedLog(Outbox.class);
+        Outbox outbox = Outbox.start(db, broker)) {
+      await().until(() -> outbox.pending() == 0);
+      assertThat(log.events()).noneMatch(event -> event.getLevel().isGreaterOrEqual(Level.WARN));
+      assertThat(broker.stored).hasSize(3);
     }
   }
 }
