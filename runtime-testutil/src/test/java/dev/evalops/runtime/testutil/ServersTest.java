@@ -185,6 +185,7 @@ class ServersTest {
       for (int i = 0; i < 3; i++) {
         jvms.add(new ProcessBuilder(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-XX:TieredStopAtLevel=1",
                 "-cp",
                 withoutTestcontainers(),
                 Program.class.getName())
