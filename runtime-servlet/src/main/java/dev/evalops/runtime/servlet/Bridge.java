@@ -1,5 +1,7 @@
 package dev.evalops.runtime.servlet;
 
+import static java.util.Objects.requireNonNull;
+
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpHandler;
 import dev.evalops.runtime.errors.ErrorCode;
@@ -9,6 +11,7 @@ import jakarta.servlet.AsyncContext;
 import jakarta.servlet.AsyncEvent;
 import jakarta.servlet.AsyncListener;
 import jakarta.servlet.FilterChain;
+import jakarta.servlet.RequestDispatcher;
 import jakarta.servlet.ServletContext;
 import jakarta.servlet.ServletException;
 import jakarta.servlet.ServletRequest;
@@ -16,6 +19,7 @@ import jakarta.servlet.ServletResponse;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -37,6 +41,7 @@ final class Bridge {
 
   private static final String SPRING_PATTERN =
       "org.springframework.web.servlet.HandlerMapping.bestMatchingPattern";
+  private static final Duration TURN_OF_TOMCAT = Duration.ofSeconds(5);
 
   private final HttpServletRequest request;
   private final HttpServletResponse response;
@@ -57,8 +62,11 @@ final class Bridge {
   // has to cut the response.
   private boolean started;
   private boolean cuts;
-  // That thread, while it is in the application.
+  // That thread, or one of the container that tells us something.
   private volatile @Nullable Thread ofContainer;
+  // See leftToTomcat.
+  private boolean onTomcat;
+  private volatile boolean turnIsOver;
   private boolean upgraded;
 
   Bridge(HttpServletRequest request, HttpServletResponse response, FilterChain chain) {
@@ -106,9 +114,9 @@ final class Bridge {
       if (started) {
         take(answer);
       }
+      ofContainer = null;
       throw t;
     } finally {
-      ofContainer = null;
       setRoute(context);
     }
     if (!started) {
@@ -119,6 +127,7 @@ final class Bridge {
     } else {
       endIfClientGone();
     }
+    ofContainer = null;
   }
 
   private void setRoute(RequestContext context) {
@@ -170,12 +179,42 @@ final class Bridge {
   void clientWent(IOException gone) {
     Async async = waiting;
     if (async != null && async.isOpen() && Thread.currentThread() != ofContainer) {
-      // Apart from the thread that writes, for which the end waits.
-      Thread.ofVirtual().name("servlet-client-gone").start(() -> {
-        if (async.isOpen()) {
-          async.failed(gone);
+      apart(() -> async.lost(gone));
+    }
+  }
+
+  /** Apart from the thread that writes, for which the end waits; on Tomcat when that should have done it by itself. */
+  private void apart(Runnable end) {
+    Thread.ofVirtual().name("servlet-client-gone").start(() -> {
+      if (onTomcat) {
+        try {
+          Thread.sleep(TURN_OF_TOMCAT);
+        } catch (InterruptedException e) {
+          LOG.atTrace().setCause(e).log("not waited for Tomcat");
         }
-      });
+        turnIsOver = true;
+      }
+      end.run();
+    });
+  }
+
+  /**
+   * When a write of an asynchronous request has failed, Tomcat tells its listener on a thread of its own, and takes any
+   * thread that completes or dispatches the request from then on for that one: done by another at the same time, the
+   * request would be neither completed nor dispatched.
+   */
+  private boolean leftToTomcat() {
+    return onTomcat
+        && !turnIsOver
+        && raw.clientGone() != null
+        && Thread.currentThread() != ofContainer;
+  }
+
+  /** Throws what has failed when the response was closed: Tomcat keeps it to itself. */
+  void checkClosed() throws IOException {
+    if (onTomcat
+        && request.getAttribute(RequestDispatcher.ERROR_EXCEPTION) instanceof IOException gone) {
+      throw gone;
     }
   }
 
@@ -201,20 +240,26 @@ final class Bridge {
       cuts = !whole;
     } else if (cut && raw.clientGone() == null) {
       async.container.dispatch(); // only a thread of its own takes an exception; see dispatched
+    } else if (leftToTomcat()) {
+      apart(() -> complete(async));
     } else {
-      complete(async.container);
+      complete(async);
     }
   }
 
-  private void complete(AsyncContext container) {
+  private void complete(Async async) {
+    if (async.toldOfEnd.get()) {
+      return;
+    }
     try {
-      container.complete();
+      async.container.complete();
     } catch (IllegalStateException e) {
       if (raw.clientGone() == null) {
         throw e;
       }
-      // It has seen by itself that the client went away, and has completed the request.
-      LOG.atTrace().setCause(e).log("completed already");
+      // It has seen by itself that the client went away, and has completed the request or, as
+      // Tomcat at times, forgotten it.
+      async.tellOfEnd();
     }
   }
 
@@ -266,12 +311,12 @@ final class Bridge {
           }
         })
         .run();
-    ofContainer = null;
     if (failure.get() != null || !started) {
       end(failure.get());
     } else {
       endIfClientGone();
     }
+    ofContainer = null;
     cutHere();
   }
 
@@ -323,6 +368,7 @@ final class Bridge {
     presetFailure();
     waiting = async;
     started = true;
+    onTomcat = async.container.getClass().getName().startsWith("org.apache.catalina.");
     async.container.addListener(async);
     if (before != null) {
       before.tell(async, null, AsyncListener::onStartAsync);
@@ -361,6 +407,7 @@ final class Bridge {
     private final ServletResponse response;
     private final AtomicBoolean done = new AtomicBoolean();
     private final AtomicBoolean toldOfFailure = new AtomicBoolean();
+    private final AtomicBoolean toldOfEnd = new AtomicBoolean();
     private final ReentrantLock lock = new ReentrantLock();
     // The container has one listener, so that what we answer comes after what these answer.
     private final List<Added> listeners = new CopyOnWriteArrayList<>();
@@ -384,7 +431,7 @@ final class Bridge {
     @Override
     public void complete() {
       exclusively(() -> {
-        if (!hasEndedWithTheClient()) {
+        if (!endsWithTheClient()) {
           finish();
           end(null);
         }
@@ -408,7 +455,7 @@ final class Bridge {
 
     private void dispatch(Runnable dispatch) {
       exclusively(() -> {
-        if (!hasEndedWithTheClient()) {
+        if (!endsWithTheClient()) {
           finish();
           waiting = null;
           dispatch.run();
@@ -417,25 +464,32 @@ final class Bridge {
     }
 
     /** Then complete and dispatch do nothing, for the application may be about to learn it. */
-    private boolean hasEndedWithTheClient() {
-      return done.get() && raw.clientGone() != null;
+    private boolean endsWithTheClient() {
+      return (done.get() && raw.clientGone() != null) || leftToTomcat();
     }
 
     @Override
     public void onTimeout(AsyncEvent event) {
+      ofContainer = Thread.currentThread();
       tell(this, null, AsyncListener::onTimeout);
       endBy(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
+      ofContainer = null;
     }
 
     @Override
     public void onError(AsyncEvent event) {
       Throwable failure = event.getThrowable();
+      ofContainer = Thread.currentThread();
       failed(
           failure == null ? new IllegalStateException("asynchronous processing failed") : failure);
+      ofContainer = null;
     }
 
     void failed(Throwable failure) {
-      if (toldOfFailure.compareAndSet(false, true)) {
+      if (failure instanceof IOException gone) {
+        raw.gone(gone);
+      }
+      if (!toldOfEnd.get() && toldOfFailure.compareAndSet(false, true)) {
         tell(this, failure, AsyncListener::onError);
       }
       endBy(failure);
@@ -443,19 +497,36 @@ final class Bridge {
 
     private void endBy(Throwable failure) {
       exclusively(() -> {
-        BridgedResponse answer = bridged;
-        RequestContext.Suspension ending = suspension;
-        if (over || answer == null || ending == null || !done.compareAndSet(false, true)) {
-          return;
-        }
-        if (failure instanceof IOException gone) {
-          raw.gone(gone);
-          take(answer);
-          ending.abandon(gone);
-        } else {
-          end(failure);
+        if (mayEnd()) {
+          IOException gone = raw.clientGone();
+          if (gone != null) {
+            abandon(gone);
+          } else {
+            end(failure);
+          }
         }
       });
+    }
+
+    /** What the container should have told: it hears nothing of a complete or dispatch any more. */
+    void lost(IOException gone) {
+      exclusively(() -> {
+        if (mayEnd()) {
+          if (toldOfFailure.compareAndSet(false, true)) {
+            tell(this, gone, AsyncListener::onError);
+          }
+          abandon(gone);
+        }
+      });
+    }
+
+    private boolean mayEnd() {
+      return !over && done.compareAndSet(false, true);
+    }
+
+    private void abandon(IOException gone) {
+      take(requireNonNull(bridged));
+      requireNonNull(suspension).abandon(gone);
     }
 
     /**
@@ -473,7 +544,7 @@ final class Bridge {
 
     @Override
     public void onComplete(AsyncEvent event) {
-      tell(this, null, AsyncListener::onComplete);
+      tellOfEnd();
       RequestContext.Suspension ending = suspension;
       IOException gone = raw.clientGone();
       if (over || ending == null) {
@@ -484,6 +555,12 @@ final class Bridge {
       } else {
         ending.resume(new IllegalStateException(
             "the request was dispatched to where the filter of Servlets.addTo is not"));
+      }
+    }
+
+    void tellOfEnd() {
+      if (toldOfEnd.compareAndSet(false, true)) {
+        tell(this, null, AsyncListener::onComplete);
       }
     }
 

@@ -398,7 +398,10 @@ final class ServletExchange extends HttpsExchange {
 
     @Override
     public void close() throws IOException {
-      send(() -> response.getOutputStream().close());
+      send(() -> {
+        response.getOutputStream().close();
+        bridge.checkClosed();
+      });
     }
 
     private void send(Sending sending) throws IOException {

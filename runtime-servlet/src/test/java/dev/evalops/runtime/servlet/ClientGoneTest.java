@@ -26,14 +26,13 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** A client that resets its connection while an asynchronous request is being answered. */
 class ClientGoneTest {
-  private static final int REQUESTS = 20;
-
   @TempDir
   static Path folder;
 
@@ -113,6 +112,18 @@ class ClientGoneTest {
   @ParameterizedTest
   @CsvSource({"tomcat, /completes", "tomcat, /writes", "jetty, /completes", "jetty, /writes"})
   void isToldOnce_andInOrder(String container, String path) throws Exception {
+    isTold(100, container, path);
+  }
+
+  @ParameterizedTest
+  @Tag("soak")
+  @CsvSource({"tomcat, /completes", "tomcat, /writes", "jetty, /completes", "jetty, /writes"})
+  void isToldOnce_andInOrder_soak(String container, String path) throws Exception {
+    isTold(20_000, container, path);
+    System.out.println(container + " " + path + ": 20 000 clients gone, each told of once");
+  }
+
+  private static void isTold(int requests, String container, String path) throws Exception {
     try (Watched watched = new Watched()) {
       HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
       if (container.equals("tomcat")) {
@@ -121,7 +132,7 @@ class ClientGoneTest {
         watched.jetty(folder, handler, context -> {}, http -> {}, ClientGoneTest::addServlet);
       }
       List<List<String>> all = new ArrayList<>();
-      for (int n = 1; n <= REQUESTS; n++) {
+      for (int n = 1; n <= requests; n++) {
         try (RawClient client = new RawClient(watched.port())) {
           client.socket().setSoLinger(true, 0);
           client.send("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
