@@ -123,12 +123,13 @@ public final class NatsThroughput {
         .payload(EventFormatBenchmark.PAYLOAD);
   }
 
-  private static NatsMessage message(byte[] body, long id) {
+  private static NatsMessage message(byte[] body, int number) {
+    String sequence = Integer.toString(number);
     Headers headers = new Headers();
-    headers.put("Nats-Msg-Id", "00000000-0000-4000-8000-" + id);
-    headers.put("ce-sequence", "42");
-    headers.put("ce-partitionkey", "n-42");
-    headers.put("ce-aggregateversion", "42");
+    headers.put("Nats-Msg-Id", "00000000-0000-4000-8000-" + System.nanoTime());
+    headers.put("ce-sequence", sequence);
+    headers.put("ce-partitionkey", "n-" + number % AGGREGATES);
+    headers.put("ce-aggregateversion", sequence);
     return NatsMessage.builder()
         .subject("notes.changes.note.create")
         .headers(headers)
@@ -143,7 +144,7 @@ public final class NatsThroughput {
   private double oneByOneRaw() throws Exception {
     long begin = System.nanoTime();
     for (int i = 0; i < ONE_BY_ONE; i++) {
-      stream.publish(message(body, System.nanoTime()));
+      stream.publish(message(body, i));
     }
     return perSecond(ONE_BY_ONE, begin);
   }
@@ -161,7 +162,7 @@ public final class NatsThroughput {
     long begin = System.nanoTime();
     for (int i = 0; i < WINDOWED; i++) {
       window.acquire();
-      CompletableFuture<PublishAck> ack = stream.publishAsync(message(body, System.nanoTime()));
+      CompletableFuture<PublishAck> ack = stream.publishAsync(message(body, i));
       var unused = ack.whenComplete((done, failure) -> window.release());
     }
     window.acquire(WINDOW);
