@@ -13,12 +13,14 @@ import org.jspecify.annotations.Nullable;
 /** One tool call that a host asks about. What is sent to the service are the very bytes that were judged. */
 final class ToolUse {
   private static final String GEMINIS = "BeforeTool";
+  private static final String CURSORS = "preToolUse";
 
-  /** A tool call, by either name, and a shell command within the text of a skill; to a policy all are the same. */
-  private static final List<String> EVENTS = List.of("PreToolUse", "PreSkillShellCommand", GEMINIS);
+  /** A tool call, by any name, and a shell command within the text of a skill; to a policy all are the same. */
+  private static final List<String> EVENTS =
+      List.of("PreToolUse", "PreSkillShellCommand", GEMINIS, CURSORS);
 
   /** The tools that run a command of a shell, with a description of it. */
-  private static final List<String> SHELLS = List.of("Bash", "run_shell_command");
+  private static final List<String> SHELLS = List.of("Bash", "run_shell_command", "Shell");
 
   /** What the doctor lets a host call. It is no program, so that nothing happens where no hook stops it. */
   private static final byte[] CANARY = "{\"command\":\"evalops-doctor-canary\"}".getBytes(US_ASCII);
@@ -176,6 +178,7 @@ final class ToolUse {
             "tool_name",
             "agent_id",
             "session_id",
+            "conversation_id",
             "surface",
             "context",
             "metadata" -> known.put(name, value.read());
@@ -214,7 +217,9 @@ final class ToolUse {
           inputBegin,
           inputEnd,
           workingDirectory,
-          first("agent_id", "session_id"),
+          CURSORS.equals(event)
+              ? first("agent_id", "session_id", "conversation_id")
+              : first("agent_id", "session_id"),
           surface());
     }
 
@@ -226,6 +231,9 @@ final class ToolUse {
       }
       if (GEMINIS.equals(known.get("hook_event_name"))) {
         return "gemini";
+      }
+      if (CURSORS.equals(known.get("hook_event_name"))) {
+        return "cursor";
       }
       if (fromCodex) {
         return "codex";

@@ -127,7 +127,8 @@ class ApprovalTest {
     "'\"transcript_path\":\"/t\",\"surface\":\"cli\",', cli",
     "'\"hook_event_name\":\"BeforeTool\",\"transcript_path\":\"/t\",\"timestamp\":\"x\",', gemini",
     "'\"transcript_path\":\"/t\",\"timestamp\":\"x\",\"tool_call_id\":\"c\",', qwen",
-    "'\"timestamp\":\"x\",', copilot"
+    "'\"timestamp\":\"x\",', copilot",
+    "'\"hook_event_name\":\"preToolUse\",\"model\":\"m\",\"transcript_path\":null,', cursor"
   })
   void namesTheSurface(String member, String surface) {
     service.on(Approval.GET, APPROVED);

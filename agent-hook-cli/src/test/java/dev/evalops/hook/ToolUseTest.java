@@ -61,6 +61,21 @@ class ToolUseTest {
     assertThat(toolUse.event()).isEqualTo(new String(event, UTF_8));
   }
 
+  @Test
+  void readsTheEventsOfCursor() throws Denial {
+    String event =
+        "{\"conversation_id\":\"c-1\",\"generation_id\":\"g\",\"model\":\"m\",\"hook_event_name\":\"%s\","
+            + "\"tool_name\":\"Shell\",\"tool_input\":{\"command\":\"make\",\"working_directory\":\"/w\"},"
+            + "\"tool_use_id\":\"t\",\"cwd\":\"/w\",\"workspace_roots\":[\"/w\"],\"user_email\":null%s}";
+    ToolUse toolUse = parse(event.formatted("preToolUse", ""));
+    assertThat(toolUse.toolName()).isEqualTo("Shell");
+    assertThat(toolUse.agentId()).isEqualTo("c-1");
+    assertThat(toolUse.surface()).isEqualTo("cursor");
+    assertThat(parse(event.formatted("preToolUse", ",\"session_id\":\"s\"")).agentId())
+        .isEqualTo("s");
+    assertThat(parse(event.formatted("PreToolUse", "")).agentId()).isNull();
+  }
+
   @ParameterizedTest
   @FieldSource("HOSTILE")
   void refusesHostileEvents(String payload) {

@@ -16,7 +16,8 @@ enum Host {
   CODEX("codex", "Codex", "0.155"),
   GEMINI("gemini", "Gemini CLI", "0.61.0"),
   QWEN("qwen", "Qwen Code", "0.24.4"),
-  COPILOT("copilot", "Copilot CLI", "1.0.102");
+  COPILOT("copilot", "Copilot CLI", "1.0.102"),
+  CURSOR("cursor", "Cursor", "3.15.6");
 
   private final String option;
   private final String title;
@@ -27,6 +28,8 @@ enum Host {
     this.title = title;
     this.oldest = oldest;
   }
+
+  private static final String DID_NOT_RUN = ": blocked (fail closed): the launcher did not run";
 
   /** From this version on Claude Code asks before it runs a shell command in the text of a skill. */
   static final String SKILLS_ASK = "2.1.332";
@@ -66,6 +69,9 @@ enum Host {
       case COPILOT ->
         Optional.of("Copilot CLI runs the tool when the hook's 600 s pass, "
             + "and when not every user can read the policy; the hook denies before that.");
+      case CURSOR ->
+        Optional.of("The entry follows Cursor's documentation and was not tried on Cursor itself. "
+            + "Cloud agents run on other machines, where there is no such entry.");
     };
   }
 
@@ -86,6 +92,7 @@ enum Host {
       case QWEN -> places.managed("QwenCode", "qwen-code", "settings.json");
       case COPILOT ->
         places.root().resolve("etc/github-copilot/policy.d/" + HostSettings.NAME + ".json");
+      case CURSOR -> places.managed("Cursor", "cursor", "hooks.json");
     };
   }
 
@@ -117,14 +124,25 @@ enum Host {
       case CODEX -> guarded(installation, "");
       case GEMINI, COPILOT -> guarded(installation, " >/dev/null");
       case QWEN -> guarded(installation, " --within 40 >/dev/null");
+      case CURSOR -> decided(installation);
     };
   }
 
   private static String guarded(Installation installation, String more)
       throws NotUnderstoodException {
     return "/bin/sh -c '" + installation.command("\"") + more + " || { [ $? = 2 ] || echo \""
-        + HostSettings.NAME
-        + ": blocked (fail closed): the launcher did not run\" >&2; exit 2; }'";
+        + HostSettings.NAME + DID_NOT_RUN + "\" >&2; exit 2; }'";
+  }
+
+  /** Cursor wants its own words on standard output, also for a "yes", and shows the agent the reason in them. */
+  private static String decided(Installation installation) throws NotUnderstoodException {
+    return "/bin/sh -c 'no=$(" + installation.command("\"") + "); s=$?; "
+        + "[ \"$s$no\" = 0 ] && echo \"{\\\"permission\\\":\\\"allow\\\"}\" && exit; "
+        + "[ $s = 2 ] || echo \"" + HostSettings.NAME + DID_NOT_RUN + "\" >&2; "
+        + "no=${no#*permissionDecisionReason\\\":}; no=${no%\\}\\}}; "
+        + "case $no in \\\"*\\\") ;; *) no=\\\"blocked\\\" ;; esac; "
+        + "printf \"{\\\"permission\\\":\\\"deny\\\",\\\"user_message\\\":%s,\\\"agent_message\\\":%s}\\n\" "
+        + "\"$no\" \"$no\"; exit 2'";
   }
 
   HostSettings settings(boolean managed, Installation installation, boolean skillsAsk) {
@@ -134,6 +152,7 @@ enum Host {
       case GEMINI -> JsonSettings.gemini();
       case QWEN -> JsonSettings.qwen();
       case COPILOT -> new CopilotPolicy();
+      case CURSOR -> JsonSettings.cursor();
     };
   }
 

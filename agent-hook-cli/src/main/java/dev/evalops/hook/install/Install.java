@@ -51,7 +51,7 @@ final class Install {
     if (!parse(args) || service == (host != null) || (service && managed)) {
       err.println(
           "usage: evalops-agent-hook " + command
-              + " --host claude|codex|gemini|qwen|copilot [--managed] [--dry-run] | --service [--dry-run]");
+              + " --host claude|codex|gemini|qwen|copilot|cursor [--managed] [--dry-run] | --service [--dry-run]");
       return 2;
     }
     Host target = host;

@@ -1,6 +1,7 @@
 package dev.evalops.hook.install;
 
 import dev.evalops.hook.install.JsonDocument.Value;
+import java.math.BigDecimal;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -9,7 +10,10 @@ import java.util.Objects;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
-/** The hook's entries in settings that are strict JSON: for each event a group of handlers with a matcher. */
+/**
+ * The hook's entries in settings that are strict JSON: for each event a list of handlers, or of groups of handlers with
+ * a matcher.
+ */
 final class JsonSettings implements HostSettings {
   private static final String NO_HOOKS = "disableAllHooks";
 
@@ -17,15 +21,19 @@ final class JsonSettings implements HostSettings {
    * What must be set beside the hooks.
    *
    * @param name of a member of the file, or of one of its objects with a dot between
+   * @param value a Boolean, or the number that says how the file is to be read
    * @param otherwise what happens when it is not
    */
-  private record Switch(String name, boolean value, String otherwise) {}
+  private record Switch(String name, Object value, String otherwise) {}
 
+  private final boolean grouped;
   private final List<String> events;
   private final List<Switch> switches;
   private final List<Member> handler;
 
-  private JsonSettings(List<String> events, List<Switch> switches, List<Member> handler) {
+  private JsonSettings(
+      boolean grouped, List<String> events, List<Switch> switches, List<Member> handler) {
+    this.grouped = grouped;
     this.events = events;
     this.switches = switches;
     this.handler = handler;
@@ -50,6 +58,7 @@ final class JsonSettings implements HostSettings {
           "before Claude Code " + Host.SKILLS_ASK + " the shell commands of skills run unasked"));
     }
     return new JsonSettings(
+        true,
         List.of("PreToolUse", "PreSkillShellCommand"),
         switches,
         List.of(
@@ -61,6 +70,7 @@ final class JsonSettings implements HostSettings {
   /** Gemini CLI's, of all users. Its timeouts are in milliseconds. */
   static JsonSettings gemini() {
     return new JsonSettings(
+        true,
         List.of("BeforeTool"),
         List.of(new Switch("hooksConfig.enabled", true, "a repository can switch all hooks off")),
         List.of(member("name", "\"" + NAME + "\""), member("timeout", "600000")));
@@ -69,9 +79,19 @@ final class JsonSettings implements HostSettings {
   /** Qwen Code's, of all users. Its timeouts are in milliseconds. */
   static JsonSettings qwen() {
     return new JsonSettings(
+        true,
         List.of("PreToolUse"),
         List.of(new Switch(NO_HOOKS, false, "a repository can switch all hooks off")),
         List.of(member("timeout", "60000")));
+  }
+
+  /** Cursor's, of all users. Without {@code failClosed} a hook that fails lets the tool run. */
+  static JsonSettings cursor() {
+    return new JsonSettings(
+        false,
+        List.of("preToolUse"),
+        List.of(new Switch("version", BigDecimal.ONE, "Cursor does not read the file")),
+        List.of(member("timeout", "600"), member("failClosed", "true")));
   }
 
   private static Member member(String name, String literal) {
@@ -101,7 +121,10 @@ final class JsonSettings implements HostSettings {
       Value holder = path.length == 1 ? root : root.member(path[0]);
       Value there = holder == null ? null : object(holder, path[0]).member(path[path.length - 1]);
       if (there != null) {
-        if (!Boolean.valueOf(wanted.value()).equals(there.content())) {
+        if (!wanted.value().equals(there.content())) {
+          if (!(wanted.value() instanceof Boolean)) {
+            throw new NotUnderstoodException("its " + wanted.name() + " is not " + wanted.value());
+          }
           edits.replace(there.start(), there.end(), String.valueOf(wanted.value()));
         }
       } else if (holder == null || path.length == 1) {
@@ -215,7 +238,7 @@ final class JsonSettings implements HostSettings {
       for (String name : wanted.name().split("\\.", -1)) {
         there = there == null ? null : there.member(name);
       }
-      if (there == null || !Boolean.valueOf(wanted.value()).equals(there.content())) {
+      if (there == null || !wanted.value().equals(there.content())) {
         problems.add(wanted.name() + " is not " + wanted.value() + ": " + wanted.otherwise());
       }
     }
@@ -241,7 +264,8 @@ final class JsonSettings implements HostSettings {
     }
     if (!changed.isEmpty()) {
       problems.add("the entry of " + NAME + " in " + String.join(", ", changed)
-          + " is not as it was written (matcher, command" + names() + ")");
+          + " is not as it was written (" + (grouped ? "matcher, " : "") + "command" + names()
+          + ")");
     }
     return problems;
   }
@@ -272,8 +296,8 @@ final class JsonSettings implements HostSettings {
     return over;
   }
 
-  /** The groups of an event with a handler of ours. */
-  private static List<Value> ours(Value hooks, String event) throws NotUnderstoodException {
+  /** The groups of an event with a handler of ours, or the handlers where there are no groups. */
+  private List<Value> ours(Value hooks, String event) throws NotUnderstoodException {
     List<Value> ours = new ArrayList<>();
     Value groups = hooks.member(event);
     if (groups == null) {
@@ -291,13 +315,17 @@ final class JsonSettings implements HostSettings {
     return ours;
   }
 
-  private static List<Value> handlers(Value group, String event) throws NotUnderstoodException {
+  private List<Value> handlers(Value group, String event) throws NotUnderstoodException {
+    if (!grouped) {
+      return List.of(group);
+    }
     String what = "hooks." + event + "[]";
     return elements(object(group, what).member("hooks"), what + ".hooks");
   }
 
-  private static boolean isOurs(Value handler, String event) throws NotUnderstoodException {
-    Value command = object(handler, "hooks." + event + "[].hooks[]").member("command");
+  private boolean isOurs(Value handler, String event) throws NotUnderstoodException {
+    String what = "hooks." + event + (grouped ? "[].hooks[]" : "[]");
+    Value command = object(handler, what).member("command");
     return command != null && command.content() instanceof String line && line.contains(NAME);
   }
 
@@ -362,12 +390,16 @@ final class JsonSettings implements HostSettings {
   }
 
   private Json group(String command) {
-    List<Member> members = new ArrayList<>(
-        List.of(member("type", "\"command\""), member("command", JsonDocument.quote(command))));
+    List<Member> members = new ArrayList<>();
+    if (grouped) {
+      members.add(member("type", "\"command\""));
+    }
+    members.add(member("command", JsonDocument.quote(command)));
     members.addAll(handler);
-    return Json.object(
-        member("matcher", "\"*\""),
-        new Member("hooks", Json.array(Json.object(members.toArray(Member[]::new)))));
+    Json entry = Json.object(members.toArray(Member[]::new));
+    return grouped
+        ? Json.object(member("matcher", "\"*\""), new Member("hooks", Json.array(entry)))
+        : entry;
   }
 
   private Object expected(String command) throws NotUnderstoodException {

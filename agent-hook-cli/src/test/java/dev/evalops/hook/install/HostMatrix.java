@@ -57,7 +57,8 @@ final class HostMatrix {
     try (Governance governance = Governance.start()) {
       HostMatrix matrix = new HostMatrix(Path.of(args[0]), governance);
       for (Host host : Host.values()) {
-        if (args.length == 1 || List.of(args).contains(host.option())) {
+        if (host != Host.CURSOR // which npm does not have
+            && (args.length == 1 || List.of(args).contains(host.option()))) {
           matrix.run(host);
         }
       }
@@ -276,6 +277,7 @@ final class HostMatrix {
       case GEMINI -> List.of("-y", "-m", "gemini-2.5-pro", "-p", "Go on.");
       case QWEN -> List.of("--auth-type", "openai", "-y", "-p", "Go on.");
       case COPILOT -> List.of("--allow-all-tools", "-p", "Go on.");
+      case CURSOR -> throw new IllegalArgumentException(host.title());
     };
   }
 

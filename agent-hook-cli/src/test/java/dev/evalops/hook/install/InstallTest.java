@@ -100,15 +100,19 @@ class InstallTest {
 
   @Test
   void writesTheEntriesOfOtherHosts_forAllUsersOnly() throws Exception {
-    for (Host host : List.of(Host.GEMINI, Host.QWEN, Host.COPILOT)) {
+    for (Host host : List.of(Host.GEMINI, Host.QWEN, Host.COPILOT, Host.CURSOR)) {
       assertThat(install("--host", host.option())).isEqualTo(2);
       assertThat(err).contains("add --managed");
       if (Installation.isRoot(work)) {
         assertThat(install("--host", host.option(), "--managed")).as(err).isZero();
         assertThat(host.file(true, places))
             .content()
-            .contains(
-                "governance-check" + (host == Host.QWEN ? " --within 40" : "") + " >/dev/null || ");
+            .contains("governance-check"
+                + switch (host) {
+                  case QWEN -> " --within 40 >/dev/null || ";
+                  case CURSOR -> "); s=$?; ";
+                  default -> " >/dev/null || ";
+                });
         assertThat(out).contains(host.leavesOpen().orElseThrow());
         assertThat(run("uninstall", "--host", host.option(), "--managed")).isZero();
         assertThat(host.file(true, places)).doesNotExist();
@@ -370,7 +374,7 @@ class InstallTest {
     for (String[] arguments : new String[][] {
       {},
       {"--host"},
-      {"--host", "cursor"},
+      {"--host", "opencode"},
       {"--host", "claude", "--host", "codex"},
       {"--host", "claude", "-x"}
     }) {

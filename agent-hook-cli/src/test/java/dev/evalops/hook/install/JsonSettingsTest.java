@@ -110,6 +110,68 @@ class JsonSettingsTest {
   }
 
   @Test
+  void writesTheEntryOfCursor_besideTheHooksOfOthers() throws Exception {
+    JsonSettings cursor = JsonSettings.cursor();
+    String written = cursor.install("", COMMAND);
+    assertThat(written).isEqualTo("""
+        {
+          "version": 1,
+          "hooks": {
+            "preToolUse": [
+              {
+                "command": "/opt/evalops/bin/evalops-agent-hook governance-check",
+                "timeout": 600,
+                "failClosed": true
+              }
+            ]
+          }
+        }
+        """);
+    assertThat(cursor.install(written, COMMAND)).isEqualTo(written);
+    assertThat(cursor.uninstall(written)).doesNotContain("evalops");
+
+    String others = """
+        {
+          "version": 1,
+          "hooks": {
+            "preToolUse": [
+              {"command": "x"}
+            ],
+            "stop": [{"command": "y"}]
+          }
+        }
+        """;
+    String installed = cursor.install(others, COMMAND);
+    assertThat(installed).contains("{\"command\": \"x\"},\n      {\n        \"command\": \"/opt/");
+    assertThat(cursor.problems(installed, List.of(), COMMAND)).isEmpty();
+    assertThat(cursor.uninstall(installed)).isEqualTo(others);
+    assertThat(cursor.install(
+            installed.replace("\"failClosed\": true", "\"failClosed\": false"), COMMAND))
+        .isEqualTo(installed);
+  }
+
+  @Test
+  void noticesWhatKeepsCursorFromAsking() throws Exception {
+    JsonSettings cursor = JsonSettings.cursor();
+    String written = cursor.install("", COMMAND);
+    for (String changed : List.of(
+        written.replace("true", "false"),
+        written.replace("600", "0"),
+        written.replace("hook g", "hook x; g"))) {
+      assertThat(cursor.problems(changed, List.of(), COMMAND))
+          .containsExactly(
+              "the entry of evalops-agent-hook in hooks.preToolUse is not as it was written "
+                  + "(command, timeout, failClosed)");
+    }
+    assertThat(cursor.problems(written.replace(": 1,", ": 2,"), List.of(), COMMAND))
+        .containsExactly("version is not 1: Cursor does not read the file");
+    assertThatThrownBy(() -> cursor.install("{\"version\": 2}", COMMAND))
+        .isInstanceOf(NotUnderstoodException.class)
+        .hasMessage("its version is not 1");
+    assertThat(cursor.install("{}", COMMAND)).contains("\"version\": 1");
+  }
+
+  @Test
   void keepsItsOwnFileAmongThePoliciesOfCopilot() throws Exception {
     CopilotPolicy copilot = new CopilotPolicy();
     String written = copilot.install("", COMMAND);
