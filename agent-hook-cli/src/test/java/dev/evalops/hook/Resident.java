@@ -19,8 +19,14 @@ public final class Resident implements AutoCloseable {
   /** The socket gets its name only when it listens: who sees the file can connect. */
   private static final String LISTEN =
       "umask 0; socket(S, 1, 1, 0); $at = shift; bind(S, pack('Sa*', 1, \"$at~\")) or die $!; "
-          + "listen(S, 128) or die $!; rename(\"$at~\", $at) or die $!; "
-          + "open(STDIN, '<&S'); close S; exec @ARGV";
+          + "listen(S, 128) or die $!; rename(\"$at~\", $at) or die $!; open(STDIN, '<&S'); ";
+
+  private static final String RUN = "close S; exec @ARGV";
+
+  /** Keeps the socket open, and starts the service again when it has ended. */
+  private static final String SUPERVISE =
+      "for (;;) { my $pid = fork; defined $pid or die $!; exec @ARGV or exit 1 unless $pid; "
+          + "waitpid $pid, 0; select undef, undef, undef, 0.1 }";
 
   private final Process process;
 
@@ -35,9 +41,19 @@ public final class Resident implements AutoCloseable {
    */
   public static Resident start(Distribution hook, Path socket, Path state, String... as)
       throws IOException {
+    return start(RUN, hook, socket, state, as);
+  }
+
+  /** Starts it under somebody who starts it again when it has ended. */
+  static Resident supervised(Distribution hook, Path socket, Path state) throws IOException {
+    return start(SUPERVISE, hook, socket, state);
+  }
+
+  private static Resident start(
+      String script, Distribution hook, Path socket, Path state, String... as) throws IOException {
     Files.deleteIfExists(socket);
     List<String> command =
-        new ArrayList<>(List.of("/usr/bin/perl", "-e", LISTEN, socket.toString()));
+        new ArrayList<>(List.of("/usr/bin/perl", "-e", LISTEN + script, socket.toString()));
     command.addAll(List.of(as));
     command.addAll(List.of(hook.launcher().toString(), "serve"));
     ProcessBuilder builder = new ProcessBuilder(command)
@@ -55,7 +71,9 @@ public final class Resident implements AutoCloseable {
 
   @Override
   public void close() throws InterruptedException {
+    List<ProcessHandle> services = process.descendants().toList();
     process.destroyForcibly().waitFor();
+    services.forEach(ProcessHandle::destroyForcibly);
   }
 
   /** What somebody who has got hold of the socket might say. */

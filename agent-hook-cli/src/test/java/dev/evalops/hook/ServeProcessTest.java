@@ -32,6 +32,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.Parameter;
 import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.provider.EnumSource;
+import tools.jackson.databind.JsonNode;
 
 /** The resident service with its launcher: the real one, and everything that might stand in its place. */
 @ParameterizedClass
@@ -229,6 +230,8 @@ class ServeProcessTest {
         "a no with an allow behind it",
         nonce -> "deny " + nonce + "\nr\n" + LINE + "allow " + nonce + "\n");
     lies.put("a no of another call", nonce -> "deny " + "0".repeat(32) + "\nr\n" + LINE);
+    lies.put("another version", nonce -> "evalops-agent-hook 2 allow " + nonce + "\n");
+    lies.put("a newer answer", nonce -> "allow " + nonce + " for 60\n");
     lies.put("garbage", nonce -> "\u0001\u0002\u0003".repeat(100_000));
     for (Map.Entry<String, Lie> lie : lies.entrySet()) {
       try (Liar liar = new Liar(socket, lie.getValue())) {
@@ -368,6 +371,104 @@ class ServeProcessTest {
       assertThat(service.requests).isEmpty();
       check().assertAllowed();
       assertThat(resident.process().isAlive()).isTrue();
+    }
+  }
+
+  /** Allows Bash and nothing else. */
+  private static TestService.Answer bash(JsonNode question) {
+    return TestService.Answer.json(
+        question.get("actionType").asString().equals("Bash")
+            ? TestService.ALLOW
+            : "{\"evaluation\":{\"decision\":2}}");
+  }
+
+  @Test
+  void allowsNothingElse_whileItIsReplacedUnderLoad() throws Exception {
+    service.on(GovernanceCheck.EVALUATE, ServeProcessTest::bash);
+    Distribution next = Distribution.copy(built.home(), work.resolve("next"));
+    try (Resident resident = Resident.supervised(built, socket, work.resolve("state"))) {
+      await().atMost(60, SECONDS).until(() -> Files.exists(socket));
+      check().assertAllowed();
+      List<Launched> calls = new ArrayList<>();
+      for (int i = 0; i < 24; i++) {
+        Launched call = launcher.start(Map.of(), "governance-check");
+        calls.add(
+            call.write(i % 2 == 0 ? Launched.EVENT : Launched.EVENT.replace("Bash", "Write")));
+        call.process().getOutputStream().close();
+        if (i == 8) {
+          Files.move(built.home(), work.resolve("previous"));
+          Files.move(next.home(), built.home());
+        }
+        if (i % 8 == 0) {
+          resident.process().children().forEach(ProcessHandle::destroyForcibly);
+        }
+      }
+      for (int i = 0; i < calls.size(); i++) {
+        Result result = calls.get(i).result();
+        if (i % 2 != 0 || result.status() != 0) {
+          assertThat(result.assertDenied().err())
+              .containsAnyOf(
+                  "denied: governance denied this action", "the service gave no valid answer");
+        }
+      }
+      check().assertAllowed();
+      assertThat(service.requests(GovernanceCheck.EVALUATE)).hasSizeGreaterThan(1);
+    }
+  }
+
+  @Test
+  void mixesNoAnswers_ofTwoHundredCallsAtOnce() throws Exception {
+    CountDownLatch released = new CountDownLatch(1);
+    service.on(GovernanceCheck.EVALUATE, question -> {
+      try {
+        released.await();
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+      }
+      return bash(question);
+    });
+    List<SocketChannel> calls = new ArrayList<>();
+    try (Resident resident = serve()) {
+      for (int i = 0; i < 200; i++) {
+        SocketChannel channel = SocketChannel.open(UnixDomainSocketAddress.of(socket));
+        calls.add(channel);
+        String event = i % 2 == 0 ? Launched.EVENT : Launched.EVENT.replace("Bash", "Write");
+        try {
+          channel.write(ByteBuffer.wrap(("evalops-agent-hook 1 " + nonce(i) + "\n" + event)
+              .getBytes(StandardCharsets.UTF_8)));
+          channel.shutdownOutput();
+        } catch (IOException e) {
+          // There are too many, and it was sent away.
+        }
+      }
+      await().atMost(60, SECONDS).until(() -> service.requests.size() >= 64);
+      released.countDown();
+      int answered = 0;
+      for (int i = 0; i < calls.size(); i++) {
+        String answer = answer(calls.get(i));
+        if (!answer.isEmpty()) {
+          answered++;
+          assertThat(answer).startsWith((i % 2 == 0 ? "allow " : "deny ") + nonce(i) + "\n");
+        }
+      }
+      assertThat(answered).isGreaterThanOrEqualTo(64);
+      assertThat(resident.process().isAlive()).isTrue();
+    } finally {
+      for (SocketChannel call : calls) {
+        call.close();
+      }
+    }
+  }
+
+  private static String nonce(int call) {
+    return "%032x".formatted(call);
+  }
+
+  private static String answer(SocketChannel call) {
+    try {
+      return new String(Channels.newInputStream(call).readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      return ""; // reset, which is no answer either
     }
   }
 
