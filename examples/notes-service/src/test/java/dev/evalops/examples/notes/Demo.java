@@ -668,7 +668,7 @@ final class Demo {
     console.title("An agent that asks before it acts");
     PolicyServer policy = new PolicyServer(certificates);
     try (ExecutorService beside = Executors.newVirtualThreadPerTaskExecutor()) {
-      Hook hook = Hook.install(home, policy, certificates);
+      Hook hook = Hook.install(home, policy, certificates).waiting(SOON);
       ask(hook, "ls", 0, "");
       ask(hook, "rm -rf /", 2, "denied: ");
       Future<Hook.Answer> publishing = beside.submit(() -> hook.ask("git push", SOON));
@@ -677,6 +677,18 @@ final class Demo {
       console.done("git push", "waits for a person", "");
       policy.approve();
       answered("git push, approved", get(publishing), 0, "");
+
+      Hook hurried = hook.waiting(Duration.ofSeconds(1));
+      String ask = "ask the user to approve it, then repeat exactly this call";
+      ask(hurried, "git push", 2, ask);
+      ask(hurried, "git push", 2, ask);
+      check("git push", policy.requested() == 2, "a call that was repeated made another request");
+      policy.approve();
+      console.done("git push", "approved, when the call was over", "");
+      ask(hurried, "git push --force", 2, ask);
+      answered("git push, repeated", hook.ask("git push", SOON), 0, "");
+      answered("git push, once more", hurried.ask("git push", SOON), 2, ask);
+      check("git push", policy.requested() == 4, "an approval was used for another call");
       policy.close();
       ask(hook, "ls", 2, "blocked (fail closed): ");
     } finally {

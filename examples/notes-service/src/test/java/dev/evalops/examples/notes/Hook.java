@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
@@ -56,6 +57,13 @@ final class Hook {
             "EVALOPS_CA_FILE", certificates.caFile().toString(),
             "EVALOPS_CERT_FILE", certificates.certificateFile().toString(),
             "EVALOPS_KEY_FILE", certificates.keyFile().toString()));
+  }
+
+  /** The same with this limit of how long one call waits for an approval. */
+  Hook waiting(Duration approval) {
+    Map<String, String> changed = new HashMap<>(environment);
+    changed.put("EVALOPS_APPROVAL_TIMEOUT", approval.toMillis() + "ms");
+    return new Hook(home, changed);
   }
 
   /** Asks whether the agent may run a command. */

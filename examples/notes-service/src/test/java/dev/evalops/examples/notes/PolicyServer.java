@@ -12,9 +12,12 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.UUID;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 
@@ -22,11 +25,12 @@ import java.util.concurrent.TimeUnit;
 final class PolicyServer implements AutoCloseable {
 
   // The hook uses an approval once, and remembers that across runs of the demo.
-  private final String request = "request-" + UUID.randomUUID();
+  private final String run = UUID.randomUUID().toString().substring(0, 8);
+  private final Map<String, Map<?, ?>> requests = new ConcurrentHashMap<>();
+  private final Set<String> approved = ConcurrentHashMap.newKeySet();
   private final ServerTls tls;
   private final HttpService http;
   private final CountDownLatch waitedFor = new CountDownLatch(1);
-  private volatile boolean approved;
 
   PolicyServer(Certificates certificates) {
     tls = ServerTls.builder()
@@ -75,13 +79,21 @@ final class PolicyServer implements AutoCloseable {
   }
 
   private void request(HttpExchange exchange) throws IOException {
-    HttpRequests.json(exchange, Map.class);
-    HttpResponses.json(exchange, 200, Map.of("approvalRequest", Map.of("id", request)));
+    Map<?, ?> request = HttpRequests.json(exchange, Map.class);
+    String id;
+    synchronized (requests) {
+      id = "request-" + run + "-" + (requests.size() + 1);
+      requests.put(id, request);
+    }
+    HttpResponses.json(exchange, 200, Map.of("approvalRequest", Map.of("id", id)));
   }
 
   private void approval(HttpExchange exchange) throws IOException {
-    HttpRequests.json(exchange, Map.class);
-    List<Map<String, String>> decisions = approved
+    String request = (String) HttpRequests.json(exchange, Map.class).get("approvalRequestId");
+    Map<Object, Object> copy = new HashMap<>(requests.get(request));
+    copy.put("id", request);
+    boolean resolved = approved.contains(request);
+    List<Map<String, String>> decisions = resolved
         ? List.of(Map.of(
             "approvalRequestId",
             request,
@@ -93,7 +105,15 @@ final class PolicyServer implements AutoCloseable {
             Instant.now().toString()))
         : List.of();
     HttpResponses.json(
-        exchange, 200, Map.of("state", approved ? "resolved" : "pending", "decisions", decisions));
+        exchange,
+        200,
+        Map.of(
+            "approvalRequest",
+            copy,
+            "state",
+            resolved ? "resolved" : "pending",
+            "decisions",
+            decisions));
     waitedFor.countDown();
   }
 
@@ -102,8 +122,13 @@ final class PolicyServer implements AutoCloseable {
     return waitedFor.await(atMost.toMillis(), TimeUnit.MILLISECONDS);
   }
 
+  /** Approves everything that was requested until now. */
   void approve() {
-    approved = true;
+    approved.addAll(requests.keySet());
+  }
+
+  int requested() {
+    return requests.size();
   }
 
   @Override
