@@ -18,9 +18,9 @@ record ServiceUnits(Path home, boolean mac) {
   /** The launcher's client is a program in it; every macOS has it, and every Linux with git. */
   static final Path PERL = Path.of("/usr/bin/perl");
 
-  /** Where the launcher reaches the service. */
+  /** Where the launcher reaches the service; not in the hook's own folder, which an upgrade replaces. */
   Path socket() {
-    return mac ? home.resolve("run/socket") : Path.of("/run", NAME, "socket");
+    return mac ? Path.of("/var/db/" + NAME + "-run/socket") : Path.of("/run", NAME, "socket");
   }
 
   /**
@@ -150,6 +150,8 @@ record ServiceUnits(Path home, boolean mac) {
             <key>STATE_DIRECTORY</key>
             <string>/var/db/%1$s</string>
           </dict>
+          <key>StandardErrorPath</key>
+          <string>/var/db/%1$s/error.log</string>
           <key>Umask</key>
           <integer>63</integer>
           <key>inetdCompatibility</key>

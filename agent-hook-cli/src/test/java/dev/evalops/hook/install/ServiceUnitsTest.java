@@ -127,8 +127,18 @@ class ServiceUnitsTest {
         .newDocumentBuilder()
         .parse(new ByteArrayInputStream(plist.getBytes(StandardCharsets.UTF_8)))
         .getElementsByTagName("string");
-    assertThat(strings.getLength()).isEqualTo(6);
-    assertThat(strings.item(5).getTextContent()).isEqualTo("/opt/evalops/run/socket");
+    assertThat(strings.getLength()).isEqualTo(7);
+    assertThat(strings.item(5).getTextContent()).isEqualTo("/var/db/evalops-agent-hook/error.log");
+    assertThat(strings.item(6).getTextContent()).isEqualTo("/var/db/evalops-agent-hook-run/socket");
+  }
+
+  @Test
+  void keepsTheSocket_whenAnUpgradeReplacesTheHooksFolder() {
+    for (boolean mac : new boolean[] {false, true}) {
+      ServiceUnits units = new ServiceUnits(Path.of("/opt/evalops"), mac);
+      assertThat(units.socket().startsWith(units.home())).isFalse();
+      assertThat(units.socket().getParent().getParent()).isIn(Path.of("/run"), Path.of("/var/db"));
+    }
   }
 
   @Test
