@@ -86,9 +86,9 @@ final class HostMatrix {
     governance.decide(DENY);
     Programs.Said installed = hook("install", "--managed", "--host", host.option());
     expect("install --managed, umask 077", "status 0", "status " + installed.status());
-    Programs.Said doctor = hook("doctor");
-    String denied = "ok    " + host.title() + ": a call through it is denied";
     if (host.hasUserSettings()) {
+      Programs.Said doctor = hook("doctor");
+      String denied = "ok    " + host.title() + ": a call through it is denied";
       expect("doctor", denied, doctor.output().contains(denied) ? denied : doctor.output());
     }
 
@@ -96,6 +96,9 @@ final class HostMatrix {
     call(host, "the policy allows", "RUNS");
     governance.decide(DENY);
     call(host, "the policy denies", "blocked");
+    for (List<String> flags : bypasses(host)) {
+      expect("the policy denies, " + String.join(" ", flags), "blocked", call(host, false, flags));
+    }
     governance.decide(ALLOW);
     broken(
         host,
@@ -172,10 +175,32 @@ final class HostMatrix {
   }
 
   private void call(Host host, String how, String expected) throws Exception {
-    expect(how, expected, call(host, false));
+    expect(how, expected, call(host, false, List.of()));
     if (host == Host.CLAUDE) {
-      expect(how + ", in a skill", skillsAsk ? expected : "blocked", call(host, true));
+      expect(how + ", in a skill", skillsAsk ? expected : "blocked", call(host, true, List.of()));
     }
+  }
+
+  /** By what a user might get round the hook. */
+  private static List<List<String>> bypasses(Host host) {
+    return switch (host) {
+      case CLAUDE ->
+        List.of(
+            List.of("--dangerously-skip-permissions"),
+            List.of("--permission-mode", "bypassPermissions"),
+            List.of("--bare"),
+            List.of("--setting-sources", "project"),
+            List.of("--settings", "{\"disableAllHooks\":true,\"allowManagedHooksOnly\":false}"));
+      case CODEX ->
+        List.of(
+            List.of("--dangerously-bypass-approvals-and-sandbox"),
+            List.of("--dangerously-bypass-hook-trust"),
+            List.of("-c", "features.hooks=false"),
+            List.of("--disable", "hooks"),
+            List.of("--ignore-user-config"));
+      case COPILOT -> List.of(List.of("--yolo"));
+      case GEMINI, QWEN, CURSOR -> List.of();
+    };
   }
 
   private void expect(String how, String expected, String found) {
@@ -185,7 +210,7 @@ final class HostMatrix {
         "  %-60s %s%s%n", how, found, good ? "" : "   <- WRONG, expected: " + expected);
   }
 
-  private String call(Host host, boolean skill) throws Exception {
+  private String call(Host host, boolean skill, List<String> flags) throws Exception {
     Path project = Files.createDirectory(work.resolve("project-" + calls++));
     Path ran = project.resolve("ran");
     String command = "touch " + ran;
@@ -223,6 +248,7 @@ final class HostMatrix {
           "--"));
       line.add(work.resolve("programs").resolve(host.option()).toString());
       line.addAll(arguments(host, project, model.url(), skill));
+      line.addAll(flags);
       ProcessBuilder builder = new ProcessBuilder(line)
           .directory(project.toFile())
           .redirectInput(new File("/dev/null"))
@@ -281,10 +307,19 @@ final class HostMatrix {
     };
   }
 
-  private Programs.Said hook(String... arguments) throws IOException {
+  /** As slow as it likes: the doctor calls through every host that is installed. */
+  private Programs.Said hook(String... arguments) throws IOException, InterruptedException {
     List<String> line = new ArrayList<>(List.of(hook.launcher().toString()));
     line.addAll(List.of(arguments));
-    return Programs.run(line, environment(work), "");
+    Path output = work.resolve("output");
+    ProcessBuilder builder = new ProcessBuilder(line)
+        .redirectInput(new File("/dev/null"))
+        .redirectErrorStream(true)
+        .redirectOutput(output.toFile());
+    builder.environment().clear();
+    builder.environment().putAll(environment(work));
+    int status = builder.start().waitFor();
+    return new Programs.Said(status, Files.readString(output));
   }
 
   /** Root has a home of its own: what it leaves there is closed to others. */
