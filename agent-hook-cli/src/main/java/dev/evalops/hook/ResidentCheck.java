@@ -18,14 +18,17 @@ public final class ResidentCheck {
 
   private final ManagedFile file;
   private final Path tickets;
+  private final Duration certificatesEvery;
   private final EventBudget budget = new EventBudget();
   private final ReentrantLock lock = new ReentrantLock();
   private Settings.@Nullable Tls files;
   private @Nullable ClientTls tls;
 
-  private ResidentCheck(ManagedFile file, Path tickets) {
+  /** With another period in which changed certificates are noticed. */
+  ResidentCheck(ManagedFile file, Path tickets, Duration certificatesEvery) {
     this.file = file;
     this.tickets = tickets;
+    this.certificatesEvery = certificatesEvery;
   }
 
   /**
@@ -39,7 +42,8 @@ public final class ResidentCheck {
   public static ResidentCheck of(Optional<Path> file, Path program, Path tickets) {
     return new ResidentCheck(
         file.map(named -> ManagedFile.named(named, program)).orElseGet(ManagedFile::usual),
-        tickets);
+        tickets,
+        CERTIFICATES_EVERY);
   }
 
   /**
@@ -91,7 +95,7 @@ public final class ResidentCheck {
     try {
       ClientTls old = tls;
       if (old == null || !settings.tls().equals(files)) {
-        tls = GovernanceCheck.mtls(settings, CERTIFICATES_EVERY);
+        tls = GovernanceCheck.mtls(settings, certificatesEvery);
         files = settings.tls();
         if (old != null) {
           old.close(); // calls that are under way keep their connections

@@ -321,7 +321,7 @@ class AgentHookProcessTest {
   @Test
   void deniesAtItsDeadline_whenTheInputNeverEnds() throws Exception {
     Running hook = hook()
-        .with("EVALOPS_HOOK_DEADLINE", "3s")
+        .with("EVALOPS_HOOK_DEADLINE", "1s")
         .with("EVALOPS_GOVERNANCE_TIMEOUT", "1s")
         .input(out -> {
           out.write("{\"tool_name\":".getBytes(UTF_8));
@@ -329,14 +329,14 @@ class AgentHookProcessTest {
           new CountDownLatch(1).await();
         })
         .start();
-    hook.await().assertDenied(FAIL_CLOSED + "no decision within 3 s");
+    hook.await().assertDenied(FAIL_CLOSED + "no decision within 1 s");
   }
 
   @Test
   void deniesAtItsDeadline_whenAFloodNeverEnds() throws Exception {
     byte[] part = new byte[65536];
     hook()
-        .with("EVALOPS_HOOK_DEADLINE", "3s")
+        .with("EVALOPS_HOOK_DEADLINE", "1s")
         .with("EVALOPS_GOVERNANCE_TIMEOUT", "1s")
         .input(out -> {
           while (true) {
@@ -344,7 +344,7 @@ class AgentHookProcessTest {
           }
         })
         .run()
-        .assertDenied(FAIL_CLOSED + "no decision within 3 s");
+        .assertDenied(FAIL_CLOSED + "no decision within 1 s");
   }
 
   @Test

@@ -59,8 +59,6 @@ class FailClosedProcessTest {
   static void install() throws Exception {
     installed = Distribution.copy(Path.of("target/evalops-agent-hook"), work.resolve("evalops"));
     installed.configure("java=" + java() + "\n");
-    installed.cacheFolder();
-    installed.edit(text -> text.replace("run 30 ", "run 120 "));
   }
 
   /** The oldest, as the bare jar runs on that of the build. */

@@ -27,6 +27,10 @@ final class HookJar {
   private final List<String> arguments = new ArrayList<>(List.of("governance-check"));
   private String shell = "";
 
+  /** Those of the launcher that save a process which does not live long most of its time. */
+  private static final List<String> LAUNCHERS =
+      List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC");
+
   /** Writes to the process, whose end may come before. */
   interface Input {
     void write(OutputStream out) throws IOException, InterruptedException;
@@ -80,6 +84,7 @@ final class HookJar {
       command.addAll(List.of("sh", "-c", shell, "sh"));
     }
     command.add(JAVA.toString());
+    command.addAll(LAUNCHERS);
     command.addAll(jvm);
     command.addAll(List.of("-jar", JAR.toString()));
     command.addAll(arguments);

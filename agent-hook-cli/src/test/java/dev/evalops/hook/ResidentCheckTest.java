@@ -12,7 +12,7 @@ import java.io.PipedInputStream;
 import java.io.PipedOutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Optional;
+import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -36,7 +36,8 @@ class ResidentCheckTest {
     Path program = Files.writeString(work.resolve("program.jar"), "");
     properties = Files.writeString(work.resolve("agent-hook.properties"), "");
     Distribution.mode("rw-r-----", properties);
-    resident = ResidentCheck.of(Optional.of(properties), program, work.resolve("tickets"));
+    resident = new ResidentCheck(
+        ManagedFile.named(properties, program), work.resolve("tickets"), Duration.ofMillis(100));
   }
 
   private void configure(TestService service, String... more) throws IOException {

@@ -1,12 +1,15 @@
 package dev.evalops.hook.install;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.fixtures.FreePort;
 import dev.evalops.hook.Distribution;
 import dev.evalops.hook.Governance;
 import dev.evalops.hook.Launched;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
@@ -32,6 +35,8 @@ class DoctorProcessTest {
   private static Distribution hook;
   private static Map<Path, byte[]> files;
   private static Map<Path, Set<PosixFilePermission>> modes;
+  private static String java;
+  private static String cache;
 
   private Governance governance;
   private Path claude;
@@ -56,6 +61,10 @@ class DoctorProcessTest {
           Path.of("target/evalops-agent-hook"), work.toRealPath().resolve("evalops"));
       host("claude", "2.1.332 (Claude Code)");
       assertThat(run("install", "--host", "claude").status()).isZero();
+      java = Files.readString(hook.conf()).strip().replace("java=", "");
+      try (Stream<Path> caches = Files.list(hook.lib().resolve("cache"))) {
+        cache = caches.findFirst().orElseThrow().toString();
+      }
       files = new TreeMap<>();
       modes = new TreeMap<>();
       for (Path file : walk()) {
@@ -104,8 +113,26 @@ class DoctorProcessTest {
     }
   }
 
+  /**
+   * As the launcher calls it, but without a process of its own, and so without a look at the start-up cache, which needs
+   * one; the processes that it starts are real.
+   */
+  private Launched.Result doctor() {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    ByteArrayOutputStream err = new ByteArrayOutputStream();
+    Host.Places places =
+        new Host.Places(Path.of("/"), Path.of(System.getProperty("user.home")), environment, false);
+    int status = new Doctor(
+            new Installation(hook.home()), places, new PrintStream(out, true, UTF_8))
+        .run(List.of("--java", java), new PrintStream(err, true, UTF_8));
+    return new Launched.Result(status, out.toString(UTF_8), err.toString(UTF_8));
+  }
+
   private void assertFinds(String... findings) throws Exception {
-    Launched.Result result = run("doctor");
+    assertFinds(doctor(), findings);
+  }
+
+  private static void assertFinds(Launched.Result result, String... findings) {
 
     assertThat(result.out().lines().filter(line -> line.startsWith("WRONG")).toList())
         .as(result.out())
@@ -126,9 +153,11 @@ class DoctorProcessTest {
 
   @Test
   void findsNothing_whenAllIsWell() throws Exception {
+    Launched.Result result = run("doctor");
+    assertFinds(result);
     assertFinds();
 
-    assertThat(run("doctor").out())
+    assertThat(result.out())
         .contains(
             "ok    Java: ",
             "ok    start-up cache: ",
@@ -224,7 +253,7 @@ class DoctorProcessTest {
     enterIntoCodex();
     codex(true, "trusted");
     assertFinds();
-    assertThat(run("doctor").out()).contains("ok    Codex trusts the hook");
+    assertThat(doctor().out()).contains("ok    Codex trusts the hook");
     edit(work.resolve("codex/config.toml"), text -> "[features]\nhooks = false\n" + text);
     assertFinds("[features] hooks is false");
   }
@@ -266,20 +295,16 @@ class DoctorProcessTest {
   @Test
   void findsAJavaThatIsGone() throws Exception {
     edit(hook.conf(), conf -> conf.replace("java=", "java=/none"));
-    assertFinds("is not there: run evalops-agent-hook install", "ended with status");
+    assertFinds(run("doctor"), "is not there: run evalops-agent-hook install", "ended with status");
   }
 
   @Test
   void findsACacheThatIsGoneOrDamaged() throws Exception {
-    Path cache;
-    try (Stream<Path> files = Files.list(hook.lib().resolve("cache"))) {
-      cache = files.findFirst().orElseThrow();
-    }
-    Files.write(cache, new byte[100]);
-    assertFinds("this Java cannot use " + cache);
-    Files.delete(cache);
+    Files.write(Path.of(cache), new byte[100]);
+    assertFinds(run("doctor"), "this Java cannot use " + cache);
+    Files.delete(Path.of(cache));
     Files.createDirectory(Path.of(cache + ".lock")); // keeps the canary from making it
-    assertFinds("there is none for this Java");
+    assertFinds(run("doctor"), "there is none for this Java");
   }
 
   @Test
@@ -358,7 +383,7 @@ class DoctorProcessTest {
   void callsThroughTheHost() throws Exception {
     callingHost(true);
     assertFinds();
-    assertThat(run("doctor").out()).contains("ok    Claude Code: a call through it is denied");
+    assertThat(doctor().out()).contains("ok    Claude Code: a call through it is denied");
     callingHost(false);
     assertFinds("Claude Code: a call through it is run without asking the hook");
   }
@@ -366,8 +391,7 @@ class DoctorProcessTest {
   @Test
   void takesNobodysWordButTheHosts() throws Exception {
     callingHost(false, "");
-    assertThat(run("doctor").out())
-        .contains("note  Claude Code: a call through it could not be made");
+    assertThat(doctor().out()).contains("note  Claude Code: a call through it could not be made");
   }
 
   @Test
@@ -375,15 +399,14 @@ class DoctorProcessTest {
     callingHost(true);
     governance.decide("ACTION_DECISION_ALLOW");
     assertFinds("does not deny the tool evalops-doctor-canary");
-    assertThat(run("doctor").out()).contains("ok    Claude Code: a call through it is denied");
+    assertThat(doctor().out()).contains("ok    Claude Code: a call through it is denied");
   }
 
   @Test
   void saysWhenNoCallCouldBeMade() throws Exception {
-    assertThat(run("doctor").out())
-        .contains("note  Claude Code: a call through it could not be made");
+    assertThat(doctor().out()).contains("note  Claude Code: a call through it could not be made");
     Files.delete(work.resolve("programs/claude"));
-    assertThat(run("doctor").out()).contains("note  Claude Code: its program is not on the path");
+    assertThat(doctor().out()).contains("note  Claude Code: its program is not on the path");
   }
 
   @Test
