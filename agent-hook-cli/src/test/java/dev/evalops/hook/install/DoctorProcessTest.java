@@ -113,10 +113,7 @@ class DoctorProcessTest {
     }
   }
 
-  /**
-   * As the launcher calls it, but without a process of its own, and so without a look at the start-up cache, which needs
-   * one; the processes that it starts are real.
-   */
+  /** As the launcher calls it, but within this process, and so without a look at the start-up cache. */
   private Launched.Result doctor() {
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     ByteArrayOutputStream err = new ByteArrayOutputStream();
