@@ -61,9 +61,40 @@ public final class HttpFilters {
    * @param handler the handler
    * @param filters the filters, outermost first
    * @return a handler for any {@code HttpServer}
+   * @throws IllegalArgumentException if a filter comes before the one that it must come {@link After after}
    */
   public static HttpHandler chain(HttpHandler handler, Filter... filters) {
-    return new Guard(List.of(filters), handler);
+    List<Filter> all = List.of(filters);
+    String problem = wrongOrder(all);
+    if (problem != null) {
+      throw new IllegalArgumentException(problem);
+    }
+    return new Guard(all, handler);
+  }
+
+  /**
+   * A filter that reads what another filter has stored, as that of {@code runtime-idempotency} reads the caller. If the
+   * two are given in the wrong order, {@link #chain} and the builder of {@link HttpService} refuse them. If the other
+   * is not there, a filter of another name may have its part.
+   */
+  public interface After {
+    /**
+     * Returns which filter must come before this one.
+     *
+     * @return its {@link Filter#description()}
+     */
+    String after();
+  }
+
+  /** What is wrong with the order of filters, or null. */
+  static @Nullable String wrongOrder(List<Filter> filters) {
+    List<String> names = filters.stream().map(Filter::description).toList();
+    for (int i = 0; i < names.size(); i++) {
+      if (filters.get(i) instanceof After filter && names.indexOf(filter.after()) > i) {
+        return "filters must have " + filter.after() + " before " + names.get(i);
+      }
+    }
+    return null;
   }
 
   /**

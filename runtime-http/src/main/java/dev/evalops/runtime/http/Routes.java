@@ -206,6 +206,10 @@ final class Routes {
     }
     List<Filter> all = new ArrayList<>(filters);
     all.addAll(registration.filters());
+    problem = HttpFilters.wrongOrder(all);
+    if (problem != null) {
+      return problem;
+    }
     Route route = new Route(
         new Guard(List.copyOf(all), registration.handler()),
         registration.handler() instanceof HttpEndpoints.Exempt);

@@ -337,6 +337,61 @@ class RoutesTest {
             + "; path must start with a slash and not end with one: /again/");
   }
 
+  private static class Named extends Filter {
+    private final String name;
+
+    Named(String name) {
+      this.name = name;
+    }
+
+    @Override
+    public void doFilter(HttpExchange exchange, Chain chain) throws IOException {
+      chain.doFilter(exchange);
+    }
+
+    @Override
+    public String description() {
+      return name;
+    }
+  }
+
+  private static final class AfterOuter extends Named implements HttpFilters.After {
+    AfterOuter() {
+      super("inner");
+    }
+
+    @Override
+    public String after() {
+      return "outer";
+    }
+  }
+
+  @Test
+  void refusesFiltersInTheWrongOrder() {
+    Filter inner = new AfterOuter();
+    Filter outer = new Named("outer");
+    assertThatThrownBy(() -> HttpService.builder()
+            .handle("GET /route", answer(""), inner, outer)
+            .handle("/right", answer(""), outer, inner)
+            .handle("/twice", answer(""), outer, inner, outer)
+            .handle("/other", answer(""), new Named("outer of another name"), inner)
+            .handle("/again/", answer(""))
+            .handler())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("filters must have outer before inner: GET /route;"
+            + " path must start with a slash and not end with one: /again/");
+    assertThatThrownBy(() -> HttpService.builder()
+            .filters(inner)
+            .handle("/without", answer(""))
+            .handle("/service", answer(""), outer)
+            .handler())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("filters must have outer before inner: /service");
+    assertThatThrownBy(() -> HttpFilters.chain(answer(""), inner, outer))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("filters must have outer before inner");
+  }
+
   @Provide
   Arbitrary<List<String>> paths() {
     return Arbitraries.of("a", "b", "{x}")

@@ -194,7 +194,8 @@ public final class Idempotency {
   }
 
   /**
-   * Returns the filter, which must come after that of {@code Auth}. Requests that change nothing (GET, HEAD, OPTIONS,
+   * Returns the filter, which must come after that of {@code Auth}; a service does not start with them in the other
+   * order. Requests that change nothing (GET, HEAD, OPTIONS,
    * TRACE) pass; all others need a key.
    *
    * <p>The filter reads the body into memory before the handler runs, and sends the answer after the handler has

@@ -6,13 +6,14 @@ import com.sun.net.httpserver.HttpExchange;
 import dev.evalops.runtime.auth.Actor;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpErrors;
+import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.RequestContext;
 import java.io.IOException;
 import java.util.List;
 import java.util.Set;
 
 /** Between the transport and {@link Idempotency#begin}. */
-final class IdempotencyFilter extends Filter {
+final class IdempotencyFilter extends Filter implements HttpFilters.After {
   private static final Set<String> SAFE_METHODS = Set.of("GET", "HEAD", "OPTIONS", "TRACE");
 
   private final Idempotency idempotency;
@@ -31,6 +32,11 @@ final class IdempotencyFilter extends Filter {
   @Override
   public String description() {
     return "idempotency";
+  }
+
+  @Override
+  public String after() {
+    return "auth";
   }
 
   @Override

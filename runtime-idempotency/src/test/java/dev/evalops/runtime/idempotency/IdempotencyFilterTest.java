@@ -674,6 +674,19 @@ class IdempotencyFilterTest {
   }
 
   @Test
+  void doesNotStart_whenAuthenticationComesAfterIt() {
+    assertThatThrownBy(() -> HttpService.builder(0)
+            .handle(
+                "POST /v1/notes",
+                answering(200, "ok"),
+                Idempotency.of(db).filter(),
+                Services.auth().require())
+            .start())
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("filters must have auth before idempotency: POST /v1/notes");
+  }
+
+  @Test
   void takesNoKeyForARequestThatTheServiceRefuses() throws Exception {
     service = HttpService.builder(0)
         .host("localhost")
