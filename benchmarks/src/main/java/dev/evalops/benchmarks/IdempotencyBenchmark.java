@@ -7,7 +7,6 @@ import dev.evalops.runtime.idempotency.IdempotencyStore;
 import dev.evalops.runtime.idempotency.StoredResponse;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
-import java.io.InputStream;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
@@ -16,7 +15,6 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.util.Map;
-import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -70,10 +68,8 @@ public class IdempotencyBenchmark {
     config.setMaximumPoolSize(4);
     db = new HikariDataSource(config);
     try (Connection connection = db.getConnection();
-        Statement statement = connection.createStatement();
-        InputStream sql =
-            Objects.requireNonNull(Idempotency.class.getResourceAsStream("idempotency.sql"))) {
-      statement.execute(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
+        Statement statement = connection.createStatement()) {
+      statement.execute(Idempotency.schema());
     }
     idempotency = Idempotency.of(db);
     finish(idempotency.begin(SCOPE, "replayed", HASH));

@@ -3,9 +3,6 @@ package dev.evalops.benchmarks;
 import dev.evalops.runtime.changejournal.ChangeActor;
 import dev.evalops.runtime.changejournal.ChangeJournal;
 import dev.evalops.runtime.testutil.PostgresServer;
-import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -14,7 +11,6 @@ import java.sql.Statement;
 import java.sql.Types;
 import java.time.Instant;
 import java.util.Map;
-import java.util.Objects;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -57,12 +53,11 @@ public class JournalBenchmark {
   private final Connection tx;
 
   public JournalBenchmark() {
-    try (InputStream sql =
-        Objects.requireNonNull(ChangeJournal.class.getResourceAsStream("changejournal.sql"))) {
-      schema = server.schema(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
+    try {
+      schema = server.schema(ChangeJournal.schema());
       tx = schema.dataSource().getConnection();
       tx.setAutoCommit(false);
-    } catch (IOException | SQLException e) {
+    } catch (SQLException e) {
       throw new IllegalStateException(e);
     }
   }

@@ -28,7 +28,6 @@ import io.nats.client.PushSubscribeOptions;
 import io.nats.client.impl.Headers;
 import io.nats.client.impl.NatsMessage;
 import java.io.IOException;
-import java.io.InputStream;
 import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -97,8 +96,8 @@ public final class OutboxThroughput {
     ((LoggerContext) LoggerFactory.getILoggerFactory()).getLogger("ROOT").setLevel(Level.WARN);
     try (PostgresServer postgres = PostgresServer.start();
         NatsServer nats = NatsServer.start();
-        PostgresServer.TestSchema schema = postgres.schema(
-            sql(Outbox.class, "outbox.sql") + sql(ChangeJournal.class, "changejournal.sql"));
+        PostgresServer.TestSchema schema =
+            postgres.schema(Outbox.schema() + ChangeJournal.schema());
         HikariDataSource db = Postgres.builder(schema.url())
             .configure(pool -> pool.setMaximumPoolSize(GRUELBOX_THREADS + 4))
             .open();
@@ -113,12 +112,6 @@ public final class OutboxThroughput {
 
   private static NatsBus open(String url) {
     return NatsBus.open(url, "NOTES", "notes.changes");
-  }
-
-  private static String sql(Class<?> beside, String name) throws IOException {
-    try (InputStream in = Objects.requireNonNull(beside.getResourceAsStream(name))) {
-      return new String(in.readAllBytes(), StandardCharsets.UTF_8) + ";";
-    }
   }
 
   private EncodedEvent event(int number) {

@@ -1,5 +1,9 @@
 package dev.evalops.runtime.changejournal;
 
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -32,8 +36,8 @@ import org.jspecify.annotations.Nullable;
  *     ChangeJournal.mutation("note", note.id(), "create").by(actor).payload(note).metadata("source", "api").write(tx);
  * }</pre>
  *
- * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from the
- * resource {@code changejournal.sql} beside this class. Their columns are found by name; ids may be {@code uuid} or
+ * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from {@link
+ * #schema}. Their columns are found by name; ids may be {@code uuid} or
  * {@code text}, metadata and payload {@code json}, {@code jsonb} or {@code text}, times {@code timestamptz} or {@code
  * timestamp}, which then is UTC. The tables are those of the connection's {@code search_path}.
  *
@@ -100,6 +104,21 @@ public final class ChangeJournal {
    */
   public static Mutation mutation(String aggregateType, UUID aggregateId, String operation) {
     return mutation(aggregateType, aggregateId.toString(), operation);
+  }
+
+  /**
+   * Returns the SQL that creates {@code audit_entries} and {@code change_journal}, for the service's own migration or
+   * {@code init}.
+   *
+   * @return statements that change nothing where the tables exist; they name no schema, and end with a semicolon
+   */
+  public static String schema() {
+    try (InputStream sql =
+        Objects.requireNonNull(ChangeJournal.class.getResourceAsStream("changejournal.sql"))) {
+      return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   /**

@@ -11,10 +11,7 @@ import dev.evalops.runtime.changejournal.JournalReader.Position;
 import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
-import java.io.IOException;
-import java.io.InputStream;
 import java.math.BigDecimal;
-import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -25,7 +22,6 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.OptionalLong;
 import java.util.Set;
 import java.util.TreeSet;
@@ -348,7 +344,7 @@ class JournalReaderTest {
   @Timeout(60)
   void goesOnAfterACrash_andWaitsForPreparedTransactions() throws Exception {
     try (PostgresServer server = PostgresServer.start();
-        PostgresServer.TestSchema schema = server.schema(schema())) {
+        PostgresServer.TestSchema schema = server.schema(ChangeJournal.schema())) {
       HikariDataSource db = schema.dataSource();
       Tail tail = new Tail(db);
       Rows.execute(db, "ALTER SYSTEM SET max_prepared_transactions = 2");
@@ -688,13 +684,6 @@ class JournalReaderTest {
       }
     }
     return last;
-  }
-
-  private static String schema() throws IOException {
-    try (InputStream sql =
-        Objects.requireNonNull(ChangeJournal.class.getResourceAsStream("changejournal.sql"))) {
-      return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
-    }
   }
 
   private static long unversioned(Connection tx) throws SQLException {

@@ -8,6 +8,9 @@ import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.http.RequestContext;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
@@ -158,8 +161,22 @@ public final class Idempotency {
   }
 
   /**
+   * Returns the SQL that creates {@code api_idempotency_keys}, for the service's own migration or {@code init}.
+   *
+   * @return statements that change nothing where the tables exist; they name no schema, and end with a semicolon
+   */
+  public static String schema() {
+    try (InputStream sql =
+        Objects.requireNonNull(Idempotency.class.getResourceAsStream("idempotency.sql"))) {
+      return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /**
    * Returns an idempotency that keeps keys in the table {@code api_idempotency_keys} of the search path, with the
-   * defaults of {@link Builder}. The resource {@code idempotency.sql} beside this class creates the table.
+   * defaults of {@link Builder}. {@link #schema} creates the table.
    *
    * @param db the database; each call takes one connection for one statement, each transaction one until the handler
    *     returns

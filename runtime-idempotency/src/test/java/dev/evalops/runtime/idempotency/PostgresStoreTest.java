@@ -94,6 +94,17 @@ class PostgresStoreTest {
           .isNotNull();
     }
 
+    @Test
+    @Schema({})
+    void acceptsTheTableOfItsSchema(HikariDataSource db) throws SQLException {
+      try (Connection connection = db.getConnection();
+          Statement statement = connection.createStatement()) {
+        statement.execute(Idempotency.schema());
+        statement.execute(Idempotency.schema());
+      }
+      assertThat(Idempotency.of(db)).isNotNull();
+    }
+
     @ParameterizedTest
     @ValueSource(
         strings = {

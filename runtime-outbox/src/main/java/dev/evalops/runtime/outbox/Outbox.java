@@ -5,6 +5,9 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher;
 import dev.evalops.runtime.events.EncodedEvent;
 import io.micrometer.core.instrument.MeterRegistry;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
@@ -41,7 +44,7 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Every process of the service may start an outbox. One of them relays at a time; another takes over when the lease
  * of that process expires, 1.45 seconds after it was last renewed, or when it has heard nothing from the broker for 5
- * seconds. The tables belong to the service; the resource {@code outbox.sql} beside this class creates them.
+ * seconds. The tables belong to the service; {@link #schema} creates them.
  *
  * <p>Thread-safe.
  */
@@ -57,6 +60,21 @@ public final class Outbox implements AutoCloseable {
     this.rows = rows;
     this.publisher = publisher;
     this.relay = relay;
+  }
+
+  /**
+   * Returns the SQL that creates {@code change_outbox} and {@code change_outbox_lease}, and {@code event_inbox} of
+   * {@link Inbox}, for the service's own migration or {@code init}.
+   *
+   * @return statements that change nothing where the tables exist; they name no schema, and end with a semicolon
+   */
+  public static String schema() {
+    try (InputStream sql = Objects.requireNonNull(
+        Outbox.class.getResourceAsStream("/dev/evalops/runtime/outbox/outbox.sql"))) {
+      return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   /**

@@ -19,8 +19,6 @@ import io.nats.client.Nats;
 import io.nats.client.Options;
 import io.nats.client.PushSubscribeOptions;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -68,9 +66,7 @@ final class Notes implements AutoCloseable {
     this.nats = nats;
     this.natsUrl = natsUrl;
     this.count = count;
-    try (InputStream sql = Outbox.class.getResourceAsStream("outbox.sql")) {
-      schema = postgres.schema(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
-    }
+    schema = postgres.schema(Outbox.schema());
     db = schema.dataSource();
     execute(
         "CREATE TABLE notes (id int PRIMARY KEY, version bigint NOT NULL)",

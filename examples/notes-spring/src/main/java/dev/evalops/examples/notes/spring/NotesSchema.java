@@ -3,14 +3,9 @@ package dev.evalops.examples.notes.spring;
 import dev.evalops.runtime.changejournal.ChangeJournal;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.outbox.Outbox;
-import java.io.IOException;
-import java.io.InputStream;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.sql.Statement;
-import java.util.Objects;
 
 /** The service owns its tables. Several replicas may start at once. */
 final class NotesSchema {
@@ -44,17 +39,9 @@ final class NotesSchema {
   static void apply(Connection connection) throws SQLException {
     try (Statement statement = connection.createStatement()) {
       statement.execute(DDL);
-      statement.execute(resource(ChangeJournal.class, "changejournal.sql"));
-      statement.execute(resource(Idempotency.class, "idempotency.sql"));
-      statement.execute(resource(Outbox.class, "outbox.sql"));
-    }
-  }
-
-  private static String resource(Class<?> beside, String name) {
-    try (InputStream in = Objects.requireNonNull(beside.getResourceAsStream(name), name)) {
-      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
+      statement.execute(ChangeJournal.schema());
+      statement.execute(Idempotency.schema());
+      statement.execute(Outbox.schema());
     }
   }
 }
