@@ -154,7 +154,14 @@ final class Durable {
       }
       return others;
     }
-    if (before != null) {
+    if (before == null) {
+      LOG.atInfo()
+          .addKeyValue("stream", settings.stream)
+          .addKeyValue("durable", settings.durable)
+          .addKeyValue("deliver", made.getConsumerConfiguration().getDeliverPolicy())
+          .addKeyValue("from_sequence", made.getDelivered().getStreamSequence() + 1)
+          .log("durable created");
+    } else {
       LOG.atWarn()
           .addKeyValue("stream", settings.stream)
           .addKeyValue("durable", settings.durable)

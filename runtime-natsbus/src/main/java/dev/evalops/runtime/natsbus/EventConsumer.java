@@ -277,7 +277,8 @@ public final class EventConsumer implements AutoCloseable {
     }
 
     /**
-     * Sets where a new durable begins: with new events (default), with all events of the stream, or with the last one.
+     * Sets where a durable begins that does not exist yet: with events that are stored after its creation (default),
+     * with all events of the stream, or with the last one. An existing durable continues where it is.
      *
      * @param policy {@code New}, {@code All} or {@code Last}
      * @return this

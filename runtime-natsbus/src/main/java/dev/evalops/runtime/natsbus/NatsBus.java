@@ -40,7 +40,7 @@ import org.slf4j.LoggerFactory;
  * events.
  *
  * <pre>{@code
- * NatsBus bus = life.add("nats", NatsBus.open(natsUrl, "NOTES", "notes.changes"));
+ * NatsBus bus = life.add("nats", NatsBus.builder(natsUrl).stream("NOTES").subjectPrefix("notes.changes").open());
  *
  * bus.publish(Change.of("note", note.id(), "create").organization(org).version(1).payload(noteProto));
  * life.add("indexer", bus.consumer("notes.changes.>", "indexer").start(event -> index.apply(event)));
@@ -202,7 +202,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   }
 
   /**
-   * Returns a builder of a consumer.
+   * Returns a builder of a consumer. When it starts for the first time, it gets the events that are stored from then
+   * on; {@code deliver(DeliverPolicy.All)} gives it those that the stream already has, too.
    *
    * @param subject the subject of the events, such as {@code notes.changes.>}
    * @param durable the name under which the server remembers the position of the consumer; processes with the same

@@ -122,6 +122,21 @@ class EventConsumerTest {
   }
 
   @Test
+  void logsWhereANewDurableBegins() {
+    publish(3);
+    try (Logs logs = new Logs()) {
+      bus.consumer(ALL, "new").start(event -> {}).close();
+      bus.consumer(ALL, "all").deliver(DeliverPolicy.All).start(event -> {}).close();
+      bus.consumer(ALL, "all").deliver(DeliverPolicy.All).start(event -> {}).close();
+
+      assertThat(logs.lines().stream().filter(line -> line.contains("durable created")))
+          .containsExactly(
+              "INFO durable created [stream=\"NOTES\", durable=\"new\", deliver=\"new\", from_sequence=\"4\"]",
+              "INFO durable created [stream=\"NOTES\", durable=\"all\", deliver=\"all\", from_sequence=\"1\"]");
+    }
+  }
+
+  @Test
   void leavesNothingOfAnEventToTheNext() {
     publish(20);
     List<String> found = Collections.synchronizedList(new ArrayList<>());
