@@ -10,4 +10,16 @@ public interface EventHandler {
    * @throws Exception if it is not handled
    */
   void handle(Event event) throws Exception;
+
+  /**
+   * Returns what a consumer calls: this handler, unless it has to know the consumer's name, as that of an inbox has. A
+   * consumer of {@code runtime-natsbus} calls it once, at its start, with the name of its durable. For another broker,
+   * or in a handler of your own that calls this one, call it yourself.
+   *
+   * @param consumer the name
+   * @return the handler
+   */
+  default EventHandler forConsumer(String consumer) {
+    return this;
+  }
 }

@@ -400,7 +400,7 @@ public final class EventConsumer implements AutoCloseable {
      * be a queue subscription for this subject and queue. Events are delivered to a subject under the inbox prefix of
      * the client's options.
      *
-     * @param handler is given each event
+     * @param handler is given each event; {@link EventHandler#forConsumer} tells it the name of the durable
      * @return the running consumer; the caller closes it, or the bus does
      * @throws IllegalArgumentException if parameters are wrong; the message names all of them
      * @throws StartupException if the server refuses the durable or the subscription ({@code queue_subscribe: ...}) or
@@ -409,7 +409,8 @@ public final class EventConsumer implements AutoCloseable {
     public EventConsumer start(EventHandler handler) {
       requireNonNull(handler, "handler");
       settings.check();
-      EventConsumer consumer = new EventConsumer(new ConsumerSettings(settings), handler);
+      EventConsumer consumer =
+          new EventConsumer(new ConsumerSettings(settings), handler.forConsumer(settings.durable));
       boolean started = false;
       try {
         consumer.start();

@@ -22,13 +22,16 @@ import org.slf4j.LoggerFactory;
  * handler's own transaction.
  *
  * <pre>{@code
- * bus.consumer("notes.changes.>", "feed").start(Inbox.of(db, "feed").handler(feed::apply));
+ * bus.consumer("notes.changes.>", "feed").deliver(DeliverPolicy.All).start(Inbox.of(db).handler(feed::apply));
  *
  * void apply(Event event, Connection tx) throws SQLException { … }
  * }</pre>
  *
- * <p>The table {@code event_inbox} belongs to the service; the resource {@code outbox.sql} beside this class creates
- * it. Ids are deleted after 7 days, in batches, by the threads of their consumer's handlers.
+ * <p>Ids are recorded under the name of the consumer, which the bus gives ({@link EventHandler#forConsumer}): each
+ * consumer handles every event once.
+ *
+ * <p>The table {@code event_inbox} belongs to the service; {@link Outbox#schema} creates it. Ids are deleted after 7
+ * days, in batches, by the threads of their consumer's handlers.
  *
  * <p>Thread-safe.
  */
@@ -46,13 +49,10 @@ public final class Inbox {
           + " ORDER BY received_at LIMIT " + SWEEP_BATCH + " FOR UPDATE SKIP LOCKED)";
 
   private final DataSource db;
-  private final String consumer;
   private final Duration keepFor;
-  private final AtomicLong sweptAt = new AtomicLong(System.nanoTime());
 
-  private Inbox(DataSource db, String consumer, Duration keepFor) {
+  private Inbox(DataSource db, Duration keepFor) {
     this.db = db;
-    this.consumer = consumer;
     this.keepFor = keepFor;
   }
 
@@ -73,27 +73,25 @@ public final class Inbox {
    * Returns an inbox with the defaults.
    *
    * @param db the database of the effects
-   * @param consumer the name of the consumer; each consumer handles every event once
    * @return the inbox
-   * @throws IllegalArgumentException if the consumer is blank
    */
-  public static Inbox of(DataSource db, String consumer) {
-    return builder(db, consumer).build();
+  public static Inbox of(DataSource db) {
+    return builder(db).build();
   }
 
   /**
    * Returns a builder.
    *
    * @param db the database of the effects
-   * @param consumer the name of the consumer; each consumer handles every event once
    * @return a builder with the defaults
    */
-  public static Builder builder(DataSource db, String consumer) {
-    return new Builder(db, consumer);
+  public static Builder builder(DataSource db) {
+    return new Builder(db);
   }
 
   /**
-   * Returns a handler for a consumer of the bus.
+   * Returns a handler for a consumer of the bus. {@link EventHandler#forConsumer} names the consumer for another
+   * broker, and in a handler of your own around this one; without a name it throws an {@link IllegalStateException}.
    *
    * @param handler what to do with an event that has not been handled before
    * @return the handler
@@ -102,18 +100,35 @@ public final class Inbox {
   public EventHandler handler(Handler handler) {
     Objects.requireNonNull(handler, "handler");
     check();
-    return event -> {
-      handle(event, handler);
-      sweep();
-    };
+    return new Unnamed(this, handler);
   }
 
-  private void handle(Event event, Handler handler) throws Exception {
+  /** Does not know yet whose ids it records. */
+  private record Unnamed(Inbox inbox, Handler handler) implements EventHandler {
+    @Override
+    public void handle(Event event) {
+      throw new IllegalStateException("inbox: forConsumer(name) must be called first");
+    }
+
+    @Override
+    public EventHandler forConsumer(String consumer) {
+      if (consumer.isBlank()) {
+        throw new IllegalArgumentException("consumer must not be blank");
+      }
+      AtomicLong sweptAt = new AtomicLong(System.nanoTime());
+      return event -> {
+        inbox.handle(event, consumer, handler);
+        inbox.sweep(consumer, sweptAt);
+      };
+    }
+  }
+
+  private void handle(Event event, String consumer, Handler handler) throws Exception {
     try (Connection connection = db.getConnection()) {
       boolean before = connection.getAutoCommit();
       connection.setAutoCommit(false);
       try {
-        if (isNew(connection, event.id())) {
+        if (isNew(connection, consumer, event.id())) {
           handler.handle(event, transaction(connection));
         }
         connection.commit();
@@ -157,7 +172,7 @@ public final class Inbox {
   }
 
   /** Waits for another transaction that has the same event in hand. */
-  private boolean isNew(Connection tx, String id) throws SQLException {
+  private static boolean isNew(Connection tx, String consumer, String id) throws SQLException {
     try (PreparedStatement insert = tx.prepareStatement(RECORD)) {
       insert.setString(1, consumer);
       insert.setString(2, id);
@@ -170,7 +185,7 @@ public final class Inbox {
         Statement statement = connection.createStatement();
         PreparedStatement planned = connection.prepareStatement("EXPLAIN " + RECORD)) {
       statement.execute("SELECT consumer, event_id, received_at FROM event_inbox LIMIT 0");
-      planned.setString(1, consumer); // not run: it is planned alone if there is the key
+      planned.setString(1, ""); // not run: it is planned alone if there is the key
       planned.setString(2, "");
       planned.execute();
     } catch (SQLException e) {
@@ -178,14 +193,14 @@ public final class Inbox {
     }
   }
 
-  private void sweep() {
+  private void sweep(String consumer, AtomicLong sweptAt) {
     long last = sweptAt.get();
     long now = System.nanoTime();
     if (now - last < SWEEP_EVERY || !sweptAt.compareAndSet(last, now)) {
       return;
     }
     try {
-      for (int i = 0; i < SWEEP_BATCHES && sweepSome() == SWEEP_BATCH; i++) {
+      for (int i = 0; i < SWEEP_BATCHES && sweepSome(consumer) == SWEEP_BATCH; i++) {
         // the next batch
       }
     } catch (SQLException | RuntimeException e) { // the event is handled all the same
@@ -193,7 +208,7 @@ public final class Inbox {
     }
   }
 
-  int sweepSome() throws SQLException {
+  int sweepSome(String consumer) throws SQLException {
     try (Connection connection = db.getConnection()) {
       boolean before = connection.getAutoCommit();
       connection.setAutoCommit(true);
@@ -212,12 +227,10 @@ public final class Inbox {
   /** Sets what differs from the defaults. Not thread-safe. */
   public static final class Builder {
     private final DataSource db;
-    private final String consumer;
     private Duration keepFor = Duration.ofDays(7);
 
-    private Builder(DataSource db, String consumer) {
+    private Builder(DataSource db) {
       this.db = Objects.requireNonNull(db, "db");
-      this.consumer = Objects.requireNonNull(consumer, "consumer");
     }
 
     /**
@@ -236,22 +249,15 @@ public final class Inbox {
      * Checks the settings and builds.
      *
      * @return the inbox
-     * @throws IllegalArgumentException if a setting is out of its range; names each of them
+     * @throws IllegalArgumentException if {@code keepFor} is out of its range
      */
     public Inbox build() {
-      String problems = "";
-      if (consumer.isBlank()) {
-        problems = "consumer must not be blank";
-      }
       if (keepFor.compareTo(Duration.ofMinutes(1)) < 0
           || keepFor.compareTo(Duration.ofDays(36_500)) > 0) {
-        problems += (problems.isEmpty() ? "" : "; ")
-            + "keepFor must be from a minute to 100 years: " + keepFor;
+        throw new IllegalArgumentException(
+            "keepFor must be from a minute to 100 years: " + keepFor);
       }
-      if (!problems.isEmpty()) {
-        throw new IllegalArgumentException(problems);
-      }
-      return new Inbox(db, consumer, keepFor);
+      return new Inbox(db, keepFor);
     }
   }
 }

@@ -56,7 +56,7 @@ class ClusterTest {
           Outbox outbox = Outbox.start(notes.db, bus);
           EventConsumer consumer = bus.consumer("notes.changes.>", "feed")
               .deliver(DeliverPolicy.All)
-              .start(Inbox.of(notes.db, "feed").handler(Notes::apply))) {
+              .start(Inbox.of(notes.db).handler(Notes::apply))) {
         try (Writers writers = Writers.start(notes, PER_SECOND)) {
           for (Fault fault : faults) {
             writers.awaitMore(PER_SECOND);

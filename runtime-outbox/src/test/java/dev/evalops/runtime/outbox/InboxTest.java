@@ -79,8 +79,8 @@ class InboxTest {
 
   @Test
   void anEventHasItsEffectOnce_forEachConsumer() throws Exception {
-    EventHandler feed = Inbox.of(db, "feed").handler(InboxTest::effect);
-    EventHandler index = Inbox.of(db, "index").handler(InboxTest::effect);
+    EventHandler feed = Inbox.of(db).handler(InboxTest::effect).forConsumer("feed");
+    EventHandler index = Inbox.of(db).handler(InboxTest::effect).forConsumer("index");
     Event event = event();
     feed.handle(event);
     feed.handle(event);
@@ -90,15 +90,28 @@ class InboxTest {
   }
 
   @Test
+  void handlesNothing_whileItDoesNotKnowItsConsumer() throws Exception {
+    EventHandler unnamed = Inbox.of(db).handler(InboxTest::effect);
+    assertThatIllegalStateException()
+        .isThrownBy(() -> unnamed.handle(event()))
+        .withMessage("inbox: forConsumer(name) must be called first");
+    assertThat(count("effects")).isZero();
+    EventHandler named = unnamed.forConsumer("feed");
+    assertThat(named.forConsumer("index")).as("keeps its name").isSameAs(named);
+  }
+
+  @Test
   void anEventWhoseHandlerFails_isNotRecorded() throws Exception {
     Event event = event();
-    EventHandler fails = Inbox.of(db, "feed").handler((failing, tx) -> {
-      effect(failing, tx);
-      throw new IllegalStateException("after its effect");
-    });
+    EventHandler fails = Inbox.of(db)
+        .handler((failing, tx) -> {
+          effect(failing, tx);
+          throw new IllegalStateException("after its effect");
+        })
+        .forConsumer("feed");
     assertThatIllegalStateException().isThrownBy(() -> fails.handle(event));
     assertThat(count("effects")).isZero();
-    Inbox.of(db, "feed").handler(InboxTest::effect).handle(event);
+    Inbox.of(db).handler(InboxTest::effect).forConsumer("feed").handle(event);
     assertThat(count("effects")).isEqualTo(1);
   }
 
@@ -107,12 +120,14 @@ class InboxTest {
     Event event = event();
     CountDownLatch inHand = new CountDownLatch(1);
     CountDownLatch goOn = new CountDownLatch(1);
-    EventHandler slow = Inbox.of(db, "feed").handler((first, tx) -> {
-      effect(first, tx);
-      inHand.countDown();
-      goOn.await(20, TimeUnit.SECONDS);
-    });
-    EventHandler other = Inbox.of(db, "feed").handler(InboxTest::effect);
+    EventHandler slow = Inbox.of(db)
+        .handler((first, tx) -> {
+          effect(first, tx);
+          inHand.countDown();
+          goOn.await(20, TimeUnit.SECONDS);
+        })
+        .forConsumer("feed");
+    EventHandler other = Inbox.of(db).handler(InboxTest::effect).forConsumer("feed");
     try (ExecutorService two = Executors.newFixedThreadPool(2)) {
       List<Future<?>> handled = new ArrayList<>();
       handled.add(two.submit(() -> {
@@ -139,19 +154,23 @@ class InboxTest {
 
   @Test
   void theHandlerCannotEndTheTransaction() throws Exception {
-    EventHandler commits = Inbox.of(db, "feed").handler((event, tx) -> {
-      effect(event, tx);
-      tx.commit();
-    });
+    EventHandler commits = Inbox.of(db)
+        .handler((event, tx) -> {
+          effect(event, tx);
+          tx.commit();
+        })
+        .forConsumer("feed");
     assertThatExceptionOfType(SQLException.class)
         .isThrownBy(() -> commits.handle(event()))
         .withMessage("commit is not allowed in a handler: the inbox ends the transaction");
     assertThat(count("effects")).isZero();
-    EventHandler undoes = Inbox.of(db, "feed").handler((event, tx) -> {
-      var before = tx.setSavepoint();
-      effect(event, tx);
-      tx.rollback(before);
-    });
+    EventHandler undoes = Inbox.of(db)
+        .handler((event, tx) -> {
+          var before = tx.setSavepoint();
+          effect(event, tx);
+          tx.rollback(before);
+        })
+        .forConsumer("feed");
     undoes.handle(event());
     assertThat(count("effects")).isZero();
     assertThat(count("event_inbox")).isEqualTo(1);
@@ -163,31 +182,33 @@ class InboxTest {
         "INSERT INTO event_inbox SELECT consumer, i::text, now() - age FROM generate_series(1, 1500) i,"
             + " (VALUES ('feed', interval '2 days'), ('index', interval '2 days')) old (consumer, age)");
     execute("INSERT INTO event_inbox VALUES ('feed', 'young', now())");
-    Inbox feed = Inbox.builder(db, "feed").keepFor(Duration.ofDays(1)).build();
-    assertThat(feed.sweepSome()).isEqualTo(1000);
-    assertThat(feed.sweepSome()).isEqualTo(500);
-    assertThat(feed.sweepSome()).isZero();
+    Inbox feed = Inbox.builder(db).keepFor(Duration.ofDays(1)).build();
+    assertThat(feed.sweepSome("feed")).isEqualTo(1000);
+    assertThat(feed.sweepSome("feed")).isEqualTo(500);
+    assertThat(feed.sweepSome("feed")).isZero();
     assertThat(count("event_inbox WHERE consumer = 'feed'")).isEqualTo(1);
-    assertThat(Inbox.of(db, "index").sweepSome()).as("keeps them for a week").isZero();
+    assertThat(Inbox.of(db).sweepSome("index")).as("keeps them for a week").isZero();
     assertThat(count("event_inbox WHERE consumer = 'index'")).isEqualTo(1500);
   }
 
   @Test
   void refusesWrongSettings_andATableThatIsMissing() throws Exception {
     assertThatIllegalArgumentException()
-        .isThrownBy(() -> Inbox.builder(db, " ").keepFor(Duration.ZERO).build())
-        .withMessage(
-            "consumer must not be blank; keepFor must be from a minute to 100 years: PT0S");
+        .isThrownBy(() -> Inbox.builder(db).keepFor(Duration.ZERO).build())
+        .withMessage("keepFor must be from a minute to 100 years: PT0S");
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> Inbox.of(db).handler(InboxTest::effect).forConsumer(" "))
+        .withMessage("consumer must not be blank");
     // Without the key each delivery would be a first one.
     execute("ALTER TABLE event_inbox DROP CONSTRAINT event_inbox_pkey");
     assertThatExceptionOfType(StartupException.class)
-        .isThrownBy(() -> Inbox.of(db, "feed").handler(InboxTest::effect))
+        .isThrownBy(() -> Inbox.of(db).handler(InboxTest::effect).forConsumer("feed"))
         .withMessageContaining("outbox.sql");
     execute("CREATE UNIQUE INDEX ON event_inbox (event_id, consumer)");
-    Inbox.of(db, "feed").handler(InboxTest::effect);
+    Inbox.of(db).handler(InboxTest::effect).forConsumer("feed");
     execute("DROP TABLE event_inbox");
     assertThatExceptionOfType(StartupException.class)
-        .isThrownBy(() -> Inbox.of(db, "feed").handler(InboxTest::effect))
+        .isThrownBy(() -> Inbox.of(db).handler(InboxTest::effect).forConsumer("feed"))
         .withMessageContaining("outbox.sql");
   }
 }

@@ -33,7 +33,7 @@ class OutboxNatsTest {
           EventConsumer consumer = bus.consumer("notes.changes.>", "feed")
               .deliver(DeliverPolicy.All)
               .redeliveryDelay(Duration.ofMillis(50), Duration.ofMillis(200))
-              .start(Inbox.of(notes.db, "feed").handler((event, tx) -> {
+              .start(Inbox.of(notes.db).handler((event, tx) -> {
                 Notes.apply(event, tx);
                 if (failedOnce.size() < 10 && failedOnce.add(event.id())) {
                   throw new IllegalStateException("fails once, after its effect");
@@ -52,7 +52,8 @@ class OutboxNatsTest {
         await().atMost(Notes.PATIENT).until(() -> outbox.pending() == 0);
         await()
             .atMost(Notes.PATIENT)
-            .until(() -> notes.number("SELECT count(*) FROM event_inbox") == 200);
+            .until(() ->
+                notes.number("SELECT count(*) FROM event_inbox WHERE consumer = 'feed'") == 200);
         assertThat(outbox.parked(1)).isEmpty();
       }
       notes.assertFeedIsWhole();

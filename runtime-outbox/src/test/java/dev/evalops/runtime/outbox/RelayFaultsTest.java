@@ -126,7 +126,7 @@ class RelayFaultsTest {
             .open();
         EventConsumer consumer = bus.consumer("notes.changes.>", "feed")
             .deliver(DeliverPolicy.All)
-            .start(Inbox.of(notes.db, "feed").handler(Notes::apply))) {
+            .start(Inbox.of(notes.db).handler(Notes::apply))) {
       refuseRemovals();
       String id;
       try (Outbox outbox = Outbox.start(notes.db, bus)) {

@@ -124,7 +124,7 @@ class TakeoverTest {
           EventConsumer consumer = bus.consumer("notes.changes.>", "feed")
               .deliver(DeliverPolicy.All)
               .redeliveryDelay(Duration.ofMillis(50), Duration.ofMillis(200))
-              .start(Inbox.of(notes.db, "feed").handler((event, tx) -> {
+              .start(Inbox.of(notes.db).handler((event, tx) -> {
                 Notes.apply(event, tx);
                 if (event.id().endsWith("7") && failedOnce.add(event.id())) {
                   failed.incrementAndGet();

@@ -137,7 +137,7 @@ public final class NotesService {
         bus.consumer("notes.changes.note.*", "feed")
             .deliver(DeliverPolicy.All)
             .metrics(registry)
-            .start(Inbox.of(db, "feed").handler(feed::apply)));
+            .start(Inbox.of(db).handler(feed::apply)));
 
     Filter mayRead = auth.require("notes:read");
     Filter mayWrite = auth.require("notes:write");

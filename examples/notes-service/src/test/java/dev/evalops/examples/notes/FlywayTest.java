@@ -136,7 +136,7 @@ class FlywayTest {
 
   private static void handlesOnce(DataSource db, Event event) throws Exception {
     List<Event> handled = new CopyOnWriteArrayList<>();
-    EventHandler once = Inbox.of(db, "feed").handler((each, tx) -> handled.add(each));
+    EventHandler once = Inbox.of(db).handler((each, tx) -> handled.add(each)).forConsumer("feed");
     once.handle(event);
     once.handle(event);
     assertThat(handled).hasSize(1);

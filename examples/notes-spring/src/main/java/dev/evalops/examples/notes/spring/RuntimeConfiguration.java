@@ -90,7 +90,7 @@ class RuntimeConfiguration {
     return bus.consumer("notes.changes.note.*", "feed")
         .deliver(DeliverPolicy.All)
         .metrics(registry)
-        .start(Inbox.of(db, "feed").handler(feed::apply));
+        .start(Inbox.of(db).handler(feed::apply));
   }
 
   /** The key, the answer and the work of the request commit together, in Spring's transaction. */
