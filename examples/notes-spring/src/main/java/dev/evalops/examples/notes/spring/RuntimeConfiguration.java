@@ -9,6 +9,7 @@ import dev.evalops.runtime.featureflags.FeatureFlags;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
+import dev.evalops.runtime.health.outbox.OutboxHealth;
 import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
@@ -121,11 +122,12 @@ class RuntimeConfiguration {
   }
 
   @Bean
-  HealthChecker health(DataSource db, Redis redis, NatsBus bus) {
+  HealthChecker health(DataSource db, Redis redis, NatsBus bus, Outbox outbox) {
     return HealthChecker.builder()
         .shared("postgres", HealthChecks.postgres(db))
         .optional("redis", RedisHealth.of(redis.connection()))
         .optional("nats", NatsHealth.of(bus.connection()))
+        .optional("outbox", OutboxHealth.of(outbox, Duration.ofMinutes(1)))
         .open();
   }
 
