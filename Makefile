@@ -75,7 +75,7 @@ hook-hosts: hook ## try the agent hook on the newest hosts from npm, offline (Li
 	@scripts/hook-hosts
 
 install: ## put this clone's jars into the local Maven repository
-	$(MVN) -q install -DskipTests $(TEST_FLAGS)
+	$(MVN) -q install -Dmaven.test.skip=true $(TEST_FLAGS)
 
 consumer-test: ## build and run tiny projects against the artifacts, as users do
 	@scripts/consumer-test
