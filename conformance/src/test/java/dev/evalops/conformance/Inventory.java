@@ -102,7 +102,7 @@ final class Inventory {
       public Void visitLiteral(LiteralTree literal, MethodTree method) {
         if (literal.getValue() instanceof String text) {
           literals.add(text);
-          addIf(meters, METER, text, Inventory.this.meters);
+          addIf(meters && !text.endsWith(".sql"), METER, text, Inventory.this.meters);
           addIf(redis, REDIS_KEY, text, redisKeys);
           addIf(true, ENVIRONMENT, text, environment);
           addIf(true, PROPERTY, text, properties);

@@ -190,7 +190,7 @@ final class Bridge {
         try {
           Thread.sleep(TURN_OF_TOMCAT);
         } catch (InterruptedException e) {
-          LOG.atTrace().setCause(e).log("not waited for Tomcat");
+          Thread.currentThread().interrupt();
         }
         turnIsOver = true;
       }
