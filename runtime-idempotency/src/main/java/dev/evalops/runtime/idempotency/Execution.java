@@ -61,8 +61,9 @@ final class Execution {
       throw new IllegalStateException("the outcome of this request is settled already");
     }
     if (transaction == null) {
-      transaction =
-          new TransactionConnection(owned == null ? store.transaction() : owned.connection());
+      transaction = owned == null
+          ? new TransactionConnection(store.transaction(), false)
+          : new TransactionConnection(owned.connection(), true);
     }
     return transaction.forHandler();
   }

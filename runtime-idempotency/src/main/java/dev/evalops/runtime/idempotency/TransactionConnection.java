@@ -79,12 +79,13 @@ final class TransactionConnection implements InvocationHandler {
       Array.class);
 
   private final Connection connection;
+  private final boolean shared;
   private final Connection forHandler;
 
   /** Held while a command is sent, with its savepoint. */
   private final ReentrantLock lock = new ReentrantLock();
 
-  private Point point = Point.BEGIN;
+  private Point point;
 
   /** What has sent the one command since the point, or null. */
   private @Nullable Object last;
@@ -97,8 +98,16 @@ final class TransactionConnection implements InvocationHandler {
 
   private volatile boolean ended;
 
-  TransactionConnection(Connection connection) {
+  /**
+   * Makes one.
+   *
+   * @param shared whether others work in the transaction, too, and are not seen here: a statement that fails must not
+   *     take back what they have done since an earlier one, so a savepoint stands for its statement only
+   */
+  TransactionConnection(Connection connection, boolean shared) {
     this.connection = connection;
+    this.shared = shared;
+    this.point = shared ? Point.NONE : Point.BEGIN;
     this.forHandler = (Connection) Proxy.newProxyInstance(
         TransactionConnection.class.getClassLoader(), new Class<?>[] {Connection.class}, this);
   }
@@ -258,7 +267,7 @@ final class TransactionConnection implements InvocationHandler {
       throws Throwable {
     lock.lock();
     try {
-      if (last != null) {
+      if (shared || last != null) {
         try {
           keepLast();
         } catch (SQLException failed) {
@@ -274,6 +283,7 @@ final class TransactionConnection implements InvocationHandler {
         if (savepoints) {
           point = Point.NONE;
         }
+        leaveIfShared();
         return result;
       } catch (Throwable failure) {
         undo(failure);
@@ -307,9 +317,10 @@ final class TransactionConnection implements InvocationHandler {
    */
   @SuppressWarnings("ReferenceEquality") // the same statement, not an equal one
   private void undoIfFailed(Object origin, SQLException failure) {
-    boolean onlyItself = last == null || last == origin;
+    boolean onlyItself = !shared && (last == null || last == origin);
     try {
       keepLast();
+      leaveIfShared();
     } catch (SQLException failed) {
       if (!onlyItself) {
         lose(failure);
@@ -325,12 +336,20 @@ final class TransactionConnection implements InvocationHandler {
     last = null;
   }
 
+  private void leaveIfShared() throws SQLException {
+    if (shared && point == Point.SAVEPOINT) {
+      execute(RELEASE);
+      point = Point.NONE;
+    }
+  }
+
   /** Returns to the point, so that the handler can continue. If it cannot, nothing will commit. */
   private void undo(Throwable failure) {
     boolean interrupted = Thread.interrupted();
     try {
       if (point == Point.SAVEPOINT) {
         execute(ROLLBACK);
+        leaveIfShared();
       } else {
         if (point == Point.NONE) {
           lose(failure);

@@ -370,7 +370,7 @@ class HandledFailureTest {
       Deque<TreeSet<Integer>> states = new ArrayDeque<>();
       Deque<Savepoint> savepoints = new ArrayDeque<>();
       TransactionConnection guard =
-          new TransactionConnection(PostgresStore.open(db).transaction());
+          new TransactionConnection(PostgresStore.open(db).transaction(), false);
       Connection transaction = guard.forHandler();
       StringBuilder steps = new StringBuilder("seed " + seed + ":");
       for (int step = 1; step <= 12; step++) {

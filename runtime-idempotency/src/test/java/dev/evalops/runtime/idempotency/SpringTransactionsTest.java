@@ -22,6 +22,8 @@ import jakarta.persistence.Id;
 import jakarta.persistence.Table;
 import java.net.http.HttpResponse;
 import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -129,6 +131,14 @@ class SpringTransactionsTest {
 
   private void insert(UUID id) {
     jdbc.sql("INSERT INTO effects (id, key) VALUES (?, 'jdbc')").param(id).update();
+  }
+
+  private static void insert(Connection transaction, UUID id) throws SQLException {
+    try (PreparedStatement insert =
+        transaction.prepareStatement("INSERT INTO effects (id, key) VALUES (?, 'wrapped')")) {
+      insert.setObject(1, id);
+      insert.executeUpdate();
+    }
   }
 
   private int effects() throws Exception {
@@ -314,6 +324,42 @@ class SpringTransactionsTest {
     assertThat(afterCommit).hasValue(1);
     assertThat(effects()).isEqualTo(1);
     assertThat(db.getHikariPoolMXBean().getActiveConnections()).isZero();
+  }
+
+  @Test
+  void aFailureThatTheHandlerCatchesUndoesNothingThatSpringHasDone() throws Exception {
+    UUID taken = insert();
+    start(exchange -> {
+      insert();
+      Connection tx = Idempotency.transaction(exchange);
+      for (int i = 0; i < 3; i++) {
+        assertThatThrownBy(() -> insert(tx, taken)).isInstanceOf(SQLException.class);
+        insert();
+        insert(tx, UUID.randomUUID());
+        insert();
+      }
+      HttpResponses.json(exchange, 201, Map.of());
+    });
+
+    assertThat(post(service, "/v1", "k", "{}").statusCode()).isEqualTo(201);
+    assertThat(effects()).isEqualTo(1 + 1 + 3 * 3);
+    assertThat(keys()).containsExactly("201");
+  }
+
+  @Test
+  void keepsNothing_whenTheHandlerContinuesAfterAFailureOfSprings() throws Exception {
+    UUID taken = insert();
+    start(exchange -> {
+      insert();
+      assertThatThrownBy(() -> insert(taken)).isInstanceOf(DataAccessException.class);
+      Connection tx = Idempotency.transaction(exchange);
+      assertThatThrownBy(() -> insert(tx, UUID.randomUUID())).isInstanceOf(SQLException.class);
+      HttpResponses.json(exchange, 201, Map.of());
+    });
+
+    assertError(post(service, "/v1", "k", "{}"), 500, "idempotency_failed");
+    assertThat(effects()).isEqualTo(1);
+    assertThat(keys()).isEmpty();
   }
 
   @Test
