@@ -1,7 +1,8 @@
 package dev.evalops.runtime.mtls;
 
-import java.security.cert.Certificate;
+import java.security.cert.CertificateException;
 import java.security.cert.X509Certificate;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.List;
@@ -110,8 +111,16 @@ public final class CertificateRule {
    * @return the decision
    */
   public Decision decide(@Nullable SSLSession session) {
-    X509Certificate leaf = leaf(session);
-    return leaf == null ? new Decision(Outcome.CERTIFICATE_REQUIRED, List.of()) : decide(leaf);
+    X509Certificate[] chain = chain(session);
+    if (chain.length == 0) {
+      return new Decision(Outcome.CERTIFICATE_REQUIRED, List.of());
+    }
+    try {
+      SubjectNames.checkConstrained(chain); // a server without ServerTls has not
+    } catch (CertificateException e) {
+      return unnamed();
+    }
+    return decide(chain[0]);
   }
 
   /**
@@ -125,22 +134,28 @@ public final class CertificateRule {
     try {
       identities = CertificateIdentity.of(leaf);
     } catch (IllegalArgumentException e) {
-      return new Decision(
-          allowed == null ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, List.of());
+      return unnamed();
     }
     boolean passes = allowed == null || !Collections.disjoint(identities, allowed);
     return new Decision(passes ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, identities);
   }
 
-  private static @Nullable X509Certificate leaf(@Nullable SSLSession session) {
-    if (session == null) {
-      return null;
-    }
+  /** On a certificate whose names cannot be used. */
+  private Decision unnamed() {
+    return new Decision(
+        allowed == null ? Outcome.ALLOWED : Outcome.IDENTITY_NOT_ALLOWED, List.of());
+  }
+
+  /** Leaf first; empty without one. */
+  private static X509Certificate[] chain(@Nullable SSLSession session) {
     try {
-      Certificate[] chain = session.getPeerCertificates();
-      return chain.length > 0 && chain[0] instanceof X509Certificate leaf ? leaf : null;
+      return session == null
+          ? new X509Certificate[0]
+          : Arrays.stream(session.getPeerCertificates())
+              .filter(X509Certificate.class::isInstance)
+              .toArray(X509Certificate[]::new);
     } catch (SSLPeerUnverifiedException e) {
-      return null;
+      return new X509Certificate[0];
     }
   }
 }

@@ -29,6 +29,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkServerTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType, socket);
+    SubjectNames.checkConstrained(chain);
     checkName(chain, socket instanceof SSLSocket tls ? tls.getHandshakeSession() : null);
   }
 
@@ -37,6 +38,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType, engine);
+    SubjectNames.checkConstrained(chain);
     checkName(chain, engine == null ? null : engine.getHandshakeSession());
   }
 
@@ -44,6 +46,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkServerTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType);
+    SubjectNames.checkConstrained(chain);
     checkName(chain, null);
   }
 
@@ -51,6 +54,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkClientTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType, socket);
+    SubjectNames.checkConstrained(chain);
   }
 
   @Override
@@ -58,12 +62,14 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType, engine);
+    SubjectNames.checkConstrained(chain);
   }
 
   @Override
   public void checkClientTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType);
+    SubjectNames.checkConstrained(chain);
   }
 
   @Override

@@ -16,10 +16,13 @@ import org.bouncycastle.asn1.x509.BasicConstraints;
 import org.bouncycastle.asn1.x509.Extension;
 import org.bouncycastle.asn1.x509.GeneralName;
 import org.bouncycastle.asn1.x509.GeneralNames;
+import org.bouncycastle.asn1.x509.GeneralSubtree;
+import org.bouncycastle.asn1.x509.NameConstraints;
 import org.bouncycastle.cert.X509v3CertificateBuilder;
 import org.bouncycastle.cert.jcajce.JcaX509CertificateConverter;
 import org.bouncycastle.cert.jcajce.JcaX509v3CertificateBuilder;
 import org.bouncycastle.operator.jcajce.JcaContentSignerBuilder;
+import org.jspecify.annotations.Nullable;
 
 /** A certificate authority for one test. */
 final class TestCa {
@@ -31,12 +34,12 @@ final class TestCa {
 
   private TestCa(String name) {
     certificate =
-        new Request(null, new X500Principal(name), keys).authority().sign(keys.getPrivate());
+        new Request(null, new X500Principal(name), keys).authority(null).sign(keys.getPrivate());
     intermediates = List.of();
   }
 
-  private TestCa(TestCa parent, String name) {
-    certificate = parent.request(name, keys).authority().sign(parent.keys.getPrivate());
+  private TestCa(TestCa parent, String name, @Nullable String permittedDns) {
+    certificate = parent.request(name, keys).authority(permittedDns).sign(parent.keys.getPrivate());
     intermediates = new ArrayList<>(parent.intermediates);
     intermediates.add(0, certificate);
   }
@@ -46,7 +49,12 @@ final class TestCa {
   }
 
   TestCa intermediate() {
-    return new TestCa(this, "CN=Test intermediate " + SERIAL.incrementAndGet());
+    return intermediate(null);
+  }
+
+  /** One that may only issue certificates for DNS names of a domain. */
+  TestCa intermediate(@Nullable String permittedDns) {
+    return new TestCa(this, "CN=Test intermediate " + SERIAL.incrementAndGet(), permittedDns);
   }
 
   String pem() {
@@ -92,6 +100,7 @@ final class TestCa {
     private Instant notBefore = Instant.now().minus(Duration.ofHours(1));
     private Instant notAfter = Instant.now().plus(Duration.ofDays(1));
     private boolean authority;
+    private @Nullable String permittedDns;
 
     private Request(TestCa ca, X500Principal subject, KeyPair pair) {
       this.ca = ca;
@@ -125,8 +134,9 @@ final class TestCa {
       return this;
     }
 
-    private Request authority() {
+    private Request authority(@Nullable String permittedDns) {
       authority = true;
+      this.permittedDns = permittedDns;
       return this;
     }
 
@@ -157,6 +167,13 @@ final class TestCa {
         }
         if (authority) {
           builder.addExtension(Extension.basicConstraints, true, new BasicConstraints(true));
+        }
+        if (permittedDns != null) {
+          GeneralName domain = new GeneralName(GeneralName.dNSName, permittedDns);
+          builder.addExtension(
+              Extension.nameConstraints,
+              true,
+              new NameConstraints(new GeneralSubtree[] {new GeneralSubtree(domain)}, null));
         }
         return new JcaX509CertificateConverter()
             .getCertificate(

@@ -1,0 +1,103 @@
+package dev.evalops.runtime.mtls;
+
+import static java.nio.file.Files.writeString;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.evalops.runtime.mtls.TestCa.Issued;
+import java.io.IOException;
+import java.lang.reflect.Proxy;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.file.Path;
+import java.security.cert.X509Certificate;
+import java.time.Duration;
+import java.util.List;
+import javax.net.ssl.SSLHandshakeException;
+import javax.net.ssl.SSLSession;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** An authority that may issue certificates for names of its team alone. */
+class NameConstraintsTest {
+  private static final String GOOD = "spiffe://team/api";
+  private static final String MALFORMED = "spiffe://a b/c";
+
+  private final TestCa authority = TestCa.create();
+  private final TestCa team = authority.intermediate("team.internal");
+
+  @TempDir
+  Path dir;
+
+  private Path file(String name, String text) throws IOException {
+    return writeString(dir.resolve(name), text);
+  }
+
+  private Issued issued(String dns, String uri) {
+    return team.request("O=team", Keys.ec()).dns(dns).uri(uri).issue();
+  }
+
+  private int status(Issued ofServer, Issued ofClient, String serverName) throws Exception {
+    Path ca = file("ca", authority.pem());
+    try (ServerTls server = ServerTls.builder()
+            .reloadEvery(Duration.ZERO)
+            .certificate(file("server", ofServer.chainPem()), file("server.key", ofServer.keyPem()))
+            .requireClients(ca)
+            .open();
+        ClientTls client = ClientTls.builder()
+            .reloadEvery(Duration.ZERO)
+            .ca(ca)
+            .certificate(file("client", ofClient.chainPem()), file("client.key", ofClient.keyPem()))
+            .serverName(serverName)
+            .open();
+        TestServer http = new TestServer(server.sslContext())) {
+      HttpClient calls = client.httpClient();
+      HttpRequest request =
+          HttpRequest.newBuilder(http.uri()).timeout(Duration.ofSeconds(20)).build();
+      return calls.send(request, BodyHandlers.ofString()).statusCode();
+    }
+  }
+
+  @Test
+  void acceptsItsNames() throws Exception {
+    Issued good = issued("api.team.internal", GOOD);
+
+    assertThat(status(good, good, "api.team.internal")).isEqualTo(200);
+  }
+
+  /** The JDK gives none of the names of a certificate with a malformed one, and so compares none. */
+  @ParameterizedTest
+  @ValueSource(strings = {GOOD, MALFORMED})
+  void refusesOtherNames_alsoBesideAMalformedOne(String uri) {
+    Issued good = issued("api.team.internal", GOOD);
+    Issued other = issued("api.prod.internal", uri);
+
+    assertThatThrownBy(() -> status(other, good, "api.prod.internal"))
+        .isInstanceOf(SSLHandshakeException.class);
+    assertThatThrownBy(() -> status(good, other, "api.team.internal"))
+        .isInstanceOf(IOException.class);
+  }
+
+  /** On a server whose TLS is that of others. */
+  @Test
+  void givesAClientNoNamesThatWereNotCompared() throws Exception {
+    CertificateIdentity wanted = CertificateIdentity.dns("api.prod.internal");
+    X509Certificate[] chain = Pem.certificates(
+            issued("api.prod.internal", MALFORMED).chainPem())
+        .toArray(X509Certificate[]::new);
+    SSLSession session = (SSLSession) Proxy.newProxyInstance(
+        getClass().getClassLoader(),
+        new Class<?>[] {SSLSession.class},
+        (proxy, method, arguments) -> chain);
+
+    assertThat(CertificateIdentity.of(chain[0])).contains(wanted);
+    assertThat(CertificateRule.anyOf(List.of(wanted)).decide(session))
+        .isEqualTo(
+            new CertificateRule.Decision(CertificateRule.Outcome.IDENTITY_NOT_ALLOWED, List.of()));
+    assertThat(CertificateRule.anyVerified().decide(session))
+        .isEqualTo(new CertificateRule.Decision(CertificateRule.Outcome.ALLOWED, List.of()));
+  }
+}
