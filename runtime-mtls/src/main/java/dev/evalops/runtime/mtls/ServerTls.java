@@ -35,7 +35,7 @@ public final class ServerTls extends Tls {
   /**
    * Returns a filter that has connections from before the last change of the files closed after their next response
    * ({@code Connection: close}), so that their clients make new ones. One that is idle ends by the server's own time
-   * limit.
+   * limit. In a servlet container, which does not tell how old a connection is, it does nothing.
    *
    * @return the filter; thread-safe
    */
@@ -60,10 +60,14 @@ public final class ServerTls extends Tls {
 
   /** Made before the change; or during it, and with the certificate from before. */
   private boolean isOld(SSLSession session) {
-    Certificate[] ours = session.getLocalCertificates();
-    CertifiedKey pair = current().pair();
-    return session.getCreationTime() <= changedAt()
-        || (ours != null && pair != null && !ours[0].equals(pair.leaf()));
+    try {
+      Certificate[] ours = session.getLocalCertificates();
+      CertifiedKey pair = current().pair();
+      return session.getCreationTime() <= changedAt()
+          || (ours != null && pair != null && !ours[0].equals(pair.leaf()));
+    } catch (UnsupportedOperationException notKnown) {
+      return false;
+    }
   }
 
   /**

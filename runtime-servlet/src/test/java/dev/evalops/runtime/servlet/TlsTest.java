@@ -9,6 +9,7 @@ import dev.evalops.fixtures.TestCertificates;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.mtls.MtlsFilters;
+import dev.evalops.runtime.mtls.ServerTls;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
@@ -23,7 +24,10 @@ import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.KeyStore;
+import java.util.Base64;
 import java.util.Set;
 import org.apache.catalina.Context;
 import org.apache.catalina.Wrapper;
@@ -57,6 +61,7 @@ class TlsTest {
   @TempDir
   static Path directory;
 
+  private static ServerTls files;
   private static Tomcat tomcat;
   private static Server jetty;
 
@@ -102,13 +107,33 @@ class TlsTest {
 
   @BeforeAll
   static void start() throws Exception {
+    files = serverTls();
     HttpHandler handler = HttpService.builder()
-        .filters(HttpFilters.requestId(), HttpFilters.browserGuards())
+        .filters(HttpFilters.requestId(), HttpFilters.browserGuards(), files.filter())
         .handle("/open", Servlets.next())
         .handle("/", Servlets.next(), MtlsFilters.requireVerified(), HttpFilters.maxBody(10))
         .handler();
     tomcat = tomcat(handler);
     jetty = jetty(handler);
+  }
+
+  private static ServerTls serverTls() throws Exception {
+    KeyStore store = TestCertificates.serverKey();
+    String alias = store.aliases().nextElement();
+    return ServerTls.builder()
+        .certificate(
+            pem("CERTIFICATE", store.getCertificate(alias).getEncoded()),
+            pem(
+                "PRIVATE KEY",
+                store.getKey(alias, TestCertificates.PASSWORD.toCharArray()).getEncoded()))
+        .open();
+  }
+
+  private static Path pem(String label, byte[] der) throws IOException {
+    return Files.writeString(
+        directory.resolve(label),
+        "-----BEGIN " + label + "-----\n" + Base64.getMimeEncoder().encodeToString(der)
+            + "\n-----END " + label + "-----\n");
   }
 
   private static Tomcat tomcat(HttpHandler handler) throws Exception {
@@ -173,6 +198,7 @@ class TlsTest {
     tomcat.stop();
     tomcat.destroy();
     jetty.stop();
+    files.close();
   }
 
   private record Target(int port, HttpClient.Version version) {
