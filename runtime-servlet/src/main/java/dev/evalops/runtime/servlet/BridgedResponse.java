@@ -406,7 +406,7 @@ final class BridgedResponse extends HttpServletResponseWrapper {
   }
 
   private void header(String name, String value, boolean add) {
-    if (isCommitted()) {
+    if (isCommitted() || (add && value == null)) {
       return;
     }
     if (name.equalsIgnoreCase("Content-Type")) {

@@ -268,6 +268,14 @@ final class AppServlet extends HttpServlet {
         response.setContentLength(2);
         response.getOutputStream().print("long");
       }
+      case "/null-header" -> {
+        response.addHeader("Vary", "Accept");
+        response.addHeader("Vary", null);
+        response.addHeader("Content-Type", null);
+        response.setHeader("X-Gone", "1");
+        response.setHeader("X-Gone", null);
+        text(response, "null");
+      }
       case "/late-header" -> {
         response.getOutputStream().print("x");
         response.flushBuffer();

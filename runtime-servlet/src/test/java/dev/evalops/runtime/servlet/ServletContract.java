@@ -108,6 +108,7 @@ abstract class ServletContract extends Contract {
   @Test
   void sendsHeaders() throws Exception {
     answers("/late-header", 200, "x", "!X-Late");
+    answers("/null-header", 200, "null", "Vary: Accept", "!X-Gone");
     answers("/dates", 200, "dates", "Last-Modified: Fri, 01 Jan 1971 00:00:00 GMT", "X-Int: 7");
     RawClient.Response response = get("/servlet/cookie");
     assertThat(response.headers().toString()).contains("taste=sweet", "JSESSIONID=");
