@@ -56,7 +56,8 @@ final class TransactionConnection implements InvocationHandler {
    * body.
    */
   private static final Pattern ENDING_SQL = Pattern.compile(
-      "\\s*(commit|end|abort|prepare\\s+transaction|rollback(?!(\\s+(work|transaction))?\\s+to\\b))\\b.*",
+      "([\\s;]++|--[^\r\n]*+|/\\*.*?\\*/)*+" // comments
+          + "(commit|end|abort|prepare\\s+transaction|rollback(?!(\\s+(work|transaction))?\\s+to\\b))\\b.*",
       Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
 
   /** Where a failed statement is rolled back to. */

@@ -275,7 +275,15 @@ class TransactionTest {
       assertThatThrownBy(transaction::close).isInstanceOf(SQLException.class);
       assertThatThrownBy(() -> transaction.setAutoCommit(true)).isInstanceOf(SQLException.class);
       assertThatThrownBy(() -> transaction.abort(Runnable::run)).isInstanceOf(SQLException.class);
-      for (String sql : List.of("COMMIT", " rollback", "END", "ROLLBACK AND CHAIN", "abort;")) {
+      for (String sql : List.of(
+          "COMMIT",
+          " rollback",
+          "END",
+          "ROLLBACK AND CHAIN",
+          "abort;",
+          "-- done\nCOMMIT",
+          "/* a\nb */ /**/ROLLBACK",
+          "; -- \r\n;commit")) {
         assertThatThrownBy(() -> transaction.prepareStatement(sql))
             .hasMessageContaining("is refused");
         assertThatThrownBy(() -> transaction.createStatement().execute(sql))
