@@ -111,15 +111,16 @@ public final class Tracing implements AutoCloseable {
         .matcher(message)
         .replaceAll(property ->
             property.group().toUpperCase(Locale.ROOT).replace('.', '_').replace('-', '_'));
-    Throwable cause = failure.getCause();
-    if (cause == null || named.contains("OTEL_")) {
+    if (named.contains("OTEL_")) {
       return named;
     }
+    Throwable cause = failure.getCause();
     List<String> given = environment.keySet().stream()
         .filter(name -> name.startsWith("OTEL_") && !value(environment, name).isEmpty())
         .sorted()
         .toList();
-    return named + ": " + cause.getMessage() + "; the cause is one of " + String.join(", ", given);
+    return named + (cause == null ? "" : ": " + cause.getMessage()) + "; the cause is one of "
+        + String.join(", ", given);
   }
 
   private static boolean isOn(Map<String, String> environment) {
@@ -178,8 +179,8 @@ public final class Tracing implements AutoCloseable {
   }
 
   /**
-   * The message does not hold the URL, which may have a password. Behind a raw slash in one, the rest of it looks like
-   * a path up to the {@code @}.
+   * The message does not hold the URL, which may have a password, or a key in its query. Behind a raw slash in a
+   * password, the rest of it looks like a path up to the {@code @}.
    */
   private static void checkUrl(String name, String url, List<String> problems) {
     if (url.isEmpty()) {
@@ -192,6 +193,8 @@ public final class Tracing implements AutoCloseable {
           && uri.getPort() != 0
           && uri.getPort() <= 65535
           && url.indexOf('@') < 0
+          && url.indexOf('?') < 0
+          && url.indexOf('#') < 0
           && (scheme.equals("http") || scheme.equals("https"))) {
         return;
       }
@@ -202,7 +205,10 @@ public final class Tracing implements AutoCloseable {
         + (url.indexOf('@') < 0
             ? ""
             : "; without user-info, which would not be sent: credentials are headers ("
-                + HEADERS.get(0) + "), and @ elsewhere is written %40"));
+                + HEADERS.get(0) + "), and @ elsewhere is written %40")
+        + (url.indexOf('?') < 0 && url.indexOf('#') < 0
+            ? ""
+            : "; without a query and fragment: keys are headers (" + HEADERS.get(0) + ")"));
   }
 
   /** What cannot be sent would be in a warning at every export, with its value. */

@@ -320,6 +320,20 @@ class TracingTest {
     }
   }
 
+  @Test
+  void refusesAQuery_andDoesNotShowIt() {
+    for (String name :
+        List.of("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
+      assertThatIllegalArgumentException()
+          .isThrownBy(
+              () -> Tracing.from(environment(name, endpoint() + "/otlp?key=hunter2"), "notes"))
+          .withMessageStartingWith("startup tracing: " + name + " must be")
+          .withMessageContaining("OTEL_EXPORTER_OTLP_HEADERS")
+          .withMessageNotContaining("hunter2")
+          .withNoCause();
+    }
+  }
+
   @ParameterizedTest
   @CsvSource({
     "OTEL_BSP_MAX_QUEUE_SIZE, 0",
@@ -327,6 +341,10 @@ class TracingTest {
     "OTEL_BSP_SCHEDULE_DELAY, soon",
     "OTEL_EXPORTER_OTLP_TIMEOUT, -1",
     "OTEL_EXPORTER_OTLP_COMPRESSION, zip",
+    "OTEL_EXPORTER_OTLP_PROTOCOL, http/json",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE, /nowhere",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY, /nowhere",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, http://127.0.0.1:1/x#y",
     "OTEL_EXPORTER_OTLP_ENDPOINT, http://127.0.0.1:99999",
     "OTEL_TRACES_EXPORTER, zipkin",
     "OTEL_PROPAGATORS, b3",
