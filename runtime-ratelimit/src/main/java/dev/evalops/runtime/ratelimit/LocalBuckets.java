@@ -153,7 +153,8 @@ final class LocalBuckets {
     Bucket(Policy policy, long fullAt) {
       this.perSecond = policy.perSecond();
       this.burst = policy.burst();
-      this.ticksPerToken = Math.round(TICKS_PER_SECOND / perSecond);
+      // Rounded down: a token is there at the time that the rate says, and not a moment later.
+      this.ticksPerToken = (long) (TICKS_PER_SECOND / perSecond);
       this.fullAt = fullAt;
     }
 

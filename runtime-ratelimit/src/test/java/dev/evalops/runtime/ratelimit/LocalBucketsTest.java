@@ -26,6 +26,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 
 @Timeout(120)
@@ -103,6 +104,20 @@ class LocalBucketsTest {
     buckets.take("key", policy(10, 3), 0);
     assertThat(buckets.take("key", policy(10, 3), SECOND / 20))
         .isEqualTo(new Decision(0, SECOND / 20, SECOND / 4));
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {3, 7, 11, 60, 70, 600, 999})
+  void isFullAgainAfterASecond_whenTheBurstIsTheRate(int perSecond) {
+    LocalBuckets buckets = new LocalBuckets(10);
+    Policy policy = policy(perSecond, perSecond);
+
+    for (int second = 0; second < 3; second++) {
+      for (int i = 0; i < perSecond; i++) {
+        assertThat(buckets.take("key", policy, second * SECOND).allowed()).isTrue();
+      }
+      assertThat(buckets.take("key", policy, second * SECOND).allowed()).isFalse();
+    }
   }
 
   @Test
