@@ -19,6 +19,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
@@ -29,6 +30,7 @@ final class Pem {
   private static final String BEGIN = "-----BEGIN ";
   private static final String END = "-----END ";
   private static final String DASHES = "-----";
+  private static final Pattern LABEL = Pattern.compile("[A-Z0-9. ]{1,40}");
   private static final String BYTE_ORDER_MARK = "\u00ef\u00bb\u00bf"; // UTF-8's, read as ISO 8859-1
 
   private static final int OBJECT_IDENTIFIER = 0x06;
@@ -190,10 +192,10 @@ final class Pem {
       String line = raw.strip();
       if (label == null) {
         label = label(line, BEGIN);
-        if (line.startsWith(BEGIN) && (label == null || label.contains(DASHES))) {
+        if (line.startsWith(BEGIN) && (label == null || !LABEL.matcher(label).matches())) {
           // Never with the line: the rest of it is the key.
           throw new GeneralSecurityException(
-              "a BEGIN line does not end with its dashes; perhaps the line breaks of the file are lost");
+              "a BEGIN line is damaged, or does not end with its dashes; perhaps the line breaks of the file are lost");
         }
         encrypted = label != null && label.startsWith("ENCRYPTED ");
         base64.setLength(0);

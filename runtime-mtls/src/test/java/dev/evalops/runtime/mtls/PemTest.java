@@ -217,6 +217,18 @@ class PemTest {
         .hasMessageContaining("the line breaks of the file are lost");
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"PRIVATE KEY %s", "PRIVATE %s KEY", "%s"})
+  void refusesABeginLineWithAPieceOfTheKey_withoutItInTheMessage(String label) {
+    Issued issued = CA.issue("svc");
+    String body = issued.keyPem().lines().skip(1).findFirst().orElseThrow();
+    String damaged = issued.keyPem().replaceFirst("PRIVATE KEY", label.formatted(body));
+    assertThatThrownBy(() -> Pem.privateKey(damaged, issued.leaf()))
+        .isInstanceOf(GeneralSecurityException.class)
+        .satisfies(
+            e -> assertThat(e.getMessage() + e.getCause()).doesNotContain(body.substring(0, 10)));
+  }
+
   @Test
   void neverPutsTheKeyIntoAMessage() {
     Issued issued = CA.issue("svc");
