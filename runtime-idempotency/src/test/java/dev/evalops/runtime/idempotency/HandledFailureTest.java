@@ -362,15 +362,16 @@ class HandledFailureTest {
   }
 
   /** The statements that have not failed, but for those that the handler itself has taken back. */
-  @Test
-  void whateverFailsInBetween_everythingElseIsThere() throws Exception {
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void whateverFailsInBetween_everythingElseIsThere(boolean shared) throws Exception {
     for (int seed = 0; seed < 60; seed++) {
       Random random = new Random(seed);
       TreeSet<Integer> expected = new TreeSet<>();
       Deque<TreeSet<Integer>> states = new ArrayDeque<>();
       Deque<Savepoint> savepoints = new ArrayDeque<>();
-      TransactionConnection guard =
-          new TransactionConnection(PostgresStore.open(db).transaction(), false);
+      Connection below = PostgresStore.open(db).transaction();
+      TransactionConnection guard = new TransactionConnection(below, shared);
       Connection transaction = guard.forHandler();
       StringBuilder steps = new StringBuilder("seed " + seed + ":");
       for (int step = 1; step <= 12; step++) {
@@ -378,7 +379,7 @@ class HandledFailureTest {
         steps.append(' ').append(kind);
         switch (kind) {
           case 0, 1, 2 -> {
-            insert(transaction, step);
+            insert(shared && kind > 0 ? below : transaction, step);
             expected.add(step);
           }
           case 3, 4 -> fails(transaction, "23505", "INSERT INTO numbers VALUES (0)");
