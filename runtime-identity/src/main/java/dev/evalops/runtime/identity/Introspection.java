@@ -57,6 +57,6 @@ public record Introspection(
   }
 
   private static Optional<String> unblank(Optional<String> text) {
-    return text.filter(value -> !value.isBlank());
+    return text.filter(value -> !Blank.trim(value).isEmpty());
   }
 }

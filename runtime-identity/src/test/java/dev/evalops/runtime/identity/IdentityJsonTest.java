@@ -57,6 +57,15 @@ class IdentityJsonTest {
   }
 
   @Test
+  void takesABlankTextForNone_asEveryServiceTrims() {
+    Introspection found = IdentityJson.introspection(
+        "{\"active\":true,\"subject\":\"\u00a0\u0085\",\"name\":\"\\u001c\"}".getBytes(UTF_8));
+
+    assertThat(found.subject()).isEmpty();
+    assertThat(found.name()).contains("\u001c");
+  }
+
+  @Test
   void isUtf8_withoutHalfSurrogates() {
     String json = "{\"active\":true,\"name\":\"\ud83d\ude00\"}";
     assertThat(IdentityJson.introspection(json.getBytes(UTF_8)).name()).contains("\ud83d\ude00");
