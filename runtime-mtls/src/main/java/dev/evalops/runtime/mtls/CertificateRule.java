@@ -116,7 +116,7 @@ public final class CertificateRule {
       return new Decision(Outcome.CERTIFICATE_REQUIRED, List.of());
     }
     try {
-      SubjectNames.checkConstrained(chain); // a server without ServerTls has not
+      NameConstraints.check(chain); // a server without ServerTls has not
     } catch (CertificateException e) {
       return unnamed();
     }

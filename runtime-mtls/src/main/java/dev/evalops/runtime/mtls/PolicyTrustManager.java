@@ -29,7 +29,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkServerTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType, socket);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
     checkName(chain, socket instanceof SSLSocket tls ? tls.getHandshakeSession() : null);
   }
 
@@ -38,7 +38,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType, engine);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
     checkName(chain, engine == null ? null : engine.getHandshakeSession());
   }
 
@@ -46,7 +46,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkServerTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
     chainJudge.get().checkServerTrusted(chain, authType);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
     checkName(chain, null);
   }
 
@@ -54,7 +54,7 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkClientTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType, socket);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
   }
 
   @Override
@@ -62,14 +62,14 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType, engine);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
   }
 
   @Override
   public void checkClientTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
     chainJudge.get().checkClientTrusted(chain, authType);
-    SubjectNames.checkConstrained(chain);
+    NameConstraints.check(chain, getAcceptedIssuers());
   }
 
   @Override

@@ -7,7 +7,6 @@ import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.UnknownHostException;
 import java.nio.ByteBuffer;
-import java.security.cert.CertificateException;
 import java.security.cert.CertificateParsingException;
 import java.security.cert.X509Certificate;
 import java.util.ArrayList;
@@ -27,7 +26,6 @@ final class SubjectNames {
   static final int IP_ADDRESS = 7;
 
   private static final String EXTENSION = "2.5.29.17";
-  private static final String NAME_CONSTRAINTS = "2.5.29.30";
   private static final int CONTEXT = 0x80; // before the type, in a tag
 
   /** A name of one of the types above. */
@@ -53,24 +51,11 @@ final class SubjectNames {
     return names;
   }
 
-  /**
-   * Checks that the JDK has compared the names with the constraints of the authorities: it has not if it gives none of
-   * them.
-   *
-   * @param chain verified by the JDK, leaf first
-   * @throws CertificateException if an authority has constraints that the names may violate
-   */
-  static void checkConstrained(X509Certificate[] chain) throws CertificateException {
-    X509Certificate leaf = chain[0];
-    if (leaf.getExtensionValue(EXTENSION) == null || leaf.getSubjectAlternativeNames() != null) {
-      return;
-    }
-    for (int i = 1; i < chain.length; i++) {
-      if (chain[i].getExtensionValue(NAME_CONSTRAINTS) != null) {
-        throw new CertificateException("a malformed subject alternative name keeps the others from"
-            + " being compared with the name constraints of the authority");
-      }
-    }
+  /** Whether the certificate has names and the JDK gives none of them, because it dislikes one. */
+  static boolean areUnknownToTheJdk(X509Certificate certificate)
+      throws CertificateParsingException {
+    return certificate.getExtensionValue(EXTENSION) != null
+        && certificate.getSubjectAlternativeNames() == null;
   }
 
   private static void readEach(ByteBuffer extension, List<Name> names) {

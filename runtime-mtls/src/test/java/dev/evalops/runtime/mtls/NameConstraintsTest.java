@@ -41,7 +41,12 @@ class NameConstraintsTest {
   }
 
   private int status(Issued ofServer, Issued ofClient, String serverName) throws Exception {
-    Path ca = file("ca", authority.pem());
+    return status(authority.pem(), ofServer, ofClient, serverName);
+  }
+
+  private int status(String trusted, Issued ofServer, Issued ofClient, String serverName)
+      throws Exception {
+    Path ca = file("ca", trusted);
     try (ServerTls server = ServerTls.builder()
             .reloadEvery(Duration.ZERO)
             .certificate(file("server", ofServer.chainPem()), file("server.key", ofServer.keyPem()))
@@ -79,6 +84,29 @@ class NameConstraintsTest {
         .isInstanceOf(SSLHandshakeException.class);
     assertThatThrownBy(() -> status(good, other, "api.team.internal"))
         .isInstanceOf(IOException.class);
+  }
+
+  /** Beside the authority that has issued its certificate, and alone. */
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void refusesOtherNames_alsoOfAnAuthorityThatIsTrustedItself(boolean alone) throws Exception {
+    String trusted = alone ? team.pem() : team.pem() + authority.pem();
+    Issued good = issued("api.team.internal", GOOD);
+    Issued malformed = issued("api.team.internal", MALFORMED);
+    Issued other = issued("api.prod.internal", GOOD);
+    Issued below = team.intermediate()
+        .request("O=team", Keys.ec())
+        .dns("api.prod.internal")
+        .issue();
+
+    assertThat(status(trusted, good, good, "api.team.internal")).isEqualTo(200);
+    for (Issued refused : List.of(other, malformed, below)) {
+      String name = refused.equals(malformed) ? "api.team.internal" : "api.prod.internal";
+      assertThatThrownBy(() -> status(trusted, refused, good, name))
+          .isInstanceOf(SSLHandshakeException.class);
+      assertThatThrownBy(() -> status(trusted, good, refused, "api.team.internal"))
+          .isInstanceOf(IOException.class);
+    }
   }
 
   /** On a server whose TLS is that of others. */
