@@ -171,7 +171,7 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   private static String nameOf(String key) {
-    return key.isBlank() ? ANONYMOUS : key;
+    return Text.isBlank(key) ? ANONYMOUS : key;
   }
 
   private static Object localKey(String key, String scope) {
@@ -233,9 +233,8 @@ public final class RateLimiter implements AutoCloseable {
       } else {
         asked = Objects.requireNonNull(policyOf.apply(exchange, asked), "policy");
       }
-      String key = asked.exempt()
-          ? ""
-          : Objects.requireNonNull(keyOf.apply(exchange), "key").strip();
+      String key =
+          asked.exempt() ? "" : Text.trim(Objects.requireNonNull(keyOf.apply(exchange), "key"));
       Decision decision = decide(key, asked, route);
       if (rateLimitHeaders && !asked.exempt()) {
         Headers headers = exchange.getResponseHeaders();

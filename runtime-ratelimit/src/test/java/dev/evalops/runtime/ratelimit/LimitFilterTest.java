@@ -14,6 +14,8 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.util.Iterator;
+import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -115,6 +117,16 @@ class LimitFilterTest {
     assertThat(registry.find("notes_rate_limit_hits_total").counters())
         .extracting(counter -> counter.getId().getTag("route"))
         .containsOnly("/v1/notes", "/v1/users", RequestContext.UNMATCHED);
+  }
+
+  @Test
+  void trimsAKeyByTheRuleOfOurServices() throws Exception {
+    Iterator<String> keys = List.of("a", "\u00a0a\u0085 ", "\u001ca").iterator();
+    serve(once().key(exchange -> keys.next()).open());
+
+    assertThat(status("/v1/users")).isEqualTo(204);
+    assertThat(status("/v1/users")).isEqualTo(429);
+    assertThat(status("/v1/users")).isEqualTo(204);
   }
 
   @Test

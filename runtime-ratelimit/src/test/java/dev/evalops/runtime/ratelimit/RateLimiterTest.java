@@ -72,6 +72,16 @@ class RateLimiterTest {
     assertThat(limiter.decide("anonymous").allowed()).isFalse();
   }
 
+  /** Or services in Go and Java would hash the key of one caller to two buckets in Redis. */
+  @Test
+  void aKeyIsBlankByTheRuleOfOurServices() {
+    RateLimiter limiter = RateLimiter.open(0.001, 1);
+
+    assertThat(limiter.decide("").allowed()).isTrue();
+    assertThat(limiter.decide("\u00a0\u0085").allowed()).isFalse();
+    assertThat(limiter.decide("\u001c").allowed()).isTrue();
+  }
+
   @Test
   void holdsLongKeysApart_withoutKeepingThem() {
     RateLimiter limiter = RateLimiter.open(0.001, 1);
