@@ -20,6 +20,12 @@ final class ConnectionLog implements ErrorListener {
 
   private final Set<String> told = ConcurrentHashMap.newKeySet(); // in this outage
   private final AtomicLong reconnects = new AtomicLong();
+  private volatile java.util.function.Consumer<String> alsoTold = error -> {};
+
+  /** Who else is told of each error. */
+  void also(java.util.function.Consumer<String> told) {
+    alsoTold = told;
+  }
 
   /** A refused login comes here at each attempt to reconnect, and is told once in an outage. */
   @Override
@@ -32,6 +38,7 @@ final class ConnectionLog implements ErrorListener {
     LOG.atLevel(again ? Level.DEBUG : Level.WARN)
         .addKeyValue("error", Secrets.hide(error))
         .log("nats: server reported an error");
+    alsoTold.accept(error);
   }
 
   /** Each attempt to reconnect ends here, too. */

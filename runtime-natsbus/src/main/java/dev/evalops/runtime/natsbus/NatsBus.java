@@ -84,6 +84,9 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
       streamKeeper.reconnected();
     };
     connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
+    if (connection.getOptions().getErrorListener() instanceof ConnectionLog log) {
+      log.also(publishing.sender()::error);
+    }
   }
 
   /**

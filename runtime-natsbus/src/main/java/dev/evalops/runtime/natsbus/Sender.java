@@ -277,6 +277,17 @@ final class Sender {
     }
   }
 
+  /** The server does not say for which message a permission is missing, and answers none of them. */
+  void error(String error) {
+    if (error.contains("Permissions Violation for Publish")) {
+      for (Send send : underWay) {
+        if (send.attempts.get() > 0 && error.contains('"' + send.message.getSubject() + '"')) {
+          failed(send, "the server refuses it: " + error, null, Reason.AWAY);
+        }
+      }
+    }
+  }
+
   private void leave(Send send) {
     if (underWay.remove(send)) {
       window.release();

@@ -130,7 +130,7 @@ class ServerTroubleTest {
       for (int i = 0; i < 3; i++) {
         assertThatThrownBy(() -> bus.publish(change("secret")))
             .isInstanceOf(PublishException.class)
-            .hasMessageStartingWith("publish notes.changes.secret.create: ")
+            .hasMessageStartingWith("publish notes.changes.secret.create: the server refuses it: ")
             .hasMessageContaining(
                 "Permissions Violation for Publish to \"notes.changes.secret.create\"");
         awaitStored(bus);
