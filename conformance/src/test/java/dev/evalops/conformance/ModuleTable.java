@@ -82,10 +82,9 @@ final class ModuleTable {
           .brings(LETTUCE_JARS),
       row("runtime-health")
           .needs("runtime-http", SLF4J, "com.fasterxml.jackson.core:jackson-annotations")
-          .optional(LETTUCE, JNATS, "runtime-outbox")
+          .optional(LETTUCE, JNATS)
           .adapter("redis", "io.lettuce.core.")
           .adapter("nats", "io.nats.client.")
-          .adapter("outbox", "dev.evalops.runtime.outbox.")
           .brings("runtime-http", "runtime-errors", "slf4j-api")
           .brings(JACKSON_JARS),
       row("runtime-testutil")

@@ -159,7 +159,7 @@ public final class Outbox implements AutoCloseable {
   }
 
   /**
-   * Checks that changes are published. {@code OutboxHealth} of runtime-health makes a health check of it.
+   * Checks that changes are published. As a health check: {@code () -> outbox.check(Duration.ofMinutes(1))}.
    *
    * @param maxAge how long a change may wait, more than zero
    * @throws IllegalArgumentException if the age is not more than zero

@@ -9,7 +9,6 @@ import dev.evalops.runtime.featureflags.FeatureFlags;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
-import dev.evalops.runtime.health.outbox.OutboxHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpService;
@@ -128,7 +127,7 @@ public final class NotesService {
             .shared("postgres", HealthChecks.postgres(db))
             .optional("redis", redis.health())
             .optional("nats", NatsHealth.of(bus.connection()))
-            .optional("outbox", OutboxHealth.of(outbox, Duration.ofMinutes(1)))
+            .optional("outbox", () -> outbox.check(Duration.ofMinutes(1)))
             .open());
     ParkedChanges parked = new ParkedChanges(outbox);
     Notes notes = new Notes(new NoteStore(db, outbox), new NoteCache(redis.commands()));

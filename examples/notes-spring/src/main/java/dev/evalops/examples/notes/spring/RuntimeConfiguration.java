@@ -9,7 +9,6 @@ import dev.evalops.runtime.featureflags.FeatureFlags;
 import dev.evalops.runtime.health.HealthChecker;
 import dev.evalops.runtime.health.HealthChecks;
 import dev.evalops.runtime.health.nats.NatsHealth;
-import dev.evalops.runtime.health.outbox.OutboxHealth;
 import dev.evalops.runtime.health.redis.RedisHealth;
 import dev.evalops.runtime.http.HttpEndpoints;
 import dev.evalops.runtime.http.HttpFilters;
@@ -122,12 +121,11 @@ class RuntimeConfiguration {
   }
 
   @Bean
-  HealthChecker health(DataSource db, Redis redis, NatsBus bus, Outbox outbox) {
+  HealthChecker health(DataSource db, Redis redis, NatsBus bus) {
     return HealthChecker.builder()
         .shared("postgres", HealthChecks.postgres(db))
         .optional("redis", RedisHealth.of(redis.connection()))
         .optional("nats", NatsHealth.of(bus.connection()))
-        .optional("outbox", OutboxHealth.of(outbox, Duration.ofMinutes(1)))
         .open();
   }
 
