@@ -121,11 +121,12 @@ class RuntimeConfiguration {
   }
 
   @Bean
-  HealthChecker health(DataSource db, Redis redis, NatsBus bus) {
+  HealthChecker health(DataSource db, Redis redis, NatsBus bus, Outbox outbox) {
     return HealthChecker.builder()
         .shared("postgres", HealthChecks.postgres(db))
         .optional("redis", RedisHealth.of(redis.connection()))
         .optional("nats", NatsHealth.of(bus.connection()))
+        .optional("outbox", () -> outbox.check(Duration.ofMinutes(1)))
         .open();
   }
 
