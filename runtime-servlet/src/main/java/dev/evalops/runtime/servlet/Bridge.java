@@ -19,8 +19,10 @@ import jakarta.servlet.ServletResponse;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.time.Duration;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
@@ -88,6 +90,7 @@ final class Bridge {
     } catch (Throwable t) { // reported already: the response could not be ended
       ended(false);
     }
+    ofContainer = null;
     cutHere();
   }
 
@@ -114,7 +117,6 @@ final class Bridge {
       if (started) {
         take(answer);
       }
-      ofContainer = null;
       throw t;
     } finally {
       setRoute(context);
@@ -127,7 +129,6 @@ final class Bridge {
     } else {
       endIfClientGone();
     }
-    ofContainer = null;
   }
 
   private void setRoute(RequestContext context) {
@@ -210,10 +211,16 @@ final class Bridge {
         && Thread.currentThread() != ofContainer;
   }
 
-  /** Throws what has failed when the response was closed: Tomcat keeps it to itself. */
-  void checkClosed() throws IOException {
-    if (onTomcat
-        && request.getAttribute(RequestDispatcher.ERROR_EXCEPTION) instanceof IOException gone) {
+  /** Closes the response and throws what has failed then, which Tomcat keeps to itself. */
+  void close(OutputStream body) throws IOException {
+    if (!onTomcat) {
+      body.close();
+      return;
+    }
+    Object before = request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
+    body.close();
+    Object after = request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
+    if (!Objects.equals(after, before) && after instanceof IOException gone) {
       throw gone;
     }
   }
@@ -366,9 +373,11 @@ final class Bridge {
     Async async = new Async(this.request.startAsync(request, response), request, response);
     latest = async;
     presetFailure();
+    // Not the class of the request or its context, which filters before ours may wrap.
+    onTomcat =
+        this.request.getServletContext().getClass().getName().startsWith("org.apache.catalina.");
     waiting = async;
     started = true;
-    onTomcat = async.container.getClass().getName().startsWith("org.apache.catalina.");
     async.container.addListener(async);
     if (before != null) {
       before.tell(async, null, AsyncListener::onStartAsync);
@@ -510,14 +519,12 @@ final class Bridge {
 
     /** What the container should have told: it hears nothing of a complete or dispatch any more. */
     void lost(IOException gone) {
-      exclusively(() -> {
-        if (mayEnd()) {
-          if (toldOfFailure.compareAndSet(false, true)) {
-            tell(this, gone, AsyncListener::onError);
-          }
-          abandon(gone);
+      if (mayEnd()) {
+        if (toldOfFailure.compareAndSet(false, true)) {
+          tell(this, gone, AsyncListener::onError);
         }
-      });
+        exclusively(() -> abandon(gone));
+      }
     }
 
     private boolean mayEnd() {

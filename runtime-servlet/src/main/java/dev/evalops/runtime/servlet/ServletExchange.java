@@ -398,10 +398,7 @@ final class ServletExchange extends HttpsExchange {
 
     @Override
     public void close() throws IOException {
-      send(() -> {
-        response.getOutputStream().close();
-        bridge.checkClosed();
-      });
+      send(() -> bridge.close(response.getOutputStream()));
     }
 
     private void send(Sending sending) throws IOException {

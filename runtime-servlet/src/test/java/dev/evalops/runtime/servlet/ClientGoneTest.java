@@ -8,13 +8,22 @@ import dev.evalops.fixtures.RawClient;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.AsyncEvent;
 import jakarta.servlet.AsyncListener;
+import jakarta.servlet.FilterChain;
+import jakarta.servlet.RequestDispatcher;
 import jakarta.servlet.ServletContext;
+import jakarta.servlet.ServletException;
 import jakarta.servlet.ServletRegistration;
+import jakarta.servlet.ServletRequest;
+import jakarta.servlet.ServletResponse;
+import jakarta.servlet.http.HttpFilter;
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletRequestWrapper;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
 import java.io.Serial;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -25,8 +34,12 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import org.apache.catalina.Context;
+import org.apache.tomcat.util.descriptor.web.FilterDef;
+import org.apache.tomcat.util.descriptor.web.FilterMap;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -72,6 +85,14 @@ class ClientGoneTest {
       if (request.getServletPath().equals("/after")) {
         return;
       }
+      if (request.getServletPath().equals("/failed")) {
+        request.startAsync().start(() -> {
+          request.setAttribute(RequestDispatcher.ERROR_EXCEPTION, new IOException("upstream"));
+          response.setStatus(502);
+          request.getAsyncContext().complete();
+        });
+        return;
+      }
       List<String> told = Collections.synchronizedList(new ArrayList<>());
       AsyncContext async = request.startAsync();
       async.setTimeout(0);
@@ -100,7 +121,49 @@ class ClientGoneTest {
   private static void addServlet(ServletContext context) {
     ServletRegistration.Dynamic late = context.addServlet("late", new Late());
     late.setAsyncSupported(true);
-    late.addMapping("/completes", "/writes", "/after");
+    late.addMapping("/completes", "/writes", "/after", "/failed");
+  }
+
+  /** As Spring Security has it: an asynchronous context of its own. */
+  private static final class Wraps extends HttpFilter {
+    @Serial
+    private static final long serialVersionUID = 1;
+
+    @Override
+    protected void doFilter(
+        HttpServletRequest request, HttpServletResponse response, FilterChain chain)
+        throws IOException, ServletException {
+      chain.doFilter(
+          new HttpServletRequestWrapper(request) {
+            @Override
+            public AsyncContext startAsync(ServletRequest asked, ServletResponse answer) {
+              AsyncContext async = super.startAsync(asked, answer);
+              return (AsyncContext) Proxy.newProxyInstance(
+                  ClientGoneTest.class.getClassLoader(),
+                  new Class<?>[] {AsyncContext.class},
+                  (proxy, method, arguments) -> {
+                    try {
+                      return method.invoke(async, arguments);
+                    } catch (InvocationTargetException e) {
+                      throw e.getCause();
+                    }
+                  });
+            }
+          },
+          response);
+    }
+  }
+
+  private static void addFilter(Context context) {
+    FilterDef filter = new FilterDef();
+    filter.setFilterName("wraps");
+    filter.setFilter(new Wraps());
+    filter.setAsyncSupported("true");
+    context.addFilterDef(filter);
+    FilterMap all = new FilterMap();
+    all.setFilterName("wraps");
+    all.addURLPattern("/*");
+    context.addFilterMapBefore(all);
   }
 
   @BeforeEach
@@ -110,26 +173,56 @@ class ClientGoneTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"tomcat, /completes", "tomcat, /writes", "jetty, /completes", "jetty, /writes"})
+  @CsvSource({
+    "tomcat, /completes",
+    "tomcat, /writes",
+    "tomcat behind a filter, /completes",
+    "tomcat behind a filter, /writes",
+    "jetty, /completes",
+    "jetty, /writes"
+  })
   void isToldOnce_andInOrder(String container, String path) throws Exception {
     isTold(100, container, path);
   }
 
   @ParameterizedTest
   @Tag("soak")
-  @CsvSource({"tomcat, /completes", "tomcat, /writes", "jetty, /completes", "jetty, /writes"})
+  @CsvSource({
+    "tomcat, /completes",
+    "tomcat, /writes",
+    "tomcat behind a filter, /completes",
+    "tomcat behind a filter, /writes",
+    "jetty, /completes",
+    "jetty, /writes"
+  })
   void isToldOnce_andInOrder_soak(String container, String path) throws Exception {
     isTold(20_000, container, path);
     System.out.println(container + " " + path + ": 20 000 clients gone, each told of once");
   }
 
+  @Test
+  void isNotBlamedForAFailureOfTheApplication() throws Exception {
+    try (Watched watched = new Watched()) {
+      HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
+      watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
+      try (RawClient client = new RawClient(watched.port())) {
+        assertThat(client.get("/failed").status()).isEqualTo(502);
+        assertThat(client.get("/failed").status()).isEqualTo(502);
+      }
+      assertThat(watched.logged(2)).containsOnly("GET / 502");
+      assertThat(watched.failures()).isEmpty();
+    }
+  }
+
   private static void isTold(int requests, String container, String path) throws Exception {
     try (Watched watched = new Watched()) {
       HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
-      if (container.equals("tomcat")) {
-        watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
-      } else {
-        watched.jetty(folder, handler, context -> {}, http -> {}, ClientGoneTest::addServlet);
+      switch (container) {
+        case "tomcat" -> watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
+        case "tomcat behind a filter" ->
+          watched.tomcat(folder, handler, ClientGoneTest::addFilter, ClientGoneTest::addServlet);
+        default ->
+          watched.jetty(folder, handler, context -> {}, http -> {}, ClientGoneTest::addServlet);
       }
       List<List<String>> all = new ArrayList<>();
       for (int n = 1; n <= requests; n++) {
