@@ -6,7 +6,9 @@ import java.security.GeneralSecurityException;
 import java.security.cert.CertificateException;
 import java.security.cert.X509CertSelector;
 import java.security.cert.X509Certificate;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 
 /**
  * For which names authorities may issue certificates (RFC 5280 section 4.2.1.10), where the JDK does not compare them:
@@ -26,7 +28,8 @@ final class NameConstraints {
   static void check(X509Certificate[] chain) throws CertificateException {
     if (SubjectNames.areUnknownToTheJdk(chain[0])
         && Arrays.stream(chain).skip(1).anyMatch(NameConstraints::areIn)) {
-      throw notCompared();
+      throw new CertificateException("a malformed subject alternative name keeps the others from"
+          + " being compared with the name constraints of the authority");
     }
   }
 
@@ -34,56 +37,94 @@ final class NameConstraints {
    * The same, and compares the names with the constraints of the authorities that are trusted themselves.
    *
    * @param trusted the authorities
-   * @throws CertificateException if one of these may not issue for the names
+   * @throws CertificateException if there is no way up to one of them on which all names are permitted
    */
   static void check(X509Certificate[] chain, X509Certificate[] trusted)
       throws CertificateException {
     check(chain);
+    if (Arrays.stream(trusted).anyMatch(NameConstraints::areIn)
+        && !leadsUp(new ArrayList<>(List.of(chain[0])), chain, trusted)) {
+      throw new CertificateException(
+          "name constraints check failed: the authority may not issue this certificate");
+    }
+  }
+
+  /**
+   * Whether one of the ways that begin like this, leaf first, ends at an authority that is trusted. There can be
+   * several: an authority may be renewed with the same key, and be certified by others.
+   */
+  private static boolean leadsUp(
+      List<X509Certificate> way, X509Certificate[] chain, X509Certificate[] trusted)
+      throws CertificateException {
+    X509Certificate top = way.get(way.size() - 1);
+    List<X509Certificate> below = way.subList(0, way.size() - 1);
     for (X509Certificate authority : trusted) {
-      int top = areIn(authority) ? issuedBy(authority, chain) : -1;
-      if (top < 0 || Arrays.stream(trusted).anyMatch(other -> isUnconstrained(other, authority))) {
-        continue;
-      }
-      if (SubjectNames.areUnknownToTheJdk(chain[0])) {
-        throw notCompared();
-      }
-      X509CertSelector permitted = permittedBy(authority);
-      for (int i = 0; i <= top; i++) {
-        boolean selfIssued =
-            chain[i].getSubjectX500Principal().equals(chain[i].getIssuerX500Principal());
-        if ((i == 0 || !selfIssued) && !permitted.match(chain[i])) {
-          throw new CertificateException("name constraints check failed: the authority "
-              + authority.getSubjectX500Principal() + " may not issue this certificate");
-        }
+      if (areOne(authority, top)
+          ? below.isEmpty() || permits(authority, below)
+          : hasIssued(authority, top) && permits(authority, way)) {
+        return true;
       }
     }
+    for (X509Certificate authority : chain) {
+      if (!way.contains(authority) && mayIssue(authority, top) && permits(authority, way)) {
+        way.add(authority);
+        if (leadsUp(way, chain, trusted)) {
+          return true;
+        }
+        way.remove(way.size() - 1);
+      }
+    }
+    return false;
   }
 
   private static boolean areIn(X509Certificate authority) {
     return authority.getExtensionValue(EXTENSION) != null;
   }
 
-  /** Whether it is the same authority, without constraints. */
-  private static boolean isUnconstrained(X509Certificate other, X509Certificate authority) {
-    return !areIn(other)
-        && other.getSubjectX500Principal().equals(authority.getSubjectX500Principal())
-        && other.getPublicKey().equals(authority.getPublicKey());
+  private static boolean areOne(X509Certificate one, X509Certificate other) {
+    return one.getSubjectX500Principal().equals(other.getSubjectX500Principal())
+        && one.getPublicKey().equals(other.getPublicKey());
   }
 
-  /** The place of the certificate that the authority has issued, or -1. */
-  private static int issuedBy(X509Certificate authority, X509Certificate[] chain) {
-    for (int i = chain.length - 1; i >= 0; i--) {
-      if (chain[i].getIssuerX500Principal().equals(authority.getSubjectX500Principal())
-          && !chain[i].equals(authority)) {
-        try {
-          chain[i].verify(authority.getPublicKey());
-          return i;
-        } catch (GeneralSecurityException another) {
-          // An authority of the same name.
-        }
+  private static boolean mayIssue(X509Certificate authority, X509Certificate certificate) {
+    try {
+      authority.checkValidity();
+    } catch (CertificateException outOfTime) {
+      return false;
+    }
+    return authority.getBasicConstraints() >= 0 && hasIssued(authority, certificate);
+  }
+
+  private static boolean hasIssued(X509Certificate authority, X509Certificate certificate) {
+    if (!certificate.getIssuerX500Principal().equals(authority.getSubjectX500Principal())) {
+      return false;
+    }
+    try {
+      certificate.verify(authority.getPublicKey());
+      return true;
+    } catch (GeneralSecurityException another) { // an authority of the same name
+      return false;
+    }
+  }
+
+  /** Whether the authority may issue for the names of these, leaf first. */
+  private static boolean permits(X509Certificate authority, List<X509Certificate> way)
+      throws CertificateException {
+    if (!areIn(authority)) {
+      return true;
+    }
+    if (SubjectNames.areUnknownToTheJdk(way.get(0))) {
+      return false;
+    }
+    X509CertSelector permitted = permittedBy(authority);
+    for (int i = 0; i < way.size(); i++) {
+      X509Certificate each = way.get(i);
+      boolean selfIssued = each.getSubjectX500Principal().equals(each.getIssuerX500Principal());
+      if ((i == 0 || !selfIssued) && !permitted.match(each)) {
+        return false;
       }
     }
-    return -1;
+    return true;
   }
 
   private static X509CertSelector permittedBy(X509Certificate authority)
@@ -98,10 +139,5 @@ final class NameConstraints {
       throw new CertificateException("the name constraints of the authority are damaged", e);
     }
     return permitted;
-  }
-
-  private static CertificateException notCompared() {
-    return new CertificateException("a malformed subject alternative name keeps the others from"
-        + " being compared with the name constraints of the authority");
   }
 }

@@ -28,8 +28,9 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   @Override
   public void checkServerTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
-    chainJudge.get().checkServerTrusted(chain, authType, socket);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkServerTrusted(chain, authType, socket);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
     checkName(chain, socket instanceof SSLSocket tls ? tls.getHandshakeSession() : null);
   }
 
@@ -37,39 +38,44 @@ final class PolicyTrustManager extends X509ExtendedTrustManager {
   public void checkServerTrusted(
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
-    chainJudge.get().checkServerTrusted(chain, authType, engine);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkServerTrusted(chain, authType, engine);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
     checkName(chain, engine == null ? null : engine.getHandshakeSession());
   }
 
   @Override
   public void checkServerTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
-    chainJudge.get().checkServerTrusted(chain, authType);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkServerTrusted(chain, authType);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
     checkName(chain, null);
   }
 
   @Override
   public void checkClientTrusted(X509Certificate[] chain, String authType, @Nullable Socket socket)
       throws CertificateException {
-    chainJudge.get().checkClientTrusted(chain, authType, socket);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkClientTrusted(chain, authType, socket);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
   }
 
   @Override
   public void checkClientTrusted(
       X509Certificate[] chain, String authType, @Nullable SSLEngine engine)
       throws CertificateException {
-    chainJudge.get().checkClientTrusted(chain, authType, engine);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkClientTrusted(chain, authType, engine);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
   }
 
   @Override
   public void checkClientTrusted(X509Certificate[] chain, String authType)
       throws CertificateException {
-    chainJudge.get().checkClientTrusted(chain, authType);
-    NameConstraints.check(chain, getAcceptedIssuers());
+    X509ExtendedTrustManager judge = chainJudge.get();
+    judge.checkClientTrusted(chain, authType);
+    NameConstraints.check(chain, judge.getAcceptedIssuers());
   }
 
   @Override

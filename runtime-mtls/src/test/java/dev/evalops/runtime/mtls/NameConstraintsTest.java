@@ -109,6 +109,31 @@ class NameConstraintsTest {
     }
   }
 
+  /** Renewed with other constraints, certified by two, trusted itself, or beside one that it has nothing to do with. */
+  @ParameterizedTest
+  @ValueSource(strings = {"renewed", "certified by two", "trusted itself", "unrelated"})
+  void acceptsOtherNames_whereOneWayPermitsThem(String how) throws Exception {
+    Issued good = issued("api.team.internal", GOOD);
+    TestCa free = authority.intermediate();
+    Issued byTeam = issued("api.prod.internal", GOOD);
+    Issued byFree = free.request("O=free", Keys.ec()).dns("api.prod.internal").issue();
+    String leaf = TestCa.pem(byFree.leaf());
+    Issued other = switch (how) {
+      case "renewed", "trusted itself" -> byTeam;
+      case "certified by two" ->
+        new Issued(byFree.keys(), byFree.leaf(), leaf + free.pem() + free.certified(team, null));
+      default -> new Issued(byFree.keys(), byFree.leaf(), leaf + free.pem() + team.pem());
+    };
+    String trusted = switch (how) {
+      case "renewed" -> team.pem() + team.certified(authority, "internal");
+      case "trusted itself" -> TestCa.pem(byTeam.leaf()) + team.pem();
+      default -> authority.pem() + team.pem();
+    };
+
+    assertThat(status(trusted, other, good, "api.prod.internal")).isEqualTo(200);
+    assertThat(status(trusted, good, other, "api.team.internal")).isEqualTo(200);
+  }
+
   /** On a server whose TLS is that of others. */
   @Test
   void givesAClientNoNamesThatWereNotCompared() throws Exception {

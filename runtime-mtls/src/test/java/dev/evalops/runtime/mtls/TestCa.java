@@ -61,6 +61,13 @@ final class TestCa {
     return TestCa.pem(certificate);
   }
 
+  /** Another certificate of this authority, by one that may be another. */
+  String certified(TestCa by, @Nullable String permittedDns) {
+    return pem(by.request(certificate.getSubjectX500Principal().getName(), keys)
+        .authority(permittedDns)
+        .sign(by.keys.getPrivate()));
+  }
+
   /** What a service needs: for localhost, with a new key. */
   Issued issue(String commonName) {
     return issue(commonName, Keys.ec());
