@@ -32,16 +32,13 @@ final class ServiceProcess implements AutoCloseable {
   /** Starts the service's main with these settings in the environment and hands on each line that it logs. */
   static ServiceProcess start(Map<String, String> environment, Consumer<String> onLine)
       throws IOException {
-    String java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-    ProcessBuilder builder = new ProcessBuilder(
-            java,
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-            System.getProperty("java.class.path"),
-            NotesService.class.getName())
-        .redirectErrorStream(true);
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(List.of(System.getProperty("test.jvm", "").split(" ")));
+    command.addAll(List.of(
+        "-Xmx256m", "-cp", System.getProperty("java.class.path"), NotesService.class.getName()));
+    command.removeIf(String::isEmpty);
+    ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
     builder.environment().putAll(environment);
     return new ServiceProcess(builder.start(), onLine);
   }

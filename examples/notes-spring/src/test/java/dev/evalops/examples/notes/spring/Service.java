@@ -18,6 +18,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import javax.sql.DataSource;
@@ -65,16 +67,14 @@ final class Service implements AutoCloseable {
         "{\"schema_version\":1,\"flags\":[{\"key\":\"notes.feed\",\"enabled\":true}]}");
     int port = FreePort.next();
     log = folder.resolve(main.getSimpleName() + ".log");
-    ProcessBuilder builder = new ProcessBuilder(
-            Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-            System.getProperty("java.class.path"),
-            main.getName())
-        .redirectErrorStream(true)
-        .redirectOutput(log.toFile());
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(List.of(System.getProperty("test.jvm", "").split(" ")));
+    command.addAll(
+        List.of("-Xmx256m", "-cp", System.getProperty("java.class.path"), main.getName()));
+    command.removeIf(String::isEmpty);
+    ProcessBuilder builder =
+        new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(log.toFile());
     builder
         .environment()
         .putAll(Map.of(
