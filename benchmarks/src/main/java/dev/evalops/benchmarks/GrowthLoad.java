@@ -11,7 +11,6 @@ import dev.evalops.runtime.idempotency.StoredResponse;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
-import java.io.InputStream;
 import java.lang.management.ManagementFactory;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
@@ -25,7 +24,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.Objects;
 import java.util.UUID;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutorService;
@@ -149,7 +147,7 @@ public final class GrowthLoad {
     exchange.getResponseBody().write(HELLO);
   }
 
-  private static HikariDataSource table(String server, int rows) throws IOException, SQLException {
+  private static HikariDataSource table(String server, int rows) throws SQLException {
     URI url = URI.create(server);
     String[] user = url.getUserInfo().split(":", 2);
     HikariConfig config = new HikariConfig();
@@ -159,10 +157,8 @@ public final class GrowthLoad {
     config.setMaximumPoolSize(4);
     HikariDataSource db = new HikariDataSource(config);
     try (Connection connection = db.getConnection();
-        Statement statement = connection.createStatement();
-        InputStream sql =
-            Objects.requireNonNull(Idempotency.class.getResourceAsStream("idempotency.sql"))) {
-      statement.execute(new String(sql.readAllBytes(), StandardCharsets.UTF_8));
+        Statement statement = connection.createStatement()) {
+      statement.execute(Idempotency.schema());
       statement.execute(
           "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, response_code,"
               + " response_body, content_type, created_at, completed_at, expires_at)"

@@ -107,7 +107,8 @@ public final class Inbox {
   private record Unnamed(Inbox inbox, Handler handler) implements EventHandler {
     @Override
     public void handle(Event event) {
-      throw new IllegalStateException("inbox: forConsumer(name) must be called first");
+      throw new IllegalStateException(
+          "inbox: no consumer is named: a handler around this one calls its forConsumer(name)");
     }
 
     @Override

@@ -8,6 +8,7 @@ import javax.sql.DataSource;
 final class Lent implements AutoCloseable {
   private static final int NETWORK_TIMEOUT_MILLIS = 5000;
   private static final int MAX_TRIES = 20;
+  private static final long MAX_NANOS = 1_000_000_000; // a deadlock takes the database as long
 
   private final Connection connection;
   private final boolean autoCommit;
@@ -35,11 +36,14 @@ final class Lent implements AutoCloseable {
    * a statement of ours meets the service's and another relay's.
    */
   <T> T run(Query<T> query) throws SQLException {
+    long begin = System.nanoTime();
     for (int tries = 1; ; tries++) {
       try {
         return query.run(connection);
       } catch (SQLException e) {
-        if (!rolledBackForAnother(e) || tries == MAX_TRIES) {
+        if (!rolledBackForAnother(e)
+            || tries == MAX_TRIES
+            || System.nanoTime() - begin > MAX_NANOS) {
           throw e;
         }
       }

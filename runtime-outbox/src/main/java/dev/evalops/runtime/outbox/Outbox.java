@@ -69,8 +69,7 @@ public final class Outbox implements AutoCloseable {
    * @return statements that change nothing where the tables exist; they name no schema, and end with a semicolon
    */
   public static String schema() {
-    try (InputStream sql =
-        Objects.requireNonNull(Outbox.class.getResourceAsStream("outbox.sql"))) {
+    try (InputStream sql = Objects.requireNonNull(Outbox.class.getResourceAsStream("outbox.sql"))) {
       return new String(sql.readAllBytes(), StandardCharsets.UTF_8);
     } catch (IOException e) {
       throw new UncheckedIOException(e);
