@@ -94,7 +94,8 @@ class InboxTest {
     EventHandler unnamed = Inbox.of(db).handler(InboxTest::effect);
     assertThatIllegalStateException()
         .isThrownBy(() -> unnamed.handle(event()))
-        .withMessage("inbox: forConsumer(name) must be called first");
+        .withMessage(
+            "inbox: no consumer is named: a handler around this one calls its forConsumer(name)");
     assertThat(count("effects")).isZero();
     EventHandler named = unnamed.forConsumer("feed");
     assertThat(named.forConsumer("index")).as("keeps its name").isSameAs(named);
