@@ -26,6 +26,7 @@ import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Queue;
@@ -86,10 +87,16 @@ class ClientGoneTest {
         return;
       }
       if (request.getServletPath().equals("/failed")) {
-        request.startAsync().start(() -> {
+        AsyncContext async = request.startAsync();
+        Thread ofContainer = Thread.currentThread();
+        Thread.ofVirtual().start(() -> {
+          // Before it has left, Tomcat itself takes the attribute for a failure of the request.
+          await()
+              .until(() -> Arrays.stream(ofContainer.getStackTrace())
+                  .noneMatch(frame -> frame.getClassName().contains("CoyoteAdapter")));
           request.setAttribute(RequestDispatcher.ERROR_EXCEPTION, new IOException("upstream"));
           response.setStatus(502);
-          request.getAsyncContext().complete();
+          async.complete();
         });
         return;
       }
