@@ -245,6 +245,7 @@ public final class Idempotency {
    * two, around each statement. If a failure has undone more (rows are fetched in portions, and a later portion fails
    * after other statements; in such a transaction also without any), or the connection is lost, nothing commits,
    * whatever the handler answers (500 or 503).
+   *
    * <p>It holds one connection of the pool until the handler has returned. A handler must not take a second one from
    * the same pool: if as many handlers do so as the pool has connections, each waits for the others until the pool's
    * time-out, and all are answered with 503. The first such failure of a route is logged with the place that has asked
