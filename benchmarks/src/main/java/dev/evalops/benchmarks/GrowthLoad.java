@@ -2,17 +2,16 @@ package dev.evalops.benchmarks;
 
 import com.sun.management.OperatingSystemMXBean;
 import com.sun.net.httpserver.HttpExchange;
-import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.idempotency.IdempotencyStore;
 import dev.evalops.runtime.idempotency.StoredResponse;
+import dev.evalops.runtime.postgres.Postgres;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
-import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -37,7 +36,7 @@ import java.util.stream.DoubleStream;
 
 /**
  * What a request costs when there are many connections, many keys of a rate limiter, and many stored idempotency keys,
- * beside the same with few, in turn. Wants {@code wrk} and 25 000 open files.
+ * beside the same with few, in turn. Wants {@code wrk}, and 11 000 open files in each process.
  */
 public final class GrowthLoad {
   private static final OperatingSystemMXBean PROCESS =
@@ -148,14 +147,7 @@ public final class GrowthLoad {
   }
 
   private static HikariDataSource table(String server, int rows) throws SQLException {
-    URI url = URI.create(server);
-    String[] user = url.getUserInfo().split(":", 2);
-    HikariConfig config = new HikariConfig();
-    config.setJdbcUrl("jdbc:postgresql://" + url.getHost() + ":" + url.getPort() + url.getPath());
-    config.setUsername(user[0]);
-    config.setPassword(user[1]);
-    config.setMaximumPoolSize(4);
-    HikariDataSource db = new HikariDataSource(config);
+    HikariDataSource db = Postgres.builder(server).open();
     try (Connection connection = db.getConnection();
         Statement statement = connection.createStatement()) {
       statement.execute(Idempotency.schema());

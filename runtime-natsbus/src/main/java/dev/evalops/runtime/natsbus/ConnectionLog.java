@@ -20,11 +20,11 @@ final class ConnectionLog implements ErrorListener {
 
   private final Set<String> told = ConcurrentHashMap.newKeySet(); // in this outage
   private final AtomicLong reconnects = new AtomicLong();
-  private volatile java.util.function.Consumer<String> alsoTold = error -> {};
+  private volatile java.util.function.Consumer<String> onError = error -> {};
 
-  /** Who else is told of each error. */
-  void also(java.util.function.Consumer<String> told) {
-    alsoTold = told;
+  /** Sets who else is told of each error that the server reports. */
+  void onError(java.util.function.Consumer<String> listener) {
+    onError = listener;
   }
 
   /** A refused login comes here at each attempt to reconnect, and is told once in an outage. */
@@ -38,7 +38,7 @@ final class ConnectionLog implements ErrorListener {
     LOG.atLevel(again ? Level.DEBUG : Level.WARN)
         .addKeyValue("error", Secrets.hide(error))
         .log("nats: server reported an error");
-    alsoTold.accept(error);
+    onError.accept(error);
   }
 
   /** Each attempt to reconnect ends here, too. */

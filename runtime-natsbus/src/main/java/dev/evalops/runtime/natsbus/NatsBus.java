@@ -85,7 +85,7 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
     };
     connection.addConnectionListener(new ConnectionLog.Changes(reconnected, closed::get));
     if (connection.getOptions().getErrorListener() instanceof ConnectionLog log) {
-      log.also(publishing.sender()::error);
+      log.onError(publishing.sender()::error);
     }
   }
 

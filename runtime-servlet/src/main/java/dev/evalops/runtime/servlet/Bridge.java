@@ -309,21 +309,24 @@ final class Bridge {
     started = false;
     AtomicReference<@Nullable Throwable> failure = new AtomicReference<>();
     ofContainer = Thread.currentThread();
-    withSpan
-        .apply(() -> {
-          try {
-            chain.doFilter(request, response);
-          } catch (Throwable t) {
-            failure.set(t);
-          }
-        })
-        .run();
-    if (failure.get() != null || !started) {
-      end(failure.get());
-    } else {
-      endIfClientGone();
+    try {
+      withSpan
+          .apply(() -> {
+            try {
+              chain.doFilter(request, response);
+            } catch (Throwable t) {
+              failure.set(t);
+            }
+          })
+          .run();
+      if (failure.get() != null || !started) {
+        end(failure.get());
+      } else {
+        endIfClientGone();
+      }
+    } finally {
+      ofContainer = null;
     }
-    ofContainer = null;
     cutHere();
   }
 
@@ -373,7 +376,8 @@ final class Bridge {
     Async async = new Async(this.request.startAsync(request, response), request, response);
     latest = async;
     presetFailure();
-    // Not the class of the request or its context, which filters before ours may wrap.
+    // Not by the class of the request or of its asynchronous context, which filters before ours
+    // may wrap.
     onTomcat =
         this.request.getServletContext().getClass().getName().startsWith("org.apache.catalina.");
     waiting = async;
@@ -480,18 +484,26 @@ final class Bridge {
     @Override
     public void onTimeout(AsyncEvent event) {
       ofContainer = Thread.currentThread();
-      tell(this, null, AsyncListener::onTimeout);
-      endBy(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
-      ofContainer = null;
+      try {
+        tell(this, null, AsyncListener::onTimeout);
+        endBy(ServiceException.of(ErrorCode.UNAVAILABLE).op("servlet.async_timeout"));
+      } finally {
+        ofContainer = null;
+      }
     }
 
     @Override
     public void onError(AsyncEvent event) {
       Throwable failure = event.getThrowable();
       ofContainer = Thread.currentThread();
-      failed(
-          failure == null ? new IllegalStateException("asynchronous processing failed") : failure);
-      ofContainer = null;
+      try {
+        failed(
+            failure == null
+                ? new IllegalStateException("asynchronous processing failed")
+                : failure);
+      } finally {
+        ofContainer = null;
+      }
     }
 
     void failed(Throwable failure) {

@@ -35,6 +35,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.apache.catalina.Context;
 import org.apache.tomcat.util.descriptor.web.FilterDef;
 import org.apache.tomcat.util.descriptor.web.FilterMap;
@@ -43,7 +44,8 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** A client that resets its connection while an asynchronous request is being answered. */
 class ClientGoneTest {
@@ -173,6 +175,12 @@ class ClientGoneTest {
     context.addFilterMapBefore(all);
   }
 
+  static Stream<Arguments> ends() {
+    return Stream.of("tomcat", "tomcat behind a filter", "jetty")
+        .flatMap(container ->
+            Stream.of("/completes", "/writes").map(path -> Arguments.of(container, path)));
+  }
+
   @BeforeEach
   void forget() {
     BEGUN.clear();
@@ -180,28 +188,14 @@ class ClientGoneTest {
   }
 
   @ParameterizedTest
-  @CsvSource({
-    "tomcat, /completes",
-    "tomcat, /writes",
-    "tomcat behind a filter, /completes",
-    "tomcat behind a filter, /writes",
-    "jetty, /completes",
-    "jetty, /writes"
-  })
+  @MethodSource("ends")
   void isToldOnce_andInOrder(String container, String path) throws Exception {
     isTold(100, container, path);
   }
 
   @ParameterizedTest
   @Tag("soak")
-  @CsvSource({
-    "tomcat, /completes",
-    "tomcat, /writes",
-    "tomcat behind a filter, /completes",
-    "tomcat behind a filter, /writes",
-    "jetty, /completes",
-    "jetty, /writes"
-  })
+  @MethodSource("ends")
   void isToldOnce_andInOrder_soak(String container, String path) throws Exception {
     isTold(20_000, container, path);
     System.out.println(container + " " + path + ": 20 000 clients gone, each told of once");
