@@ -18,7 +18,13 @@ final class Delivery {
   volatile boolean lost; // its stream is gone, and its acknowledgement would be that of another
 
   /** Where a message is in the stream; the time tells it from one in a stream that was recreated. */
-  record Place(long sequence, ZonedDateTime time) {}
+  record Place(long sequence, ZonedDateTime time) {
+    @Override
+    public int hashCode() {
+      return Long.hashCode(
+          sequence); // the time has many fields to hash, and tells few places apart
+    }
+  }
 
   Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {
     this.place = place;

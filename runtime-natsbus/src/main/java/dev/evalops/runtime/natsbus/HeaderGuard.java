@@ -314,7 +314,7 @@ final class HeaderGuard {
   /**
    * Whether a block is one as publishers usually write them, which the parser is known to read, so that most blocks are
    * not parsed twice: no status, names of letters, digits and hyphens that do not begin as {@link #RAW} does, values of
-   * printable ASCII.
+   * printable ASCII, with a space in front (Go) or without (Java).
    */
   static boolean isPlain(byte[] block) {
     int at = BEGIN.length;
@@ -330,10 +330,10 @@ final class HeaderGuard {
       while (isOfName(block[at])) { // which the end is not
         at++;
       }
-      if (at == name || block[name] == 'm' || block[at] != ':' || block[at + 1] != ' ') {
+      if (at == name || block[name] == 'm' || block[at] != ':') {
         return false;
       }
-      at += 2;
+      at += block[at + 1] == ' ' ? 2 : 1;
       int value = at;
       while (block[at] >= ' ' && block[at] < 127) {
         at++;

@@ -136,8 +136,12 @@ class HeaderGuardTest {
 
   @Test
   void doesNotParseTwice_whatPublishersUsuallyWrite() {
-    assertThat(HeaderGuard.isPlain(bytes("NATS/1.0\r\nNats-Msg-Id: 7\r\nce-id: e 1%20\r\n\r\n")))
-        .isTrue();
+    for (String usual : new String[] {
+      "NATS/1.0\r\nNats-Msg-Id: 7\r\nce-id: e 1%20\r\n\r\n", // Go
+      "NATS/1.0\r\nNats-Msg-Id:7\r\nce-id:e 1%20\r\n\r\n" // Java
+    }) {
+      assertThat(HeaderGuard.isPlain(bytes(usual))).as(usual).isTrue();
+    }
     for (String other : new String[] {
       "",
       "NATS/1.0\r\n",
@@ -150,6 +154,9 @@ class HeaderGuardTest {
       "NATS/1.0\r\nce-id: a\tb\r\n\r\n",
       "NATS/1.0\r\n: 1\r\n\r\n",
       "NATS/1.0\r\nce-id\r\n\r\n",
+      "NATS/1.0\r\nce-id:\r\n\r\n",
+      "NATS/1.0\r\nce-id: \r\n\r\n",
+      "NATS/1.0\r\nmalformed-headers:1\r\n\r\n",
       "NATS/1.0\r\nmalformed-headers: 1\r\n\r\n"
     }) {
       assertThat(HeaderGuard.isPlain(bytes(other))).as(other).isFalse();
@@ -166,7 +173,7 @@ class HeaderGuardTest {
         block.append(
             alphabet.charAt(random.nextInt(random.nextInt(4) == 0 ? alphabet.length() : 4)));
       }
-      block.append(": ");
+      block.append(random.nextBoolean() ? ": " : ":");
       for (int i = random.nextInt(4); i >= 0; i--) {
         block.append(
             alphabet.charAt(random.nextInt(random.nextInt(4) == 0 ? alphabet.length() : 6)));
