@@ -159,7 +159,15 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   private Decision decideLocally(String key, Policy policy) {
-    long now = nanoTime.getAsLong() - origin;
+    Decision decision = decideLocally(key, policy, nanoTime.getAsLong() - origin);
+    // A thread that was stopped after it had read the clock must not refuse by a time that is long
+    // past.
+    return decision.allowed()
+        ? decision
+        : decideLocally(key, policy, nanoTime.getAsLong() - origin);
+  }
+
+  private Decision decideLocally(String key, Policy policy, long now) {
     // Most keys are known, and then their characters need not be looked at.
     Decision known = local.takeKnown(localKey(key, policy.scope()), policy, now);
     if (known != null) {

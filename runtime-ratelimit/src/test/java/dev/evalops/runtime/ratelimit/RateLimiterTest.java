@@ -12,12 +12,42 @@ import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 
 class RateLimiterTest {
+  @Test
+  void refusesByTheTimeNow_notByThatOfAThreadThatWasStopped() {
+    AtomicLong nanos = new AtomicLong();
+    Deque<Long> late = new ArrayDeque<>();
+    RateLimiter limiter = RateLimiter.builder()
+        .perSecond(10)
+        .burst(10)
+        .nanoTime(() -> late.isEmpty() ? nanos.get() : late.remove())
+        .open();
+    nanos.addAndGet(TimeUnit.SECONDS.toNanos(5));
+    for (int i = 0; i < 8; i++) {
+      assertThat(limiter.decide("tenant-7").allowed()).isTrue();
+    }
+    // Read before the others decided, and stopped since.
+    late.add(TimeUnit.SECONDS.toNanos(3));
+    Decision decision = limiter.decide("tenant-7");
+    assertThat(decision.allowed()).isTrue();
+    assertThat(decision.remaining()).isOne();
+
+    // The token that is gone is gone for all of them.
+    assertThat(limiter.decide("tenant-7").allowed()).isTrue();
+    late.add(TimeUnit.SECONDS.toNanos(3));
+    decision = limiter.decide("tenant-7");
+    assertThat(decision.allowed()).isFalse();
+    assertThat(decision.retryAfter()).isEqualTo(Duration.ofMillis(100));
+  }
+
   @Test
   void allowsABurstAndThenTheRate() {
     AtomicLong nanos = new AtomicLong(-5);
