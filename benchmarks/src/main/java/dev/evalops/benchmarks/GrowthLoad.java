@@ -2,6 +2,7 @@ package dev.evalops.benchmarks;
 
 import com.sun.management.OperatingSystemMXBean;
 import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.http.HttpService;
 import dev.evalops.runtime.idempotency.Idempotency;
@@ -12,6 +13,7 @@ import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
+import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -78,11 +80,28 @@ public final class GrowthLoad {
         .maxInFlight(20_000)
         .handle("/hello", GrowthLoad::hello)
         .start()) {
+      HttpServer bare = HttpServer.create(new InetSocketAddress(0), 1024);
+      bare.setExecutor(Executors.newVirtualThreadPerTaskExecutor());
+      bare.createContext("/hello", exchange -> {
+        try (exchange) {
+          hello(exchange);
+        }
+      });
+      bare.start();
       String url = service.uri().resolve("/hello").toString();
-      compare(
-          "connections, each with a request under way",
-          new Case("32", () -> load(url, 32, List.of())),
-          new Case("10 000", () -> load(url, 10_000, List.of())));
+      String bareUrl = "http://localhost:" + bare.getAddress().getPort() + "/hello";
+      // Long, so that little of it is for the connections themselves.
+      List<String> twentySeconds = List.of("-d20s");
+      try {
+        compare(
+            "connections, each with a request under way",
+            new Case("32", () -> load(url, 32, twentySeconds)),
+            new Case("10 000", () -> load(url, 10_000, twentySeconds)),
+            new Case("32, JDK's server alone", () -> load(bareUrl, 32, twentySeconds)),
+            new Case("10 000, JDK's server alone", () -> load(bareUrl, 10_000, twentySeconds)));
+      } finally {
+        bare.stop(0);
+      }
     }
   }
 

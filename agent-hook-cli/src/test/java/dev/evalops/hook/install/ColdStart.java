@@ -19,8 +19,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * How long a tool call waits for the hook: whole processes, in turn, against a service in this process that allows. The
- * ratios are to an empty JVM of the same version.
+ * How long a tool call waits for the hook, and what it costs: whole processes, in turn, against a service in this
+ * process that allows. The ratios are to an empty JVM of the same version. Linux.
  */
 final class ColdStart {
   private static final Path BUILT = Path.of("target/evalops-agent-hook");
@@ -36,6 +36,9 @@ final class ColdStart {
   /** So many calls make the service as warm as it is all day. */
   private static final int WARM_UP = 30;
 
+  /** What Linux counts the processor time of processes in. */
+  private static final double TICK_MILLIS = 10;
+
   private ColdStart() {}
 
   /**
@@ -47,7 +50,10 @@ final class ColdStart {
     int rounds = Integer.parseInt(args[0]);
     Path work = Files.createTempDirectory("cold-start");
     try (Training service = Training.start(work)) {
-      System.out.printf("%d rounds, medians in ms, smallest to largest in brackets%n", rounds);
+      System.out.printf(
+          "%d rounds: elapsed ms, median, smallest to largest in brackets; "
+              + "processor ms, mean, with the service's own%n",
+          rounds);
       for (Path javaHome : Distribution.javaHomes()) {
         measure(work, service, javaHome, rounds);
       }
@@ -81,14 +87,18 @@ final class ColdStart {
     commands.put("service, mTLS", List.of(served.launcher().toString(), check));
 
     Map<String, double[]> times = new LinkedHashMap<>();
+    Map<String, Double> processor = new LinkedHashMap<>();
     commands.keySet().forEach(name -> times.put(name, new double[rounds]));
     try (Resident resident = Resident.start(served, socket, work.resolve("state"))) {
       for (int round = -WARM_UP; round < rounds; round++) {
         for (Map.Entry<String, List<String>> command : commands.entrySet()) {
+          long before = ticks(resident);
           double time =
               time(command.getValue(), service.environment(command.getKey().contains("mTLS")));
           if (round >= 0) {
             times.get(command.getKey())[round] = time;
+            processor.merge(
+                command.getKey(), TICK_MILLIS * (ticks(resident) - before) / rounds, Double::sum);
           }
         }
       }
@@ -96,9 +106,16 @@ final class ColdStart {
     System.out.printf("%nJava %s (%s)%n", major, javaHome);
     times.values().forEach(Arrays::sort);
     double empty = median(times.get("empty JVM"));
+    double emptyProcessor = processor.get("empty JVM");
     times.forEach((name, all) -> System.out.printf(
-        "  %-18s %7.1f  [%.1f to %.1f]  %.2f x%n",
-        name, median(all), all[0], all[all.length - 1], median(all) / empty));
+        "  %-18s %7.1f  [%.1f to %.1f]  %.2f x  %7.1f  %.2f x%n",
+        name,
+        median(all),
+        all[0],
+        all[all.length - 1],
+        median(all) / empty,
+        processor.get(name),
+        processor.get(name) / emptyProcessor));
     try (Stream<Path> caches = Files.list(hook.lib().resolve("cache"))) {
       for (Path cache : caches.toList()) {
         System.out.printf("  start-up cache     %7.1f MiB%n", Files.size(cache) / 1048576.0);
@@ -126,6 +143,23 @@ final class ColdStart {
           + new String(process.getErrorStream().readAllBytes(), StandardCharsets.UTF_8));
     }
     return (System.nanoTime() - start) / 1e6;
+  }
+
+  /** Of all commands that have ended, and of the service. One says little, the sum of many does. */
+  private static long ticks(Resident service) throws IOException {
+    long[] own = processorTicks(ProcessHandle.current().pid());
+    long[] ofService = processorTicks(service.process().pid());
+    return own[1] + ofService[0] + ofService[1];
+  }
+
+  /** Of a process, and of its children that have ended: proc(5), fields 14 to 17. */
+  private static long[] processorTicks(long pid) throws IOException {
+    String stat = Files.readString(Path.of("/proc/" + pid + "/stat"));
+    String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ", -1);
+    return new long[] {
+      Long.parseLong(fields[11]) + Long.parseLong(fields[12]),
+      Long.parseLong(fields[13]) + Long.parseLong(fields[14])
+    };
   }
 
   private static double median(double[] sorted) {

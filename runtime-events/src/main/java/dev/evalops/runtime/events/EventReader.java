@@ -93,19 +93,19 @@ final class EventReader {
 
   /** As the CloudEvents bindings have it, with percent signs for what a header cannot carry. */
   private String attribute(String name) {
-    return Encoder.unescape(headers.get("ce-" + name));
+    return Encoder.unescape(headers.get(name));
   }
 
   private void fromHeaders(byte[] body) {
-    specVersion = attribute("specversion");
-    id = attribute("id");
-    type = attribute("type");
-    source = attribute("source");
-    String written = attribute("time");
+    specVersion = attribute("ce-specversion");
+    id = attribute("ce-id");
+    type = attribute("ce-type");
+    source = attribute("ce-source");
+    String written = attribute("ce-time");
     if (!written.isBlank()) {
       time = EventTime.parse(written.strip());
     }
-    String contentType = attribute("datacontenttype");
+    String contentType = attribute("ce-datacontenttype");
     if (contentType.isBlank()) {
       contentType = headers.get(CONTENT_TYPE);
     }
@@ -465,30 +465,30 @@ final class EventReader {
   /** What the body has not said, or cannot say. */
   private void takeMissing() {
     if (tenantId.isEmpty()) {
-      tenantId = attribute("tenantid");
+      tenantId = attribute("ce-tenantid");
     }
     if (traceparent.isEmpty()) {
-      traceparent = trace(Trace.PARENT);
-      tracestate = trace(Trace.STATE);
+      traceparent = trace(Trace.PARENT, "ce-traceparent");
+      tracestate = trace(Trace.STATE, "ce-tracestate");
     }
     if (baggage.isEmpty()) {
-      baggage = trace(Trace.BAGGAGE);
+      baggage = trace(Trace.BAGGAGE, "ce-baggage");
     }
     if (sequence.isEmpty()) {
-      sequence = attribute("sequence");
+      sequence = attribute("ce-sequence");
     }
     if (partitionKey.isEmpty()) {
-      partitionKey = attribute("partitionkey");
+      partitionKey = attribute("ce-partitionkey");
     }
     if (version.isEmpty()) {
-      version = attribute("aggregateversion");
+      version = attribute("ce-aggregateversion");
     }
   }
 
   /** A header of its own, or an extension of CloudEvents. */
-  private String trace(String name) {
-    String own = headers.get(name);
-    return own.isEmpty() ? attribute(name) : own;
+  private String trace(String header, String extension) {
+    String own = headers.get(header);
+    return own.isEmpty() ? attribute(extension) : own;
   }
 
   /** CloudEvents leaves open what a sequence looks like. */
