@@ -132,7 +132,8 @@ public final class Rotation<T> implements AutoCloseable {
       return read;
     } catch (InterruptedException interrupted) {
       throw interrupted;
-    } catch (Exception failure) {
+    } catch (Exception | Error failure) {
+      // An Error, too, must end neither the watching nor a client that reconnects.
       ended = mine;
       String why = text(failure);
       if (failing == null) {
@@ -147,13 +148,13 @@ public final class Rotation<T> implements AutoCloseable {
   }
 
   private T call() throws Exception {
-    if (running.incrementAndGet() > MAX_STUCK) {
-      running.decrementAndGet();
+    if (running.get() >= MAX_STUCK) {
       throw new TimeoutException("earlier calls have not ended");
     }
     T value = Bounded.<@Nullable T>call(
         "rotation-read",
         () -> {
+          running.incrementAndGet(); // not before: the thread may not come to be
           try {
             return source.get();
           } finally {
@@ -168,7 +169,7 @@ public final class Rotation<T> implements AutoCloseable {
   }
 
   /** What a source says may hold the secret, but for the name of a file. */
-  private static String text(Exception failure) {
+  private static String text(Throwable failure) {
     Throwable told = failure instanceof UncheckedIOException unchecked
         ? requireNonNull(unchecked.getCause())
         : failure;

@@ -112,6 +112,28 @@ class RotationTest {
   }
 
   @Test
+  void readsAgain_whenTheSourceIsBrokenForAWhile() throws InterruptedException {
+    LinkedBlockingQueue<Long> renewed = new LinkedBlockingQueue<>();
+    AtomicInteger calls = new AtomicInteger();
+    try (Rotation<String> rotation = Rotation.of("test", () -> {
+      if (calls.incrementAndGet() < 4) {
+        throw new NoClassDefFoundError("hunter2");
+      }
+      return "one";
+    })) {
+      assertThatIllegalStateException()
+          .isThrownBy(rotation::read)
+          .withMessage("test: supplier failed: NoClassDefFoundError");
+      rotation.watch(Duration.ofMillis(5), version -> renewed.add(version.number()));
+      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(1);
+    }
+    assertThat(logged.list)
+        .extracting(ILoggingEvent::getMessage)
+        .containsExactly(
+            "rotation: supplier failed; open connections stay", "rotation: supplier works again");
+  }
+
+  @Test
   void sharesOneReading_amongThoseWhoWaitedForAnother() throws Exception {
     AtomicInteger calls = new AtomicInteger();
     CountDownLatch called = new CountDownLatch(1);
