@@ -44,7 +44,7 @@ public final class Opening<T extends AutoCloseable> {
    * @return the resource
    * @throws StartupException if a dependency does not come up, or refuses; if the lifecycle closes; or if interrupted
    *     ({@code startup interrupted}, with the flag set again). Failures of others are suppressed in it
-   * @throws IllegalArgumentException if a setting is wrong
+   * @throws IllegalArgumentException if a setting is wrong; any other unchecked exception of the opening passes, too
    */
   public T get() {
     return all.await(this);

@@ -183,7 +183,9 @@ public final class Retry {
       return Optional.empty();
     }
     long next = maxBackoffNanos == 0 ? delayNanos : backoff(number);
-    return next < left(start) ? Optional.of(Duration.ofNanos(next)) : Optional.empty();
+    return totalNanos == NEVER || next < left(start)
+        ? Optional.of(Duration.ofNanos(next))
+        : Optional.empty();
   }
 
   private boolean isPermanent(Exception failure) {

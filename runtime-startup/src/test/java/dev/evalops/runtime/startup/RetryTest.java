@@ -279,6 +279,22 @@ class RetryTest {
   }
 
   @Test
+  void waits_howeverLongTheDelayIs() {
+    Retry retry = Retry.builder()
+        .delay(Duration.ofSeconds(Long.MAX_VALUE))
+        .onFailedAttempt(attempt -> {
+          seen.add(attempt);
+          Thread.currentThread().interrupt();
+        })
+        .build();
+    assertThatThrownBy(() -> retry.call(() -> failTimes(9))).hasMessage("startup interrupted");
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(seen)
+        .singleElement()
+        .satisfies(attempt -> assertThat(attempt.nextDelay()).isPresent());
+  }
+
+  @Test
   void stopsAtOnce_whenInterruptedInADelay() throws Exception {
     Retry retry = Retry.builder().delay(HOUR).build();
     CompletableFuture<Throwable> outcome = new CompletableFuture<>();
