@@ -156,12 +156,21 @@ public final class HttpFilters {
             .addKeyValue("status", context.status())
             .addKeyValue("duration_ms", TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start));
         for (Map.Entry<String, Supplier<?>> more : context.logged().entrySet()) {
-          line = line.addKeyValue(more.getKey(), more.getValue().get());
+          line = line.addKeyValue(more.getKey(), told(more.getValue()));
         }
         line.log("http request complete");
       });
       chain.doFilter(exchange);
     });
+  }
+
+  /** The value, or the name of what is thrown instead: it must not cost the line. */
+  private static @Nullable Object told(Supplier<?> value) {
+    try {
+      return value.get();
+    } catch (RuntimeException | Error failure) {
+      return failure.getClass().getSimpleName();
+    }
   }
 
   /**

@@ -405,7 +405,7 @@ public final class RequestContext {
    * Adds a key-value to the line of {@link HttpFilters#requestLog}.
    *
    * @param key its name; a second value of the same name takes the place of the first
-   * @param value asked for when the line is written
+   * @param value asked for when the line is written; the name of the exception takes its place if it throws
    */
   public void logged(String key, Supplier<?> value) {
     if (logged == null) {

@@ -9,6 +9,7 @@ import dev.evalops.fixtures.RawClient;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import java.io.IOException;
+import java.util.List;
 import java.util.Set;
 import java.util.UUID;
 import org.junit.jupiter.api.Test;
@@ -85,6 +86,33 @@ class HttpFiltersTest {
       assertLine(log.events().get(2), "GET", "/nothing/here", "unmatched", 404);
       assertLine(log.events().get(3), "GET", "/half", "/half", -1);
       assertThat(log.events().toString()).doesNotContain("hunter2");
+    }
+  }
+
+  @Test
+  void logsTheRequest_thoughAValueOfTheLineCannotBeTold() throws IOException {
+    try (CapturedLog log = new CapturedLog(HttpFiltersTest.class);
+        HttpService service = HttpService.builder(0)
+            .filters(HttpFilters.requestLog(log.logger()))
+            .handle("/x", exchange -> {
+              RequestContext context = RequestContext.of(exchange);
+              context.logged("first", () -> List.of().get(0));
+              context.logged("second", () -> {
+                throw new NoClassDefFoundError("hunter2");
+              });
+              context.logged("third", () -> 3);
+              HttpResponses.noContent(exchange);
+            })
+            .start();
+        RawClient client = new RawClient(service.port())) {
+      client.get("/x");
+
+      assertThat(log.messages()).containsExactly("INFO http request complete");
+      assertThat(CapturedLog.keyValues(log.events().get(0)))
+          .containsEntry("status", 204)
+          .containsEntry("first", "ArrayIndexOutOfBoundsException")
+          .containsEntry("second", "NoClassDefFoundError")
+          .containsEntry("third", 3);
     }
   }
 
