@@ -36,7 +36,7 @@ import org.jspecify.annotations.Nullable;
 final class ServletExchange extends HttpsExchange {
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   private static final Pattern IP_ADDRESS =
-      Pattern.compile(OCTET + "(\\." + OCTET + "){3}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[\\w.-]+)?");
+      Pattern.compile(OCTET + "(\\." + OCTET + "){3}|[0-9a-fA-F]*+:[0-9a-fA-F:.]*+(%[\\w.-]+)?");
   // Beside what no URI may have: brackets, which only the query may have.
   private static final String QUOTED_IN_PATH = "\"<>\\^`{|}[]#";
   private static final String QUOTED_IN_QUERY = "\"<>\\^`{|}#";
@@ -333,7 +333,7 @@ final class ServletExchange extends HttpsExchange {
   }
 
   /** What may be the text of a header; no name is looked up. */
-  private record Address(@Nullable String host, int port) {
+  record Address(@Nullable String host, int port) {
     InetSocketAddress resolved() {
       String name = host == null ? "" : host;
       if (name.startsWith("[") && name.endsWith("]")) {
