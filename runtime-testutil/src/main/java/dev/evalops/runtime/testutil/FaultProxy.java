@@ -143,8 +143,12 @@ public final class FaultProxy implements AutoCloseable {
    * Delays each piece that is read, in both directions.
    *
    * @param delay how long; zero for not at all
+   * @throws IllegalArgumentException if it is negative
    */
   public void delay(Duration delay) {
+    if (delay.isNegative()) {
+      throw new IllegalArgumentException("delay must be zero or more: " + delay);
+    }
     this.delay = delay;
   }
 

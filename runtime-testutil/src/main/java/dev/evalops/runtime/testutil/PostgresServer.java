@@ -152,8 +152,13 @@ public final class PostgresServer extends TestServer {
     byte[] random = new byte[6];
     ThreadLocalRandom.current().nextBytes(random);
     TestSchema schema = new TestSchema(uri(), "test_" + HexFormat.of().formatHex(random));
-    schema.create();
-    return schema;
+    try {
+      schema.create();
+      return schema;
+    } catch (SQLException e) {
+      schema.pool.close();
+      throw e;
+    }
   }
 
   /**

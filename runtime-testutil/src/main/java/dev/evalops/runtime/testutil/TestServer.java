@@ -15,7 +15,7 @@ abstract class TestServer implements AutoCloseable {
 
   static void checkPort(int port) {
     if (port < 1 || port > 65_535) {
-      throw new IllegalArgumentException("port must be from 1 to 65535, was " + port);
+      throw new IllegalArgumentException("port must be from 1 to 65535: " + port);
     }
   }
 

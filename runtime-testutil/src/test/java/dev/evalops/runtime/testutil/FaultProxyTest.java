@@ -134,6 +134,14 @@ class FaultProxyTest {
   }
 
   @Test
+  void refusesADelayThatIsNone() {
+    assertThatThrownBy(() -> proxy.delay(Duration.ofMillis(-1)))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("delay must be zero or more: PT-0.001S");
+    assertThatThrownBy(() -> proxy.delay(null)).isInstanceOf(NullPointerException.class);
+  }
+
+  @Test
   void leadsNewConnectionsToAnotherServer() throws IOException {
     try (Socket there = connect();
         Echo other = new Echo()) {

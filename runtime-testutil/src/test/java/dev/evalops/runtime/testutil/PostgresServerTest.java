@@ -3,12 +3,15 @@ package dev.evalops.runtime.testutil;
 import static dev.evalops.runtime.testutil.TestPostgresTest.query;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
 
 import java.net.URI;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.time.Duration;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 
 class PostgresServerTest {
@@ -80,6 +83,21 @@ class PostgresServerTest {
       }
       own.kill();
     }
+  }
+
+  @Test
+  void leavesNoPool_whenTheServerRefusesASchema() {
+    Set<Thread> before = Thread.getAllStackTraces().keySet();
+    try (PostgresServer own = PostgresServer.start()) {
+      own.kill();
+      assertThatThrownBy(own::schema).isInstanceOf(SQLException.class);
+    }
+    await()
+        .atMost(Duration.ofSeconds(10))
+        .untilAsserted(() -> assertThat(Thread.getAllStackTraces().keySet())
+            .filteredOn(thread -> !before.contains(thread))
+            .extracting(Thread::getName)
+            .noneMatch(name -> name.startsWith("test_")));
   }
 
   @Test
