@@ -50,7 +50,7 @@ final class LateReleases {
       try {
         store.release(next.claim());
         next = next(next);
-      } catch (SQLException | RuntimeException e) {
+      } catch (SQLException | RuntimeException | Error e) { // of any store
         LockSupport.parkNanos(PAUSE_NANOS);
         next = next(System.nanoTime() - next.deadline() < 0 ? null : next);
       }
