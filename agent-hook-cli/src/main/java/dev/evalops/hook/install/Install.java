@@ -155,15 +155,14 @@ final class Install {
         case "--dry-run" -> dryRun = true;
         case "--host" -> {
           i++;
-          for (Host known : Host.values()) {
-            if (known.option().equals(value)) {
-              if (host != null) {
-                return false;
-              }
-              host = known;
+          boolean known = false;
+          for (Host each : Host.values()) {
+            if (each.option().equals(value) && host == null) {
+              host = each;
+              known = true;
             }
           }
-          if (host == null) {
+          if (!known) {
             return false;
           }
         }
@@ -282,7 +281,9 @@ final class Install {
       } catch (NotUnderstoodException e) {
         throw new IOException(installation.conf() + ": " + e.getMessage(), e);
       }
-      conf.replace(conf.text() + "java=" + java + "\n", "rw-r--r--");
+      String before = conf.text();
+      String whole = before.isEmpty() || before.endsWith("\n") ? before : before + "\n";
+      conf.replace(whole + "java=" + java + "\n", "rw-r--r--");
       out.println("Java: " + java + ", saved in " + installation.conf());
     }
     if (!Files.isDirectory(installation.cache())) {

@@ -243,6 +243,16 @@ class InstallTest {
   }
 
   @Test
+  void savesJavaOnALineOfItsOwn() throws Exception {
+    distribution.configure("config=/etc/x.properties"); // which the launcher takes, too
+
+    assertThat(install("--host", "claude")).as(err).isZero();
+
+    assertThat(Files.readString(distribution.conf()))
+        .isEqualTo("config=/etc/x.properties\njava=/usr/lib/jvm/x/bin/java\n");
+  }
+
+  @Test
   void changesNothing_whenAskedNotToOrAtTheSecondTime() throws Exception {
     assertThat(install("--host", "claude", "--dry-run")).isZero();
     assertThat(out).contains("+++ " + claude());
@@ -376,6 +386,8 @@ class InstallTest {
       {"--host"},
       {"--host", "opencode"},
       {"--host", "claude", "--host", "codex"},
+      {"--host", "claude", "--host", "opencode"},
+      {"--host", "claude", "--host"},
       {"--host", "claude", "-x"}
     }) {
       assertThat(install(arguments)).isEqualTo(2);
