@@ -42,8 +42,9 @@ final class CodexConfig implements HostSettings {
     StringBuilder appended = new StringBuilder();
     if (managed) {
       rootKey(content, text, edits, newline);
-      tableKey(content.features, "features", "hooks", "true", true, toml, edits, appended);
-      tableKey(content.hooks, "hooks", "managed_dir", quote(home), false, toml, edits, appended);
+      TableKeys keys = new TableKeys(toml, edits, appended, newline);
+      keys.set(content.features, "features", "hooks", "true", true);
+      keys.set(content.hooks, "hooks", "managed_dir", quote(home), false);
     } else if (isFalse(content.features, "hooks", toml)) {
       throw new NotUnderstoodException(
           "[features] hooks is false in it: no hook runs; remove that first");
@@ -57,10 +58,7 @@ final class CodexConfig implements HostSettings {
       appended.append('\n').append(NOTE).append('\n').append(group(command));
     } else if (!isAsWritten(ours.get(0), command)) {
       Group group = ours.get(0);
-      if (group.handlers.size() > 1) {
-        throw new NotUnderstoodException(
-            "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
-      }
+      group.checkAlone();
       edits.replace(group.start, group.end, group(command).strip().replace("\n", newline));
     }
     if (appended.length() > 0) {
@@ -77,10 +75,7 @@ final class CodexConfig implements HostSettings {
     TomlDocument toml = TomlDocument.parse(text);
     Edits edits = new Edits(text);
     for (Group group : Content.of(toml).ours()) {
-      if (group.handlers.size() > 1) {
-        throw new NotUnderstoodException(
-            "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
-      }
+      group.checkAlone();
       int start = group.start;
       Matcher note = WRITTEN.matcher(text.substring(0, start));
       if (note.find()) {
@@ -132,32 +127,27 @@ final class CodexConfig implements HostSettings {
     edits.insert(0, MANAGED_ONLY + " = true" + newline + (text.isBlank() ? "" : newline));
   }
 
-  private static void tableKey(
-      @Nullable Table table,
-      String name,
-      String key,
-      String value,
-      boolean must,
-      TomlDocument toml,
-      Edits edits,
-      StringBuilder appended) {
-    if (table == null) {
-      appended
-          .append("\n[")
-          .append(name)
-          .append("]\n")
-          .append(key)
-          .append(" = ")
-          .append(value)
-          .append('\n');
-      return;
-    }
-    Statement there = table.keys.get(key);
-    if (there == null) {
-      int end = toml.endOfLine(table.header.end());
-      edits.insert(end, "\n" + key + " = " + value);
-    } else if (must && !toml.value(there).equals(value)) {
-      edits.replace(there.valueStart(), there.end(), value);
+  /** Sets keys of tables, which are appended if they are not there. */
+  private record TableKeys(TomlDocument toml, Edits edits, StringBuilder appended, String newline) {
+    void set(@Nullable Table table, String name, String key, String value, boolean must) {
+      if (table == null) {
+        appended
+            .append("\n[")
+            .append(name)
+            .append("]\n")
+            .append(key)
+            .append(" = ")
+            .append(value)
+            .append('\n');
+        return;
+      }
+      Statement there = table.keys.get(key);
+      if (there == null) {
+        int end = toml.endOfLine(table.header.end());
+        edits.insert(end, newline + key + " = " + value);
+      } else if (must && !toml.value(there).equals(value)) {
+        edits.replace(there.valueStart(), there.end(), value);
+      }
     }
   }
 
@@ -205,9 +195,24 @@ final class CodexConfig implements HostSettings {
     final Map<String, String> keys = new LinkedHashMap<>();
     final List<Map<String, String>> handlers = new ArrayList<>();
 
+    /** Whether another table stands between the headers, which is nobody's business but its owner's. */
+    boolean parted;
+
     Group(Statement header) {
       start = header.start();
       end = header.end();
+    }
+
+    /** Whether its text holds nothing else, so that it can be replaced. */
+    void checkAlone() throws NotUnderstoodException {
+      if (handlers.size() > 1) {
+        throw new NotUnderstoodException(
+            "its entry of " + NAME + " shares a matcher with other hooks; remove that entry");
+      }
+      if (parted) {
+        throw new NotUnderstoodException(
+            "its entry of " + NAME + " has another table within it; remove that entry");
+      }
     }
   }
 
@@ -232,6 +237,7 @@ final class CodexConfig implements HostSettings {
           content.key(table, known, statement, toml);
           continue;
         }
+        List<String> before = table;
         table = path;
         known = null;
         boolean array = statement.kind() == Kind.ARRAY_OF_TABLES;
@@ -243,6 +249,7 @@ final class CodexConfig implements HostSettings {
           content.groups.add(new Group(statement));
         } else if (path.equals(HANDLER) && array && !content.groups.isEmpty()) {
           Group group = content.last();
+          group.parted |= !before.equals(GROUP) && !before.equals(HANDLER);
           group.handlers.add(new LinkedHashMap<>());
           group.end = statement.end();
         } else if (path.get(0).equals("features")

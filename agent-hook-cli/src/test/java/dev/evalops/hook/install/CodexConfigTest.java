@@ -117,6 +117,7 @@ class CodexConfigTest {
         "# nothing\n",
         "a = 1",
         "a = 1\r\n[b]\r\nc = 'd'\r\n",
+        "[features]\r\na = 1\r\n[hooks]\r\nb = 1\r\n",
         "[features]",
         "[hooks]",
         "allow_managed_hooks_only = false\n[features]\nhooks = true\n",
@@ -214,6 +215,23 @@ class CodexConfigTest {
   void refusesWhatItDoesNotUnderstandOnSeveralLines(String text) {
     assertThatThrownBy(() -> user.install(text, COMMAND))
         .isInstanceOf(NotUnderstoodException.class);
+  }
+
+  @Test
+  void takesNoTableAway_thatStandsWithinItsEntry() throws Exception {
+    String within = user.install("", COMMAND)
+        .replace("\n[[hooks.PreToolUse.hooks]]", "\n[more]\nb = 2\n\n[[hooks.PreToolUse.hooks]]");
+
+    assertThat(user.problems(within, List.of(), COMMAND)).isEmpty();
+    assertThat(user.install(within, COMMAND)).isEqualTo(within);
+    for (String text : List.of(within, within.replace("timeout = 600", "timeout = 5"))) {
+      assertThatThrownBy(() -> user.uninstall(text))
+          .isInstanceOf(NotUnderstoodException.class)
+          .hasMessageContaining("has another table within it");
+    }
+    assertThatThrownBy(() -> user.install(within.replace("timeout = 600", "timeout = 5"), COMMAND))
+        .isInstanceOf(NotUnderstoodException.class)
+        .hasMessageContaining("has another table within it");
   }
 
   @ParameterizedTest
