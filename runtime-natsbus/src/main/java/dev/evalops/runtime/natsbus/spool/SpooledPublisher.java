@@ -258,12 +258,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     return true;
   }
 
-  /**
-   * Returns how many changes are spooled.
-   *
-   * @return the number of records, without those in {@code quarantine}
-   */
-  public int size() {
+  /** How many changes are spooled, without those in {@code quarantine}. */
+  int size() {
     return directory.size();
   }
 
@@ -302,7 +298,7 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
    * @return how many changes were sent; 0 while another thread or process replays
    * @throws UncheckedIOException if the directory cannot be read
    */
-  public int replay() {
+  int replay() {
     if (!replayLock.tryLock()) {
       return 0;
     }
