@@ -138,10 +138,10 @@ public final class Event {
   /**
    * Returns the type of {@link #data()}.
    *
-   * @return a media type, empty if the event has none
+   * @return a media type; empty if the event has none
    */
-  public String dataContentType() {
-    return dataContentType;
+  public Optional<String> dataContentType() {
+    return optional(dataContentType);
   }
 
   /**

@@ -67,7 +67,7 @@ class CloudEventsSdkTest {
       case "json" -> {
         assertThat(JSON.readTree(event.data()))
             .isEqualTo(JSON.readTree("{\"title\":\"a b\",\"n\":1}"));
-        assertThat(event.dataContentType()).isEqualTo("application/json");
+        assertThat(event.dataContentType()).contains("application/json");
         assertThat(event.time()).contains(Instant.parse("2026-04-15T12:00:00.123Z"));
         assertThat(event.organizationId()).contains("org-1");
         assertThat(event.sequence()).hasValue(7);
@@ -80,15 +80,15 @@ class CloudEventsSdkTest {
         // In structured mode the Go SDK writes a string of such data.
         assertThat(data.isString() ? JSON.readTree(data.asString()) : data)
             .isEqualTo(JSON.readTree("{\"title\":\"é\"}"));
-        assertThat(event.dataContentType()).startsWith("application/vnd.note+json");
+        assertThat(event.dataContentType().orElseThrow()).startsWith("application/vnd.note+json");
       }
       case "text" -> {
         assertThat(text(event)).isEqualTo("hello");
-        assertThat(event.dataContentType()).isEqualTo("text/plain");
+        assertThat(event.dataContentType()).contains("text/plain");
       }
       case "bytes" -> {
         assertThat(event.data()).containsExactly(0, 1, 254, 255);
-        assertThat(event.dataContentType()).isEqualTo("application/octet-stream");
+        assertThat(event.dataContentType()).contains("application/octet-stream");
         assertThatThrownBy(() -> event.payload(Note.getDefaultInstance()))
             .isInstanceOf(IllegalArgumentException.class);
       }
@@ -116,7 +116,7 @@ class CloudEventsSdkTest {
         headers,
         "{\"@type\":\"x/notes.v1.Note\",\"note_id\":\"n\"}".getBytes(StandardCharsets.UTF_8));
     assertThat(event.payload(Note.getDefaultInstance()).getNoteId()).isEqualTo("n");
-    assertThat(event.dataContentType()).isEqualTo(contentType);
+    assertThat(event.dataContentType()).contains(contentType);
     assertThatThrownBy(() -> Event.read(headers, "{".getBytes(StandardCharsets.UTF_8)))
         .hasMessageStartingWith("data");
   }

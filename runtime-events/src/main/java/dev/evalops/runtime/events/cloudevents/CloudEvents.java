@@ -53,9 +53,7 @@ public final class CloudEvents {
         .version()
         .ifPresent(value -> builder.withExtension("aggregateversion", Long.toString(value)));
     byte[] data = event.data();
-    if (!event.dataContentType().isEmpty()) {
-      builder.withDataContentType(event.dataContentType());
-    }
+    event.dataContentType().ifPresent(builder::withDataContentType);
     if (data.length > 0) {
       builder.withData(data);
     }
