@@ -163,8 +163,8 @@ public final class Auth {
     for (String scope : scopes) {
       if (!SCOPE.matcher(scope).matches()) {
         throw new IllegalArgumentException(
-            "scopes: \"" + scope
-                + "\" must be one or more printable ASCII characters without space, quote and backslash");
+            "scopes must be one or more printable ASCII characters without space, quote and"
+                + " backslash: " + scope);
       }
     }
     return Collections.unmodifiableSet(new TreeSet<>(scopes));

@@ -171,10 +171,10 @@ class AuthTest {
     Auth auth = verifying((token, scopes) -> Optional.of(ANN));
     assertThatIllegalArgumentException()
         .isThrownBy(() -> auth.require("notes:read", scope))
-        .withMessageStartingWith("scopes: ");
+        .withMessageStartingWith("scopes must be ");
     assertThatIllegalArgumentException()
         .isThrownBy(() -> auth.authenticate("Bearer x", Set.of(scope)))
-        .withMessageStartingWith("scopes: ");
+        .withMessageStartingWith("scopes must be ");
   }
 
   @Test

@@ -95,10 +95,10 @@ public record ErrorCode(
     List<String> problems = new ArrayList<>();
     if (!CODE.matcher(code).matches()) {
       problems.add(
-          "code \"" + code + "\" must be a letter and at most 63 letters, digits, '_', '.' or '-'");
+          "code must be a letter and at most 63 letters, digits, '_', '.' or '-': " + code);
     }
     if (httpStatus < 400 || httpStatus > 599) {
-      problems.add("httpStatus " + httpStatus + " must be between 400 and 599");
+      problems.add("httpStatus must be between 400 and 599: " + httpStatus);
     }
     if (defaultMessage.isBlank()) {
       problems.add("defaultMessage must not be blank");

@@ -93,7 +93,7 @@ class ErrorCodeTest {
   void refusesACodeThatIsNoName(String code) {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> ErrorCode.of(code, 400, ConnectCode.INTERNAL, "message"))
-        .withMessageStartingWith("code ");
+        .withMessageStartingWith("code must be a letter and ");
   }
 
   @Test
@@ -110,15 +110,15 @@ class ErrorCodeTest {
   void refusesAStatusThatIsNoError(int status) {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> ErrorCode.of("code", status, ConnectCode.INTERNAL, "message"))
-        .withMessage("httpStatus " + status + " must be between 400 and 599");
+        .withMessage("httpStatus must be between 400 and 599: " + status);
   }
 
   @Test
   void reportsEveryProblemAtOnce() {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> ErrorCode.of("", 7, ConnectCode.INTERNAL, " "))
-        .withMessageContaining("code \"\"")
-        .withMessageContaining("httpStatus 7")
+        .withMessageContaining("code must be ")
+        .withMessageContaining("httpStatus must be between 400 and 599: 7")
         .withMessageContaining("defaultMessage must not be blank");
   }
 

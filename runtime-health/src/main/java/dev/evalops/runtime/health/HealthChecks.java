@@ -111,7 +111,7 @@ public final class HealthChecks {
       throw new IllegalArgumentException("host must not be blank");
     }
     if (port < 1 || port > 65535) {
-      throw new IllegalArgumentException("port must be 1 to 65535, not " + port);
+      throw new IllegalArgumentException("port must be from 1 to 65535: " + port);
     }
     return () -> connect(new InetSocketAddress(host, port));
   }

@@ -233,7 +233,7 @@ class HealthChecksTest {
   void tcp_refusesAPortOutOfRange(int port) {
     assertThatThrownBy(() -> HealthChecks.tcp("localhost", port))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("port must be 1 to 65535, not " + port);
+        .hasMessage("port must be from 1 to 65535: " + port);
   }
 
   @Test

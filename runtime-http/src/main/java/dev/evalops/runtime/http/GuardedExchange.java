@@ -347,7 +347,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       throw refusal;
     }
     if (code < 200 || code > 599) {
-      throw new IllegalArgumentException("status " + code + " must be between 200 and 599");
+      throw new IllegalArgumentException("code must be between 200 and 599: " + code);
     }
     if (responseLength < -1) {
       throw new IllegalArgumentException("responseLength must be -1 or more");

@@ -92,7 +92,7 @@ final class HeldExchange extends ForwardingExchange {
       throw new IOException("the response has begun already, with status " + status);
     }
     if (code < 200 || code > 599) {
-      throw new IllegalArgumentException("status " + code + " must be between 200 and 599");
+      throw new IllegalArgumentException("code must be between 200 and 599: " + code);
     }
     if (responseLength < -1) {
       throw new IllegalArgumentException("responseLength must be -1 or more");

@@ -26,7 +26,7 @@ public record StoredResponse(
     Objects.requireNonNull(body, "body");
     headers = Map.copyOf(headers);
     if (status < 200 || status > 599) {
-      throw new IllegalArgumentException("status must be between 200 and 599, not " + status);
+      throw new IllegalArgumentException("status must be between 200 and 599: " + status);
     }
   }
 

@@ -127,6 +127,6 @@ class IdempotencyTest {
     assertThat(response.toString())
         .isEqualTo("StoredResponse[status=200, contentType=text/plain, body=6 bytes]");
     assertThatThrownBy(() -> new StoredResponse(101, "", Map.of(), new byte[0]))
-        .hasMessageContaining("status must be between 200 and 599");
+        .hasMessage("status must be between 200 and 599: 101");
   }
 }

@@ -249,7 +249,7 @@ public final class IdentityClient implements AutoCloseable {
     }
     if (key.ttlSeconds() < 1 || key.ttlSeconds() > Integer.MAX_VALUE) {
       throw new IllegalArgumentException(
-          "ttl must be between 1 and " + Integer.MAX_VALUE + " seconds, but is " + ttl);
+          "ttl must be between 1 and " + Integer.MAX_VALUE + " seconds: " + ttl);
     }
     return serviceTokens.token(key);
   }

@@ -120,7 +120,7 @@ class ServiceTokenTest {
         Duration.ofSeconds(1L << 31))) {
       assertThatThrownBy(() -> client.serviceToken("org-1", "billing", Set.of(), ttl))
           .isInstanceOf(IllegalArgumentException.class)
-          .hasMessageStartingWith("ttl must be between 1 and 2147483647 seconds");
+          .hasMessageStartingWith("ttl must be between 1 and 2147483647 seconds: PT");
     }
     assertThat(server.requests()).isEmpty();
   }

@@ -352,10 +352,10 @@ public final class RateLimiter implements AutoCloseable {
     private static List<String> problems(double perSecond, int burst) {
       List<String> problems = new ArrayList<>();
       if (!(perSecond > 0 && perSecond <= MAX_PER_SECOND)) {
-        problems.add("perSecond must be more than 0 and at most 1000000, not " + perSecond);
+        problems.add("perSecond must be more than 0 and at most 1000000: " + perSecond);
       }
       if (burst < 1) {
-        problems.add("burst must be 1 or more, not " + burst);
+        problems.add("burst must be 1 or more: " + burst);
       }
       if (problems.isEmpty() && burst / perSecond > MAX_SECONDS) {
         problems.add(
@@ -656,14 +656,14 @@ public final class RateLimiter implements AutoCloseable {
     public RateLimiter open() {
       List<String> problems = Policy.problems(perSecond, burst);
       if (maxKeys < 1) {
-        problems.add("maxKeys must be 1 or more, not " + maxKeys);
+        problems.add("maxKeys must be 1 or more: " + maxKeys);
       }
       if (!redisTimeout.isPositive() || redisTimeout.compareTo(MAX_TIMEOUT) > 0) {
         problems.add("redisTimeout must be more than zero and at most a minute: " + redisTimeout);
       }
       for (String path : new TreeSet<>(exemptPaths)) {
         if (!path.startsWith("/")) {
-          problems.add("exemptPaths must begin with /, not \"" + path + "\"");
+          problems.add("exemptPaths must begin with /: " + path);
         }
       }
       if (service != null && service.isBlank()) {

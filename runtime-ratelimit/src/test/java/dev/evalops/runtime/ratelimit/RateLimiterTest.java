@@ -156,10 +156,10 @@ class RateLimiterTest {
             .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
-            "perSecond must be more than 0 and at most 1000000, not 0.0; burst must be 1 or more,"
-                + " not 0; maxKeys must be 1 or more, not 0; redisTimeout must be more than zero"
-                + " and at most a minute: PT0S; exemptPaths must begin with /, not"
-                + " \"healthz\"; service must not be blank; metrics: service must not be blank");
+            "perSecond must be more than 0 and at most 1000000: 0.0; burst must be 1 or more: 0;"
+                + " maxKeys must be 1 or more: 0; redisTimeout must be more than zero and at most"
+                + " a minute: PT0S; exemptPaths must begin with /: healthz;"
+                + " service must not be blank; metrics: service must not be blank");
   }
 
   @Test
