@@ -1,6 +1,9 @@
 package dev.evalops.runtime.events;
 
-/** What a service does with an event. */
+/**
+ * What a service does with an event. Called by several threads at the same time; within a process, events of one
+ * aggregate come one after the other.
+ */
 @FunctionalInterface
 public interface EventHandler {
   /**

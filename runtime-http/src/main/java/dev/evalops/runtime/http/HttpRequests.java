@@ -67,6 +67,7 @@ public final class HttpRequests {
    *     a duplicate or unknown field, {@code null}, a wrong type, a number or time that does not fit, text with NUL or
    *     half a surrogate pair, too deep a nesting, bytes that are not UTF-8; 413 if the body is too large; 415 {@code
    *     unsupported_content_encoding} if it is compressed
+   * @throws IllegalStateException if no value of the type can be read
    */
   public static <T> T json(HttpExchange exchange, Class<T> type) throws IOException {
     return json(exchange, type, MAPPER);
@@ -83,6 +84,7 @@ public final class HttpRequests {
    * @throws IOException if the body cannot be read
    * @throws ServiceException 400 {@code invalid_json}, 413 if the body is too large, 415 {@code
    *     unsupported_content_encoding}
+   * @throws IllegalStateException if no value of the type can be read
    */
   public static <T> T json(HttpExchange exchange, Class<T> type, JsonMapper mapper)
       throws IOException {
@@ -106,6 +108,7 @@ public final class HttpRequests {
    * @return the value
    * @throws ServiceException 400 {@code invalid_json}; a ServiceException thrown by the constructor of the type as it
    *     is
+   * @throws IllegalStateException if no value of the type can be read
    */
   public static <T> T json(byte[] body, Class<T> type, JsonMapper mapper) {
     try (JsonParser parser = StrictJson.parser(mapper.createParser(utf8(body)))) {

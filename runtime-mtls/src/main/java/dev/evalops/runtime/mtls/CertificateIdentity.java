@@ -59,6 +59,7 @@ public record CertificateIdentity(Kind kind, String value) {
    *
    * @param value not blank
    * @return the identity
+   * @throws IllegalArgumentException if the value is blank
    */
   public static CertificateIdentity commonName(String value) {
     return new CertificateIdentity(Kind.COMMON_NAME, value);
@@ -69,6 +70,7 @@ public record CertificateIdentity(Kind kind, String value) {
    *
    * @param value not blank
    * @return the identity
+   * @throws IllegalArgumentException if the value is blank
    */
   public static CertificateIdentity dns(String value) {
     return new CertificateIdentity(Kind.DNS, value);
@@ -79,6 +81,7 @@ public record CertificateIdentity(Kind kind, String value) {
    *
    * @param value not blank
    * @return the identity
+   * @throws IllegalArgumentException if the value is blank
    */
   public static CertificateIdentity uri(String value) {
     return new CertificateIdentity(Kind.URI, value);
@@ -89,6 +92,7 @@ public record CertificateIdentity(Kind kind, String value) {
    *
    * @param value not blank
    * @return the identity
+   * @throws IllegalArgumentException if the value is blank
    */
   public static CertificateIdentity email(String value) {
     return new CertificateIdentity(Kind.EMAIL, value);

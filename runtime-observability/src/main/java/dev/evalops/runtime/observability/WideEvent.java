@@ -43,6 +43,7 @@ public final class WideEvent {
    *
    * @param exchange of the request
    * @return the event
+   * @throws IllegalStateException if the exchange has no {@link RequestContext}
    */
   public static WideEvent of(HttpExchange exchange) {
     RequestContext context = RequestContext.of(exchange);

@@ -56,7 +56,10 @@ public final class Inbox {
     this.keepFor = keepFor;
   }
 
-  /** What a service does with an event, in a transaction. */
+  /**
+   * What a service does with an event, in a transaction. Called by several threads at the same time; within a process,
+   * events of one aggregate come one after the other.
+   */
   @FunctionalInterface
   public interface Handler {
     /**

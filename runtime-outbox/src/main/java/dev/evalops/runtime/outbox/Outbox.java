@@ -257,7 +257,8 @@ public final class Outbox implements AutoCloseable {
     }
 
     /**
-     * Sets how many changes are sent at the same time (512), each of another lane.
+     * Sets how many changes are sent at the same time (512), each of another lane. More than the publisher takes at a
+     * time ({@code NatsBus.Builder.maxPending}, 1024) make the relay wait for it.
      *
      * @param maxInFlight 1 to 10 000
      * @return this
@@ -280,7 +281,8 @@ public final class Outbox implements AutoCloseable {
 
     /**
      * Registers the gauges {@code outbox_pending} (up to 100 000), {@code outbox_oldest_seconds} and {@code
-     * outbox_parked}, which are updated every 5 seconds, and the counter {@code outbox_published_total}.
+     * outbox_parked}, which are updated every 5 seconds, and the counter {@code outbox_published_total}. Two outboxes
+     * with one registry share the gauges, and the first that is closed takes them away: let one of them have it.
      *
      * @param registry gets the meters
      * @return this

@@ -243,6 +243,8 @@ public final class PostgresServer extends TestServer {
     /**
      * Closes the pool and drops the schema with all that is in it. Sessions that still hold a lock on one of its tables
      * are ended. Safe to call twice, and when the server is gone.
+     *
+     * @throws IllegalStateException when the server does not drop it
      */
     @Override
     public void close() {
