@@ -30,8 +30,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Whether a failure of a dependency can pass. One answer for Postgres (by {@linkplain SQLException#getSQLState()
- * SQLSTATE}, also behind PgBouncer), HikariCP, Lettuce, jnats, {@link java.net.http.HttpClient} and the JDK's network
- * exceptions, whatever they are wrapped in:
+ * SQLSTATE}, also behind PgBouncer), HikariCP, Lettuce, jnats, {@link java.net.http.HttpClient}, the JDK's network
+ * exceptions and those of these modules, whatever they are wrapped in:
  *
  * <pre>{@code
  * } catch (SQLException e) {
@@ -170,6 +170,9 @@ public enum FailureKind {
           ? UNAVAILABLE
           : INTERNAL;
     }
+    if (name.equals("dev.evalops.runtime.events.PublishException")) {
+      return isAway(failure) ? UNAVAILABLE : INTERNAL;
+    }
     if (client
         && (failure instanceof GeneralSecurityException
             || failure instanceof FileNotFoundException
@@ -284,6 +287,17 @@ public enum FailureKind {
         || (failure instanceof IOException && comesFrom(failure, "jdk.internal.net.http."))
         || ((failure instanceof IOException || failure instanceof IllegalStateException)
             && comesFrom(failure, "io.nats.client."));
+  }
+
+  /** By its own word, as it often has no cause; this module knows none of the others. */
+  private static boolean isAway(Throwable publishException) {
+    try {
+      return String.valueOf(
+              publishException.getClass().getMethod("reason").invoke(publishException))
+          .equals("AWAY");
+    } catch (ReflectiveOperationException other) {
+      return false;
+    }
   }
 
   /** Whether one of the first frames, the thrower's own, is in this package. */

@@ -6,6 +6,8 @@ import static org.awaitility.Awaitility.await;
 
 import com.google.protobuf.StringValue;
 import dev.evalops.fixtures.FreePort;
+import dev.evalops.runtime.errors.ErrorResponse;
+import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
@@ -354,9 +356,11 @@ public class NatsBusTest {
 
       long begin = System.nanoTime();
       assertThatThrownBy(() -> bus.publish(change("1")))
-          .isInstanceOfSatisfying(
-              PublishException.class,
-              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.AWAY))
+          .isInstanceOfSatisfying(PublishException.class, failure -> {
+            assertThat(failure.reason()).isEqualTo(PublishException.Reason.AWAY);
+            assertThat(FailureKind.of(failure)).isEqualTo(FailureKind.UNAVAILABLE);
+            assertThat(ErrorResponse.of(failure).status()).isEqualTo(503);
+          })
           .hasMessageContaining("not connected");
       assertThat(Duration.ofNanos(System.nanoTime() - begin)).isLessThan(AWHILE);
       assertThat(registry.get("natsbus.connected").gauge().value()).isZero();
@@ -455,9 +459,10 @@ public class NatsBusTest {
     try (NatsBus bus = Servers.bus(server).open()) {
       Change big = change("1").payload(StringValue.of("x".repeat(1_100_000)));
       assertThatThrownBy(() -> bus.publish(big))
-          .isInstanceOfSatisfying(
-              PublishException.class,
-              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.REFUSED))
+          .isInstanceOfSatisfying(PublishException.class, failure -> {
+            assertThat(failure.reason()).isEqualTo(PublishException.Reason.REFUSED);
+            assertThat(FailureKind.of(failure)).isEqualTo(FailureKind.INTERNAL);
+          })
           .hasMessageContaining("the server takes at most");
     }
   }
