@@ -19,6 +19,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
 import java.util.function.LongSupplier;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
@@ -40,6 +41,7 @@ final class Lanes {
   private final Connection connection;
   private final String durable;
   private final int concurrency;
+  private final Function<Runnable, Thread> threads;
   private final Predicate<Delivery> handler;
   private final LongSupplier maxDeliveries;
 
@@ -67,9 +69,29 @@ final class Lanes {
       ConsumerSettings settings,
       Predicate<Delivery> handler,
       LongSupplier maxDeliveries) {
+    this(
+        connection,
+        settings.durable,
+        settings.concurrency,
+        task -> (VIRTUAL ? Thread.ofVirtual() : Thread.ofPlatform().daemon())
+            .name("natsbus-" + settings.durable)
+            .unstarted(task),
+        handler,
+        maxDeliveries);
+  }
+
+  /** With threads of one's own, which are not started yet. */
+  Lanes(
+      Connection connection,
+      String durable,
+      int concurrency,
+      Function<Runnable, Thread> threads,
+      Predicate<Delivery> handler,
+      LongSupplier maxDeliveries) {
     this.connection = connection;
-    this.durable = settings.durable;
-    this.concurrency = settings.concurrency;
+    this.durable = durable;
+    this.concurrency = concurrency;
+    this.threads = threads;
     this.handler = handler;
     this.maxDeliveries = maxDeliveries;
   }
@@ -161,11 +183,27 @@ final class Lanes {
   private void runReady() {
     while (!stopping && running.size() < concurrency && !ready.isEmpty()) {
       Delivery delivery = ready.remove();
-      Thread thread = (VIRTUAL ? Thread.ofVirtual() : Thread.ofPlatform().daemon())
-          .name("natsbus-" + durable)
-          .unstarted(() -> run(delivery));
-      running.add(thread);
-      thread.start();
+      Thread thread = null;
+      try {
+        thread = threads.apply(() -> run(delivery));
+        running.add(thread);
+        thread.start();
+      } catch (Throwable failure) { // such as no memory for it: the next event tries again
+        running.remove(thread);
+        ready.addFirst(delivery);
+        report(delivery, failure);
+        return;
+      }
+    }
+  }
+
+  /** Starts what had to wait because there was no thread for it. */
+  void retry() {
+    lock.lock();
+    try {
+      runReady();
+    } finally {
+      lock.unlock();
     }
   }
 

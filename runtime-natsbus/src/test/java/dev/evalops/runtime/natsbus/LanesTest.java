@@ -1,0 +1,87 @@
+package dev.evalops.runtime.natsbus;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.evalops.runtime.natsbus.Delivery.Place;
+import io.nats.client.Message;
+import io.nats.client.impl.NatsJetStreamMetaData;
+import io.nats.client.impl.NatsMessage;
+import java.time.Duration;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(60)
+class LanesTest {
+  private final AtomicInteger refused = new AtomicInteger();
+  private final LinkedBlockingQueue<Long> handled = new LinkedBlockingQueue<>();
+  private final Logs logs = new Logs();
+  private final Lanes lanes = new Lanes(null, "indexer", 1, this::thread, this::handle, () -> 10);
+
+  @AfterEach
+  void close() {
+    logs.close();
+  }
+
+  /** The first cannot be started, as where the number of threads is limited. */
+  private Thread thread(Runnable task) {
+    return new Thread(task) {
+      @Override
+      public void start() {
+        if (refused.incrementAndGet() == 1) {
+          throw new OutOfMemoryError("unable to create native thread");
+        }
+        super.start();
+      }
+    };
+  }
+
+  private boolean handle(Delivery delivery) {
+    return handled.add(delivery.place.sequence());
+  }
+
+  private static Message message(long sequence) {
+    String reply =
+        "$JS.ACK.NOTES.indexer.1." + sequence + "." + sequence + ".1600000000000000000.0";
+    return new NatsMessage("notes.changes.note.create", reply, new byte[0]) {
+      @Override
+      public boolean isJetStream() {
+        return true;
+      }
+
+      @Override
+      public NatsJetStreamMetaData metaData() {
+        return new NatsJetStreamMetaData(this);
+      }
+    };
+  }
+
+  @Test
+  void handlesAnEvent_whoseThreadCouldNotBeStarted_withTheNext() throws InterruptedException {
+    lanes.received(message(1));
+    lanes.received(message(2));
+
+    assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(1);
+    assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(2);
+    assertThat(lanes.awaitIdle(Duration.ofSeconds(20))).isTrue();
+    assertThat(lanes.size()).isZero();
+    assertThat(logs.count("ERROR consumer handler failed")).isEqualTo(1);
+  }
+
+  @Test
+  void handlesIt_atTheNextLook() throws InterruptedException {
+    lanes.received(message(1));
+    assertThat(lanes.held())
+        .extracting(delivery -> delivery.place)
+        .extracting(Place::sequence)
+        .containsExactly(1L);
+    assertThat(lanes.awaitIdle(Duration.ZERO)).isTrue();
+
+    lanes.retry();
+
+    assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(1);
+  }
+}
