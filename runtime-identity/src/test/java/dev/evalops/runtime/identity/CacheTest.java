@@ -204,13 +204,23 @@ class CacheTest {
 
   @Test
   void anInterruptedCallerGetsNoCachedResult() {
+    CountDownLatch release = new CountDownLatch(1);
     try (IdentityClient client = client(Duration.ofMinutes(5), Duration.ZERO)) {
-      server.then(200, "{\"active\":true}");
+      server.then(200, "{\"active\":true}").then(request -> {
+        try {
+          release.await(30, TimeUnit.SECONDS); // an answer that is there already is taken
+        } catch (InterruptedException e) {
+          Thread.currentThread().interrupt();
+        }
+        return IdentityServer.Answer.of(503, "");
+      });
       client.introspect("tok-1");
       Thread.currentThread().interrupt();
       assertThat(reason(() -> client.introspect("tok-1"))).isEqualTo(Reason.UNAVAILABLE);
       assertThat(Thread.interrupted()).as("the flag is set again").isTrue();
       assertThat(client.fallbacks()).isZero();
+    } finally {
+      release.countDown();
     }
   }
 }
