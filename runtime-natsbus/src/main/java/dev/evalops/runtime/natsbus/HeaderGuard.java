@@ -9,6 +9,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -353,6 +356,23 @@ final class HeaderGuard {
   /** Why the headers of a message were replaced; null if they are its own. */
   static @Nullable String reason(@Nullable Headers headers) {
     return headers == null ? null : headers.getFirst(REASON);
+  }
+
+  /**
+   * Returns the headers of a message.
+   *
+   * @throws IllegalArgumentException if they were replaced; the message says why
+   */
+  static Map<String, List<String>> read(@Nullable Headers headers) {
+    String malformed = reason(headers);
+    if (malformed != null) {
+      throw new IllegalArgumentException("headers: " + malformed);
+    }
+    Map<String, List<String>> read = new HashMap<>();
+    if (headers != null) {
+      headers.forEach(read::put);
+    }
+    return read;
   }
 
   /** The header block that was replaced, in Base64; empty if none was. */

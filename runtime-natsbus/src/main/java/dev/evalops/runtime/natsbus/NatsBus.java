@@ -21,9 +21,6 @@ import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.context.Context;
 import java.time.Duration;
 import java.time.InstantSource;
-import java.util.HashMap;
-import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeoutException;
@@ -181,15 +178,8 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
    * @throws IllegalArgumentException if it is not an event; the message says what is wrong
    */
   public static Event read(Message message) {
-    String malformed = HeaderGuard.reason(message.getHeaders());
-    if (malformed != null) {
-      throw new IllegalArgumentException("headers: " + malformed);
-    }
-    Map<String, List<String>> headers = new HashMap<>();
-    if (message.hasHeaders()) {
-      message.getHeaders().forEach(headers::put);
-    }
-    return Event.read(headers, message.getData() == null ? new byte[0] : message.getData());
+    byte[] body = message.getData();
+    return Event.read(HeaderGuard.read(message.getHeaders()), body == null ? new byte[0] : body);
   }
 
   /**
