@@ -2,7 +2,7 @@ package dev.evalops.runtime.events;
 
 /**
  * What a service does with an event. Called by several threads at the same time; within a process, events of one
- * aggregate come one after the other.
+ * aggregate come one after the other, if they have an {@link Event#aggregateId()}, which those of peers in Go lack.
  */
 @FunctionalInterface
 public interface EventHandler {

@@ -169,7 +169,7 @@ public final class HttpFilters {
     try {
       return value.get();
     } catch (RuntimeException | Error failure) {
-      return failure.getClass().getSimpleName();
+      return failure.getClass().getName();
     }
   }
 

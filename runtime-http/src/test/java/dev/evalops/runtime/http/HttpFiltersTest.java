@@ -110,8 +110,8 @@ class HttpFiltersTest {
       assertThat(log.messages()).containsExactly("INFO http request complete");
       assertThat(CapturedLog.keyValues(log.events().get(0)))
           .containsEntry("status", 204)
-          .containsEntry("first", "ArrayIndexOutOfBoundsException")
-          .containsEntry("second", "NoClassDefFoundError")
+          .containsEntry("first", "java.lang.ArrayIndexOutOfBoundsException")
+          .containsEntry("second", "java.lang.NoClassDefFoundError")
           .containsEntry("third", 3);
     }
   }

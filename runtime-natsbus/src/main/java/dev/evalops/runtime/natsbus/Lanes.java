@@ -17,6 +17,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
@@ -57,6 +58,7 @@ final class Lanes {
   private final Set<Place> failed = remembered();
   private @Nullable Place suspect;
   private boolean stopping;
+  private boolean shortOfThreads;
 
   /**
    * None yet.
@@ -183,17 +185,46 @@ final class Lanes {
   private void runReady() {
     while (!stopping && running.size() < concurrency && !ready.isEmpty()) {
       Delivery delivery = ready.remove();
+      AtomicBoolean begun = new AtomicBoolean();
       Thread thread = null;
       try {
-        thread = threads.apply(() -> run(delivery));
+        thread = threads.apply(() -> {
+          if (begun.compareAndSet(false, true)) {
+            run(delivery);
+          }
+        });
         running.add(thread);
         thread.start();
-      } catch (Throwable failure) { // such as no memory for it: the next event tries again
-        running.remove(thread);
-        ready.addFirst(delivery);
-        report(delivery, failure);
-        return;
+        hasThreads(null);
+      } catch (Throwable failure) { // such as no memory for it
+        // A virtual thread may run all the same.
+        if (begun.compareAndSet(false, true)) {
+          running.remove(thread);
+          ready.addFirst(delivery);
+          hasThreads(failure);
+          return;
+        }
       }
+    }
+  }
+
+  /** Logs that threads can no longer be started, and that they can again. */
+  private void hasThreads(@Nullable Throwable failure) {
+    if (shortOfThreads == (failure != null)) {
+      return;
+    }
+    shortOfThreads = failure != null;
+    try {
+      if (failure == null) {
+        LOG.atInfo().addKeyValue("durable", durable).log("consumer threads start again");
+      } else {
+        LOG.atError()
+            .setCause(failure)
+            .addKeyValue("durable", durable)
+            .log("consumer thread could not be started; will retry");
+      }
+    } catch (Throwable unlogged) {
+      // Such as no memory: what is ready must be kept all the same.
     }
   }
 

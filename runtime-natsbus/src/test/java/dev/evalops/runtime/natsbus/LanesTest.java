@@ -68,7 +68,48 @@ class LanesTest {
     assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(2);
     assertThat(lanes.awaitIdle(Duration.ofSeconds(20))).isTrue();
     assertThat(lanes.size()).isZero();
-    assertThat(logs.count("ERROR consumer handler failed")).isEqualTo(1);
+    assertThat(logs.count("ERROR consumer thread could not be started; will retry"))
+        .isEqualTo(1);
+    assertThat(logs.count("INFO consumer threads start again")).isEqualTo(1);
+  }
+
+  /** As a virtual thread can, where no carrier can be added to those that are there. */
+  @Test
+  void handlesAnEventOnce_whoseThreadRunsThoughItsStartHasFailed() throws InterruptedException {
+    AtomicInteger begun = new AtomicInteger();
+    AtomicInteger atOnce = new AtomicInteger();
+    AtomicInteger most = new AtomicInteger();
+    Lanes failing = new Lanes(
+        null,
+        "indexer",
+        1,
+        task -> new Thread(task) {
+          @Override
+          public void start() {
+            int before = begun.get();
+            super.start();
+            while (begun.get() == before) {
+              Thread.onSpinWait();
+            }
+            throw new OutOfMemoryError("unable to create native thread");
+          }
+        },
+        delivery -> {
+          begun.incrementAndGet();
+          most.accumulateAndGet(atOnce.incrementAndGet(), Math::max);
+          boolean done = handle(delivery);
+          atOnce.decrementAndGet();
+          return done;
+        },
+        () -> 10);
+    failing.received(message(1));
+    failing.received(message(2));
+
+    assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(1);
+    assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(2);
+    assertThat(failing.awaitIdle(Duration.ofSeconds(20))).isTrue();
+    assertThat(handled).isEmpty();
+    assertThat(most).hasValue(1);
   }
 
   @Test

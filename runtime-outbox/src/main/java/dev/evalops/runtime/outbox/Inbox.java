@@ -58,7 +58,8 @@ public final class Inbox {
 
   /**
    * What a service does with an event, in a transaction. Called by several threads at the same time; within a process,
-   * events of one aggregate come one after the other.
+   * events of one aggregate come one after the other, if they have an {@link Event#aggregateId()}, which those of peers
+   * in Go lack.
    */
   @FunctionalInterface
   public interface Handler {

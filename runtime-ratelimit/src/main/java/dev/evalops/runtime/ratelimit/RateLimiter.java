@@ -159,23 +159,21 @@ public final class RateLimiter implements AutoCloseable {
   }
 
   private Decision decideLocally(String key, Policy policy) {
-    Decision decision = decideLocally(key, policy, nanoTime.getAsLong() - origin);
+    // Most keys are known, and then their characters need not be looked at.
+    Object known = localKey(key, policy.scope());
+    Decision decision = local.takeKnown(known, policy, now());
+    if (decision == null) {
+      String name = nameOf(key);
+      known = localKey(name.length() <= LONG_KEY ? name : Digest.sha256(name), policy.scope());
+      decision = local.take(known, policy, now());
+    }
     // A thread that was stopped after it had read the clock must not refuse by a time that is long
     // past.
-    return decision.allowed()
-        ? decision
-        : decideLocally(key, policy, nanoTime.getAsLong() - origin);
+    return decision.allowed() ? decision : local.take(known, policy, now());
   }
 
-  private Decision decideLocally(String key, Policy policy, long now) {
-    // Most keys are known, and then their characters need not be looked at.
-    Decision known = local.takeKnown(localKey(key, policy.scope()), policy, now);
-    if (known != null) {
-      return known;
-    }
-    String name = nameOf(key);
-    String bounded = name.length() <= LONG_KEY ? name : Digest.sha256(name);
-    return local.take(localKey(bounded, policy.scope()), policy, now);
+  private long now() {
+    return nanoTime.getAsLong() - origin;
   }
 
   private static String nameOf(String key) {

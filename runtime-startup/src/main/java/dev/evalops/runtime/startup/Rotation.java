@@ -89,6 +89,7 @@ public final class Rotation<T> implements AutoCloseable {
    * @return its value
    * @throws IllegalStateException if it throws, gives null or takes more than 5 s (then it is interrupted), also when
    *     the caller is interrupted, with the flag set again
+   * @throws Error if it throws one before it has given any value
    */
   public Version<T> read() {
     long before = begun;
@@ -133,7 +134,6 @@ public final class Rotation<T> implements AutoCloseable {
     } catch (InterruptedException interrupted) {
       throw interrupted;
     } catch (Exception | Error failure) {
-      // An Error, too, must end neither the watching nor a client that reconnects.
       ended = mine;
       String why = text(failure);
       if (failing == null) {
@@ -143,6 +143,10 @@ public final class Rotation<T> implements AutoCloseable {
             .log("rotation: supplier failed; open connections stay");
       }
       failing = why;
+      if (failure instanceof Error broken && last == null) {
+        throw broken; // the start fails by it, and shows where it comes from
+      }
+      // Later an Error, too, must end neither the watching nor a client that reconnects.
       throw new IllegalStateException(name + ": " + why);
     }
   }
@@ -212,7 +216,7 @@ public final class Rotation<T> implements AutoCloseable {
         Version<T> version;
         try {
           version = read();
-        } catch (IllegalStateException logged) {
+        } catch (RuntimeException | Error logged) {
           continue;
         }
         try {

@@ -116,21 +116,33 @@ class RotationTest {
     LinkedBlockingQueue<Long> renewed = new LinkedBlockingQueue<>();
     AtomicInteger calls = new AtomicInteger();
     try (Rotation<String> rotation = Rotation.of("test", () -> {
-      if (calls.incrementAndGet() < 4) {
+      int call = calls.incrementAndGet();
+      if (call > 1 && call < 5) {
         throw new NoClassDefFoundError("hunter2");
       }
-      return "one";
+      return call == 1 ? "one" : "two";
     })) {
+      assertThat(rotation.read().value()).isEqualTo("one");
       assertThatIllegalStateException()
           .isThrownBy(rotation::read)
           .withMessage("test: supplier failed: NoClassDefFoundError");
       rotation.watch(Duration.ofMillis(5), version -> renewed.add(version.number()));
-      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(1);
+      assertThat(renewed.poll(30, TimeUnit.SECONDS)).isEqualTo(2);
     }
     assertThat(logged.list)
         .extracting(ILoggingEvent::getMessage)
         .containsExactly(
             "rotation: supplier failed; open connections stay", "rotation: supplier works again");
+  }
+
+  @Test
+  void throwsTheErrorOfASourceThatHasNeverWorked() {
+    NoClassDefFoundError broken = new NoClassDefFoundError("com/example/Sdk");
+    try (Rotation<String> rotation = Rotation.of("test", () -> {
+      throw broken;
+    })) {
+      assertThatThrownBy(rotation::read).isSameAs(broken);
+    }
   }
 
   @Test

@@ -48,7 +48,7 @@ public final class Compare {
       new Contender("this library in Jetty 12", "runtime", "OnRuntime", "jetty"),
       new Contender("this library in Tomcat 11", "runtime", "OnRuntime", "tomcat"));
 
-  // Requests, not seconds: on a busy machine seconds compile nothing. On one core the compiler is done after so many.
+  // Requests, not seconds: on a busy machine seconds compile nothing. On one core most of it is compiled after so many.
   private static final int WARM_UP_REQUESTS = 400_000;
   private static final int MEASURED_REQUESTS = 100_000;
   private static final int PART_SECONDS = 3;
