@@ -36,7 +36,7 @@ final class ColdStart {
   /** So many calls make the start-up caches and fill those of the system. */
   private static final int WARM_UP = 5;
 
-  /** So many make the service as warm as it is after an hour of one agent. */
+  /** So many calls has the service answered before: it is there all day. */
   private static final int WARM_UP_OF_SERVICE = 200;
 
   /** What Linux counts the processor time of processes in. */

@@ -19,10 +19,10 @@ final class Delivery {
 
   /** Where a message is in the stream; the time tells it from one in a stream that was recreated. */
   record Place(long sequence, ZonedDateTime time) {
+    /** The time has many fields to hash, and tells few places apart. */
     @Override
     public int hashCode() {
-      return Long.hashCode(
-          sequence); // the time has many fields to hash, and tells few places apart
+      return Long.hashCode(sequence);
     }
   }
 

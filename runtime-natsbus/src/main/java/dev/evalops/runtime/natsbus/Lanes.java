@@ -195,21 +195,21 @@ final class Lanes {
         });
         running.add(thread);
         thread.start();
-        hasThreads(null);
+        logStart(null);
       } catch (Throwable failure) { // such as no memory for it
         // A virtual thread may run all the same.
         if (begun.compareAndSet(false, true)) {
           running.remove(thread);
           ready.addFirst(delivery);
-          hasThreads(failure);
+          logStart(failure);
           return;
         }
       }
     }
   }
 
-  /** Logs that threads can no longer be started, and that they can again. */
-  private void hasThreads(@Nullable Throwable failure) {
+  /** Logs a start that failed, if the one before had not, and one that is good again. */
+  private void logStart(@Nullable Throwable failure) {
     if (shortOfThreads == (failure != null)) {
       return;
     }

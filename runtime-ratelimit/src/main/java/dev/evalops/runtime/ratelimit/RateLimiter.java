@@ -160,16 +160,16 @@ public final class RateLimiter implements AutoCloseable {
 
   private Decision decideLocally(String key, Policy policy) {
     // Most keys are known, and then their characters need not be looked at.
-    Object known = localKey(key, policy.scope());
-    Decision decision = local.takeKnown(known, policy, now());
+    Object bucket = localKey(key, policy.scope());
+    Decision decision = local.takeKnown(bucket, policy, now());
     if (decision == null) {
       String name = nameOf(key);
-      known = localKey(name.length() <= LONG_KEY ? name : Digest.sha256(name), policy.scope());
-      decision = local.take(known, policy, now());
+      bucket = localKey(name.length() <= LONG_KEY ? name : Digest.sha256(name), policy.scope());
+      decision = local.take(bucket, policy, now());
     }
-    // A thread that was stopped after it had read the clock must not refuse by a time that is long
+    // A thread may have been stopped since it read the clock, and must not refuse by a time long
     // past.
-    return decision.allowed() ? decision : local.take(known, policy, now());
+    return decision.allowed() ? decision : local.take(bucket, policy, now());
   }
 
   private long now() {
