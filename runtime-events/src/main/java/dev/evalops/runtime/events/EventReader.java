@@ -7,6 +7,7 @@ import java.time.DateTimeException;
 import java.time.Instant;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.EnumSet;
 import java.util.HashSet;
 import java.util.Locale;
 import java.util.Set;
@@ -17,6 +18,8 @@ import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
 import tools.jackson.core.ObjectReadContext;
 import tools.jackson.core.json.JsonFactory;
+import tools.jackson.core.sym.PropertyNameMatcher;
+import tools.jackson.core.util.Named;
 
 /**
  * Reads events in the formats of this module and of the CloudEvents SDKs: attributes in headers (CloudEvents' binary
@@ -27,6 +30,36 @@ final class EventReader {
   private static final String STRUCTURED = "application/cloudevents";
   private static final Pattern MESSAGE_NAME = Pattern.compile("(.*/)?[A-Za-z_]\\w*(\\.\\w+)*");
   private static final JsonFactory JSON = JsonFactory.builder().build();
+
+  /** What an event in JSON has at its top, by the names there. */
+  private enum Member {
+    SPECVERSION("specversion"),
+    ID("id"),
+    TYPE("type"),
+    SOURCE("source"),
+    DATACONTENTTYPE("datacontenttype"),
+    TENANT_OF_PEERS("tenant_id"),
+    TENANTID("tenantid"),
+    TRACEPARENT(Trace.PARENT),
+    TRACESTATE(Trace.STATE),
+    BAGGAGE(Trace.BAGGAGE),
+    PARTITIONKEY("partitionkey"),
+    SEQUENCE("sequence"),
+    AGGREGATEVERSION("aggregateversion"),
+    TIME("time"),
+    DATA("data"),
+    DATA_BASE64("data_base64");
+
+    private static final Member[] ALL = values();
+    private static final PropertyNameMatcher MATCHER = JSON.constructNameMatcher(
+        Arrays.stream(ALL).map(member -> Named.fromString(member.text)).toList(), false);
+
+    private final String text;
+
+    Member(String text) {
+      this.text = text;
+    }
+  }
 
   private final Attributes headers;
   private String specVersion = "";
@@ -209,42 +242,50 @@ final class EventReader {
 
   private void fromJson(byte[] body) {
     checkSurrogates("envelope", body);
-    Set<String> seen = new HashSet<>(32);
+    Set<Member> seen = EnumSet.noneOf(Member.class);
+    Set<String> others = new HashSet<>();
     byte[] value = null;
     String text = null;
     String base64 = "";
     try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
       parser.nextToken();
-      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
-        String name = parser.currentName();
-        if (!seen.add(name)) {
+      while (true) {
+        int match = parser.nextNameMatch(Member.MATCHER);
+        if (parser.currentToken() != JsonToken.PROPERTY_NAME) {
+          break;
+        }
+        Member member = match < 0 ? null : Member.ALL[match];
+        if (member == null ? !others.add(parser.currentName()) : !seen.add(member)) {
           throw new IllegalArgumentException("envelope: a name is there twice");
         }
         JsonToken token = parser.nextToken();
-        switch (name) {
-          case "specversion" -> specVersion = text(parser, name);
-          case "id" -> id = text(parser, name);
-          case "type" -> type = text(parser, name);
-          case "source" -> source = text(parser, name);
-          case "datacontenttype" -> dataContentType = text(parser, name);
-          case "tenant_id" -> tenantOfPeers = text(parser, name);
-          case "tenantid" -> tenantId = scalar(parser, name);
-          case Trace.PARENT -> traceparent = text(parser, name);
-          case Trace.STATE -> tracestate = text(parser, name);
-          case Trace.BAGGAGE -> baggage = text(parser, name);
-          case "partitionkey" -> partitionKey = text(parser, name);
-          case "sequence" -> sequence = scalar(parser, name);
-          case "aggregateversion" -> version = textOrNumber(parser, name);
-          case "time" ->
-            time = token == JsonToken.VALUE_NULL ? null : EventTime.parse(text(parser, name));
-          case "data_base64" -> base64 = text(parser, name);
-          case "data" -> {
+        if (member == null) {
+          parser.skipChildren();
+          continue;
+        }
+        switch (member) {
+          case SPECVERSION -> specVersion = text(parser, member);
+          case ID -> id = text(parser, member);
+          case TYPE -> type = text(parser, member);
+          case SOURCE -> source = text(parser, member);
+          case DATACONTENTTYPE -> dataContentType = text(parser, member);
+          case TENANT_OF_PEERS -> tenantOfPeers = text(parser, member);
+          case TENANTID -> tenantId = scalar(parser, member);
+          case TRACEPARENT -> traceparent = text(parser, member);
+          case TRACESTATE -> tracestate = text(parser, member);
+          case BAGGAGE -> baggage = text(parser, member);
+          case PARTITIONKEY -> partitionKey = text(parser, member);
+          case SEQUENCE -> sequence = scalar(parser, member);
+          case AGGREGATEVERSION -> version = textOrNumber(parser, member);
+          case TIME ->
+            time = token == JsonToken.VALUE_NULL ? null : EventTime.parse(text(parser, member));
+          case DATA_BASE64 -> base64 = text(parser, member);
+          case DATA -> {
             if (token == JsonToken.VALUE_STRING) {
               text = parser.getString();
             }
             value = token == JsonToken.VALUE_NULL ? null : slice(parser, body);
           }
-          default -> parser.skipChildren();
         }
       }
       if (parser.currentToken() != JsonToken.END_OBJECT || parser.nextToken() != null) {
@@ -280,27 +321,27 @@ final class EventReader {
     }
   }
 
-  private static String text(JsonParser parser, String name) {
+  private static String text(JsonParser parser, Member member) {
     JsonToken token = parser.currentToken();
     if (token == JsonToken.VALUE_NULL) {
       return "";
     }
     if (token != JsonToken.VALUE_STRING) {
-      throw new IllegalArgumentException(name + ": it is not a string");
+      throw new IllegalArgumentException(member.text + ": it is not a string");
     }
     return parser.getString();
   }
 
-  private static String textOrNumber(JsonParser parser, String name) {
+  private static String textOrNumber(JsonParser parser, Member member) {
     return parser.currentToken() == JsonToken.VALUE_NUMBER_INT
         ? parser.getString()
-        : text(parser, name);
+        : text(parser, member);
   }
 
-  private static String scalar(JsonParser parser, String name) {
+  private static String scalar(JsonParser parser, Member member) {
     return parser.currentToken().isNumeric() || parser.currentToken().isBoolean()
         ? parser.getString()
-        : text(parser, name);
+        : text(parser, member);
   }
 
   /** The bytes of the value that the parser is at. */

@@ -87,7 +87,7 @@ final class DeadLetters {
     headers.put(
         Sender.MESSAGE_ID,
         stream + ":" + durable + ":" + delivery.place.sequence() + ":"
-            + delivery.place.time().toInstant());
+            + delivery.place.time());
     headers.put("dead-letter-reason", printable(reason));
     headers.put("dead-letter-subject", message.getSubject());
     headers.put("dead-letter-stream", stream);

@@ -2,7 +2,7 @@ package dev.evalops.runtime.natsbus;
 
 import io.nats.client.Connection;
 import io.nats.client.Message;
-import java.time.ZonedDateTime;
+import java.time.Instant;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -18,13 +18,7 @@ final class Delivery {
   volatile boolean lost; // its stream is gone, and its acknowledgement would be that of another
 
   /** Where a message is in the stream; the time tells it from one in a stream that was recreated. */
-  record Place(long sequence, ZonedDateTime time) {
-    /** The time has many fields to hash, and tells few places apart. */
-    @Override
-    public int hashCode() {
-      return Long.hashCode(sequence);
-    }
-  }
+  record Place(long sequence, Instant time) {}
 
   Delivery(Place place, @Nullable String lane, boolean suspect, Message message) {
     this.place = place;

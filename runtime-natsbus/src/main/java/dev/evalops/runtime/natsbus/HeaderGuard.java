@@ -7,11 +7,12 @@ import io.nats.client.impl.SocketDataPortWithWriteTimeout;
 import io.nats.client.support.IncomingHeadersProcessor;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.util.AbstractMap;
 import java.util.Arrays;
 import java.util.Base64;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -368,11 +369,26 @@ final class HeaderGuard {
     if (malformed != null) {
       throw new IllegalArgumentException("headers: " + malformed);
     }
-    Map<String, List<String>> read = new HashMap<>();
-    if (headers != null) {
-      headers.forEach(read::put);
+    return headers == null ? Map.of() : new View(headers);
+  }
+
+  /** Headers as a map, without a copy of them for each message. */
+  private static final class View extends AbstractMap<String, List<String>> {
+    private final Headers headers;
+
+    View(Headers headers) {
+      this.headers = headers;
     }
-    return read;
+
+    @Override
+    public @Nullable List<String> get(@Nullable Object name) {
+      return name instanceof String key ? headers.get(key) : null;
+    }
+
+    @Override
+    public Set<Map.Entry<String, List<String>>> entrySet() {
+      return headers.entrySet();
+    }
   }
 
   /** The header block that was replaced, in Base64; empty if none was. */

@@ -121,7 +121,7 @@ final class Lanes {
       return;
     }
     NatsJetStreamMetaData meta = message.metaData();
-    Place place = new Place(meta.streamSequence(), meta.timestamp());
+    Place place = new Place(meta.streamSequence(), meta.timestamp().toInstant());
     lock.lock();
     try {
       Delivery known = held.get(place);
@@ -324,7 +324,7 @@ final class Lanes {
     lock.lock();
     try {
       for (Delivery delivery : held.values()) {
-        delivery.lost |= delivery.place.time().isBefore(streamCreated);
+        delivery.lost |= delivery.place.time().isBefore(streamCreated.toInstant());
       }
     } finally {
       lock.unlock();
