@@ -5,6 +5,7 @@ import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.idempotency.Idempotency;
 import dev.evalops.runtime.idempotency.IdempotencyStore;
 import dev.evalops.runtime.idempotency.StoredResponse;
+import dev.evalops.runtime.testutil.FaultProxy;
 import dev.evalops.runtime.testutil.PostgresServer;
 import java.io.IOException;
 import java.net.URI;
@@ -14,6 +15,7 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -23,6 +25,7 @@ import org.openjdk.jmh.annotations.Fork;
 import org.openjdk.jmh.annotations.Measurement;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
@@ -32,7 +35,8 @@ import org.openjdk.jmh.annotations.Warmup;
 
 /**
  * What a key costs on a real Postgres that does not wait for its disk: a first request (begin and finish) and a replay,
- * beside the statements that the system in Go sends for the same, and an empty round trip.
+ * beside the statements that the system in Go sends for the same, and an empty round trip; over loopback, and behind a
+ * proxy that delays each direction.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.Throughput)
@@ -51,8 +55,13 @@ public class IdempotencyBenchmark {
       Map.of("ETag", "\"1\"", "X-Change-Seq", "42"),
       "{\"message\":\"hello world\"}\n".getBytes(StandardCharsets.UTF_8));
 
+  /** Of each direction. */
+  @Param({"0", "250"})
+  public int delayMicros;
+
   private final AtomicLong keys = new AtomicLong();
   private PostgresServer server;
+  private FaultProxy network;
   private HikariDataSource db;
   private Idempotency idempotency;
 
@@ -60,9 +69,12 @@ public class IdempotencyBenchmark {
   public void start() throws IOException, SQLException {
     server = PostgresServer.start();
     URI url = URI.create(server.url());
+    network = FaultProxy.start(url.getPort());
+    network.delay(Duration.ofNanos(delayMicros * 1000L));
+    int port = delayMicros == 0 ? url.getPort() : network.port();
     String[] user = url.getUserInfo().split(":", 2);
     HikariConfig config = new HikariConfig();
-    config.setJdbcUrl("jdbc:postgresql://" + url.getHost() + ":" + url.getPort() + url.getPath());
+    config.setJdbcUrl("jdbc:postgresql://" + url.getHost() + ":" + port + url.getPath());
     config.setUsername(user[0]);
     config.setPassword(user[1]);
     config.setMaximumPoolSize(4);
@@ -78,6 +90,7 @@ public class IdempotencyBenchmark {
   @TearDown
   public void stop() {
     db.close();
+    network.close();
     server.close();
   }
 
