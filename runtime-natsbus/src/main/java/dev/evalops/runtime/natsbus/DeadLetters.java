@@ -86,8 +86,7 @@ final class DeadLetters {
     Headers headers = new Headers();
     headers.put(
         Sender.MESSAGE_ID,
-        stream + ":" + durable + ":" + delivery.place.sequence() + ":"
-            + delivery.place.time());
+        stream + ":" + durable + ":" + delivery.place.sequence() + ":" + delivery.place.time());
     headers.put("dead-letter-reason", printable(reason));
     headers.put("dead-letter-subject", message.getSubject());
     headers.put("dead-letter-stream", stream);
