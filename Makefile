@@ -58,8 +58,8 @@ format: ## format all Java files
 bench: servers ## run the benchmarks (BENCH=<regex> for some of them)
 	@scripts/bench $(BENCH)
 
-bench-peers: ## measure the same small service on this library and on its peers (PEERS=<regex> for some of them)
-	@scripts/bench-peers $(or $(ROUNDS),5) $(PEERS)
+bench-peers: ## measure the same small service on this library and on its peers (PEERS=<regex> for some of them, SCENARIOS for more)
+	@scripts/bench-peers
 
 docs: ## build the documentation site, target/site, and check it in Chromium (needs Node.js 20 or later)
 	@MVN="$(MVN)" scripts/docs

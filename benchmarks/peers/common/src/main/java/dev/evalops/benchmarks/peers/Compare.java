@@ -1,271 +1,227 @@
 package dev.evalops.benchmarks.peers;
 
-import com.sun.tools.attach.VirtualMachine;
-import java.io.IOException;
-import java.io.InputStream;
-import java.net.InetAddress;
-import java.net.ServerSocket;
-import java.net.Socket;
-import java.nio.charset.StandardCharsets;
+import static dev.evalops.benchmarks.peers.Column.BYTES;
+import static dev.evalops.benchmarks.peers.Column.CPU;
+import static dev.evalops.benchmarks.peers.Column.FAILED;
+import static dev.evalops.benchmarks.peers.Column.P99;
+import static dev.evalops.benchmarks.peers.Column.RATE;
+import static dev.evalops.benchmarks.peers.Column.READY;
+import static dev.evalops.benchmarks.peers.Column.RSS;
+import static dev.evalops.benchmarks.peers.Column.START_CPU;
+
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.function.ToDoubleFunction;
-import java.util.regex.Matcher;
+import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import javax.management.MBeanServerConnection;
 import javax.management.ObjectName;
 import javax.management.remote.JMXConnector;
-import javax.management.remote.JMXConnectorFactory;
-import javax.management.remote.JMXServiceURL;
+import javax.net.SocketFactory;
 
 /**
- * Starts each service as a process of its own, pinned to cores, loads it with {@code wrk} and prints a table:
- * rounds in turn, each with fresh processes, medians.
+ * Starts each service as a process of its own, pinned to cores, loads it with {@code wrk} and writes a table and a
+ * chart for each scenario: rounds in turn, each with fresh processes, medians.
  */
 public final class Compare {
-  private record Contender(String name, String module, String main, String mode) {}
+  private enum Scenario {
+    /** One core for the service, another for wrk. */
+    ONE_CORE(32, 3, CPU, BYTES, RATE, P99, READY, RSS),
+    /** The service and wrk share both. */
+    TWO_CORES(32, 3, CPU, BYTES, RATE, P99, RSS),
+    /** As ONE_CORE, over HTTPS. */
+    TLS(32, 3, CPU, BYTES, RATE, P99),
+    /** As ONE_CORE; longer parts, so that connecting weighs little. */
+    CONNECTIONS(1000, 10, CPU, BYTES, RATE, P99, FAILED, RSS),
+    /** No load: until the first answer, without and with an ahead-of-time cache. */
+    START(32, 3, READY, START_CPU);
 
-  private record Sample(
-      double cpuMillis, double bytes, double rate, double p99, double ready, double startCpu, double rss) {}
+    final int connections;
+    final int partSeconds;
+    final List<Column> columns;
+
+    Scenario(int connections, int partSeconds, Column... columns) {
+      this.connections = connections;
+      this.partSeconds = partSeconds;
+      this.columns = List.of(columns);
+    }
+
+    static Scenario of(String name) {
+      return valueOf(name.toUpperCase(Locale.ROOT).replace('-', '_'));
+    }
+
+    @Override
+    public String toString() {
+      return name().toLowerCase(Locale.ROOT).replace('_', '-');
+    }
+  }
+
+  private static final Set<Scenario> FIRST = EnumSet.of(Scenario.ONE_CORE);
+  private static final Set<Scenario> LOADS = EnumSet.complementOf(EnumSet.of(Scenario.START));
+  private static final Set<Scenario> ALL = EnumSet.allOf(Scenario.class);
+
+  private record Contender(
+      String name, String module, String main, String mode, Set<Scenario> scenarios, boolean cached) {
+    Contender(String name, String module, String main, String mode, Set<Scenario> scenarios) {
+      this(name, module, main, mode, scenarios, false);
+    }
+
+    Contender withCache() {
+      return new Contender(name + ", with the cache", module, main, mode, scenarios, true);
+    }
+  }
 
   private static final List<Contender> CONTENDERS = List.of(
-      new Contender("JDK's server alone, virtual threads", "jdk", "JdkAlone", "virtual"),
-      new Contender("JDK's server alone, a pool", "jdk", "JdkAlone", "pool"),
-      new Contender("this library", "runtime", "OnRuntime", "service"),
-      new Contender("this library with `browserGuards`", "runtime", "OnRuntime", "guards"),
-      new Contender("Javalin 7", "javalin", "OnJavalin", ""),
-      new Contender("Helidon SE 4", "helidon", "OnHelidon", ""),
-      new Contender("Spring Boot 4, idiomatic", "spring", "OnSpring", "idiomatic"),
-      new Contender("Spring Boot 4, tuned", "spring", "OnSpring", "tuned"),
-      new Contender("Spring Boot 4, bare", "spring", "OnSpring", "bare"),
-      new Contender("this library in Spring Boot 4", "spring", "OnSpring", "runtime"),
-      new Contender("this library in Jetty 12", "runtime", "OnRuntime", "jetty"),
-      new Contender("this library in Tomcat 11", "runtime", "OnRuntime", "tomcat"));
+      new Contender("JDK's server alone, virtual threads", "jdk", "JdkAlone", "virtual", LOADS),
+      new Contender("JDK's server alone, a pool", "jdk", "JdkAlone", "pool", LOADS),
+      new Contender("this library", "runtime", "OnRuntime", "service", ALL),
+      new Contender("this library with `browserGuards`", "runtime", "OnRuntime", "guards", FIRST),
+      new Contender("Javalin 7", "javalin", "OnJavalin", "", ALL),
+      new Contender("Helidon SE 4", "helidon", "OnHelidon", "", ALL),
+      new Contender("Spring Boot 4, idiomatic", "spring", "OnSpring", "idiomatic", FIRST),
+      new Contender("Spring Boot 4, tuned", "spring", "OnSpring", "tuned", ALL),
+      new Contender("Spring Boot 4, bare", "spring", "OnSpring", "bare", FIRST),
+      new Contender("this library in Spring Boot 4", "spring", "OnSpring", "runtime", LOADS),
+      new Contender("this library in Jetty 12", "runtime", "OnRuntime", "jetty", LOADS),
+      new Contender("this library in Tomcat 11", "runtime", "OnRuntime", "tomcat", LOADS));
 
   // Requests, not seconds: on a busy machine seconds compile nothing. On one core most of it is compiled after so many.
   private static final int WARM_UP_REQUESTS = 400_000;
   private static final int MEASURED_REQUESTS = 100_000;
-  private static final int PART_SECONDS = 3;
-
-  private static final long TICK_MILLIS = 10; // USER_HZ is 100 on every Linux that Java runs on.
 
   private final Path folder;
+  private final Scenario scenario;
   private final String serverCores;
-  private final String loadCores;
+  private final SocketFactory sockets;
+  private final Wrk wrk;
 
-  private Compare(Path folder, String serverCores, String loadCores) {
+  private Compare(Path folder, Scenario scenario, String serverCores, String loadCores) throws Exception {
+    boolean shared = scenario == Scenario.TWO_CORES;
+    String all = serverCores + "," + loadCores;
     this.folder = folder;
-    this.serverCores = serverCores;
-    this.loadCores = loadCores;
+    this.scenario = scenario;
+    this.serverCores = shared ? all : serverCores;
+    this.sockets = scenario == Scenario.TLS
+        ? keyFiles().context().getSocketFactory()
+        : SocketFactory.getDefault();
+    this.wrk = new Wrk(shared ? all : loadCores, scenario.connections, scenario.partSeconds);
   }
 
   /**
-   * Runs the comparison.
+   * Runs the scenarios.
    *
-   * @param args the folder of the peers, the cores of the server, those of wrk, rounds, and a pattern for the names
-   *     of the services
+   * @param args the folder of the peers, the cores of the server, those of wrk, rounds, a pattern for the names of the
+   *     services, and the scenarios
    */
   public static void main(String[] args) throws Exception {
-    Compare compare = new Compare(Path.of(args[0]), args[1], args[2]);
+    Path folder = Path.of(args[0]).toAbsolutePath();
     int rounds = Integer.parseInt(args[3]);
-    Pattern which = Pattern.compile(args.length > 4 ? args[4] : "", Pattern.CASE_INSENSITIVE);
-    Map<Contender, List<Sample>> samples = new LinkedHashMap<>();
-    for (int round = 1; round <= rounds; round++) {
-      for (Contender contender : CONTENDERS) {
-        if (which.matcher(contender.name()).find()) {
-          Sample sample = compare.measure(contender);
-          samples.computeIfAbsent(contender, c -> new ArrayList<>()).add(sample);
-          System.err.printf("round %d: %s: %s%n", round, contender.name(), sample);
+    Pattern which = Pattern.compile(args[4], Pattern.CASE_INSENSITIVE);
+    Path results = Files.createDirectories(folder.resolve("target/results"));
+    for (Scenario scenario : Stream.of(args).skip(5).map(Scenario::of).toList()) {
+      Report report = new Compare(folder, scenario, args[1], args[2]).run(rounds, which);
+      Files.writeString(results.resolve(scenario + ".md"), report.table());
+      Files.writeString(results.resolve(scenario + ".svg"), report.chart());
+      System.out.printf("**%s**%n%n%s%n", scenario, report.table());
+    }
+  }
+
+  private Report run(int rounds, Pattern which) throws Exception {
+    List<Contender> contenders = new ArrayList<>();
+    for (Contender contender : CONTENDERS) {
+      if (contender.scenarios.contains(scenario) && which.matcher(contender.name).find()) {
+        contenders.add(contender);
+        if (scenario == Scenario.START) {
+          train(contender);
+          contenders.add(contender.withCache());
         }
       }
     }
-    print(samples);
+    Map<String, List<Map<Column, Double>>> samples = new LinkedHashMap<>();
+    for (int round = 1; round <= rounds; round++) {
+      for (Contender contender : contenders) {
+        Map<Column, Double> sample = measure(contender);
+        samples.computeIfAbsent(contender.name, name -> new ArrayList<>()).add(sample);
+        System.err.printf("%s, round %d: %s: %s%n", scenario, round, contender.name, sample);
+      }
+    }
+    return new Report(scenario.columns, samples);
   }
 
-  private Sample measure(Contender contender) throws Exception {
-    int port = freePort();
-    long start = System.nanoTime();
-    Process server = start(contender, port);
-    try {
-      awaitReady(server, port);
-      double ready = (System.nanoTime() - start) / 1e6;
-      double startCpu = cpuMillis(server.pid());
+  private Map<Column, Double> measure(Contender contender) throws Exception {
+    try (Server server = start(contender, contender.cached
+        ? List.of("-XX:AOTCache=" + cache(contender), "-XX:AOTMode=on") // not without it when it does not fit
+        : List.of())) {
+      double startCpu = server.cpuMillis();
+      if (scenario == Scenario.START) {
+        return Map.of(READY, server.readyMillis(), START_CPU, startCpu);
+      }
       // Connected before the load: the classes that this loads would undo what has been compiled.
-      try (JMXConnector jmx = connect(server.pid())) {
+      try (JMXConnector jmx = server.connect()) {
         MBeanServerConnection beans = jmx.getMBeanServerConnection();
         allocated(beans);
-        wrk(port, WARM_UP_REQUESTS);
-        double cpuBefore = cpuMillis(server.pid());
+        wrk.load(server.origin, WARM_UP_REQUESTS);
+        double cpuBefore = server.cpuMillis();
         long bytesBefore = allocated(beans);
-        Load load = wrk(port, MEASURED_REQUESTS);
-        return new Sample(
-            (cpuMillis(server.pid()) - cpuBefore) / load.requests() * 10_000,
-            (allocated(beans) - bytesBefore) / load.requests(),
-            load.rate(),
-            load.p99(),
-            ready,
-            startCpu,
-            residentMiB(server.pid()));
+        Wrk.Load load = wrk.load(server.origin, MEASURED_REQUESTS);
+        if (load.failed() > 0 && !scenario.columns.contains(FAILED)) {
+          throw new IllegalStateException(contender.name + ": failed requests: " + load);
+        }
+        return Map.of(
+            CPU, (server.cpuMillis() - cpuBefore) / load.requests() * 10_000,
+            BYTES, (allocated(beans) - bytesBefore) / load.requests(),
+            RATE, load.rate(),
+            P99, load.p99(),
+            FAILED, load.failed(),
+            READY, server.readyMillis(),
+            RSS, server.residentMiB());
       }
-    } finally {
-      server.destroyForcibly().waitFor();
     }
   }
 
-  private Process start(Contender contender, int port) throws IOException {
-    String home = folder.resolve(contender.module()).resolve("target").toString();
-    List<String> command = new ArrayList<>(List.of("taskset", "-c", serverCores));
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(List.of(
-        "-Xms256m",
-        "-Xmx256m",
-        "-Dhelidon.serialFilter.pattern=*", // so that the allocated bytes can be asked for
-        "-cp",
-        home + "/classes:" + home + "/lib/*",
-        "dev.evalops.benchmarks.peers." + contender.main(),
-        Integer.toString(port)));
-    Stream.of(contender.mode()).filter(mode -> !mode.isEmpty()).forEach(command::add);
-    return new ProcessBuilder(command)
-        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
-        .redirectError(ProcessBuilder.Redirect.DISCARD)
-        .start();
-  }
-
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0)) {
-      return socket.getLocalPort();
+  /** Writes the cache of a run that has served requests; the JVM does that when it ends. */
+  private void train(Contender contender) throws Exception {
+    Path cache = cache(contender);
+    Files.createDirectories(cache.getParent());
+    Files.deleteIfExists(cache);
+    try (Server server = start(contender, List.of("-XX:AOTCacheOutput=" + cache))) {
+      wrk.part(server.origin);
+      server.terminate();
+    }
+    if (!Files.exists(cache)) {
+      throw new IllegalStateException("the training run has not written " + cache);
     }
   }
 
-  private static void awaitReady(Process server, int port) throws Exception {
-    long end = System.nanoTime() + 60_000_000_000L;
-    while (!answers(port)) {
-      if (!server.isAlive() || System.nanoTime() > end) {
-        throw new IllegalStateException("does not answer: " + server.info().commandLine().orElse(""));
-      }
-      Thread.sleep(2);
+  private Server start(Contender contender, List<String> options) throws Exception {
+    Path target = folder.resolve(contender.module).resolve("target");
+    List<String> jvm = new ArrayList<>(List.of("-Xms256m", "-Xmx256m"));
+    jvm.add("-Dhelidon.serialFilter.pattern=*"); // so that the allocated bytes can be asked for
+    if (scenario == Scenario.TLS) {
+      jvm.add("-D" + KeyFiles.PROPERTY + "=" + keyFiles().folder());
     }
+    jvm.addAll(options);
+    // A jar, not the folder of the classes: a cache knows no folders.
+    jvm.addAll(List.of("-cp", target + "/peers-" + contender.module + "-1.jar:" + target + "/lib/*"));
+    jvm.add("dev.evalops.benchmarks.peers." + contender.main);
+    return Server.start(serverCores, sockets, scenario == Scenario.TLS ? "https" : "http", jvm, contender.mode);
   }
 
-  private static boolean answers(int port) {
-    try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), port)) {
-      socket.getOutputStream()
-          .write("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-              .getBytes(StandardCharsets.US_ASCII));
-      InputStream in = socket.getInputStream();
-      return new String(in.readNBytes(12), StandardCharsets.US_ASCII).equals("HTTP/1.1 200");
-    } catch (IOException e) {
-      return false;
-    }
+  private KeyFiles keyFiles() {
+    return new KeyFiles(folder.resolve("target/keys"));
   }
 
-  private static double cpuMillis(long pid) throws IOException {
-    String stat = Files.readString(Path.of("/proc", Long.toString(pid), "stat"));
-    String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
-    return (Long.parseLong(fields[11]) + Long.parseLong(fields[12])) * TICK_MILLIS;
-  }
-
-  private static double residentMiB(long pid) throws IOException {
-    try (Stream<String> lines = Files.lines(Path.of("/proc", Long.toString(pid), "status"))) {
-      String line = lines.filter(l -> l.startsWith("VmRSS:")).findFirst().orElseThrow();
-      return Double.parseDouble(line.replaceAll("[^0-9]", "")) / 1024;
-    }
-  }
-
-  private static JMXConnector connect(long pid) throws Exception {
-    VirtualMachine machine = VirtualMachine.attach(Long.toString(pid));
-    try {
-      return JMXConnectorFactory.connect(new JMXServiceURL(machine.startLocalManagementAgent()));
-    } finally {
-      machine.detach();
-    }
+  private Path cache(Contender contender) {
+    return folder.resolve("target/caches").resolve(contender.module + contender.mode + ".aot");
   }
 
   private static long allocated(MBeanServerConnection beans) throws Exception {
     return (Long) beans.getAttribute(new ObjectName("java.lang:type=Threading"), "TotalThreadAllocatedBytes");
-  }
-
-  private record Load(double requests, double rate, double p99) {}
-
-  private static final Pattern REQUESTS = Pattern.compile("([0-9]+) requests in");
-  private static final Pattern RATE = Pattern.compile("Requests/sec:\\s+([0-9.]+)");
-  private static final Pattern P99 = Pattern.compile("99%\\s+([0-9.]+)(us|ms|s)");
-
-  /** Loads until there are so many requests; the percentile is the median of those of the parts. */
-  private Load wrk(int port, int requests) throws Exception {
-    List<Load> parts = new ArrayList<>();
-    double done = 0;
-    while (done < requests) {
-      Load part = wrk(port);
-      parts.add(part);
-      done += part.requests();
-    }
-    double rate = parts.stream().mapToDouble(Load::rate).average().orElseThrow();
-    return new Load(done, rate, at(parts, Load::p99, 0.5));
-  }
-
-  private Load wrk(int port) throws Exception {
-    Process wrk = new ProcessBuilder(
-            "taskset",
-            "-c",
-            loadCores,
-            "wrk",
-            "-t1",
-            "-c32",
-            "-d" + PART_SECONDS + "s",
-            "--latency",
-            "-H",
-            "Authorization: Bearer secret-of-ann",
-            "http://localhost:" + port + "/v1/notes/" + Notes.ID)
-        .redirectErrorStream(true)
-        .start();
-    String output = new String(wrk.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    if (wrk.waitFor() != 0 || output.contains("Non-2xx")) {
-      throw new IllegalStateException("wrk failed:\n" + output);
-    }
-    Matcher p99 = find(P99, output);
-    double unit = Map.of("us", 0.001, "ms", 1.0, "s", 1000.0).get(p99.group(2));
-    return new Load(
-        Double.parseDouble(find(REQUESTS, output).group(1)),
-        Double.parseDouble(find(RATE, output).group(1)),
-        Double.parseDouble(p99.group(1)) * unit);
-  }
-
-  private static Matcher find(Pattern pattern, String output) {
-    Matcher matcher = pattern.matcher(output);
-    if (!matcher.find()) {
-      throw new IllegalStateException("wrk said:\n" + output);
-    }
-    return matcher;
-  }
-
-  private static void print(Map<Contender, List<Sample>> samples) {
-    System.out.println(
-        "| | CPU of 10 000 requests | bytes per request | requests/s | p99 | ready after | CPU until ready | RSS |");
-    System.out.println("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    samples.forEach((contender, of) -> System.out.printf(
-        Locale.ROOT,
-        "| %s | %.0f ms (%.0f–%.0f) | %,.0f | %,.0f | %.1f ms | %.0f ms | %.0f ms | %.0f MiB |%n",
-        contender.name(),
-        at(of, Sample::cpuMillis, 0.5),
-        at(of, Sample::cpuMillis, 0),
-        at(of, Sample::cpuMillis, 1),
-        at(of, Sample::bytes, 0.5),
-        at(of, Sample::rate, 0.5),
-        at(of, Sample::p99, 0.5),
-        at(of, Sample::ready, 0.5),
-        at(of, Sample::startCpu, 0.5),
-        at(of, Sample::rss, 0.5)));
-  }
-
-  private static <T> double at(List<T> samples, ToDoubleFunction<T> value, double quantile) {
-    double[] sorted = samples.stream().mapToDouble(value).sorted().toArray();
-    return sorted[(int) Math.round(quantile * (sorted.length - 1))];
   }
 }

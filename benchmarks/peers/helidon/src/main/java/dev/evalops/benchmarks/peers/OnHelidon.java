@@ -1,5 +1,8 @@
 package dev.evalops.benchmarks.peers;
 
+import io.helidon.common.configurable.Resource;
+import io.helidon.common.pki.Keys;
+import io.helidon.common.tls.Tls;
 import io.helidon.http.ForbiddenException;
 import io.helidon.http.HeaderName;
 import io.helidon.http.HeaderNames;
@@ -8,11 +11,13 @@ import io.helidon.http.NotFoundException;
 import io.helidon.http.Status;
 import io.helidon.http.UnauthorizedException;
 import io.helidon.webserver.WebServer;
+import io.helidon.webserver.WebServerConfig;
 import io.helidon.webserver.http.ServerRequest;
 import io.helidon.webserver.http.ServerResponse;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.net.InetSocketAddress;
+import java.nio.file.Path;
 import java.util.Map;
 import java.util.UUID;
 
@@ -25,7 +30,7 @@ public final class OnHelidon {
   public static void main(String[] args) {
     PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
     HandMade hand = new HandMade(registry);
-    WebServer.builder()
+    WebServerConfig.Builder builder = WebServer.builder()
         .port(Integer.parseInt(args[0]))
         .routing(routing -> routing
             .addFilter((chain, request, response) -> {
@@ -50,9 +55,23 @@ public final class OnHelidon {
             })
             .get("/v1/notes/{id}", OnHelidon::authorize, OnHelidon::read)
             .get("/healthz", (request, response) -> response.send(Map.of("status", "ok")))
-            .get("/metrics", (request, response) -> response.send(registry.scrape())))
-        .build()
-        .start();
+            .get("/metrics", (request, response) -> response.send(registry.scrape())));
+    KeyFiles.find().ifPresent(keys -> builder.tls(tls(keys)));
+    builder.build().start();
+  }
+
+  private static Tls tls(KeyFiles files) {
+    Keys keys = Keys.builder()
+        .keystore(store -> store
+            .keystore(Resource.create(Path.of(files.store())))
+            .passphrase(KeyFiles.PASSWORD)
+            .keyAlias(KeyFiles.ALIAS))
+        .build();
+    return Tls.builder()
+        .privateKey(keys)
+        .privateKeyCertChain(keys)
+        .addEnabledProtocol(KeyFiles.PROTOCOL)
+        .build();
   }
 
   private static void authorize(ServerRequest request, ServerResponse response) {

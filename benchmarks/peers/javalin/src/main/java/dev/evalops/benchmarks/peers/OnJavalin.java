@@ -8,6 +8,12 @@ import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.util.Map;
 import java.util.UUID;
+import org.eclipse.jetty.server.HttpConfiguration;
+import org.eclipse.jetty.server.HttpConnectionFactory;
+import org.eclipse.jetty.server.SecureRequestCustomizer;
+import org.eclipse.jetty.server.Server;
+import org.eclipse.jetty.server.ServerConnector;
+import org.eclipse.jetty.util.ssl.SslContextFactory;
 
 /** Javalin as it comes. {@code <port>} */
 public final class OnJavalin {
@@ -18,6 +24,8 @@ public final class OnJavalin {
     HandMade hand = new HandMade(registry);
     Javalin.create(config -> {
           config.startup.showJavalinBanner = false;
+          KeyFiles.find().ifPresent(keys -> config.jetty.addConnector(
+              (server, http) -> connector(server, http, keys, Integer.parseInt(args[0]))));
           config.routes.before(ctx -> {
             ctx.attribute("start", System.nanoTime());
             String id = HandMade.requestId(ctx.header("X-Request-Id"));
@@ -49,5 +57,17 @@ public final class OnJavalin {
               ctx.<Long>attribute("start")));
         })
         .start(Integer.parseInt(args[0]));
+  }
+
+  /** Jetty's own, as Javalin's documentation has it: its TLS plugin ends with Javalin 6. */
+  private static ServerConnector connector(Server server, HttpConfiguration http, KeyFiles keys, int port) {
+    SslContextFactory.Server tls = new SslContextFactory.Server();
+    tls.setKeyStorePath(keys.store());
+    tls.setKeyStorePassword(KeyFiles.PASSWORD);
+    tls.setIncludeProtocols(KeyFiles.PROTOCOL);
+    http.addCustomizer(new SecureRequestCustomizer());
+    ServerConnector connector = new ServerConnector(server, tls, new HttpConnectionFactory(http));
+    connector.setPort(port);
+    return connector;
   }
 }

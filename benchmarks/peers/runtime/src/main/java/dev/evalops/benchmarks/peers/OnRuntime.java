@@ -13,6 +13,7 @@ import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.http.HttpRequests;
 import dev.evalops.runtime.http.HttpResponses;
 import dev.evalops.runtime.http.HttpService;
+import dev.evalops.runtime.mtls.ServerTls;
 import dev.evalops.runtime.observability.ServiceMetrics;
 import dev.evalops.runtime.ratelimit.RateLimiter;
 import dev.evalops.runtime.servlet.Servlets;
@@ -24,10 +25,18 @@ import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.catalina.Context;
+import org.apache.catalina.connector.Connector;
 import org.apache.catalina.startup.Tomcat;
+import org.apache.tomcat.util.net.SSLHostConfig;
+import org.apache.tomcat.util.net.SSLHostConfigCertificate;
 import org.eclipse.jetty.ee11.servlet.ServletContextHandler;
 import org.eclipse.jetty.ee11.servlet.ServletHolder;
+import org.eclipse.jetty.server.HttpConfiguration;
+import org.eclipse.jetty.server.HttpConnectionFactory;
+import org.eclipse.jetty.server.SecureRequestCustomizer;
 import org.eclipse.jetty.server.Server;
+import org.eclipse.jetty.server.ServerConnector;
+import org.eclipse.jetty.util.ssl.SslContextFactory;
 import org.slf4j.LoggerFactory;
 
 /**
@@ -42,7 +51,13 @@ public final class OnRuntime {
     switch (args[1]) {
       case "jetty" -> jetty(port, routes(HttpService.builder(), false).handler());
       case "tomcat" -> tomcat(port, routes(HttpService.builder(), false).handler());
-      default -> routes(HttpService.builder(port), args[1].equals("guards")).start();
+      default -> {
+        HttpService.Builder builder = routes(HttpService.builder(port), args[1].equals("guards"));
+        KeyFiles.find().ifPresent(keys -> builder.tls(
+            ServerTls.builder().certificate(keys.certificate(), keys.key()).open().sslContext(),
+            HttpService.ClientCertificates.NONE));
+        builder.start();
+      }
     }
   }
 
@@ -74,12 +89,29 @@ public final class OnRuntime {
   }
 
   private static void jetty(int port, HttpHandler handler) throws Exception {
-    Server server = new Server(port);
+    Server server = new Server();
+    server.addConnector(connector(server, port));
     ServletContextHandler context = new ServletContextHandler("/");
     context.addServlet(new ServletHolder(new HttpServlet() {}), "/");
     context.addServletContainerInitializer((classes, started) -> Servlets.addTo(started, handler));
     server.setHandler(context);
     server.start();
+  }
+
+  private static ServerConnector connector(Server server, int port) {
+    HttpConfiguration http = new HttpConfiguration();
+    KeyFiles keys = KeyFiles.find().orElse(null);
+    SslContextFactory.Server tls = null;
+    if (keys != null) {
+      tls = new SslContextFactory.Server();
+      tls.setKeyStorePath(keys.store());
+      tls.setKeyStorePassword(KeyFiles.PASSWORD);
+      tls.setIncludeProtocols(KeyFiles.PROTOCOL);
+      http.addCustomizer(new SecureRequestCustomizer());
+    }
+    ServerConnector connector = new ServerConnector(server, tls, new HttpConnectionFactory(http));
+    connector.setPort(port);
+    return connector;
   }
 
   private static void tomcat(int port, HttpHandler handler) throws Exception {
@@ -91,7 +123,22 @@ public final class OnRuntime {
     context.addServletMappingDecoded("/", "none");
     context.addServletContainerInitializer(
         (classes, started) -> Servlets.addTo(started, handler), null);
-    tomcat.getConnector();
+    Connector connector = tomcat.getConnector();
+    KeyFiles.find().ifPresent(keys -> secure(connector, keys));
     tomcat.start();
+  }
+
+  private static void secure(Connector connector, KeyFiles keys) {
+    SSLHostConfig host = new SSLHostConfig();
+    host.setProtocols(KeyFiles.PROTOCOL);
+    SSLHostConfigCertificate certificate =
+        new SSLHostConfigCertificate(host, SSLHostConfigCertificate.Type.EC);
+    certificate.setCertificateFile(keys.certificate());
+    certificate.setCertificateKeyFile(keys.key());
+    host.addCertificate(certificate);
+    connector.addSslHostConfig(host);
+    connector.setProperty("SSLEnabled", "true");
+    connector.setScheme("https");
+    connector.setSecure(true);
   }
 }

@@ -15,6 +15,7 @@ import jakarta.servlet.ServletException;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.UUID;
 import org.slf4j.LoggerFactory;
@@ -53,12 +54,17 @@ public class OnSpring {
     SpringApplication application = new SpringApplication(OnSpring.class);
     boolean idiomatic = args[1].equals("idiomatic");
     application.setAdditionalProfiles(args[1]);
-    application.setDefaultProperties(Map.of(
+    Map<String, Object> properties = new HashMap<>(Map.of(
         "server.port", args[0],
         "spring.main.banner-mode", "off",
         "management.observations.enable.http", Boolean.toString(idiomatic),
         "management.observations.enable.spring.security", "false",
         "spring.autoconfigure.exclude", idiomatic ? "" : String.join(",", SECURITY)));
+    KeyFiles.find().ifPresent(keys -> properties.putAll(Map.of(
+        "server.ssl.certificate", keys.certificate(),
+        "server.ssl.certificate-private-key", keys.key(),
+        "server.ssl.enabled-protocols", KeyFiles.PROTOCOL)));
+    application.setDefaultProperties(properties);
     application.run();
   }
 
