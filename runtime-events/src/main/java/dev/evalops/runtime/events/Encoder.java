@@ -3,6 +3,8 @@ package dev.evalops.runtime.events;
 import com.google.protobuf.Any;
 import com.google.protobuf.Message;
 import com.google.protobuf.Timestamp;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.LinkedHashMap;
@@ -163,7 +165,7 @@ final class Encoder {
     return escaped.toString();
   }
 
-  /** Undoes {@link #escape}; what is no escape stays. */
+  /** Undoes {@link #escape}; what is no escape, or escapes no text, stays. */
   static String unescape(String value) {
     if (value.indexOf('%') < 0) {
       return value;
@@ -180,6 +182,13 @@ final class Encoder {
         bytes[length++] = bytes[i];
       }
     }
-    return new String(bytes, 0, length, StandardCharsets.UTF_8);
+    try {
+      return StandardCharsets.UTF_8
+          .newDecoder()
+          .decode(ByteBuffer.wrap(bytes, 0, length))
+          .toString();
+    } catch (CharacterCodingException noText) {
+      return value; // else ids that differ could become the same
+    }
   }
 }

@@ -2,6 +2,8 @@ package dev.evalops.runtime.events;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.InvalidProtocolBufferException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.DateTimeException;
 import java.time.Instant;
@@ -28,7 +30,7 @@ import tools.jackson.core.util.Named;
 final class EventReader {
   static final String CONTENT_TYPE = "content-type";
   private static final String STRUCTURED = "application/cloudevents";
-  private static final Pattern MESSAGE_NAME = Pattern.compile("(.*/)?[A-Za-z_]\\w*(\\.\\w+)*");
+  private static final Pattern MESSAGE_NAME = Pattern.compile("(.*/)?[A-Za-z_]\\w*(\\.\\w+)*+");
   private static final JsonFactory JSON = JsonFactory.builder().build();
 
   /** What an event in JSON has at its top, by the names there. */
@@ -241,7 +243,7 @@ final class EventReader {
   }
 
   private void fromJson(byte[] body) {
-    checkSurrogates("envelope", body);
+    checkText("envelope", body);
     Set<Member> seen = EnumSet.noneOf(Member.class);
     Set<String> others = new HashSet<>();
     byte[] value = null;
@@ -433,7 +435,7 @@ final class EventReader {
     if (body.length == 0) {
       return null;
     }
-    checkSurrogates("data", body);
+    checkText("data", body);
     try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
       JsonToken first = parser.nextToken();
       if (first == null || first == JsonToken.VALUE_NULL) {
@@ -451,8 +453,14 @@ final class EventReader {
     }
   }
 
-  /** Refuses half surrogate pairs, which are no text, in JSON; strings are the only place for backslashes. */
-  private static void checkSurrogates(String name, byte[] json) {
+  /**
+   * Refuses JSON with what is no text. The parser would guess at other encodings and take malformed characters; of
+   * half surrogate pairs strings are the only place, as of backslashes.
+   */
+  private static void checkText(String name, byte[] json) {
+    if (!isUtf8(json)) {
+      throw new IllegalArgumentException(name + ": it is not UTF-8");
+    }
     boolean high = false; // right before
     for (int i = 0; i < json.length; i++) {
       if (json[i] != '\\' && !high) {
@@ -468,6 +476,28 @@ final class EventReader {
         throw new IllegalArgumentException(name + ": half a surrogate pair");
       }
       high = Character.isHighSurrogate((char) unit);
+    }
+  }
+
+  /** Other encodings of JSON have bytes that are zero. */
+  private static boolean isUtf8(byte[] json) {
+    int all = 0;
+    for (byte each : json) {
+      all |= each - 1;
+    }
+    if (all >= 0) {
+      return true; // ASCII
+    }
+    for (byte each : json) {
+      if (each == 0) {
+        return false;
+      }
+    }
+    try {
+      StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json));
+      return true;
+    } catch (CharacterCodingException malformed) {
+      return false;
     }
   }
 

@@ -20,8 +20,6 @@ import com.google.protobuf.TimestampProto;
 import com.google.protobuf.WrappersProto;
 import com.google.protobuf.util.JsonFormat;
 import java.math.BigDecimal;
-import java.nio.ByteBuffer;
-import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -93,12 +91,7 @@ final class ProtoJson {
       JsonFormat.parser()
           .usingTypeRegistry(known)
           .ignoringUnknownFields()
-          .merge(
-              withTypeUrl(StandardCharsets.UTF_8
-                  .newDecoder()
-                  .decode(ByteBuffer.wrap(json))
-                  .toString()),
-              merged);
+          .merge(withTypeUrl(new String(json, StandardCharsets.UTF_8)), merged);
       Any any = merged.build();
       if (!any.isSameTypeAs(prototype)) { // the parser takes the last of two
         throw new InvalidProtocolBufferException("it has more than one @type");
@@ -106,8 +99,6 @@ final class ProtoJson {
       return (M) prototype.newBuilderForType().mergeFrom(any.getValue()).build();
     } catch (InvalidProtocolBufferException invalid) {
       throw new IllegalArgumentException("payload: " + oneLine(invalid.getMessage()), invalid);
-    } catch (CharacterCodingException invalid) {
-      throw new IllegalArgumentException("payload: it is not UTF-8", invalid);
     } catch (RuntimeException | StackOverflowError invalid) {
       throw new IllegalArgumentException("payload: it is not proto JSON", invalid);
     }

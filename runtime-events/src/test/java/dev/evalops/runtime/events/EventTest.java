@@ -9,9 +9,11 @@ import com.google.protobuf.Timestamp;
 import dev.evalops.runtime.events.notes.Author;
 import dev.evalops.runtime.events.notes.Note;
 import java.io.ByteArrayOutputStream;
+import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.HashMap;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -327,28 +329,65 @@ class EventTest {
         .hasMessageStartingWith("payload");
   }
 
-  @Test
-  void refusesPayloadsThatAreNoUtf8_whereverThatIsFoundOut() {
-    byte[] type = withSurrogate(PLAIN + ",\"data\":{\"@type\":\"x/???\"}}");
-    assertThatThrownBy(() -> Event.read(type))
+  /** Overlong, half of a pair, beyond Unicode, of another encoding, and an end too early. */
+  @ParameterizedTest
+  @ValueSource(strings = {"c080", "c0af", "e080af", "eda0a5", "f4908080", "f5808080", "e9", "e282"})
+  void refusesJsonThatIsNoUtf8(String hex) {
+    String character = new String(HexFormat.of().parseHex(hex), StandardCharsets.ISO_8859_1);
+    for (String member : List.of(
+        "\"tenant_id\":\"?\"",
+        "\"?\":1",
+        "\"data\":{\"a\":\"?\"}",
+        "\"data\":{\"@type\":\"type.googleapis.com/notes.v1.Note\",\"title\":\"?\"}")) {
+      byte[] json = (PLAIN + "," + member.replace("?", character) + "}")
+          .getBytes(StandardCharsets.ISO_8859_1);
+      assertThatThrownBy(() -> Event.read(json))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage("envelope: it is not UTF-8");
+    }
+    Map<String, List<String>> headers = headers();
+    headers.put("content-type", List.of("application/json"));
+    byte[] data = ("[\"" + character + "\"]").getBytes(StandardCharsets.ISO_8859_1);
+    assertThatThrownBy(() -> Event.read(headers, data))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageStartingWith("data");
-
-    byte[] title = withSurrogate(
-        PLAIN + ",\"data\":{\"@type\":\"type.googleapis.com/notes.v1.Note\",\"title\":\"???\"}}");
-    assertThatThrownBy(() -> Event.read(title).payload(Note.getDefaultInstance()))
-        .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("payload: it is not UTF-8");
+        .hasMessage("data: it is not UTF-8");
   }
 
-  /** Half of a pair, in the bytes that UTF-8 would have for it. */
-  private static byte[] withSurrogate(String json) {
-    byte[] bytes = json.getBytes(StandardCharsets.US_ASCII);
-    int at = json.indexOf("???");
-    bytes[at] = (byte) 0xED;
-    bytes[at + 1] = (byte) 0xA0;
-    bytes[at + 2] = (byte) 0xA5;
-    return bytes;
+  @ParameterizedTest
+  @ValueSource(strings = {"UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"})
+  void refusesJsonInOtherEncodings(Charset encoding) {
+    for (String member : List.of("", ",\"data\":{\"a\":1}", ",\"tenant_id\":\"\\ud800\"")) {
+      assertThatThrownBy(() -> Event.read((PLAIN + member + "}").getBytes(encoding)))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageStartingWith("envelope: ");
+    }
+    Map<String, List<String>> headers = headers();
+    headers.put("content-type", List.of("application/json"));
+    assertThatThrownBy(() -> Event.read(headers, "{\"a\":1}".getBytes(encoding)))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("data: it is not UTF-8");
+  }
+
+  @Test
+  void keepsAnEscapeInAHeader_thatIsNoText() {
+    Map<String, List<String>> headers = headers();
+    for (String id : List.of("%ff", "%fe", "a%ED%A0%80", "%c3")) {
+      headers.put("ce-id", List.of(id));
+      assertThat(Event.read(headers, new byte[0]).id()).isEqualTo(id);
+    }
+    headers.put("ce-id", List.of("%C3%A4"));
+    assertThat(Event.read(headers, new byte[0]).id()).isEqualTo("ä");
+  }
+
+  @Test
+  void readsAsBytes_whatLooksLikeAnAnyWithAnEndlessName() {
+    byte[] data =
+        Any.newBuilder().setTypeUrl("a" + ".b".repeat(100_000) + "?").build().toByteArray();
+    Map<String, List<String>> headers = headers();
+    headers.put("content-type", List.of("application/protobuf"));
+    Event event = Event.read(headers, data);
+    assertThat(event.data()).isEqualTo(data);
+    assertThat(event.payloadType()).isEmpty();
   }
 
   @ParameterizedTest
