@@ -15,7 +15,7 @@ final class NatsUrl {
   private static final String OTHER_LETTERS = "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}&&[^\\x00-\\x7F]";
   private static final Pattern SERVER = Pattern.compile(
       "(?<scheme>(?<ws>wss?)://|(?:nats|tls|opentls)://)?"
-          + "(?<user>(?:[\\w.~!$&'()*+;=:-]|%[0-9A-Fa-f]{2}|[" + OTHER_LETTERS + "])*@)?"
+          + "(?<user>(?:[\\w.~!$&'()*+;=:-]|%[0-9A-Fa-f]{2}|[" + OTHER_LETTERS + "])*+@)?"
           + "(?:[\\w.-]+|\\[[\\w:.%-]+])(?::(?<port>\\d{1,5}))?"
           + "(?<path>/[\\w.~/-]*)?",
       Pattern.CASE_INSENSITIVE);

@@ -114,6 +114,15 @@ class NatsUrlTest {
     assertThat(servers(" " + url + "\n")).containsExactly(url);
   }
 
+  /** Such as a token of an identity provider, and far beyond. */
+  @ParameterizedTest
+  @ValueSource(ints = {1000, 3000, 100_000})
+  void readsALongSecret(int length) throws Exception {
+    check("s".repeat(length));
+    check("%".repeat(length / 2));
+    assertThat(servers("nats://" + "s".repeat(length) + "@host")).hasSize(1);
+  }
+
   @Test
   void readsSeveral() {
     assertThat(servers("nats://bob:a@one:1 ,nats://bob:a@two:2,\tthree"))
