@@ -26,6 +26,13 @@ final class Connecting {
   private static final Logger LOG = LoggerFactory.getLogger(NatsBus.class);
   private static final Duration RECONNECT_WAIT = Duration.ofSeconds(2);
   private static final Duration ATTEMPT_WAIT = Duration.ofSeconds(2);
+
+  /**
+   * Of what the server sends: a subject, which alone may be as long as the client's default, and more. The client drops
+   * the connection at a longer one, again and again, as long as the stream has it.
+   */
+  private static final int MAX_CONTROL_LINE = 32 * 1024;
+
   private static final int UNAVAILABLE = 503;
   private static final int NO_PEERS = 10_005; // as long as a cluster is not complete
 
@@ -82,6 +89,7 @@ final class Connecting {
           .reportNoResponders()
           .serverPool(pool)
           .dataPortType(HeaderGuard.Port.class.getName())
+          .maxControlLine(MAX_CONTROL_LINE)
           .errorListener(listener);
       if (settings.tls != null) {
         options.sslContext(settings.tls);

@@ -88,7 +88,7 @@ final class DeadLetters {
         Sender.MESSAGE_ID,
         stream + ":" + durable + ":" + delivery.place.sequence() + ":" + delivery.place.time());
     headers.put("dead-letter-reason", printable(reason));
-    headers.put("dead-letter-subject", message.getSubject());
+    headers.put("dead-letter-subject", ascii(message.getSubject()));
     headers.put("dead-letter-stream", stream);
     headers.put("dead-letter-sequence", Long.toString(delivery.place.sequence()));
     headers.put("dead-letter-durable", durable);
@@ -137,6 +137,11 @@ final class DeadLetters {
 
   private static String printable(String text) {
     String bounded = text.length() > MAX_REASON ? text.substring(0, MAX_REASON) : text;
-    return bounded.replaceAll("\\s+", " ").replaceAll("[^ -~]", "?");
+    return ascii(bounded.replaceAll("\\s+", " "));
+  }
+
+  /** What a header can carry of it. */
+  private static String ascii(String text) {
+    return text.replaceAll("[^ -~]", "?");
   }
 }

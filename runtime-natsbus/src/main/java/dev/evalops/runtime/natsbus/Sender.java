@@ -44,6 +44,9 @@ final class Sender {
   /** The server's "JetStream system temporarily unavailable". */
   private static final int UNAVAILABLE = 10_008;
 
+  /** The server ends the connection at a line of more than 4096 bytes, in which there is more than the subject. */
+  private static final int MAX_SUBJECT = 3000;
+
   private static final long GRACE_SECONDS = 1;
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
@@ -76,6 +79,13 @@ final class Sender {
       String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
     Send send = new Send(
         new NatsMessage(subject, null, headers, body), lane, System.nanoTime() + bound.toNanos());
+    if (subject.length() > MAX_SUBJECT) {
+      send.fail(
+          "the subject has " + subject.length() + " characters, and the limit is " + MAX_SUBJECT,
+          null,
+          Reason.REFUSED);
+      return send.acknowledged;
+    }
     if (!fits(headers, body)) {
       send.fail(
           "the message has " + size(headers, body)

@@ -44,6 +44,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 @Timeout(120)
 @ExtendWith(TestNats.class)
@@ -464,6 +465,23 @@ public class NatsBusTest {
             assertThat(FailureKind.of(failure)).isEqualTo(FailureKind.INTERNAL);
           })
           .hasMessageContaining("the server takes at most");
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {3001, 4050, 100_000})
+  void refusesAChange_whoseSubjectWouldEndTheConnection(int length, NatsServer server) {
+    String rest = "notes.changes..create";
+    try (NatsBus bus = Servers.bus(server).open()) {
+      assertThatThrownBy(() ->
+              bus.publish(Change.of("n".repeat(length - rest.length()), "1", "create")))
+          .isInstanceOfSatisfying(
+              PublishException.class,
+              failure -> assertThat(failure.reason()).isEqualTo(PublishException.Reason.REFUSED))
+          .hasMessageContaining("the subject has " + length + " characters, and the limit is 3000");
+      assertThat(bus.publish(Change.of("n".repeat(3000 - rest.length()), "1", "create")))
+          .isEqualTo(Outcome.STORED);
+      assertThat(bus.connection().getStatistics().getReconnects()).isZero();
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.evalops.runtime.natsbus;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -175,6 +176,39 @@ class PoisonTest {
       assertThat(dead.get(2).getHeaders().getFirst("dead-letter-headers-omitted"))
           .isNotBlank();
       assertThat(dead.get(2).getHeaders().getFirst("a")).isNull();
+    }
+  }
+
+  /** The server takes any bytes in a subject, and lines of up to 4096 bytes, to which its own add some more. */
+  @Test
+  void isDeadLettered_whateverItsSubjectIs(NatsServer server) throws Exception {
+    List<String> subjects = List.of(
+        "notes.changes.nöte.create",
+        "notes.changes." + "n".repeat(4050),
+        "notes.changes.note." + "ö".repeat(2000));
+    CompletableFuture<Event> next = new CompletableFuture<>();
+    try (NatsBus bus = Servers.bus(server).open();
+        RawNats raw = new RawNats(server.url())) {
+      bus.consumer("notes.changes.>", "indexer").start(next::complete);
+      for (String subject : subjects) {
+        String bytes = new String(subject.getBytes(UTF_8), ISO_8859_1); // as the test writes them
+        raw.publish(bytes, block("a: b\r\n\r\n"), "no event".getBytes(UTF_8));
+      }
+      raw.flush();
+      bus.publish(change(1));
+
+      assertThat(next.get(AWHILE.toSeconds(), TimeUnit.SECONDS).version()).hasValue(1);
+      JetStreamManagement management = bus.connection().jetStreamManagement();
+      await()
+          .atMost(AWHILE)
+          .until(() -> management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 3);
+      assertThat(Servers.stored(bus.connection(), "NOTES_DEAD"))
+          .extracting(letter -> letter.getHeaders().getFirst("dead-letter-subject"))
+          .containsExactlyInAnyOrder(
+              "notes.changes.n??te.create",
+              "notes.changes." + "n".repeat(4050),
+              "notes.changes.note." + "?".repeat(4000));
+      assertThat(bus.connection().getStatistics().getReconnects()).isZero();
     }
   }
 
