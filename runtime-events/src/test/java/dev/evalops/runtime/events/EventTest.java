@@ -442,6 +442,38 @@ class EventTest {
         .hasMessageStartingWith("data");
   }
 
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "specversion",
+        "id",
+        "type",
+        "source",
+        "datacontenttype",
+        "tenant_id",
+        "tenantid",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "partitionkey",
+        "sequence",
+        "aggregateversion",
+        "time",
+        "data",
+        "data_base64",
+        "other",
+        "a_name_that_is_longer_than_all_that_are_known",
+        "ä"
+      })
+  void knowsANameHoweverItIsWritten(String name) {
+    String once = PLAIN + (PLAIN.contains('"' + name + '"') ? "" : ",\"" + name + "\":null");
+    String escaped = "\\u%04x".formatted((int) name.charAt(0)) + name.substring(1);
+    for (String again : List.of(name, escaped)) {
+      assertThatThrownBy(() -> json(once + ",\"" + again + "\":null}"))
+          .hasMessage("envelope: a name is there twice");
+    }
+  }
+
   private static void assertRefused(String json, String begin) {
     assertThatThrownBy(() -> json(json))
         .as(json.substring(0, Math.min(80, json.length())))
