@@ -11,7 +11,7 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
-/** The certificate and the key of a service that is to speak HTTPS, in a folder: as PEM, and both in a PKCS #12 store. */
+/** A folder with the certificate and the key of a service that is to speak HTTPS, as PEM and as a PKCS #12 store. */
 public record KeyFiles(Path folder) {
   /** The system property that names the folder. Without it a service speaks HTTP. */
   public static final String PROPERTY = "key.files";

@@ -3,7 +3,7 @@ package dev.evalops.benchmarks.peers;
 import java.util.List;
 import java.util.Map;
 
-/** The samples of each service as a table, and those columns that are charted as a chart in the style of BenchReport's. */
+/** The samples of each service as a table, and some of its columns as a chart in the style of BenchReport's. */
 record Report(List<Column> columns, Map<String, List<Map<Column, Double>>> samples) {
   private static final int LABELS = 250;
   private static final int BARS = 420;
