@@ -344,12 +344,13 @@ final class RequestRules {
 
   /**
    * Refuses a request target that is neither a path nor an absolute URL. In {@code //a/b} the first segment is a host
-   * to a URL parser, and a part of the path to a proxy.
+   * to a URL parser, and a part of the path to a proxy; so is what stands behind a {@code #}.
    *
    * @throws ServiceException 400 {@code invalid_input}
    */
   static void checkTarget(URI target) {
     if (target.toString().startsWith("//")
+        || target.getRawFragment() != null
         || (target.getScheme() == null) != (target.getRawAuthority() == null)) {
       throw invalid("request target must be a path or an absolute URL");
     }
