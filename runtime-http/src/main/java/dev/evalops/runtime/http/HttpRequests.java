@@ -28,6 +28,7 @@ import tools.jackson.databind.exc.InvalidDefinitionException;
 import tools.jackson.databind.exc.UnrecognizedPropertyException;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.type.LogicalType;
+import tools.jackson.databind.util.StdDateFormat;
 
 /**
  * Reads the parts of a request. A wrong request is a {@link ServiceException}, which the guard answers.
@@ -43,6 +44,7 @@ public final class HttpRequests {
       .enable(EnumFeature.FAIL_ON_NUMBERS_FOR_ENUMS)
       .disable(MapperFeature.ALLOW_COERCION_OF_SCALARS)
       .disable(DateTimeFeature.ALWAYS_ALLOW_STRINGIFIED_DATE_TIMESTAMPS)
+      .defaultDateFormat(new StdDateFormat().withLenient(false))
       .withCoercionConfigDefaults(
           any -> any.setCoercion(CoercionInputShape.EmptyString, CoercionAction.Fail))
       .withCoercionConfig(
@@ -170,9 +172,10 @@ public final class HttpRequests {
    * Returns the strict mapper: unknown and duplicate fields, {@code null} for a primitive, numbers in quotes, text
    * without quotes, an empty text for anything but text, and enums as numbers are errors; names are compared as they
    * stand. So are numbers and times that would be changed: what is no byte, no finite float or double, or beyond the
-   * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, and a time as a
-   * number in quotes; and texts with NUL, which Postgres cannot store, or half a surrogate pair, which UTF-8 cannot
-   * hold.
+   * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, a time as a number
+   * in quotes, a day that does not exist, and a time or zone behind what the type holds ({@code 2026-01-02T23:00:00Z}
+   * for a {@code LocalDate}); and texts with NUL, which Postgres cannot store, or half a surrogate pair, which UTF-8
+   * cannot hold.
    *
    * @return a mapper to rebuild from
    */

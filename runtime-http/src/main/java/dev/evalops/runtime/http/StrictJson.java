@@ -6,10 +6,13 @@ import java.io.Reader;
 import java.math.BigDecimal;
 import java.time.Duration;
 import java.time.Instant;
+import java.time.LocalDate;
+import java.time.LocalDateTime;
 import java.time.OffsetDateTime;
 import java.time.ZonedDateTime;
 import java.util.Calendar;
 import java.util.Date;
+import java.util.Map;
 import java.util.OptionalDouble;
 import java.util.Set;
 import java.util.regex.Pattern;
@@ -24,6 +27,7 @@ import tools.jackson.core.json.JsonFactory;
 import tools.jackson.core.sym.PropertyNameMatcher;
 import tools.jackson.core.util.JsonParserDelegate;
 import tools.jackson.databind.BeanDescription;
+import tools.jackson.databind.BeanProperty;
 import tools.jackson.databind.DeserializationConfig;
 import tools.jackson.databind.DeserializationContext;
 import tools.jackson.databind.JacksonModule;
@@ -60,6 +64,9 @@ final class StrictJson {
   // Those that may be numbers; a text of them is never one.
   private static final Set<Class<?>> TIMES =
       Set.of(Instant.class, OffsetDateTime.class, ZonedDateTime.class, Duration.class);
+  // What Jackson drops from a text, with what follows: the time behind a date, the zone behind a time.
+  private static final Map<Class<?>, String> DROPPED =
+      Map.of(LocalDate.class, "T", LocalDateTime.class, "Z");
 
   private StrictJson() {}
 
@@ -242,7 +249,7 @@ final class StrictJson {
     }
 
     private static ValueDeserializer<?> strict(Class<?> type, ValueDeserializer<?> deserializer) {
-      return FLOATS.contains(type) || isByte(type) || isTime(type)
+      return FLOATS.contains(type) || isByte(type) || isTime(type) || DROPPED.containsKey(type)
           ? new Strict(type, deserializer)
           : deserializer;
     }
@@ -294,6 +301,16 @@ final class StrictJson {
       return new Strict(type, delegate);
     }
 
+    /** With a pattern of the service's own, nothing is dropped. */
+    @Override
+    public ValueDeserializer<?> createContextual(
+        DeserializationContext context, @Nullable BeanProperty property) {
+      return DROPPED.containsKey(type) && findFormatOverrides(context, property, type).hasPattern()
+          ? context.handleSecondaryContextualization(
+              _delegatee, property, context.constructType(type))
+          : super.createContextual(context, property);
+    }
+
     @Override
     public @Nullable Object deserialize(JsonParser parser, DeserializationContext context) {
       JsonToken token = parser.currentToken();
@@ -306,6 +323,8 @@ final class StrictJson {
         good = seconds.compareTo(MIN_SECONDS) >= 0 && seconds.compareTo(MAX_SECONDS) <= 0;
       } else if (isTime(type) && token == JsonToken.VALUE_STRING) {
         good = !NUMBER.matcher(parser.getString()).matches();
+      } else if (DROPPED.containsKey(type) && token == JsonToken.VALUE_STRING) {
+        good = !parser.getString().contains(DROPPED.get(type));
       }
       Object value = good ? super.deserialize(parser, context) : null;
       if (!good || !isFinite(value)) {

@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.annotation.JsonFormat;
 import com.fasterxml.jackson.annotation.JsonSubTypes;
 import com.fasterxml.jackson.annotation.JsonTypeInfo;
 import dev.evalops.runtime.errors.ErrorCode;
@@ -149,6 +150,20 @@ class StrictJsonTest {
                 "99999999999999999999",
                 "\"1700000000\"",
                 "\"-1\""),
+            each(
+                Date.class,
+                "\"2026-02-30\"",
+                "\"2026-02-30T00:00:00Z\"",
+                "\"2026-13-01T00:00:00Z\"",
+                "\"2026-01-01T25:00:00Z\"",
+                "\"2026-01-01T10:61:00Z\"",
+                "\"Mon, 30 Feb 2026 10:00:00 GMT\""),
+            each(Calendar.class, "\"2026-02-30T00:00:00Z\""),
+            each(java.sql.Date.class, "\"2026-02-30\""),
+            each(java.sql.Timestamp.class, "\"2026-02-30T00:00:00Z\""),
+            each(
+                LocalDate.class, "\"2026-01-02T23:00:00Z\"", "\"2026-01-02T23:00:00\""),
+            each(LocalDateTime.class, "\"2026-01-02T23:00:00Z\""),
             each(Calendar.class, "1e1000000000", "1.5", "\"1700000000\""),
             each(java.sql.Timestamp.class, "1e1000000000", "1.5", "\"1700000000\""),
             each(java.sql.Date.class, "1.5", "\"1700000000\""),
@@ -225,6 +240,10 @@ class StrictJsonTest {
         Arguments.of(Year.class, "\"2024\"", Year.of(2024)),
         Arguments.of(Year.class, "2024", Year.of(2024)),
         Arguments.of(LocalDate.class, "\"2024-02-29\"", LocalDate.of(2024, 2, 29)),
+        Arguments.of(
+            LocalDateTime.class,
+            "\"2024-02-29T12:00:00\"",
+            LocalDateTime.of(2024, 2, 29, 12, 0)),
         Arguments.of(ZoneOffset.class, "\"+02\"", ZoneOffset.ofHours(2)),
         Arguments.of(Object.class, "1.5", 1.5),
         Arguments.of(
@@ -237,6 +256,16 @@ class StrictJsonTest {
             "{\"b\":127,\"d\":1.5,\"n\":1e-50,\"at\":1.5,\"kind\":\"circle\"}",
             new Circle(
                 (byte) 127, 1.5, new BigDecimal("1e-50"), null, Instant.ofEpochMilli(1500))));
+  }
+
+  record Formatted(
+      @JsonFormat(pattern = "yyyy-MM-dd") LocalDate day,
+      @JsonFormat(pattern = "yyyy-MM-dd'T'HH:mm:ss'Z'") LocalDateTime time) {}
+
+  @Test
+  void readsTimes_inAPatternOfTheService() {
+    assertThat(json("{\"day\":\"2026-01-02\",\"time\":\"2026-01-02T23:00:00Z\"}", Formatted.class))
+        .isEqualTo(new Formatted(LocalDate.of(2026, 1, 2), LocalDateTime.of(2026, 1, 2, 23, 0)));
   }
 
   @ParameterizedTest
