@@ -38,7 +38,7 @@ quick: servers ## check the format, compile, and test the modules that differ fr
 	@scripts/quick
 
 soak: servers needs ## run the long fault, fuzz and load tests and print their figures
-	$(MVN) verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dtest.jvm= -Dsurefire.failIfNoSpecifiedTests=false
+	$(MVN) --fail-at-end verify $(TEST_FLAGS) -Dtest.groups=soak -Dtest.excludedGroups=none -Dtest.timeout=3h -Dtest.forks=1 -Dtest.jvm= -Dsurefire.failIfNoSpecifiedTests=false
 
 soak-cluster: servers ## run three services while leaders of their clusters fail and passwords and certificates are replaced (MINUTES=10)
 	$(MVN) verify $(TEST_FLAGS) -pl examples/notes-service -am -Dtest='ClusterTest#*_soak' -Dtest.groups=soak -Dtest.excludedGroups=none \
