@@ -2,7 +2,7 @@ package dev.evalops.runtime.http;
 
 import com.sun.net.httpserver.HttpHandler;
 import dev.evalops.runtime.errors.ErrorCode;
-import dev.evalops.runtime.errors.ServiceException;
+import dev.evalops.runtime.errors.ErrorResponse;
 import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.List;
@@ -73,14 +73,12 @@ public final class HttpEndpoints {
 
   /**
    * Returns a handler that answers 503 {@code unavailable} with {@code Retry-After}, for what a service cannot serve
-   * yet.
+   * yet. It logs nothing: a start is no failure.
    *
    * @return a handler for every method
    */
   public static HttpHandler unavailable() {
-    return (Exempt) exchange -> {
-      throw ServiceException.of(ErrorCode.UNAVAILABLE).op("http.unavailable");
-    };
+    return (Exempt) exchange -> ErrorResponse.of(ErrorCode.UNAVAILABLE).send(exchange);
   }
 
   /**

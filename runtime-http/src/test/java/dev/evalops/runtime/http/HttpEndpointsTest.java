@@ -3,6 +3,7 @@ package dev.evalops.runtime.http;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.evalops.fixtures.CapturedLog;
 import dev.evalops.fixtures.RawClient;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -49,7 +50,8 @@ class HttpEndpointsTest {
   @Test
   void saysWhatIsWaitedFor_andServesTheRestLater() throws IOException {
     List<Object> pending = new CopyOnWriteArrayList<>(List.of("postgres: for 3 s"));
-    try (HttpService service = HttpService.builder(0)
+    try (CapturedLog log = new CapturedLog(Guard.class);
+        HttpService service = HttpService.builder(0)
             .handle("/startupz", HttpEndpoints.starting(() -> pending))
             .handle("/", HttpEndpoints.unavailable())
             .start();
@@ -62,6 +64,8 @@ class HttpEndpointsTest {
       RawClient.Response early = client.post("/v1/notes", "");
       assertThat(early.status()).isEqualTo(503);
       assertThat(early.header("Retry-After")).contains("1");
+      assertThat(early.body()).contains("\"code\":\"unavailable\"");
+      assertThat(log.messages()).as("a start is no failure").isEmpty();
 
       pending.clear();
       assertThatThrownBy(() ->
