@@ -36,6 +36,10 @@ final class PostgresUrl {
   private static final Set<String> PLUG_INS =
       Set.of("socketFactory", "authenticationPluginClassName", "sslfactory");
 
+  /** The driver takes more than it lists: several at once, and versions that it knows by now. */
+  private static final Set<PGProperty> OTHER_CHOICES =
+      Set.of(PGProperty.REQUIRE_AUTH, PGProperty.PROTOCOL_VERSION);
+
   /** Names of files, and a password; empty ones are as if absent. */
   private static final Set<String> FILES =
       Set.of("sslrootcert", "sslcert", "sslkey", "sslpassword");
@@ -481,7 +485,8 @@ final class PostgresUrl {
       if (FILES.contains(name) && equals == pair.length() - 1) {
         continue;
       }
-      if (PGProperty.forName(name) == null) {
+      PGProperty property = PGProperty.forName(name);
+      if (property == null) {
         if (plugIn && equals > 0) {
           // Not in the URL: what it means is for the plug-in alone to say.
           properties.setProperty(
@@ -498,6 +503,9 @@ final class PostgresUrl {
       afterSecret = SECRETS.contains(name);
       if (!name.equals("user") && !SECRETS.contains(name)) {
         open.append(open.isEmpty() ? '?' : '&').append(pair);
+        if (equals > 0) {
+          checkChoice(property, formDecode(name, pair.substring(equals + 1)));
+        }
         if (name.equals("ApplicationName") && equals > 0) {
           applicationName = emptyToNull(formDecode(name, pair.substring(equals + 1)));
         }
@@ -514,6 +522,16 @@ final class PostgresUrl {
     if (problems.isEmpty() && !PgDataSource.accepts(jdbcUrl)) {
       problem(
           "the database URL is not of the form jdbc:postgresql://host:port/database?name=value&...");
+    }
+  }
+
+  /** The driver would say it at each attempt to connect, in a way that can pass, or take its default. */
+  private void checkChoice(PGProperty property, String value) {
+    String[] choices = property.getChoices();
+    if (choices != null
+        && !OTHER_CHOICES.contains(property)
+        && Arrays.stream(choices).noneMatch(value::equalsIgnoreCase)) {
+      problem(property.getName() + " must be one of " + String.join(", ", choices));
     }
   }
 

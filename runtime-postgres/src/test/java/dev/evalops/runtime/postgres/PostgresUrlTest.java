@@ -106,6 +106,20 @@ class PostgresUrlTest {
     assertThat(PostgresUrl.parse("postgres://h/d?" + query).properties()).isEqualTo(properties);
   }
 
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "sslmode=Verify-Full",
+        "sslmode=verify%2Dfull",
+        "requireAuth=md5,scram-sha-256",
+        "protocolVersion=3.2",
+        "targetServerType=preferSecondary"
+      })
+  void leavesToTheDriver_whatItTakes(String parameter) {
+    assertThat(PostgresUrl.parse("jdbc:postgresql://h/d?" + parameter).jdbcUrl())
+        .isEqualTo("jdbc:postgresql://h/d?" + parameter);
+  }
+
   @Test
   void saysThatAnEnvironmentVariableIsNotSet() {
     assertThatThrownBy(() -> Postgres.open(null))
@@ -176,6 +190,10 @@ class PostgresUrlTest {
         "postgres://h/d?sslmode=verify-full&ssl=true | ssl and sslmode must not both be given",
         "jdbc:postgresql://h/d?sslmod=verify-full | unknown parameter \"sslmod\"",
         "jdbc:postgresql://h/d?passwor%64=x | unknown parameter",
+        "jdbc:postgresql://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
+            + "require, verify-ca, verify-full",
+        "jdbc:postgresql://h/d?targetServerType=leader | targetServerType must be one of any, primary",
+        "jdbc:postgresql://h/d?preferQueryMode= | preferQueryMode must be one of extended",
         "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
             + "require, verify-ca, verify-full",
         "postgres://h/d?sslmode=prefer&sslrootcert=system | sslrootcert=system needs sslmode=verify-full",
