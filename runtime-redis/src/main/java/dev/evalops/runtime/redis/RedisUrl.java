@@ -37,6 +37,8 @@ final class RedisUrl {
   private static final Pattern NODES = Pattern.compile(
       "(?<before>rediss?://(?:[^/?#@]*@)?)(?<hosts>[^/?#@]+)(?<path>/[^?#]*)?(?<query>\\?.*)?");
 
+  private static final String NAME = "[!-~]*";
+
   /** Of commands, where the URL has none: Lettuce's own is a minute. */
   static final Duration COMMAND_TIMEOUT = Duration.ofSeconds(3);
 
@@ -130,6 +132,9 @@ final class RedisUrl {
     int colon = userInfo.indexOf(':');
     String user = decoded(userInfo.substring(0, Math.max(0, colon)));
     char[] password = decoded(userInfo.substring(colon + 1)).toCharArray();
+    if ((user + String.valueOf(password)).indexOf('\ufffd') >= 0) {
+      throw refused("the user name or password is not percent-encoded UTF-8 (a % is written %25)");
+    }
     if (!user.isEmpty() || password.length > 0) {
       parsed.setCredentialsProvider(
           new StaticCredentialsProvider(user.isEmpty() ? null : user, password));
@@ -152,6 +157,10 @@ final class RedisUrl {
       case "database", "db" -> require(value, "\\d{1,9}", "database must be a number");
       case "verifypeer" ->
         require(value, "(?i)full|ca|none", "verifyPeer must be FULL, CA or NONE");
+      // What the server refuses, and so each attempt to connect.
+      case "clientname" -> require(value, NAME, "clientName must be ASCII without blanks");
+      case "libraryname" -> require(value, NAME, "libraryName must be ASCII without blanks");
+      case "libraryversion" -> require(value, NAME, "libraryVersion must be ASCII without blanks");
       default -> {}
     }
   }

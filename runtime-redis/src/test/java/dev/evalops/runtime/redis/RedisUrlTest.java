@@ -120,6 +120,12 @@ class RedisUrlTest {
         "redis://h#1 | only redis-sentinel:// knows",
         "redis://h?sentinelMasterId=m | only redis-sentinel:// knows",
         "redis-sentinel://h?sentinelMasterId=m#n | given twice",
+        "redis://h?clientName=a%20b | clientName must be ASCII without blanks",
+        "redis://h?clientname=%C3%A4 | clientName must be ASCII without blanks",
+        "redis://h?libraryName=a%0Ab | libraryName must be ASCII without blanks",
+        "redis://h?libraryVersion=1%202 | libraryVersion must be ASCII without blanks",
+        "redis://u:%ff@h | the user name or password is not percent-encoded UTF-8",
+        "redis://%c3:p@h | the user name or password is not percent-encoded UTF-8",
         "redis://u:%zz@h | it is not a URL",
         "redis://u:p w@h | it is not a URL",
       })
