@@ -375,11 +375,11 @@ final class PostgresUrl {
       case "pool_min_conns", "pool_min_idle_conns" ->
         number(name, value, 0, min -> pool.add(config -> config.setMinimumIdle((int) min)));
       case "pool_max_conn_lifetime" ->
-        millis(name, value, millis -> pool.add(config -> config.setMaxLifetime(millis)));
+        millis(name, value, 30, millis -> pool.add(config -> config.setMaxLifetime(millis)));
       case "pool_max_conn_idle_time" ->
-        millis(name, value, millis -> pool.add(config -> config.setIdleTimeout(millis)));
+        millis(name, value, 10, millis -> pool.add(config -> config.setIdleTimeout(millis)));
       case "pool_max_conn_lifetime_jitter", "pool_health_check_period" ->
-        millis(name, value, ignored -> {});
+        millis(name, value, 0, ignored -> {});
       case "default_query_exec_mode" -> {
         choice(
             name,
@@ -442,17 +442,22 @@ final class PostgresUrl {
     }
   }
 
-  private void millis(String name, String value, LongConsumer use) {
+  /** For less than the least the pool would take its default instead. */
+  private void millis(String name, String value, int leastSeconds, LongConsumer use) {
     Matcher parts = GO_DURATION.matcher(value);
-    if (!value.isEmpty() && value.length() <= 20 && parts.matches()) {
-      use.accept(Duration.parse("PT0S")
-          .plusHours(part(parts.group(1), 1))
-          .plusMinutes(part(parts.group(2), 1))
-          .plusSeconds(part(parts.group(3), 1))
-          .plusMillis(part(parts.group(4), 2))
-          .toMillis());
-    } else {
+    if (value.isEmpty() || value.length() > 20 || !parts.matches()) {
       problem(name + " must be a duration such as 1h30m or 90s");
+      return;
+    }
+    long millis = Duration.ofHours(part(parts.group(1), 1))
+        .plusMinutes(part(parts.group(2), 1))
+        .plusSeconds(part(parts.group(3), 1))
+        .plusMillis(part(parts.group(4), 2))
+        .toMillis();
+    if (millis == 0 || millis >= 1000L * leastSeconds) {
+      use.accept(millis);
+    } else {
+      problem(name + " must be 0s, for no limit, or at least " + leastSeconds + "s");
     }
   }
 

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
 import com.zaxxer.hikari.HikariConfig;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -17,6 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.postgresql.Driver;
+import org.postgresql.ds.PGSimpleDataSource;
 
 class PostgresUrlTest {
   @ParameterizedTest
@@ -140,6 +142,23 @@ class PostgresUrlTest {
     assertThat(config.getIdleTimeout()).isEqualTo(90_000);
   }
 
+  @ParameterizedTest
+  @CsvSource({"0s, 0s", "30s, 10s"})
+  void takesTheShortestTimesOfThePool(String lifetime, String idleTime) {
+    HikariConfig config = new HikariConfig();
+    config.setDataSource(new PGSimpleDataSource());
+    PostgresUrl.parse("postgres://h/d?pool_max_conns=7&pool_min_conns=2&pool_max_conn_lifetime="
+            + lifetime + "&pool_max_conn_idle_time=" + idleTime)
+        .applyTo(config);
+    config.validate();
+    assertThat(config.getMaxLifetime()).isEqualTo(seconds(lifetime));
+    assertThat(config.getIdleTimeout()).isEqualTo(seconds(idleTime));
+  }
+
+  private static long seconds(String duration) {
+    return Duration.parse("PT" + duration).toMillis();
+  }
+
   @Test
   void takesTheTimeZoneOfTheJvmAndNoOther() {
     String own = TimeZone.getDefault().getID();
@@ -189,6 +208,10 @@ class PostgresUrlTest {
         "postgres://h/d?sslmod=require | unknown parameter \"sslmod\"",
         "postgres://h/d?sslmode=verify-full&ssl=true | ssl and sslmode must not both be given",
         "jdbc:postgresql://h/d?sslmod=verify-full | unknown parameter \"sslmod\"",
+        "postgres://h/d?pool_max_conn_lifetime=29s999ms | pool_max_conn_lifetime must be 0s, for no "
+            + "limit, or at least 30s",
+        "postgres://h/d?pool_max_conn_idle_time=5s | pool_max_conn_idle_time must be 0s, for no limit,"
+            + " or at least 10s",
         "jdbc:postgresql://h/d?passwor%64=x | unknown parameter",
         "jdbc:postgresql://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
             + "require, verify-ca, verify-full",
