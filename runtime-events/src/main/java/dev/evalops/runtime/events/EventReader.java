@@ -488,10 +488,12 @@ final class EventReader {
     if (all >= 0) {
       return true; // ASCII
     }
-    for (byte each : json) {
-      if (each == 0) {
-        return false;
-      }
+    String text = new String(json, StandardCharsets.UTF_8);
+    if (text.indexOf('\0') >= 0) {
+      return false;
+    }
+    if (text.indexOf('\ufffd') < 0) { // which may also be meant; the decoder tells, and takes longer
+      return true;
     }
     try {
       StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(json));

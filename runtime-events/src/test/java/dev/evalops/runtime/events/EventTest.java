@@ -369,6 +369,11 @@ class EventTest {
   }
 
   @Test
+  void readsTheReplacementCharacter() {
+    assertThat(json(PLAIN + ",\"tenant_id\":\"\ufffd\"}").organizationId()).contains("\ufffd");
+  }
+
+  @Test
   void keepsAnEscapeInAHeader_thatIsNoText() {
     Map<String, List<String>> headers = headers();
     for (String id : List.of("%ff", "%fe", "a%ED%A0%80", "%c3")) {
