@@ -492,7 +492,8 @@ final class EventReader {
     if (text.indexOf('\0') >= 0) {
       return false;
     }
-    if (text.indexOf('\ufffd') < 0) { // which may also be meant; the decoder tells, and takes longer
+    if (text.indexOf('\ufffd')
+        < 0) { // which may also be meant; the decoder tells, and takes longer
       return true;
     }
     try {

@@ -64,7 +64,8 @@ final class StrictJson {
   // Those that may be numbers; a text of them is never one.
   private static final Set<Class<?>> TIMES =
       Set.of(Instant.class, OffsetDateTime.class, ZonedDateTime.class, Duration.class);
-  // What Jackson drops from a text, with what follows: the time behind a date, the zone behind a time.
+  // What Jackson drops from a text, with what follows: the time behind a date, the zone behind a
+  // time.
   private static final Map<Class<?>, String> DROPPED =
       Map.of(LocalDate.class, "T", LocalDateTime.class, "Z");
 
@@ -305,7 +306,8 @@ final class StrictJson {
     @Override
     public ValueDeserializer<?> createContextual(
         DeserializationContext context, @Nullable BeanProperty property) {
-      return DROPPED.containsKey(type) && findFormatOverrides(context, property, type).hasPattern()
+      return DROPPED.containsKey(type)
+              && findFormatOverrides(context, property, type).hasPattern()
           ? context.handleSecondaryContextualization(
               _delegatee, property, context.constructType(type))
           : super.createContextual(context, property);
