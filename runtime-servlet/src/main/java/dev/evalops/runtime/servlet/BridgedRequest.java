@@ -30,6 +30,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.Enumeration;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -129,7 +130,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
         try {
           Charset charset = charset(StandardCharsets.UTF_8);
           byte[] body = exchange.getRequestBody().readAllBytes();
-          decode(new String(body, StandardCharsets.ISO_8859_1), charset, count, read);
+          decode(encoded(body), charset, count, read);
         } catch (IOException e) {
           throw ServiceException.of(ErrorCode.INVALID_INPUT, "form cannot be read", e)
               .op("servlet.form");
@@ -140,6 +141,19 @@ final class BridgedRequest extends HttpServletRequestWrapper {
       parameters = Collections.unmodifiableMap(all);
     }
     return parameters;
+  }
+
+  /** Encodes what clients such as curl send as it is, so that it is decoded in the charset of the form, too. */
+  private static String encoded(byte[] form) {
+    StringBuilder text = new StringBuilder(form.length);
+    for (byte b : form) {
+      if (b < 0) {
+        HexFormat.of().toHexDigits(text.append('%'), b);
+      } else {
+        text.append((char) b);
+      }
+    }
+    return text.toString();
   }
 
   /** Returns how many there are now. */

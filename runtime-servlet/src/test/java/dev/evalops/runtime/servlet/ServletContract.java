@@ -67,6 +67,14 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void readsFormsThatAreNotEncoded() throws Exception {
+    String raw = "\u00c3\u00bc"; // \u00fc in UTF-8
+    String form = "a=" + raw + "&" + raw + "=%C3%BC" + raw;
+    assertThat(send(request("POST", "/servlet/form", form, FORM)).body())
+        .isEqualTo("a=\u00fc \u00fc=\u00fc\u00fc");
+  }
+
+  @Test
   void readsAThousandParameters_andRefusesMore() throws Exception {
     RawClient.Response many = send(request("POST", "/servlet/form?a=1", "a=2&".repeat(999), FORM));
     assertThat(many.status()).isEqualTo(200);
