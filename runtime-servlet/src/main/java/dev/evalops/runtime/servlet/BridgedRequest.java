@@ -89,16 +89,16 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   }
 
   private Charset charset(Charset otherwise) throws UnsupportedEncodingException {
-    String name = getCharacterEncoding();
     try {
+      String name = getCharacterEncoding(); // Jetty throws for an unknown charset
       return name == null ? otherwise : Charset.forName(name);
     } catch (IllegalArgumentException e) {
-      throw new UnsupportedEncodingException(name);
+      throw new UnsupportedEncodingException(e.getMessage());
     }
   }
 
   private boolean hasType(String type) {
-    String own = getContentType();
+    String own = getHeader("Content-Type"); // Jetty throws in getContentType for an unknown charset
     if (own == null) {
       return false;
     }

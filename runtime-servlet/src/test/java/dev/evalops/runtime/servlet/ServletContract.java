@@ -75,6 +75,13 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void blamesTheClient_whenItsCharsetIsUnknown() throws Exception {
+    // Spring Boot reads it as UTF-8 all the same.
+    assertThat(send(request("POST", "/servlet/form", "a=1", FORM + ";charset=nope")).status())
+        .isIn(200, 400);
+  }
+
+  @Test
   void readsAThousandParameters_andRefusesMore() throws Exception {
     RawClient.Response many = send(request("POST", "/servlet/form?a=1", "a=2&".repeat(999), FORM));
     assertThat(many.status()).isEqualTo(200);
