@@ -77,7 +77,8 @@ abstract class ServletContract extends Contract {
   @Test
   void blamesTheClient_whenItsCharsetIsUnknown() throws Exception {
     // Spring Boot reads it as UTF-8 all the same.
-    assertThat(send(request("POST", "/servlet/form", "a=1", FORM + ";charset=nope")).status())
+    assertThat(send(request("POST", "/servlet/form", "a=1", FORM + ";charset=nope"))
+            .status())
         .isIn(200, 400);
   }
 
