@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 import java.util.jar.JarEntry;
 import java.util.jar.JarOutputStream;
 import java.util.stream.Stream;
@@ -62,8 +63,8 @@ public final class ExampleStart {
       List<Start> without = new ArrayList<>();
       List<Start> with = new ArrayList<>();
       for (int round = 0; round < ROUNDS; round++) {
-        without.add(example.start("-Xshare:auto"));
-        with.add(example.start("-XX:AOTCache=" + cache));
+        without.add(example.start());
+        with.add(example.start("-XX:AOTCache=" + cache, "-XX:AOTMode=on"));
       }
       print("without a cache", without);
       print("with a cache", with);
@@ -74,11 +75,12 @@ public final class ExampleStart {
     }
   }
 
-  private Start start(String option) throws Exception {
+  private Start start(String... options) throws Exception {
     int port = freePort();
     String java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
-    List<String> command =
-        List.of(java, option, "-cp", classPath, "dev.evalops.examples.notes.NotesService");
+    List<String> command = new ArrayList<>(List.of(java));
+    command.addAll(List.of(options));
+    command.addAll(List.of("-cp", classPath, "dev.evalops.examples.notes.NotesService"));
     ProcessBuilder builder = new ProcessBuilder(command)
         .redirectErrorStream(true)
         .redirectOutput(ProcessBuilder.Redirect.DISCARD);
@@ -91,8 +93,8 @@ public final class ExampleStart {
           .timeout(Duration.ofSeconds(10))
           .build();
       while (!isReady(client, ready)) {
-        if (!process.isAlive()) {
-          throw new IllegalStateException("the service has ended: " + process.exitValue());
+        if (!process.isAlive() || System.nanoTime() - begin > TimeUnit.MINUTES.toNanos(1)) {
+          throw new IllegalStateException("the service has ended, or is not ready after a minute");
         }
         Thread.sleep(5);
       }

@@ -459,7 +459,7 @@ final class EventReader {
    */
   private static void checkText(String name, byte[] json) {
     if (!isUtf8(json)) {
-      throw new IllegalArgumentException(name + ": it is not UTF-8");
+      throw new IllegalArgumentException(name + ": it is not UTF-8, or holds a NUL");
     }
     boolean high = false; // right before
     for (int i = 0; i < json.length; i++) {
@@ -492,8 +492,8 @@ final class EventReader {
     if (text.indexOf('\0') >= 0) {
       return false;
     }
-    if (text.indexOf('\ufffd')
-        < 0) { // which may also be meant; the decoder tells, and takes longer
+    // Which may also be meant; the decoder tells, and takes longer.
+    if (text.indexOf('\ufffd') < 0) {
       return true;
     }
     try {

@@ -343,14 +343,14 @@ class EventTest {
           .getBytes(StandardCharsets.ISO_8859_1);
       assertThatThrownBy(() -> Event.read(json))
           .isInstanceOf(IllegalArgumentException.class)
-          .hasMessage("envelope: it is not UTF-8");
+          .hasMessage("envelope: it is not UTF-8, or holds a NUL");
     }
     Map<String, List<String>> headers = headers();
     headers.put("content-type", List.of("application/json"));
     byte[] data = ("[\"" + character + "\"]").getBytes(StandardCharsets.ISO_8859_1);
     assertThatThrownBy(() -> Event.read(headers, data))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("data: it is not UTF-8");
+        .hasMessage("data: it is not UTF-8, or holds a NUL");
   }
 
   @ParameterizedTest
@@ -365,7 +365,7 @@ class EventTest {
     headers.put("content-type", List.of("application/json"));
     assertThatThrownBy(() -> Event.read(headers, "{\"a\":1}".getBytes(encoding)))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("data: it is not UTF-8");
+        .hasMessage("data: it is not UTF-8, or holds a NUL");
   }
 
   @Test

@@ -349,8 +349,10 @@ final class RequestRules {
    * @throws ServiceException 400 {@code invalid_input}
    */
   static void checkTarget(URI target) {
+    if (target.getRawFragment() != null) {
+      throw invalid("request target must not have a fragment (#)");
+    }
     if (target.toString().startsWith("//")
-        || target.getRawFragment() != null
         || (target.getScheme() == null) != (target.getRawAuthority() == null)) {
       throw invalid("request target must be a path or an absolute URL");
     }

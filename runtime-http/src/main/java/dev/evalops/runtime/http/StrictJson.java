@@ -8,6 +8,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.time.LocalDate;
 import java.time.LocalDateTime;
+import java.time.LocalTime;
 import java.time.OffsetDateTime;
 import java.time.ZonedDateTime;
 import java.util.Calendar;
@@ -64,10 +65,10 @@ final class StrictJson {
   // Those that may be numbers; a text of them is never one.
   private static final Set<Class<?>> TIMES =
       Set.of(Instant.class, OffsetDateTime.class, ZonedDateTime.class, Duration.class);
-  // What Jackson drops from a text, with what follows: the time behind a date, the zone behind a
+  // What Jackson drops from a text, with what is beyond: the time of a date, the zone or date of a
   // time.
   private static final Map<Class<?>, String> DROPPED =
-      Map.of(LocalDate.class, "T", LocalDateTime.class, "Z");
+      Map.of(LocalDate.class, "T", LocalTime.class, "T", LocalDateTime.class, "Z");
 
   private StrictJson() {}
 
@@ -302,7 +303,7 @@ final class StrictJson {
       return new Strict(type, delegate);
     }
 
-    /** With a pattern of the service's own, nothing is dropped. */
+    /** A pattern of the service's own says itself what there may be. */
     @Override
     public ValueDeserializer<?> createContextual(
         DeserializationContext context, @Nullable BeanProperty property) {

@@ -163,6 +163,7 @@ class StrictJsonTest {
             each(java.sql.Timestamp.class, "\"2026-02-30T00:00:00Z\""),
             each(LocalDate.class, "\"2026-01-02T23:00:00Z\"", "\"2026-01-02T23:00:00\""),
             each(LocalDateTime.class, "\"2026-01-02T23:00:00Z\""),
+            each(LocalTime.class, "\"2026-01-02T10:00:00\"", "\"2026-01-02T10:00:00Z\""),
             each(Calendar.class, "1e1000000000", "1.5", "\"1700000000\""),
             each(java.sql.Timestamp.class, "1e1000000000", "1.5", "\"1700000000\""),
             each(java.sql.Date.class, "1.5", "\"1700000000\""),

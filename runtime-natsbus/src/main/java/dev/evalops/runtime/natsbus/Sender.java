@@ -44,9 +44,6 @@ final class Sender {
   /** The server's "JetStream system temporarily unavailable". */
   private static final int UNAVAILABLE = 10_008;
 
-  /** The server ends the connection at a line of more than 4096 bytes, in which there is more than the subject. */
-  private static final int MAX_SUBJECT = 3000;
-
   private static final long GRACE_SECONDS = 1;
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
@@ -79,9 +76,10 @@ final class Sender {
       String subject, Headers headers, byte[] body, @Nullable String lane, Duration bound) {
     Send send = new Send(
         new NatsMessage(subject, null, headers, body), lane, System.nanoTime() + bound.toNanos());
-    if (subject.length() > MAX_SUBJECT) {
+    if (subject.length() > Subjects.MAX_LENGTH) {
       send.fail(
-          "the subject has " + subject.length() + " characters, and the limit is " + MAX_SUBJECT,
+          "the subject has " + subject.length() + " characters, and the limit is "
+              + Subjects.MAX_LENGTH,
           null,
           Reason.REFUSED);
       return send.acknowledged;

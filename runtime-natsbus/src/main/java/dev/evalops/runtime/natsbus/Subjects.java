@@ -5,6 +5,12 @@ import org.jspecify.annotations.Nullable;
 
 /** The rules of NATS subjects and names. */
 final class Subjects {
+  /**
+   * Of a subject. Servers and clients end the connection at a line of more than 4096 bytes, in which there are a reply
+   * subject and numbers, too.
+   */
+  static final int MAX_LENGTH = 3000;
+
   private Subjects() {}
 
   /** What a stream of this prefix takes. */
@@ -39,6 +45,11 @@ final class Subjects {
 
   /** Checks one or more tokens with dots between them. */
   static void checkSubject(String name, String subject, boolean wildcards, List<String> problems) {
+    if (subject.length() > MAX_LENGTH) {
+      problems.add(name + " must have at most " + MAX_LENGTH + " characters, and it has "
+          + subject.length());
+      return;
+    }
     String[] tokens = subject.split("\\.", -1);
     for (int i = 0; i < tokens.length; i++) {
       String token = tokens[i];

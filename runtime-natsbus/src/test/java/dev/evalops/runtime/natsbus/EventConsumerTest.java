@@ -219,6 +219,13 @@ class EventConsumerTest {
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
             "consumer_subject_required; consumer_stream_required; consumer_durable_required");
+    String tooLong = "notes.changes." + "n".repeat(2987);
+    assertThatThrownBy(
+            () -> bus.consumer(tooLong, "long").deadLetterSubject(tooLong).start(event -> {}))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContainingAll(
+            "subject must have at most 3000 characters, and it has 3001",
+            "deadLetterSubject must have at most 3000 characters, and it has 3001");
     assertThatThrownBy(() -> bus.consumer("a.>.b", "a b")
             .deliver(DeliverPolicy.LastPerSubject)
             .ackWait(Duration.ZERO)

@@ -40,6 +40,10 @@ final class PostgresUrl {
   private static final Set<PGProperty> OTHER_CHOICES =
       Set.of(PGProperty.REQUIRE_AUTH, PGProperty.PROTOCOL_VERSION);
 
+  /** Whose values the driver takes in any case. */
+  private static final Set<PGProperty> ANY_CASE = Set.of(
+      PGProperty.SSL_MODE, PGProperty.AUTOSAVE, PGProperty.GSS_ENC_MODE, PGProperty.STRING_TYPE);
+
   /** Names of files, and a password; empty ones are as if absent. */
   private static final Set<String> FILES =
       Set.of("sslrootcert", "sslcert", "sslkey", "sslpassword");
@@ -535,7 +539,8 @@ final class PostgresUrl {
     String[] choices = property.getChoices();
     if (choices != null
         && !OTHER_CHOICES.contains(property)
-        && Arrays.stream(choices).noneMatch(value::equalsIgnoreCase)) {
+        && Arrays.stream(choices)
+            .noneMatch(ANY_CASE.contains(property) ? value::equalsIgnoreCase : value::equals)) {
       problem(property.getName() + " must be one of " + String.join(", ", choices));
     }
   }

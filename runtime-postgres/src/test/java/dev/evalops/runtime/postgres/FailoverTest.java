@@ -42,8 +42,8 @@ class FailoverTest {
     KILLED,
     STOPPED,
     CUT_OFF,
-    NONE; // a switchover: until the former primary comes back as a standby, commits on it wait for
-    // one
+    /** A switchover: until the former primary comes back as a standby, commits on it wait for one. */
+    NONE;
 
     void meet(PostgresServer primary) {
       switch (this) {

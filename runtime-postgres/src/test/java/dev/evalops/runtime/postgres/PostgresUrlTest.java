@@ -217,6 +217,8 @@ class PostgresUrlTest {
             + "require, verify-ca, verify-full",
         "jdbc:postgresql://h/d?targetServerType=leader | targetServerType must be one of any, primary",
         "jdbc:postgresql://h/d?preferQueryMode= | preferQueryMode must be one of extended",
+        "jdbc:postgresql://h/d?preferQueryMode=Simple | preferQueryMode must be one of extended",
+        "jdbc:postgresql://h/d?targetServerType=Primary | targetServerType must be one of any, primary",
         "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
             + "require, verify-ca, verify-full",
         "postgres://h/d?sslmode=prefer&sslrootcert=system | sslrootcert=system needs sslmode=verify-full",

@@ -21,7 +21,6 @@ import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
-import java.io.UnsupportedEncodingException;
 import java.net.URLDecoder;
 import java.nio.charset.Charset;
 import java.nio.charset.StandardCharsets;
@@ -88,17 +87,24 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     return reader;
   }
 
-  private Charset charset(Charset otherwise) throws UnsupportedEncodingException {
+  private Charset charset(Charset otherwise) {
     try {
       String name = getCharacterEncoding(); // Jetty throws for an unknown charset
       return name == null ? otherwise : Charset.forName(name);
     } catch (IllegalArgumentException e) {
-      throw new UnsupportedEncodingException(e.getMessage());
+      throw ServiceException.of(ErrorCode.INVALID_INPUT, "Content-Type has an unknown charset", e)
+          .op("servlet.charset");
     }
   }
 
+  /** Not the container's: Jetty throws for an unknown charset. */
+  @Override
+  public @Nullable String getContentType() {
+    return getHeader("Content-Type");
+  }
+
   private boolean hasType(String type) {
-    String own = getHeader("Content-Type"); // Jetty throws in getContentType for an unknown charset
+    String own = getContentType();
     if (own == null) {
       return false;
     }
@@ -143,7 +149,10 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     return parameters;
   }
 
-  /** Encodes what clients such as curl send as it is, so that it is decoded in the charset of the form, too. */
+  /**
+   * Encodes what clients such as curl send as it is, so that it is decoded in the charset of the form, too: UTF-8, or
+   * one in which no part of another character is ASCII.
+   */
   private static String encoded(byte[] form) {
     StringBuilder text = new StringBuilder(form.length);
     for (byte b : form) {

@@ -220,6 +220,8 @@ final class AppServlet extends HttpServlet {
         response.setContentType("text/plain");
         response.getWriter().print(text.toString().trim());
       }
+      case "/reader" ->
+        text(response, request.getContentType() + " " + request.getReader().readLine());
       case "/parts" -> {
         StringBuilder text = new StringBuilder();
         for (Part part : request.getParts()) {

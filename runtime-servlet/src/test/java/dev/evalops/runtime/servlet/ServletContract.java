@@ -80,6 +80,12 @@ abstract class ServletContract extends Contract {
     assertThat(send(request("POST", "/servlet/form", "a=1", FORM + ";charset=nope"))
             .status())
         .isIn(200, 400);
+    assertThat(send(request("POST", "/servlet/reader", "\u00c3\u00bc", FORM + ";charset=utf-8"))
+            .body())
+        .isEqualTo("application/x-www-form-urlencoded;charset=utf-8 \u00fc");
+    assertThat(send(request("POST", "/servlet/reader", "a", FORM + ";charset=nope"))
+            .status())
+        .isIn(200, 400);
   }
 
   @Test

@@ -73,6 +73,7 @@ final class Server implements AutoCloseable {
 
   private static boolean answers(SocketFactory sockets, int port) {
     try (Socket socket = sockets.createSocket(InetAddress.getLoopbackAddress(), port)) {
+      socket.setSoTimeout(5_000);
       socket.getOutputStream()
           .write("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
               .getBytes(StandardCharsets.US_ASCII));
