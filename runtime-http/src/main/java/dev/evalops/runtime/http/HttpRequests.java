@@ -173,9 +173,9 @@ public final class HttpRequests {
    * without quotes, an empty text for anything but text, and enums as numbers are errors; names are compared as they
    * stand. So are numbers and times that would be changed: what is no byte, no finite float or double, or beyond the
    * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, a time as a number
-   * in quotes, and, but for fields with a pattern of their own, a day that does not exist, and a date, time or zone that
-   * the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); and texts with NUL, which Postgres
-   * cannot store, or half a surrogate pair, which UTF-8 cannot hold.
+   * in quotes, and, but for fields with a pattern of their own, a day that does not exist, and a date, time or zone
+   * that the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); and texts with NUL, which
+   * Postgres cannot store, or half a surrogate pair, which UTF-8 cannot hold.
    *
    * @return a mapper to rebuild from
    */
