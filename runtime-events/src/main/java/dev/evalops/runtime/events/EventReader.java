@@ -458,7 +458,7 @@ final class EventReader {
    * half surrogate pairs strings are the only place, as of backslashes.
    */
   private static void checkText(String name, byte[] json) {
-    if (!isUtf8(json)) {
+    if (!isUtf8WithoutNul(json)) {
       throw new IllegalArgumentException(name + ": it is not UTF-8, or holds a NUL");
     }
     boolean high = false; // right before
@@ -479,8 +479,8 @@ final class EventReader {
     }
   }
 
-  /** Other encodings of JSON have bytes that are zero. */
-  private static boolean isUtf8(byte[] json) {
+  /** JSON in other encodings is full of NULs, and has none in this one. */
+  private static boolean isUtf8WithoutNul(byte[] json) {
     int all = 0;
     for (byte each : json) {
       all |= each - 1;
@@ -492,7 +492,7 @@ final class EventReader {
     if (text.indexOf('\0') >= 0) {
       return false;
     }
-    // Which may also be meant; the decoder tells, and takes longer.
+    // A replacement character may also be meant; the decoder tells, and takes longer.
     if (text.indexOf('\ufffd') < 0) {
       return true;
     }

@@ -65,8 +65,7 @@ final class StrictJson {
   // Those that may be numbers; a text of them is never one.
   private static final Set<Class<?>> TIMES =
       Set.of(Instant.class, OffsetDateTime.class, ZonedDateTime.class, Duration.class);
-  // What Jackson drops from a text, with what is beyond: the time of a date, the zone or date of a
-  // time.
+  // What begins or ends a part that Jackson drops: a time behind a date, a date, a zone.
   private static final Map<Class<?>, String> DROPPED =
       Map.of(LocalDate.class, "T", LocalTime.class, "T", LocalDateTime.class, "Z");
 

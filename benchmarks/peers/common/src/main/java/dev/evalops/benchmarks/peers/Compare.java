@@ -143,6 +143,9 @@ public final class Compare {
         }
       }
     }
+    if (contenders.isEmpty()) {
+      throw new IllegalArgumentException("no service of " + scenario + " matches " + which);
+    }
     Map<String, List<Map<Column, Double>>> samples = new LinkedHashMap<>();
     for (int round = 1; round <= rounds; round++) {
       for (Contender contender : contenders) {

@@ -118,7 +118,9 @@ final class Server implements AutoCloseable {
   /** Asks the service to end, and waits until it has. */
   void terminate() throws InterruptedException {
     process.destroy();
-    process.waitFor(2, TimeUnit.MINUTES);
+    if (!process.waitFor(2, TimeUnit.MINUTES)) {
+      throw new IllegalStateException("the service does not end");
+    }
   }
 
   @Override
