@@ -174,6 +174,7 @@ class OpeningTest {
   void closesWhatOpensAfterItsTime() throws Exception {
     CountDownLatch release = new CountDownLatch(1);
     CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch done = new CountDownLatch(1);
     AtomicReference<Thread> thread = new AtomicReference<>();
     Lifecycle hasty = Lifecycle.builder().closeTimeout(Duration.ofMillis(50)).open();
     hasty.open("deaf", () -> {
@@ -188,13 +189,17 @@ class OpeningTest {
           // Deaf.
         }
       }
-      return closes("deaf");
+      return () -> {
+        closed.add("deaf");
+        done.countDown();
+      };
     });
     begun.await();
 
     assertThatThrownBy(hasty::close).isInstanceOf(ShutdownException.class);
     release.countDown();
     thread.get().join();
+    done.await(); // the thread that opened it closes it, or the one that was to close it
 
     assertThat(closed).containsExactly("deaf");
   }
