@@ -1,11 +1,15 @@
 package dev.evalops.runtime.redis;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import io.lettuce.core.RedisURI;
 import io.lettuce.core.StaticCredentialsProvider;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.URLDecoder;
-import java.nio.charset.StandardCharsets;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -132,17 +136,23 @@ final class RedisUrl {
     int colon = userInfo.indexOf(':');
     String user = decoded(userInfo.substring(0, Math.max(0, colon)));
     char[] password = decoded(userInfo.substring(colon + 1)).toCharArray();
-    if ((user + String.valueOf(password)).indexOf('\ufffd') >= 0) {
-      throw refused("the user name or password is not percent-encoded UTF-8 (a % is written %25)");
-    }
     if (!user.isEmpty() || password.length > 0) {
       parsed.setCredentialsProvider(
           new StaticCredentialsProvider(user.isEmpty() ? null : user, password));
     }
   }
 
+  /** Each byte is a character of Latin-1 first, so that what is no UTF-8 is told from U+FFFD itself. */
   private static String decoded(String part) {
-    return URLDecoder.decode(part.replace("+", "%2B"), StandardCharsets.UTF_8);
+    String bytes = new String(part.replace("+", "%2B").getBytes(UTF_8), ISO_8859_1);
+    try {
+      return UTF_8
+          .newDecoder()
+          .decode(ByteBuffer.wrap(URLDecoder.decode(bytes, ISO_8859_1).getBytes(ISO_8859_1)))
+          .toString();
+    } catch (CharacterCodingException invalid) {
+      throw refused("the user name or password is not percent-encoded UTF-8 (a % is written %25)");
+    }
   }
 
   /** Lettuce takes its default instead of a value that it cannot read, and a whole number out of a fraction. */

@@ -48,6 +48,8 @@ class RedisUrlTest {
         "redis://user:@h | user | ''",
         "redis://:@h | - | -",
         "redis://us%40er:p%25w@h/1?timeout=1s | us@er | p%w",
+        "redis://u:%EF%BF%BD@h | u | \ufffd",
+        "redis://%ef%bf%bd:\ufffdé%C3%BC@h | \ufffd | \ufffdéü",
         "redis-sentinel://na%3Ame:p%3Aw@h1:1,h2/0#main | na:me | p:w",
         "redis-sentinel://user:pa%40ss@h1:1,h2/0#main | user | pa@ss",
       })
@@ -125,6 +127,8 @@ class RedisUrlTest {
         "redis://h?libraryName=a%0Ab | libraryName must be ASCII without blanks",
         "redis://h?libraryVersion=1%202 | libraryVersion must be ASCII without blanks",
         "redis://u:%ff@h | the user name or password is not percent-encoded UTF-8",
+        "redis://u:%EF%BF%BD%c3@h | the user name or password is not percent-encoded UTF-8",
+        "redis://u:%c3%EF%BF%BD@h | the user name or password is not percent-encoded UTF-8",
         "redis://%c3:p@h | the user name or password is not percent-encoded UTF-8",
         "redis://u:%zz@h | it is not a URL",
         "redis://u:p w@h | it is not a URL",
