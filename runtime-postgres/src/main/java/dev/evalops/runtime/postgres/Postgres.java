@@ -14,6 +14,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -312,6 +313,9 @@ public final class Postgres {
             name.toString(), config.getDataSourceProperties(), parsed.jdbcUrl())) {
           problems.add("configure: the driver has no property \"" + name + "\"");
         }
+        Optional.ofNullable(PGProperty.forName(name.toString()))
+            .flatMap(property -> PostgresUrl.problem(property, value.toString()))
+            .ifPresent(problem -> problems.add("configure: " + problem));
         properties.setProperty(name.toString(), value.toString());
       });
       problems.addAll(problems(config, parsed, driver));

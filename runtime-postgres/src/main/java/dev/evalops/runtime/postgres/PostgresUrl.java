@@ -13,6 +13,8 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TimeZone;
@@ -36,9 +38,9 @@ final class PostgresUrl {
   private static final Set<String> PLUG_INS =
       Set.of("socketFactory", "authenticationPluginClassName", "sslfactory");
 
-  /** The driver takes more than it lists: several at once, and versions that it knows by now. */
-  private static final Set<PGProperty> OTHER_CHOICES =
-      Set.of(PGProperty.REQUIRE_AUTH, PGProperty.PROTOCOL_VERSION);
+  /** The driver takes more than it lists: several at once, versions that it knows by now, fractions. */
+  private static final Set<PGProperty> OTHER_VALUES =
+      Set.of(PGProperty.REQUIRE_AUTH, PGProperty.PROTOCOL_VERSION, PGProperty.LOGIN_TIMEOUT);
 
   /** Whose values the driver takes in any case. */
   private static final Set<PGProperty> ANY_CASE = Set.of(
@@ -512,9 +514,8 @@ final class PostgresUrl {
       afterSecret = SECRETS.contains(name);
       if (!name.equals("user") && !SECRETS.contains(name)) {
         open.append(open.isEmpty() ? '?' : '&').append(pair);
-        if (equals > 0) {
-          checkChoice(property, formDecode(name, pair.substring(equals + 1)));
-        }
+        problem(property, equals < 0 ? "" : formDecode(name, pair.substring(equals + 1)))
+            .ifPresent(this::problem);
         if (name.equals("ApplicationName") && equals > 0) {
           applicationName = emptyToNull(formDecode(name, pair.substring(equals + 1)));
         }
@@ -534,14 +535,41 @@ final class PostgresUrl {
     }
   }
 
-  /** The driver would say it at each attempt to connect, in a way that can pass, or take its default. */
-  private void checkChoice(PGProperty property, String value) {
+  /**
+   * What is wrong with a value that the driver would refuse only once it connects, in a way that can pass, or would
+   * take for another: any word but true is false to it, and {@code ssl=yes} asks for no TLS.
+   */
+  static Optional<String> problem(PGProperty property, String value) {
+    String name = property.getName();
+    String usual = Objects.requireNonNullElse(property.getDefaultValue(), "");
     String[] choices = property.getChoices();
-    if (choices != null
-        && !OTHER_CHOICES.contains(property)
-        && Arrays.stream(choices)
-            .noneMatch(ANY_CASE.contains(property) ? value::equalsIgnoreCase : value::equals)) {
-      problem(property.getName() + " must be one of " + String.join(", ", choices));
+    if (OTHER_VALUES.contains(property) || (property == PGProperty.SSL && value.isEmpty())) {
+      return Optional.empty();
+    }
+    if (property == PGProperty.SSL || usual.equals("true") || usual.equals("false")) {
+      return unless(value.matches("(?i)true|false"), name + " must be true or false");
+    }
+    if (choices == null) {
+      boolean good = !isWholeNumber(usual) || isWholeNumber(value);
+      return unless(good, name + " must be a whole number");
+    }
+    boolean anyCase = ANY_CASE.contains(property);
+    return unless(
+        Arrays.stream(choices).anyMatch(anyCase ? value::equalsIgnoreCase : value::equals),
+        name + " must be one of " + String.join(", ", choices));
+  }
+
+  private static Optional<String> unless(boolean good, String problem) {
+    return good ? Optional.empty() : Optional.of(problem);
+  }
+
+  /** As the driver reads it. */
+  private static boolean isWholeNumber(String text) {
+    try {
+      Integer.parseInt(text);
+      return true;
+    } catch (NumberFormatException invalid) {
+      return false;
     }
   }
 

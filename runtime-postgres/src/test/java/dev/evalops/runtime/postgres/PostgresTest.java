@@ -199,6 +199,15 @@ class PostgresTest {
                 + " configure: the driver has no property \"rewriteBatch\"");
   }
 
+  @Test
+  void configureRefusesAValueThatTheDriverDoesNotTake() {
+    Postgres.Builder builder = Postgres.builder(url("app", "S3cret", "postgres"))
+        .configure(config -> config.addDataSourceProperty("socketTimeout", "1m"));
+    assertThatThrownBy(builder::open)
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("open_postgres: configure: socketTimeout must be a whole number");
+  }
+
   /** As the connectors of cloud databases do it. */
   public static final class Connector extends SocketFactory {
     private final int port;

@@ -115,7 +115,16 @@ class PostgresUrlTest {
         "sslmode=verify%2Dfull",
         "requireAuth=md5,scram-sha-256",
         "protocolVersion=3.2",
-        "targetServerType=preferSecondary"
+        "targetServerType=preferSecondary",
+        "ssl",
+        "ssl=",
+        "ssl=True",
+        "cleanupSavepoints=TRUE",
+        "tcpKeepAlive=false",
+        "connectTimeout=0",
+        "receiveBufferSize=-1",
+        "loginTimeout=1.5",
+        "maxResultBuffer=10p"
       })
   void leavesToTheDriver_whatItTakes(String parameter) {
     assertThat(PostgresUrl.parse("jdbc:postgresql://h/d?" + parameter).jdbcUrl())
@@ -219,6 +228,15 @@ class PostgresUrlTest {
         "jdbc:postgresql://h/d?preferQueryMode= | preferQueryMode must be one of extended",
         "jdbc:postgresql://h/d?preferQueryMode=Simple | preferQueryMode must be one of extended",
         "jdbc:postgresql://h/d?targetServerType=Primary | targetServerType must be one of any, primary",
+        "jdbc:postgresql://h/d?sslmode | sslmode must be one of disable",
+        "jdbc:postgresql://h/d?ssl=maybe | ssl must be true or false",
+        "jdbc:postgresql://h/d?ssl=1 | ssl must be true or false",
+        "jdbc:postgresql://h/d?tcpKeepAlive=yes | tcpKeepAlive must be true or false",
+        "jdbc:postgresql://h/d?tcpKeepAlive | tcpKeepAlive must be true or false",
+        "jdbc:postgresql://h/d?connectTimeout=abc | connectTimeout must be a whole number",
+        "jdbc:postgresql://h/d?socketTimeout=1.5 | socketTimeout must be a whole number",
+        "jdbc:postgresql://h/d?queryTimeout= | queryTimeout must be a whole number",
+        "jdbc:postgresql://h/d?prepareThreshold=99999999999 | prepareThreshold must be a whole number",
         "postgres://h/d?sslmode=no-verify | sslmode must be one of disable, allow, prefer, "
             + "require, verify-ca, verify-full",
         "postgres://h/d?sslmode=prefer&sslrootcert=system | sslrootcert=system needs sslmode=verify-full",
