@@ -318,6 +318,10 @@ public final class Postgres {
             .ifPresent(problem -> problems.add("configure: " + problem));
         properties.setProperty(name.toString(), value.toString());
       });
+      if (config.getMinimumIdle() > config.getMaximumPoolSize()) { // which the pool lowers silently
+        problems.add("pool_min_conns (minimumIdle) must be at most pool_max_conns"
+            + " (maximumPoolSize, 10 unless set)");
+      }
       problems.addAll(problems(config, parsed, driver));
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException("open_postgres: " + String.join("; ", problems));

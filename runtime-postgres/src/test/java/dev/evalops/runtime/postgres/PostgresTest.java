@@ -46,6 +46,8 @@ import javax.net.SocketFactory;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 import org.slf4j.LoggerFactory;
@@ -206,6 +208,25 @@ class PostgresTest {
     assertThatThrownBy(builder::open)
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("open_postgres: configure: socketTimeout must be a whole number");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "pool_min_conns=5&pool_max_conns=4, 0",
+    "pool_min_idle_conns=11, 0",
+    "pool_min_conns=5, 4",
+  })
+  void refusesMoreIdleConnectionsThanThePoolHolds(String query, int max) {
+    Postgres.Builder builder = Postgres.builder("postgres://127.0.0.1:1/d?" + query)
+        .configure(config -> {
+          if (max > 0) {
+            config.setMaximumPoolSize(max);
+          }
+        });
+    assertThatThrownBy(builder::open)
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("open_postgres: pool_min_conns (minimumIdle) must be at most pool_max_conns"
+            + " (maximumPoolSize, 10 unless set)");
   }
 
   /** As the connectors of cloud databases do it. */
