@@ -57,7 +57,14 @@ final class Clients {
             Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
     configure.forEach(change -> change.accept(threads));
     renewals.applyTo(threads);
-    return threads.build();
+    boolean interrupted = Thread.interrupted(); // Netty, which waits for its timer, would forget it
+    try {
+      return threads.build();
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
   }
 
   /** What the URL says, if all settings are good. */

@@ -2,6 +2,7 @@ package dev.evalops.runtime.redis;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
 import dev.evalops.fixtures.FreePort;
@@ -44,6 +45,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
+import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -101,6 +103,18 @@ class RedisTest {
     redis.close();
     assertThat(Thread.interrupted()).isTrue();
     assertThat(redis.connection().isOpen()).isFalse();
+  }
+
+  @Test
+  void anInterruptedThreadOpensNothing() {
+    String url = RedisServer.shared().url();
+    for (ThrowingCallable open :
+        List.<ThrowingCallable>of(() -> Redis.open(url), () -> RedisCluster.open(url))) {
+      Thread.currentThread().interrupt();
+      Throwable failure = catchThrowable(open);
+      assertThat(Thread.interrupted()).isTrue();
+      assertThat(failure).isInstanceOf(StartupException.class).hasMessage("startup interrupted");
+    }
   }
 
   @Test
