@@ -24,7 +24,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.Parameter;
 import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The distribution as it is built: its launcher and its jar on real JVMs, against a service on this machine. */
 @ParameterizedClass
@@ -109,6 +111,21 @@ class LauncherProcessTest {
         .filter(process -> process.info().command().orElse("").endsWith("/java"))
         .findFirst()
         .orElseThrow();
+  }
+
+  /** As for a user with such a home, whose host was not given a locale, or one that this machine has not. */
+  @ParameterizedTest
+  @ValueSource(strings = {"C", "xx_XX.UTF-8"})
+  void readsAPathOutsideAscii_whateverTheLocale(String locale) throws Exception {
+    Map<String, String> all = new TreeMap<>(environment);
+    all.put("LC_ALL", locale);
+    String folder = "\"$(printf 'h\\303\\274')\""; // the JVM of this test may not know such a name
+    String move = "mkdir " + folder + " && mv evalops " + folder + "/evalops && exec ./" + folder;
+    String command = move + "/evalops/bin/evalops-agent-hook governance-check";
+    Launched.start(work, all, "/bin/sh", "-c", command)
+        .write(Launched.EVENT)
+        .end()
+        .assertAllowed();
   }
 
   @Test
