@@ -174,8 +174,10 @@ public final class HttpRequests {
    * stand. So are numbers and times that would be changed: what is no byte, no finite float or double, or beyond the
    * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, a time as a number
    * in quotes, and, but for fields with a pattern of their own, a day that does not exist, and a date, time or zone
-   * that the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); and texts with NUL, which
-   * Postgres cannot store, or half a surrogate pair, which UTF-8 cannot hold.
+   * that the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); a {@code TimeZone} that is
+   * not known, which would be GMT, a {@code Locale} that is no language tag ({@code en-US}, or {@code en_US}), a {@code
+   * UUID} in another form than that of 36 characters; and texts with NUL, which Postgres cannot store, or half a
+   * surrogate pair, which UTF-8 cannot hold.
    *
    * @return a mapper to rebuild from
    */
@@ -219,17 +221,21 @@ public final class HttpRequests {
    * @throws ServiceException 400 {@code invalid_<name>}
    */
   public static UUID uuid(String raw, String name) {
-    boolean valid = raw.length() == 36;
+    if (!isUuid(raw)) {
+      throw invalid(name.isBlank() ? "id" : name, "a valid UUID");
+    }
+    return UUID.fromString(raw);
+  }
+
+  static boolean isUuid(String text) {
+    boolean valid = text.length() == 36;
     for (int i = 0; valid && i < 36; i++) {
-      char c = raw.charAt(i);
+      char c = text.charAt(i);
       valid = (i == 8 || i == 13 || i == 18 || i == 23)
           ? c == '-'
           : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
     }
-    if (!valid) {
-      throw invalid(name.isBlank() ? "id" : name, "a valid UUID");
-    }
-    return UUID.fromString(raw);
+    return valid;
   }
 
   /**

@@ -13,9 +13,13 @@ import java.time.OffsetDateTime;
 import java.time.ZonedDateTime;
 import java.util.Calendar;
 import java.util.Date;
+import java.util.IllformedLocaleException;
+import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalDouble;
 import java.util.Set;
+import java.util.TimeZone;
+import java.util.UUID;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JsonParser;
@@ -68,6 +72,7 @@ final class StrictJson {
   // What begins or ends a part that Jackson drops: a time behind a date, a date, a zone.
   private static final Map<Class<?>, String> DROPPED =
       Map.of(LocalDate.class, "T", LocalTime.class, "T", LocalDateTime.class, "Z");
+  private static final Set<Class<?>> NAMES = Set.of(TimeZone.class, Locale.class, UUID.class);
 
   private StrictJson() {}
 
@@ -244,13 +249,17 @@ final class StrictJson {
     public KeyDeserializer modifyKeyDeserializer(
         DeserializationConfig config, JavaType type, KeyDeserializer deserializer) {
       Class<?> raw = type.getRawClass();
-      return FLOATS.contains(raw) || isByte(raw) || isTime(raw)
+      return FLOATS.contains(raw) || isByte(raw) || isTime(raw) || NAMES.contains(raw)
           ? new StrictKey(raw, deserializer)
           : deserializer;
     }
 
     private static ValueDeserializer<?> strict(Class<?> type, ValueDeserializer<?> deserializer) {
-      return FLOATS.contains(type) || isByte(type) || isTime(type) || DROPPED.containsKey(type)
+      return FLOATS.contains(type)
+              || isByte(type)
+              || isTime(type)
+              || NAMES.contains(type)
+              || DROPPED.containsKey(type)
           ? new Strict(type, deserializer)
           : deserializer;
     }
@@ -264,6 +273,23 @@ final class StrictJson {
     return TIMES.contains(type)
         || Date.class.isAssignableFrom(type)
         || Calendar.class.isAssignableFrom(type);
+  }
+
+  /** Whether a text is a name that Jackson does not take for another, or for none. */
+  private static boolean isName(Class<?> type, String text) {
+    String name = text.trim();
+    if (type == UUID.class) {
+      return HttpRequests.isUuid(name);
+    }
+    if (type == TimeZone.class) { // one that is not known is GMT to the JDK
+      return name.equals("GMT") || !TimeZone.getTimeZone(name).getID().equals("GMT");
+    }
+    try {
+      new Locale.Builder().setLanguageTag(name.replace('_', '-'));
+      return true;
+    } catch (IllformedLocaleException e) {
+      return false;
+    }
   }
 
   private static boolean isFinite(@Nullable Object value) {
@@ -327,6 +353,8 @@ final class StrictJson {
         good = !NUMBER.matcher(parser.getString()).matches();
       } else if (DROPPED.containsKey(type) && token == JsonToken.VALUE_STRING) {
         good = !parser.getString().contains(DROPPED.get(type));
+      } else if (NAMES.contains(type)) {
+        good = token == JsonToken.VALUE_STRING && isName(type, parser.getString());
       }
       Object value = good ? super.deserialize(parser, context) : null;
       if (!good || !isFinite(value)) {
@@ -369,7 +397,8 @@ final class StrictJson {
 
     @Override
     public @Nullable Object deserializeKey(String key, DeserializationContext context) {
-      boolean good = !isTime(type) || !NUMBER.matcher(key).matches();
+      boolean good =
+          NAMES.contains(type) ? isName(type, key) : !isTime(type) || !NUMBER.matcher(key).matches();
       Object value = good ? delegate.deserializeKey(key, context) : null;
       if (value instanceof Byte number) {
         good = key.matches("[+-]?[0-9]{1,9}") && Integer.parseInt(key) == number;

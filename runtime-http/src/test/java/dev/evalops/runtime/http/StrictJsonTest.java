@@ -21,17 +21,21 @@ import java.time.OffsetTime;
 import java.time.Period;
 import java.time.Year;
 import java.time.YearMonth;
+import java.time.ZoneId;
 import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
 import java.util.ArrayList;
 import java.util.Calendar;
 import java.util.Date;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
+import java.util.TimeZone;
+import java.util.UUID;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.Stream;
@@ -175,6 +179,29 @@ class StrictJsonTest {
             each(YearMonth.class, "202401", "\"1700000000\""),
             each(Period.class, "1", "\"17\""),
             each(
+                TimeZone.class,
+                "\"Eurrope/Berlin\"",
+                "\"europe/berlin\"",
+                "\"GMT+25\"",
+                "\"+02:00\"",
+                "\"x\"",
+                "1"),
+            each(
+                Locale.class,
+                "\"not a locale\"",
+                "\"C.UTF-8\"",
+                "\"x\"",
+                "\"-\"",
+                "\"en--US\"",
+                "\"zh_TW_#Hant\"",
+                "1"),
+            each(
+                UUID.class,
+                "\"AAAAAAAAAAAAAAAAAAAAAA==\"",
+                "\"AAAAAAAAAAAAAAAAAAAAAA\"",
+                "\"1-1-1-1-1\"",
+                "1"),
+            each(
                 JsonNode.class,
                 "1e400",
                 "{\"a\":[-1e400]}",
@@ -243,6 +270,19 @@ class StrictJsonTest {
         Arguments.of(
             LocalDateTime.class, "\"2024-02-29T12:00:00\"", LocalDateTime.of(2024, 2, 29, 12, 0)),
         Arguments.of(ZoneOffset.class, "\"+02\"", ZoneOffset.ofHours(2)),
+        Arguments.of(
+            TimeZone.class, "\"Europe/Berlin\"", TimeZone.getTimeZone(ZoneId.of("Europe/Berlin"))),
+        Arguments.of(TimeZone.class, "\"GMT\"", TimeZone.getTimeZone(ZoneId.of("GMT"))),
+        Arguments.of(TimeZone.class, "\"UTC\"", TimeZone.getTimeZone(ZoneId.of("UTC"))),
+        Arguments.of(TimeZone.class, "\"GMT+2\"", TimeZone.getTimeZone(ZoneId.of("GMT+2"))),
+        Arguments.of(Locale.class, "\"de\"", Locale.GERMAN),
+        Arguments.of(Locale.class, "\"en-US\"", Locale.US),
+        Arguments.of(Locale.class, "\"en_US\"", Locale.US),
+        Arguments.of(Locale.class, "\"zh-Hant-TW\"", Locale.forLanguageTag("zh-Hant-TW")),
+        Arguments.of(
+            UUID.class,
+            "\"4FFBA827-6df4-40f5-b6f5-63128fcafede\"",
+            UUID.fromString("4ffba827-6df4-40f5-b6f5-63128fcafede")),
         Arguments.of(Object.class, "1.5", 1.5),
         Arguments.of(
             Object.class,
@@ -342,7 +382,9 @@ class StrictJsonTest {
         Map.<Class<?>, String>entry(Short.class, "40000"),
         Map.<Class<?>, String>entry(Integer.class, "3000000000"),
         Map.<Class<?>, String>entry(Date.class, "1700000000"),
-        Map.<Class<?>, String>entry(Instant.class, "1700000000"))) {
+        Map.<Class<?>, String>entry(Instant.class, "1700000000"),
+        Map.<Class<?>, String>entry(Locale.class, "not a locale"),
+        Map.<Class<?>, String>entry(UUID.class, "1-1-1-1-1"))) {
       JavaType type = types.constructMapType(Map.class, key.getKey(), Object.class);
       assertThatThrownBy(
               () -> HttpRequests.mapper().readValue("{\"" + key.getValue() + "\":1}", type))
