@@ -29,6 +29,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutorService;
@@ -40,6 +41,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLSocket;
 import javax.net.ssl.X509ExtendedKeyManager;
@@ -224,8 +226,8 @@ class MtlsReloadTest {
       });
       for (int i = 0; i < 500; i++) {
         swapTo(i % 2 == 0 ? "..2" : "..1"); // at most once in the time of a look
+        looks.drainPermits(); // of those that ended before
         assertThat(looks.tryAcquire(20, TimeUnit.SECONDS)).isTrue();
-        looks.drainPermits();
       }
       done.set(true);
       looking.get(20, TimeUnit.SECONDS);
@@ -438,12 +440,17 @@ class MtlsReloadTest {
 
   @Test
   void startsNoThread_whenNotAskedToWatch() throws Exception {
+    Set<Thread> before = watchers(); // of other tests, which end when they have seen that they are closed
     try (ServerTls server = server(store("server", authority.issue("one"))).open()) {
       assertThat(server.notAfter()).isPresent();
-      assertThat(Thread.getAllStackTraces().keySet())
-          .extracting(Thread::getName)
-          .doesNotContain("mtls-reload");
+      assertThat(before).containsAll(watchers());
     }
+  }
+
+  private static Set<Thread> watchers() {
+    return Thread.getAllStackTraces().keySet().stream()
+        .filter(thread -> thread.getName().equals("mtls-reload"))
+        .collect(Collectors.toSet());
   }
 
   @Test
@@ -482,9 +489,14 @@ class MtlsReloadTest {
       Callable<Integer> load = () -> {
         int failed = 0;
         for (int n = started.incrementAndGet(); n <= requests; n = started.incrementAndGet()) {
-          if (n % (requests / (rotations + 1)) == 0 && rotation.get() < rotations) {
-            serverFiles.write(authority, authority.issue("server"));
-            clientFiles.write(authority, authority.issue("client " + rotation.incrementAndGet()));
+          if (n % (requests / (rotations + 1)) == 0) {
+            synchronized (rotation) { // or a slow one would mix its files with those of the next
+              if (rotation.get() < rotations) {
+                serverFiles.write(authority, authority.issue("server"));
+                clientFiles.write(
+                    authority, authority.issue("client " + rotation.incrementAndGet()));
+              }
+            }
           }
           failed += get(httpClient, http.uri()).startsWith("CN=client ") ? 0 : 1;
         }
