@@ -194,13 +194,16 @@ class HealthHandlerTest {
   @Test
   void answersProbesWhileACheckHangs() throws Exception {
     CountDownLatch never = new CountDownLatch(1);
+    CountDownLatch hung = new CountDownLatch(1);
     AtomicBoolean hangs = new AtomicBoolean();
-    serve(HealthChecker.builder().required("db", () -> {
+    serve(HealthChecker.builder().checkTimeout(Duration.ofMinutes(1)).required("db", () -> {
       if (hangs.get()) {
+        hung.countDown();
         never.await();
       }
     }));
     hangs.set(true);
+    hung.await();
 
     List<CompletableFuture<HttpResponse<String>>> probes = new ArrayList<>();
     for (int i = 0; i < 64; i++) {

@@ -77,7 +77,7 @@ class NatsHealthTest {
   void bearsAReconnectForAWhile_thenNamesTheStatus_andRecovers() throws Exception {
     check.check();
     server.kill();
-    await().until(() -> connection.getStatus() != Status.CONNECTED);
+    await().until(() -> connection.getStatus() == Status.RECONNECTING);
 
     check.check();
     clock.addAndGet(NatsHealth.RECONNECT_GRACE.toNanos() - 1);
