@@ -184,7 +184,8 @@ final class AppServlet extends HttpServlet {
     });
   }
 
-  private AsyncListener listener(ServletResponse response) {
+  private AsyncListener listener(HttpServletRequest request, ServletResponse response) {
+    String id = request.getHeader("X-Request-Id");
     return new AsyncListener() {
       @Override
       public void onTimeout(AsyncEvent event) throws IOException {
@@ -200,7 +201,7 @@ final class AppServlet extends HttpServlet {
 
       @Override
       public void onComplete(AsyncEvent event) {
-        gateway.listenersCompleted.incrementAndGet();
+        gateway.listenersCompleted.add(id);
       }
     };
   }
@@ -403,7 +404,7 @@ final class AppServlet extends HttpServlet {
       case "/async/timeout-answered" -> {
         AsyncContext async = request.startAsync();
         async.setTimeout(50);
-        async.addListener(listener(async.getResponse()));
+        async.addListener(listener(request, async.getResponse()));
       }
       case "/async/twice" ->
         late(request, async -> {
@@ -413,7 +414,7 @@ final class AppServlet extends HttpServlet {
         });
       case "/async/events" ->
         late(request, async -> {
-          async.addListener(listener(async.getResponse()));
+          async.addListener(listener(request, async.getResponse()));
           HttpServletResponse events = (HttpServletResponse) async.getResponse();
           events.setContentType("text/event-stream");
           try {

@@ -164,7 +164,7 @@ abstract class Contract {
     assertThat(completed(request)).singleElement().asString().endsWith(expected);
   }
 
-  private static String id(String request) {
+  static String id(String request) {
     Matcher id = Pattern.compile("X-Request-Id: (\\S+)").matcher(request);
     assertThat(id.find()).isTrue();
     return id.group(1);

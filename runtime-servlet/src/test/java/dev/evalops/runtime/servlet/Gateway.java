@@ -51,8 +51,8 @@ final class Gateway implements AutoCloseable {
   /** What a stream of events waits for after the first one. */
   final CountDownLatch clientLeft = new CountDownLatch(1);
 
-  /** How often a listener of the application was told that a request is complete. */
-  final AtomicInteger listenersCompleted = new AtomicInteger();
+  /** The ids of the requests of which a listener of the application was told that they are complete. */
+  final Collection<String> listenersCompleted = new ConcurrentLinkedQueue<>();
 
   /** How often a thread of the application could not write any more. */
   final AtomicInteger writersStopped = new AtomicInteger();

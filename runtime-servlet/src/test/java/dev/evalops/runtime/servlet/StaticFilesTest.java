@@ -225,7 +225,7 @@ class StaticFilesTest {
           .containsExactlyInAnyOrderElementsOf(exchanges.stream()
               .map(e -> e.request.substring(0, e.request.indexOf(' ')) + " " + e.status)
               .toList());
-      assertThat(watched.counted().values().stream()
+      assertThat(watched.counted(exchanges.size()).values().stream()
               .mapToDouble(Double::doubleValue)
               .sum())
           .isEqualTo(exchanges.size());

@@ -173,8 +173,15 @@ final class Watched implements AutoCloseable {
     return values.get("method") + " " + values.get("route") + " " + values.get("status");
   }
 
-  /** The same as counted. */
-  Map<String, Double> counted() {
+  /** The same as counted; waits until there are so many. */
+  Map<String, Double> counted(int requests) {
+    await()
+        .atMost(PATIENCE)
+        .until(() -> counted().values().stream().mapToDouble(n -> n).sum() >= requests);
+    return counted();
+  }
+
+  private Map<String, Double> counted() {
     Map<String, Double> counted = new TreeMap<>();
     registry
         .find("watched.http.requests")

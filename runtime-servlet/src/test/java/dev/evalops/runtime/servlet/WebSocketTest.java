@@ -199,7 +199,7 @@ class WebSocketTest {
       assertThat(watched.logged(8))
           .containsOnly("GET /echo 401", "GET /echo 101")
           .hasSize(8);
-      assertThat(watched.counted()).isEqualTo(Map.of("GET /echo 401", 4.0, "GET /echo 101", 4.0));
+      assertThat(watched.counted(8)).isEqualTo(Map.of("GET /echo 401", 4.0, "GET /echo 101", 4.0));
       assertThat(watched.spans(8))
           .extracting(span -> span.getName() + " "
               + span.getAttributes().get(AttributeKey.longKey("http.response.status_code")) + " "
