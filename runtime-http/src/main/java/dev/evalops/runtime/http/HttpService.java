@@ -255,7 +255,8 @@ public final class HttpService implements AutoCloseable {
   /**
    * Drains and stops: new connections are refused at once, requests that have arrived are answered with {@code
    * Connection: close}, and what is left when nothing arrives any more, or at the end of the time given by {@link
-   * Builder#drainTimeout}, is cut off. An interrupt cuts off at once and is kept. Calls after the first do nothing.
+   * Builder#drainTimeout}, is cut off. An interrupt cuts off at once and is kept. Calls after the first do nothing. On
+   * the thread of a handler it would wait for that handler's own request until it cuts it off; use another thread.
    */
   @Override
   public void close() {

@@ -14,6 +14,8 @@ import java.net.ConnectException;
 import java.net.Socket;
 import java.net.SocketException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
@@ -23,6 +25,7 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLContext;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -76,15 +79,23 @@ class DrainTest {
     if (tls) {
       builder.tls(TestCertificates.server(), HttpService.ClientCertificates.REQUIRED);
     }
-    try (HttpService service = builder.start();
-        ExecutorService pool = Executors.newCachedThreadPool()) {
-      CompletableFuture<?>[] all = new CompletableFuture<?>[clients];
+    try (ExecutorService pool = Executors.newCachedThreadPool();
+        HttpService service = builder.start()) {
+      // The few seconds that the build gives a request to arrive count from the first byte of a handshake: one by one,
+      // and all but the first resume its session.
+      SSLContext context = TestCertificates.client(true);
+      List<RawClient> connected = new ArrayList<>();
       for (int i = 0; i < clients; i++) {
         RawClient client = tls
-            ? new RawClient(TestCertificates.socket(service.port(), TestCertificates.client(true)))
+            ? new RawClient(TestCertificates.socket(service.port(), context))
             : new RawClient(service.port());
-        all[i] = CompletableFuture.runAsync(() -> askUntilClosed(client, answered, warm), pool);
+        assertThat(client.get("/work").status()).isEqualTo(200);
+        connected.add(client);
       }
+      CompletableFuture<?>[] all = connected.stream()
+          .map(client ->
+              CompletableFuture.runAsync(() -> askUntilClosed(client, answered, warm), pool))
+          .toArray(CompletableFuture[]::new);
       assertThat(warm.await(60, TimeUnit.SECONDS)).isTrue();
       service.close();
       CompletableFuture.allOf(all).get(20, TimeUnit.SECONDS);
