@@ -397,8 +397,9 @@ final class StrictJson {
 
     @Override
     public @Nullable Object deserializeKey(String key, DeserializationContext context) {
-      boolean good =
-          NAMES.contains(type) ? isName(type, key) : !isTime(type) || !NUMBER.matcher(key).matches();
+      boolean good = NAMES.contains(type)
+          ? isName(type, key)
+          : !isTime(type) || !NUMBER.matcher(key).matches();
       Object value = good ? delegate.deserializeKey(key, context) : null;
       if (value instanceof Byte number) {
         good = key.matches("[+-]?[0-9]{1,9}") && Integer.parseInt(key) == number;

@@ -440,7 +440,8 @@ class MtlsReloadTest {
 
   @Test
   void startsNoThread_whenNotAskedToWatch() throws Exception {
-    Set<Thread> before = watchers(); // of other tests, which end when they have seen that they are closed
+    // Those of other tests end when they have seen that they are closed.
+    Set<Thread> before = watchers();
     try (ServerTls server = server(store("server", authority.issue("one"))).open()) {
       assertThat(server.notAfter()).isPresent();
       assertThat(before).containsAll(watchers());

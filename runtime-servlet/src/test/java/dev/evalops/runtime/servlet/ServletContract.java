@@ -279,8 +279,7 @@ abstract class ServletContract extends Contract {
   private void listenerIsToldOnce(String request) {
     await()
         .atMost(Duration.ofMinutes(1))
-        .untilAsserted(
-            () -> assertThat(gateway.listenersCompleted).containsOnlyOnce(id(request)));
+        .untilAsserted(() -> assertThat(gateway.listenersCompleted).containsOnlyOnce(id(request)));
   }
 
   @Test
