@@ -52,12 +52,11 @@ public record Change(
     if (aggregateId.isPresent() && aggregateId.get().isEmpty()) {
       problems.add("aggregateId must not be empty");
     }
-    if (aggregateId.isPresent()
-        && (aggregateId.get().indexOf('\0') >= 0 || !isText(aggregateId.get()))) {
+    if (aggregateId.isPresent() && !isText(aggregateId.get())) {
       problems.add("aggregateId must not have NUL or half a surrogate pair");
     }
     if (organizationId.isPresent() && !isText(organizationId.get())) {
-      problems.add("organizationId must not have half a surrogate pair");
+      problems.add("organizationId must not have NUL or half a surrogate pair");
     }
     if (sequence.isPresent() && sequence.getAsLong() < 0) {
       problems.add("sequence must be 0 or more: " + sequence.getAsLong());
@@ -76,9 +75,12 @@ public record Change(
     Objects.requireNonNull(payload, "payload");
   }
 
-  /** Whether UTF-8 can hold it: half a surrogate pair would become something else on the wire. */
+  /** Half a surrogate pair would become something else on the wire, and no reader takes a NUL. */
   private static boolean isText(String text) {
     for (int i = 0; i < text.length(); i++) {
+      if (text.charAt(i) == 0) {
+        return false;
+      }
       if (Character.isSurrogate(text.charAt(i))) {
         if (!Character.isSupplementaryCodePoint(text.codePointAt(i))) {
           return false;

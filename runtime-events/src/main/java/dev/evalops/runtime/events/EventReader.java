@@ -115,6 +115,7 @@ final class EventReader {
   static EventReader read(Attributes headers, byte[] body) {
     EventReader read = hasAttributes(headers) ? ofHeaders(headers, body) : ofBody(headers, body);
     read.takeMissing();
+    read.checkTexts();
     return read;
   }
 
@@ -528,6 +529,21 @@ final class EventReader {
     require("id", id);
     require("type", type);
     require("source", source);
+  }
+
+  /** No CloudEvent has a NUL in its attributes, and no database takes one in a text. */
+  private void checkTexts() {
+    refuseNul("id", id);
+    refuseNul("type", type);
+    refuseNul("source", source);
+    refuseNul("tenantid", tenantId);
+    refuseNul("partitionkey", partitionKey);
+  }
+
+  private static void refuseNul(String name, String value) {
+    if (value.indexOf('\0') >= 0) {
+      throw new IllegalArgumentException(name + ": it holds a NUL");
+    }
   }
 
   private static void require(String name, String value) {

@@ -134,13 +134,18 @@ class EncoderTest {
   }
 
   @Test
-  void refusesHalfASurrogatePair_whichNoFormCanCarry() {
+  void refusesHalfASurrogatePairAndNul_whichNoFormCanCarry() {
     assertThatThrownBy(() -> Change.of("note", "a\ud800", "create"))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("aggregateId must not have NUL or half a surrogate pair");
     assertThatThrownBy(() -> CHANGE.organization("\udc00a"))
         .isInstanceOf(IllegalArgumentException.class)
-        .hasMessage("organizationId must not have half a surrogate pair");
+        .hasMessage("organizationId must not have NUL or half a surrogate pair");
+    for (String id : List.of("\0", "a\0b")) {
+      assertThatThrownBy(() -> CHANGE.organization(id))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage("organizationId must not have NUL or half a surrogate pair");
+    }
     assertThat(json(CHANGE.organization("\ud83d\ude00"), Map.of())).contains("\ud83d\ude00");
   }
 

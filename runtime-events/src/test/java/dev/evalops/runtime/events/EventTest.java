@@ -176,6 +176,40 @@ class EventTest {
         .hasMessageContaining("surrogate");
   }
 
+  /** Postgres takes it in no text: what handles such an event would fail at each delivery. */
+  @ParameterizedTest
+  @ValueSource(strings = {"id", "type", "source", "tenantid", "partitionkey"})
+  void refusesANul_inEveryForm(String attribute) {
+    String problem = attribute + ": it holds a NUL";
+    Map<String, String> attributes = new HashMap<>(
+        Map.of("specversion", "1.0", "id", "e-1", "type", "t", "source", "s"));
+    attributes.put(attribute, "a%00b");
+    Map<String, List<String>> headers = new HashMap<>();
+    attributes.forEach((name, value) -> headers.put("ce-" + name, List.of(value)));
+    assertThatThrownBy(() -> Event.read(headers, new byte[0]))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage(problem);
+
+    StringBuilder json = new StringBuilder("{\"data\":null");
+    attributes.forEach((name, value) -> json.append(",\"" + name + "\":\"" + value + "\""));
+    assertRefused(json.toString().replace("%00", "\\u0000") + "}", problem);
+
+    EventEnvelope.Builder envelope =
+        EventEnvelope.newBuilder().setSpecVersion("1.0").setId("e-1").setType("t").setSource("s");
+    switch (attribute) {
+      case "id" -> envelope.setId("a\0b");
+      case "type" -> envelope.setType("a\0b");
+      case "source" -> envelope.setSource("a\0b");
+      case "tenantid" -> envelope.setTenantId("a\0b");
+      default -> {
+        return; // an envelope has no such field
+      }
+    }
+    assertThatThrownBy(() -> Event.read(envelope.build().toByteArray()))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage(problem);
+  }
+
   @Test
   void readsWholeSurrogatePairs_andBackslashes() {
     assertThat(json(PLAIN + ",\"tenant_id\":\"\\ud83d\\ude00\\u0001\\uffff\\\\ud800\\\"\"}")
