@@ -117,13 +117,19 @@ public final class FeatureFlagsProvider extends EventProvider {
       return evaluated(true, Reason.STATIC);
     }
     String subject = context == null ? null : context.getTargetingKey();
-    if (subject == null || subject.isBlank()) {
+    if (subject == null || isBlank(subject)) {
       return failed(
           defaultValue,
           ErrorCode.TARGETING_KEY_MISSING,
           "flag " + key + " has a partial rollout, which needs a targeting key");
     }
     return evaluated(flags.enabledFor(key, subject), Reason.SPLIT);
+  }
+
+  /** As the flags judge a subject: {@link String#isBlank} takes no-break spaces for a key. */
+  private static boolean isBlank(String text) {
+    return text.chars()
+        .allMatch(c -> (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c));
   }
 
   @Override

@@ -60,6 +60,7 @@ class FeatureFlagsProviderTest {
     "none, '',    true,  true,  ERROR,    FLAG_NOT_FOUND",
     "some, '',    true,  true,  ERROR,    TARGETING_KEY_MISSING",
     "some, '  ',  false, false, ERROR,    TARGETING_KEY_MISSING",
+    "some, '\u00a0\u0085\u2003', true, true, ERROR, TARGETING_KEY_MISSING",
   })
   void evaluates(
       String key, String subject, boolean otherwise, boolean value, String reason, String error) {
