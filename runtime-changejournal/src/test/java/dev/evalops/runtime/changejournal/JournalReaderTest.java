@@ -46,6 +46,7 @@ import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.util.RawValue;
 
 @ExtendWith(TestPostgres.class)
 @Schema("dev/evalops/runtime/changejournal/changejournal.sql")
@@ -253,6 +254,37 @@ class JournalReaderTest {
           .extracting(entry -> entry.aggregateId().orElseThrow())
           .containsExactly("1", "2");
     }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"json", "text"})
+  void keepsANumberAsItIsWritten_whenItIsBeyondEveryDecimal(String type, HikariDataSource db)
+      throws Exception {
+    Rows.execute(
+        db,
+        "ALTER TABLE change_journal ALTER payload TYPE " + type + " USING payload::" + type,
+        "ALTER TABLE audit_entries ALTER metadata TYPE " + type + " USING metadata::" + type);
+    String payload = "{\"a\":1e2147483648,\"b\":[-1.5E-99999999999,2.5],\"c\":{\"d\":0.10}}";
+    try (Connection tx = Tx.begin(db)) {
+      ChangeJournal.mutation("note", "n-1", "create")
+          .by(Tx.ACTOR)
+          .payload(new RawValue(payload))
+          .metadata("large", new RawValue("1e2147483648"))
+          .write(tx);
+      write(tx, 1);
+      tx.commit();
+    }
+    Tail tail = new Tail(db);
+    List<Change> changes = new ArrayList<>();
+    await().until(() -> changes.addAll(tail.poll(10)));
+    assertThat(changes).hasSize(2);
+    assertThat(changes.get(0).payload()).hasToString(payload);
+    assertThat(changes.get(0).payload().get("b").get(1).decimalValue()).isEqualTo("2.5");
+
+    JournalReader reader = ChangeJournal.reader(db);
+    List<AuditEntry> entries = new ArrayList<>();
+    await().until(() -> entries.addAll(reader.auditEntries(Position.START, 10).auditEntries()));
+    assertThat(entries.get(0).metadata()).hasToString("{\"large\":1e2147483648}");
   }
 
   @Test
