@@ -102,9 +102,10 @@ final class Publishing {
       headers.put(Sender.MESSAGE_ID, event.id());
       outcome = sender.send(event.subject(), headers, event.body(), event.lane(), timeout);
     } catch (IllegalArgumentException malformed) {
-      outcome = CompletableFuture.failedFuture(new PublishException(
+      outcome = CompletableFuture.failedFuture(Sender.failure(
           PublishException.Reason.REFUSED,
-          "publish " + event.subject() + ": " + malformed.getMessage(),
+          event.subject(),
+          String.valueOf(malformed.getMessage()),
           malformed));
     }
     if (span != null || metrics != null) {

@@ -48,6 +48,8 @@ final class Sender {
   private static final int NO_RESPONDERS = 503;
   private static final long RECONNECT_POLL_MILLIS = 250;
   private static final long RETRY_MILLIS = 100;
+  private static final int MAX_SHOWN_SUBJECT = 200;
+  private static final int MAX_WHY = 1000;
 
   private final Connection connection;
   private final ScheduledExecutorService timer;
@@ -340,21 +342,31 @@ final class Sender {
   }
 
   /** Waits for an outcome that is bounded already, and a little more. */
-  static Outcome await(CompletableFuture<Outcome> outcome, String what, Duration bound) {
+  static Outcome await(CompletableFuture<Outcome> outcome, String subject, Duration bound) {
     try {
       return outcome.get(bound.plusSeconds(GRACE_SECONDS).toMillis(), TimeUnit.MILLISECONDS);
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
-      throw new PublishException(Reason.AWAY, "publish " + what + ": interrupted", interrupted);
+      throw failure(Reason.AWAY, subject, "interrupted", interrupted);
     } catch (TimeoutException late) {
-      throw new PublishException(
-          Reason.AWAY, "publish " + what + ": no acknowledgement in time", late);
+      throw failure(Reason.AWAY, subject, "no acknowledgement in time", late);
     } catch (ExecutionException failure) {
       if (failure.getCause() instanceof PublishException known) {
         throw known;
       }
-      throw new PublishException(Reason.AWAY, "publish " + what + ": failed", failure.getCause());
+      throw failure(Reason.AWAY, subject, "failed", failure.getCause());
     }
+  }
+
+  /** Says what failed, with no more of long texts than somebody reads. */
+  static PublishException failure(
+      Reason reason, String subject, String why, @Nullable Throwable cause) {
+    return new PublishException(
+        reason, "publish " + cut(subject, MAX_SHOWN_SUBJECT) + ": " + cut(why, MAX_WHY), cause);
+  }
+
+  private static String cut(String text, int length) {
+    return text.length() > length ? text.substring(0, length) + "..." : text;
   }
 
   /** Takes nothing more. */
@@ -421,10 +433,8 @@ final class Sender {
     }
 
     void fail(String why, @Nullable Throwable cause, Reason reason) {
-      acknowledged.completeExceptionally(new PublishException(
-          reason,
-          "publish " + message.getSubject() + ": " + Secrets.hide(why),
-          Secrets.harmless(cause)));
+      acknowledged.completeExceptionally(
+          failure(reason, message.getSubject(), Secrets.hide(why), Secrets.harmless(cause)));
     }
   }
 }
