@@ -1,11 +1,13 @@
 package dev.evalops.runtime.outbox;
 
 import java.sql.Connection;
+import java.sql.PreparedStatement;
 import java.sql.SQLException;
 import javax.sql.DataSource;
 
 /** A connection of the pool in auto-commit mode, on which a server that does not answer is not waited for. */
 final class Lent implements AutoCloseable {
+  private static final int QUERY_TIMEOUT_SECONDS = 4;
   private static final int NETWORK_TIMEOUT_MILLIS = 5000;
   private static final int MAX_TRIES = 20;
   private static final long MAX_NANOS = 1_000_000_000; // a deadlock takes the database as long
@@ -29,6 +31,16 @@ final class Lent implements AutoCloseable {
       connection.close();
       throw e;
     }
+  }
+
+  /**
+   * Prepares a statement that is cancelled before the connection is given up: a server process that waits for a lock
+   * does not notice that its client has gone, and each further try would leave one more of them.
+   */
+  static PreparedStatement prepare(Connection connection, String sql) throws SQLException {
+    PreparedStatement statement = connection.prepareStatement(sql);
+    statement.setQueryTimeout(QUERY_TIMEOUT_SECONDS);
+    return statement;
   }
 
   /**

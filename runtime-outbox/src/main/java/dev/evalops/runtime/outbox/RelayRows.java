@@ -4,7 +4,6 @@ import dev.evalops.runtime.events.EncodedEvent;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
-import java.sql.Statement;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -109,7 +108,7 @@ final class RelayRows {
   /** Takes or renews the lease. */
   Lease lease(String holder, Duration ttl) throws SQLException {
     return run(connection -> {
-      try (PreparedStatement statement = connection.prepareStatement(LEASE)) {
+      try (PreparedStatement statement = Lent.prepare(connection, LEASE)) {
         statement.setString(1, holder);
         statement.setLong(2, ttl.toMillis());
         try (ResultSet row = statement.executeQuery()) {
@@ -124,7 +123,8 @@ final class RelayRows {
 
   void release(String holder) throws SQLException {
     run(connection -> {
-      try (PreparedStatement update = connection.prepareStatement(
+      try (PreparedStatement update = Lent.prepare(
+          connection,
           "UPDATE change_outbox_lease SET expires_at = now() WHERE name = 'relay' AND holder = ?")) {
         update.setString(1, holder);
         return update.executeUpdate();
@@ -136,7 +136,7 @@ final class RelayRows {
   List<Row> fetch(Collection<Long> without, Collection<String> lanes, int max, long maxBytes)
       throws SQLException {
     return run(connection -> {
-      try (PreparedStatement statement = connection.prepareStatement(fetch)) {
+      try (PreparedStatement statement = Lent.prepare(connection, fetch)) {
         statement.setArray(1, connection.createArrayOf("bigint", without.toArray()));
         statement.setArray(2, connection.createArrayOf("text", lanes.toArray()));
         statement.setInt(3, max);
@@ -171,7 +171,7 @@ final class RelayRows {
 
   void remove(Collection<Row> rows) throws SQLException {
     run(connection -> {
-      try (PreparedStatement delete = connection.prepareStatement(REMOVE)) {
+      try (PreparedStatement delete = Lent.prepare(connection, REMOVE)) {
         delete.setArray(
             1, connection.createArrayOf("bigint", rows.stream().map(Row::seq).toArray()));
         delete.setArray(
@@ -186,7 +186,7 @@ final class RelayRows {
   /** Counts a refusal, and parks the row at the last. */
   void refused(Row row, boolean park, String reason) throws SQLException {
     run(connection -> {
-      try (PreparedStatement update = connection.prepareStatement(REFUSED)) {
+      try (PreparedStatement update = Lent.prepare(connection, REFUSED)) {
         update.setInt(1, row.attempts() + 1);
         update.setString(2, reason.replace("\0", ""));
         update.setBoolean(3, park);
@@ -199,8 +199,8 @@ final class RelayRows {
   /** Counts no further than {@link #MAX_COUNTED}, so that a long outage does not make it slow. */
   Depth depth() throws SQLException {
     return run(connection -> {
-      try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery(DEPTH)) {
+      try (PreparedStatement statement = Lent.prepare(connection, DEPTH);
+          ResultSet row = statement.executeQuery()) {
         row.next();
         return new Depth(row.getLong(1), row.getLong(3), row.getLong(2));
       }

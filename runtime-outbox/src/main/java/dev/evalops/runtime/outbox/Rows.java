@@ -6,7 +6,6 @@ import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
-import java.sql.Statement;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.OffsetDateTime;
@@ -26,6 +25,8 @@ final class Rows {
       "INSERT INTO change_outbox (id, lane, subject, headers, body) SELECT ?, ?, ?, ?, ?"
           + " WHERE pg_advisory_xact_lock(hashtextextended(?, 0)) IS NOT NULL";
 
+  private static final String PENDING =
+      "SELECT count(*) FROM change_outbox WHERE parked_at IS NULL";
   static final String OLDEST =
       "SELECT created_at FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1";
   static final String OLDEST_AGE =
@@ -66,12 +67,14 @@ final class Rows {
   void check() {
     try {
       run(connection -> {
-        try (Statement statement = connection.createStatement()) {
-          statement.execute("SELECT seq, id, lane, subject, headers, body, created_at, attempts,"
-              + " parked_at, reason FROM change_outbox LIMIT 0");
+        try (PreparedStatement select = Lent.prepare(
+            connection,
+            "SELECT seq, id, lane, subject, headers, body, created_at, attempts,"
+                + " parked_at, reason FROM change_outbox LIMIT 0")) {
+          select.execute();
         }
         // Not run: it is planned alone if there is the key that it needs.
-        try (PreparedStatement lease = connection.prepareStatement("EXPLAIN " + RelayRows.LEASE)) {
+        try (PreparedStatement lease = Lent.prepare(connection, "EXPLAIN " + RelayRows.LEASE)) {
           lease.setString(1, "");
           lease.setLong(2, 0);
           lease.execute();
@@ -103,7 +106,7 @@ final class Rows {
 
   private boolean update(String sql, String argument) throws SQLException {
     return run(connection -> {
-      try (PreparedStatement update = connection.prepareStatement(sql)) {
+      try (PreparedStatement update = Lent.prepare(connection, sql)) {
         update.setString(1, argument);
         return update.executeUpdate() > 0;
       }
@@ -112,9 +115,8 @@ final class Rows {
 
   long pending() throws SQLException {
     return run(connection -> {
-      try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery(
-              "SELECT count(*) FROM change_outbox WHERE parked_at IS NULL")) {
+      try (PreparedStatement select = Lent.prepare(connection, PENDING);
+          ResultSet row = select.executeQuery()) {
         row.next();
         return row.getLong(1);
       }
@@ -123,8 +125,8 @@ final class Rows {
 
   Optional<Instant> oldest() throws SQLException {
     return run(connection -> {
-      try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery(OLDEST)) {
+      try (PreparedStatement select = Lent.prepare(connection, OLDEST);
+          ResultSet row = select.executeQuery()) {
         return row.next()
             ? Optional.of(row.getObject(1, OffsetDateTime.class).toInstant())
             : Optional.empty();
@@ -135,8 +137,8 @@ final class Rows {
   /** By the clock of the server alone. */
   Optional<Duration> oldestAge() throws SQLException {
     return run(connection -> {
-      try (Statement statement = connection.createStatement();
-          ResultSet row = statement.executeQuery(OLDEST_AGE)) {
+      try (PreparedStatement select = Lent.prepare(connection, OLDEST_AGE);
+          ResultSet row = select.executeQuery()) {
         return row.next() ? Optional.of(Duration.ofMillis(row.getLong(1))) : Optional.empty();
       }
     });
@@ -144,7 +146,7 @@ final class Rows {
 
   List<Outbox.Parked> parked(int max) throws SQLException {
     return run(connection -> {
-      try (PreparedStatement select = connection.prepareStatement(PARKED)) {
+      try (PreparedStatement select = Lent.prepare(connection, PARKED)) {
         select.setInt(1, max);
         try (ResultSet row = select.executeQuery()) {
           List<Outbox.Parked> parked = new ArrayList<>();

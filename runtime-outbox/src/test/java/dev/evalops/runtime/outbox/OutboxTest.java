@@ -16,13 +16,17 @@ import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import java.sql.Connection;
+import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -408,6 +412,39 @@ class OutboxTest {
       await().atMost(SOON).ignoreExceptions().until(() -> outbox.pending() == 0);
     }
     assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 5));
+  }
+
+  /** A server process that waits for a lock does not notice that its client has gone. */
+  @Test
+  void leavesNothingWaitingOnTheServer_whileItsTableIsLocked(HikariDataSource db) throws Exception {
+    try (Outbox outbox = Outbox.start(db, broker);
+        Connection locks = db.getConnection();
+        Statement lock = locks.createStatement()) {
+      locks.setAutoCommit(false);
+      lock.execute("LOCK TABLE change_outbox IN ACCESS EXCLUSIVE MODE");
+      await().atMost(SOON).until(() -> !waiting(db).isEmpty());
+      Set<String> first = waiting(db);
+      await().atMost(SOON).until(() -> Collections.disjoint(waiting(db), first));
+      locks.commit();
+
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 1));
+  }
+
+  private static Set<String> waiting(HikariDataSource db) throws SQLException {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement();
+        ResultSet rows = statement.executeQuery(
+            "SELECT concat(pid, ' ', query_start) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                + " AND datname = current_database() AND query LIKE '%change_outbox%'")) {
+      Set<String> waiting = new HashSet<>();
+      while (rows.next()) {
+        waiting.add(rows.getString(1));
+      }
+      return waiting;
+    }
   }
 
   @Test
