@@ -178,7 +178,7 @@ final class Relay implements AutoCloseable {
         } catch (SQLException e) {
           databaseFailed(e);
         } catch (RuntimeException | Error e) {
-          log.atError().setCause(e).log("outbox: relay failed; will retry");
+          report(e);
           forget();
           TimeUnit.NANOSECONDS.sleep(DATABASE_RETRY);
         }
@@ -193,6 +193,14 @@ final class Relay implements AutoCloseable {
       rows.rest();
     } catch (SQLException | RuntimeException e) {
       log.atDebug().setCause(e).log("outbox: lease not released; it expires");
+    }
+  }
+
+  private static void report(Throwable failure) {
+    try {
+      log.atError().setCause(failure).log("outbox: relay failed; will retry");
+    } catch (RuntimeException | Error unlogged) {
+      // Such as no memory: without this thread nothing of this process would be sent any more.
     }
   }
 

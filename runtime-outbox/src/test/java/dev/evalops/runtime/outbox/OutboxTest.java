@@ -15,6 +15,7 @@ import dev.evalops.runtime.events.EventFormat;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.lang.reflect.Proxy;
 import java.sql.Connection;
 import java.sql.ResultSet;
 import java.sql.SQLException;
@@ -35,6 +36,7 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
+import javax.sql.DataSource;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -412,6 +414,33 @@ class OutboxTest {
       await().atMost(SOON).ignoreExceptions().until(() -> outbox.pending() == 0);
     }
     assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 5));
+  }
+
+  /** As where there is no memory, neither for the connection nor for the log line. */
+  @Test
+  void goesOn_whenItFailsWithWhatCannotEvenBeLogged(HikariDataSource db) throws Exception {
+    AtomicInteger failures = new AtomicInteger();
+    DataSource failing = (DataSource) Proxy.newProxyInstance(
+        OutboxTest.class.getClassLoader(),
+        new Class<?>[] {DataSource.class},
+        (proxy, method, args) -> {
+          if (Thread.currentThread().getName().equals("outbox")
+              && failures.incrementAndGet() == 1) {
+            throw new Error() {
+              @Override
+              public String getMessage() {
+                throw new Error("no memory for the log line");
+              }
+            };
+          }
+          return method.invoke(db, args);
+        });
+    try (Outbox outbox = Outbox.start(failing, broker)) {
+      add(db, Broker.event("note/1", 0));
+      await().atMost(SOON).until(() -> outbox.pending() == 0);
+      assertThat(failures).hasValueGreaterThan(1);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 1));
   }
 
   /** A server process that waits for a lock does not notice that its client has gone. */
