@@ -10,6 +10,7 @@ import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.ConsumerInfo;
 import io.nats.client.api.DeliverPolicy;
+import io.nats.client.api.RetentionPolicy;
 import io.nats.client.api.StreamInfo;
 import java.io.IOException;
 import java.time.Duration;
@@ -136,12 +137,16 @@ final class Durable {
     if (before != null) {
       StreamInfo stream = management.getStreamInfo(settings.stream);
       sameStream = before.isOf(stream.getCreateTime(), stream.getStreamState().getLastSequence());
-      if (sameStream) {
+      if (!sameStream) {
+        lanes.lose(stream.getCreateTime()); // before anything of the new one can be here
+      }
+      // A work queue has what is not acknowledged, and gives no durable less than all of it.
+      if (sameStream
+          && stream.getConfiguration().getRetentionPolicy() != RetentionPolicy.WorkQueue) {
         next = before.next();
         wanted.deliverPolicy(DeliverPolicy.ByStartSequence).startSequence(next);
       } else {
         wanted.deliverPolicy(DeliverPolicy.All);
-        lanes.lose(stream.getCreateTime()); // before anything of the new one can be here
       }
     }
     ConsumerInfo made;

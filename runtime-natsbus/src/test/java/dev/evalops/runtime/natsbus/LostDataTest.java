@@ -16,6 +16,8 @@ import io.nats.client.Connection.Status;
 import io.nats.client.JetStreamManagement;
 import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
+import io.nats.client.api.DeliverPolicy;
+import io.nats.client.api.RetentionPolicy;
 import io.nats.client.api.StreamConfiguration;
 import io.nats.client.api.StreamState;
 import java.io.IOException;
@@ -106,6 +108,27 @@ class LostDataTest {
       assertThat(handled.values()).containsOnly(1);
       assertThat(logs.count("WARN durable was deleted; created again where this process was"))
           .isEqualTo(1);
+    }
+  }
+
+  @Test
+  void goesOn_whenTheDurableOfAWorkQueueIsDeleted(NatsServer server) throws Exception {
+    Map<Long, Integer> handled = new ConcurrentHashMap<>();
+    try (NatsBus bus = Servers.bus(server)
+        .configureStream(stream -> stream.retentionPolicy(RetentionPolicy.WorkQueue))
+        .open()) {
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .deliver(DeliverPolicy.All)
+          .start(event -> handled.merge(event.version().orElseThrow(), 1, Integer::sum));
+      publish(bus, 1, 3);
+      awaitAcknowledged(bus);
+      bus.connection().jetStreamManagement().deleteConsumer("NOTES", "indexer");
+      publish(bus, 4, 6);
+      consumer.reattach(); // as it does every ten seconds
+
+      await().atMost(AWHILE).until(() -> handled.size() == 6);
+      awaitAcknowledged(bus);
+      assertThat(handled.values()).containsOnly(1);
     }
   }
 
