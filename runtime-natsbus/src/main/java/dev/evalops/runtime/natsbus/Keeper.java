@@ -75,12 +75,20 @@ final class Keeper {
       } catch (InterruptedException closing) {
         return;
       } catch (Throwable failure) {
-        (told ? LOG.atDebug() : LOG.atWarn())
-            .addKeyValue("durable", name)
-            .addKeyValue("error", Secrets.hide(failure.toString()))
-            .log("consumer check failed; will retry");
+        report(failure, told);
         told = true;
       }
+    }
+  }
+
+  private void report(Throwable failure, boolean told) {
+    try {
+      (told ? LOG.atDebug() : LOG.atWarn())
+          .addKeyValue("durable", name)
+          .addKeyValue("error", Secrets.hide(failure.toString()))
+          .log("consumer check failed; will retry");
+    } catch (Throwable unlogged) {
+      // Such as no memory: without this thread nothing would look after the durable.
     }
   }
 

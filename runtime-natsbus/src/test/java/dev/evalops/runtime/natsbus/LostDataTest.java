@@ -28,6 +28,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
@@ -129,6 +130,33 @@ class LostDataTest {
       await().atMost(AWHILE).until(() -> handled.size() == 6);
       awaitAcknowledged(bus);
       assertThat(handled.values()).containsOnly(1);
+    }
+  }
+
+  /** As where there is no memory, neither for the check nor for its log line. */
+  @Test
+  void makesTheDurableAgain_whenACheckHasFailedThatCouldNotEvenBeLogged(NatsServer server)
+      throws Exception {
+    AtomicInteger checks = new AtomicInteger();
+    Set<Long> handled = ConcurrentHashMap.newKeySet();
+    try (NatsBus bus = Servers.bus(server).open()) {
+      EventConsumer consumer = bus.consumer(ALL, "indexer")
+          .configure(durable -> {
+            if (checks.incrementAndGet() == 2) {
+              throw new IllegalStateException() {
+                @Override
+                public String getMessage() {
+                  throw new Error("no memory for the log line");
+                }
+              };
+            }
+          })
+          .start(event -> handled.add(event.version().orElseThrow()));
+      bus.connection().jetStreamManagement().deleteConsumer("NOTES", "indexer");
+      publish(bus, 1, 3);
+      consumer.checkNow();
+      await().atMost(AWHILE).until(() -> handled.size() == 3);
+      assertThat(checks).hasValue(3);
     }
   }
 
