@@ -67,7 +67,9 @@ public final class Inbox {
      * Handles one event.
      *
      * @param event the event, which has not been handled before
-     * @param tx the transaction: committed when this method returns, rolled back when it throws
+     * @param tx the transaction: committed when this method returns, rolled back when it throws. After a statement that
+     *     fails, Postgres refuses all others and the commit: a handler that catches the failure and goes on must roll
+     *     back to a savepoint, else the event is delivered again
      * @throws Exception if the event is not handled; it is delivered again
      */
     void handle(Event event, Connection tx) throws Exception;
@@ -135,6 +137,7 @@ public final class Inbox {
       try {
         if (isNew(connection, consumer, event.id())) {
           handler.handle(event, transaction(connection));
+          requireGood(connection);
         }
         connection.commit();
       } catch (Throwable failure) {
@@ -147,6 +150,13 @@ public final class Inbox {
         throw failure;
       }
       connection.setAutoCommit(before);
+    }
+  }
+
+  /** Of a transaction in which a statement has failed, Postgres makes a rollback at the commit, without a word. */
+  private static void requireGood(Connection tx) throws SQLException {
+    try (PreparedStatement select = tx.prepareStatement("SELECT 1")) {
+      select.execute();
     }
   }
 

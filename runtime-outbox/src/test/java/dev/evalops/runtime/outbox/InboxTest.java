@@ -117,6 +117,38 @@ class InboxTest {
   }
 
   @Test
+  void anEventIsNotHandled_whenAStatementHasFailedAndItsHandlerGoesOn() throws Exception {
+    Event event = event();
+    EventHandler catches = Inbox.of(db)
+        .handler((failing, tx) -> {
+          effect(failing, tx);
+          try (Statement statement = tx.createStatement()) {
+            statement.execute("INSERT INTO nowhere VALUES (1)");
+          } catch (SQLException e) {
+            // not looked at
+          }
+        })
+        .forConsumer("feed");
+    assertThatExceptionOfType(SQLException.class)
+        .isThrownBy(() -> catches.handle(event))
+        .withStackTraceContaining("relation \"nowhere\" does not exist");
+    assertThat(count("effects")).isZero();
+    EventHandler returns = Inbox.of(db)
+        .handler((failing, tx) -> {
+          effect(failing, tx);
+          var before = tx.setSavepoint();
+          try (Statement statement = tx.createStatement()) {
+            statement.execute("INSERT INTO nowhere VALUES (1)");
+          } catch (SQLException e) {
+            tx.rollback(before);
+          }
+        })
+        .forConsumer("feed");
+    returns.handle(event);
+    assertThat(count("effects")).isEqualTo(1);
+  }
+
+  @Test
   void anEventThatComesTwiceAtTheSameTime_hasItsEffectOnce() throws Exception {
     Event event = event();
     CountDownLatch inHand = new CountDownLatch(1);
