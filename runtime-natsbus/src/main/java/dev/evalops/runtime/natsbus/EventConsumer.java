@@ -367,7 +367,7 @@ public final class EventConsumer implements AutoCloseable {
 
     /**
      * Changes the configuration that a missing durable is created with, such as {@code maxAckPending}, the number of
-     * events that all processes together hold (1000, the server's default).
+     * events that all processes together hold in memory (1000, the server's default); set less where events are large.
      *
      * @param change what to change; a further call adds to it
      * @return this
