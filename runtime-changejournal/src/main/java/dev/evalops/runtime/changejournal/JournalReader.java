@@ -14,6 +14,11 @@ import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.regex.Pattern;
 import javax.sql.DataSource;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.DeserializationFeature;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.util.RawValue;
 
 /**
  * Reads the journal page by page and misses nothing, although {@code seq} is not the order of commits: a row with a
@@ -34,12 +39,16 @@ import javax.sql.DataSource;
  * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, not the one of a running
  * transaction, which would be committed), and a sequence that caches no numbers (the default). Other writers of the
  * journal must write the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are
- * deleted before they are read are skipped. A number that no {@link BigDecimal} can be, which {@code json} and {@code
- * text} columns may hold, is a node that writes it as it is.
+ * deleted before they are read are skipped. JSON with a number that no {@link BigDecimal} can be, which {@code json} and
+ * {@code text} columns may hold, is one node that writes it as it is.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */
 public final class JournalReader {
+  private static final JsonMapper MAPPER = JsonMapper.builder(Payload.UNLIMITED)
+      .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS)
+      .build();
+
   static final String CHANGES = page(
       "change_journal",
       "organization_id, aggregate_type, aggregate_id::text AS aggregate_id, operation, actor_type,"
@@ -340,7 +349,7 @@ public final class JournalReader {
         Optional.ofNullable(row.getString("actor_id")),
         row.getLong("aggregate_version"),
         instant(row.getBigDecimal("at")),
-        JournalJson.read(row.getString("json")));
+        json(row.getString("json")));
   }
 
   private static AuditEntry auditEntry(ResultSet row) throws SQLException {
@@ -352,7 +361,7 @@ public final class JournalReader {
         row.getString("action"),
         row.getString("resource_type"),
         Optional.ofNullable(row.getString("resource_id")),
-        JournalJson.read(row.getString("json")),
+        json(row.getString("json")),
         instant(row.getBigDecimal("at")));
   }
 
@@ -360,6 +369,16 @@ public final class JournalReader {
   private static Instant instant(BigDecimal seconds) {
     long micros = seconds.movePointRight(6).longValue();
     return Instant.EPOCH.plus(micros, ChronoUnit.MICROS);
+  }
+
+  /** A row that cannot be read would be the last that a reader sees. */
+  private static JsonNode json(@Nullable String json) {
+    String text = json == null ? "null" : json;
+    try {
+      return MAPPER.readTree(text);
+    } catch (NumberFormatException beyond) {
+      return MAPPER.getNodeFactory().rawValueNode(new RawValue(text));
+    }
   }
 
   private interface RowReader {

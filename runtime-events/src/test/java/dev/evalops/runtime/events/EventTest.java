@@ -181,8 +181,8 @@ class EventTest {
   @ValueSource(strings = {"id", "type", "source", "tenantid", "partitionkey"})
   void refusesANul_inEveryForm(String attribute) {
     String problem = attribute + ": it holds a NUL";
-    Map<String, String> attributes = new HashMap<>(
-        Map.of("specversion", "1.0", "id", "e-1", "type", "t", "source", "s"));
+    Map<String, String> attributes =
+        new HashMap<>(Map.of("specversion", "1.0", "id", "e-1", "type", "t", "source", "s"));
     attributes.put(attribute, "a%00b");
     Map<String, List<String>> headers = new HashMap<>();
     attributes.forEach((name, value) -> headers.put("ce-" + name, List.of(value)));
@@ -194,8 +194,11 @@ class EventTest {
     attributes.forEach((name, value) -> json.append(",\"" + name + "\":\"" + value + "\""));
     assertRefused(json.toString().replace("%00", "\\u0000") + "}", problem);
 
-    EventEnvelope.Builder envelope =
-        EventEnvelope.newBuilder().setSpecVersion("1.0").setId("e-1").setType("t").setSource("s");
+    EventEnvelope.Builder envelope = EventEnvelope.newBuilder()
+        .setSpecVersion("1.0")
+        .setId("e-1")
+        .setType("t")
+        .setSource("s");
     switch (attribute) {
       case "id" -> envelope.setId("a\0b");
       case "type" -> envelope.setType("a\0b");
