@@ -104,7 +104,8 @@ public final class Postgres {
   public interface Init {
     /**
      * Runs in a transaction that is committed afterwards, or rolled back when this throws. It may run again after a
-     * failure.
+     * failure. After a statement that fails, Postgres takes no others and no commit, unless this goes back to a
+     * savepoint: opening fails then, too.
      *
      * @param connection a connection of the pool, with auto-commit off; closed by the caller
      * @throws SQLException if the database refuses
@@ -411,12 +412,18 @@ public final class Postgres {
 
     private static Connection pinged(HikariConfig config) throws SQLException {
       Connection connection = connect(config);
-      try (Statement statement = connection.createStatement()) {
-        statement.execute("SELECT 1");
+      try {
+        select1(connection);
         return connection;
       } catch (Throwable failure) {
         connection.close();
         throw failure;
+      }
+    }
+
+    private static void select1(Connection connection) throws SQLException {
+      try (Statement statement = connection.createStatement()) {
+        statement.execute("SELECT 1");
       }
     }
 
@@ -428,6 +435,7 @@ public final class Postgres {
         connection.setAutoCommit(false);
         try {
           init.apply(connection);
+          select1(connection); // refused if a statement has failed: the commit would be a rollback, without a word
           connection.commit();
         } catch (Throwable failure) {
           try {

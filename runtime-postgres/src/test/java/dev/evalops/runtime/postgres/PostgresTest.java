@@ -584,6 +584,25 @@ class PostgresTest {
   }
 
   @Test
+  void aFailureThatInitSwallowsStopsAtOnce_becauseItsTransactionCannotBeCommitted(TestSchema schema)
+      throws SQLException {
+    Postgres.Builder builder = Postgres.builder(schema.url())
+        .retry(retry(5, attempt -> {}))
+        .init(connection -> {
+          update(connection, "CREATE TABLE note (id int)");
+          try {
+            update(connection, "DROP TABLE nowhere");
+          } catch (SQLException ignored) {
+            // as if it did not matter
+          }
+        });
+    assertThatThrownBy(builder::open)
+        .isInstanceOf(StartupException.class)
+        .hasMessageStartingWith("startup failed after 1 attempts: open_postgres: ")
+        .hasStackTraceContaining("table \"nowhere\" does not exist");
+  }
+
+  @Test
   void anErrorInInitPassesThrough_andLeavesNoThread() {
     Postgres.Builder builder = Postgres.builder(
             url("app", "S3cret", "postgres") + "?application_name=broken")
