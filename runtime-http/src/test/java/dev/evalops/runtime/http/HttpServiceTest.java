@@ -379,6 +379,22 @@ class HttpServiceTest {
     }
   }
 
+  @Test
+  void saysThatItCloses_whenTheEndOfTheConnectionIsTheEndOfTheBody() throws IOException {
+    try (HttpService streaming = HttpService.builder(0)
+            .handle("/", exchange -> {
+              exchange.sendResponseHeaders(200, 0);
+              exchange.getResponseBody().write('x');
+            })
+            .start();
+        RawClient client = new RawClient(streaming.port())) {
+      RawClient.Response response =
+          client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").read();
+      assertThat(response.body()).isEqualTo("x");
+      assertThat(response.header("Connection")).contains("close");
+    }
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"keep-alive", "closed", "te", "close-not"})
   void keepsTheConnection_whenTheClientAsksForSomethingElse(String options) throws IOException {
