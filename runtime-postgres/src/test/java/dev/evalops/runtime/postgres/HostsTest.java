@@ -44,6 +44,10 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** Several hosts, of which some are dead, mute or not the primary. */
 class HostsTest {
   private static final Retry ONCE = Retry.builder().maxAttempts(1).build();
+
+  /** Of a connection. What the mute hosts leave of it must do for a login on a busy machine. */
+  private static final Duration LIMIT = Duration.ofSeconds(8);
+
   private static PostgresServer a;
   private static PostgresServer b;
 
@@ -118,10 +122,10 @@ class HostsTest {
 
   private static HikariDataSource open(String url) {
     return Postgres.builder(url)
-        .pingTimeout(Duration.ofSeconds(3))
+        .pingTimeout(LIMIT)
         .configure(pool -> {
           pool.setMaximumPoolSize(3);
-          pool.setConnectionTimeout(3000);
+          pool.setConnectionTimeout(LIMIT.toMillis());
         })
         .retry(ONCE)
         .open();
@@ -138,7 +142,7 @@ class HostsTest {
   @ValueSource(
       strings = {
         "",
-        "?connect_timeout=1",
+        "?connect_timeout=2",
         "?target_session_attrs=read-write",
         "?target_session_attrs=prefer-standby",
         "?load_balance_hosts=random"
