@@ -366,8 +366,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
     boolean hasBody = !empty && !isHead() && responseLength != -1;
     // To HTTP/1.0 the end of the connection is the end of a body of unknown length.
     boolean endsBody = hasBody && responseLength == 0 && raw.getProtocol().equals("HTTP/1.0");
-    // The server closes such a connection, and that of a last request, and has to say so (RFC 9112,
-    // section 9.6).
+    // The server closes it then, and after a last request, and says so (RFC 9112, section 9.6).
     if (limits.draining() || losesNextRequest() || (!hosted && (head.isLast() || endsBody))) {
       headers.set("Connection", "close");
     }

@@ -81,8 +81,8 @@ class DrainTest {
     }
     try (ExecutorService pool = Executors.newCachedThreadPool();
         HttpService service = builder.start()) {
-      // The few seconds that the build gives a request to arrive count from the first byte of a handshake: one by one,
-      // and all but the first resume its session.
+      // A request has a few seconds from the first byte of its handshake (the build says so):
+      // one by one, and all but the first resume its session.
       SSLContext context = TestCertificates.client(true);
       List<RawClient> connected = new ArrayList<>();
       for (int i = 0; i < clients; i++) {

@@ -435,7 +435,8 @@ public final class Postgres {
         connection.setAutoCommit(false);
         try {
           init.apply(connection);
-          select1(connection); // refused if a statement has failed: the commit would be a rollback, without a word
+          // Refused if a statement has failed: the commit would be a rollback, without a word.
+          select1(connection);
           connection.commit();
         } catch (Throwable failure) {
           try {
