@@ -174,9 +174,7 @@ final class Relay implements AutoCloseable {
     try {
       while (!stopping || inFlight > 0) {
         try {
-          step();
-        } catch (SQLException e) {
-          databaseFailed(e);
+          stepOrRest();
         } catch (RuntimeException | Error e) {
           report(e);
           forget();
@@ -193,6 +191,14 @@ final class Relay implements AutoCloseable {
       rows.rest();
     } catch (SQLException | RuntimeException e) {
       log.atDebug().setCause(e).log("outbox: lease not released; it expires");
+    }
+  }
+
+  private void stepOrRest() throws InterruptedException {
+    try {
+      step();
+    } catch (SQLException e) {
+      databaseFailed(e);
     }
   }
 
@@ -281,6 +287,9 @@ final class Relay implements AutoCloseable {
   }
 
   private void look(long now) throws SQLException {
+    if (!databaseHealthy) {
+      rows.probe();
+    }
     if (now - renewAt >= 0) {
       lease(now);
     }

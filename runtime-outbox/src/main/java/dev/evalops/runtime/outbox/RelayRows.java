@@ -132,11 +132,22 @@ final class RelayRows {
     });
   }
 
+  /** Fails while the table is locked, and leaves nothing behind that waits for it, as a fetch would. */
+  void probe() throws SQLException {
+    run(connection -> {
+      try (PreparedStatement select =
+          Lent.prepare(connection, "SELECT FROM change_outbox LIMIT 0")) {
+        return select.execute();
+      }
+    });
+  }
+
   /** Returns the next ones, no more than so many, and none after the one that reaches so many bytes. */
   List<Row> fetch(Collection<Long> without, Collection<String> lanes, int max, long maxBytes)
       throws SQLException {
     return run(connection -> {
-      try (PreparedStatement statement = Lent.prepare(connection, fetch)) {
+      // Without a limit for the whole of it: over a slow network a page takes its time.
+      try (PreparedStatement statement = connection.prepareStatement(fetch)) {
         statement.setArray(1, connection.createArrayOf("bigint", without.toArray()));
         statement.setArray(2, connection.createArrayOf("text", lanes.toArray()));
         statement.setInt(3, max);
