@@ -174,10 +174,10 @@ public final class HttpRequests {
    * stand. So are numbers and times that would be changed: what is no byte, no finite float or double, or beyond the
    * range of its type, a decimal beyond the range of a double or with more than 1000 decimal places, a time as a number
    * in quotes, and, but for fields with a pattern of their own, a day that does not exist, and a date, time or zone
-   * that the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); a {@code TimeZone} that is
-   * not known, which would be GMT, a {@code Locale} that is no language tag ({@code en-US}, or {@code en_US}), a {@code
-   * UUID} in another form than that of 36 characters; and texts with NUL, which Postgres cannot store, or half a
-   * surrogate pair, which UTF-8 cannot hold.
+   * that the type has no place for ({@code 2026-01-02T23:00:00Z} for a {@code LocalDate}); and texts with NUL, which
+   * Postgres cannot store, or half a surrogate pair, which UTF-8 cannot hold. So are a {@code TimeZone} that is not
+   * known, which would be GMT, a {@code Locale} that is no language tag ({@code en-US}, or {@code en_US}), and a
+   * {@code UUID} in another form than that of 36 characters, unless a module of the service's own reads them.
    *
    * @return a mapper to rebuild from
    */

@@ -44,6 +44,7 @@ import tools.jackson.databind.deser.std.DelegatingDeserializer;
 import tools.jackson.databind.deser.std.StdDeserializer;
 import tools.jackson.databind.module.SimpleModule;
 import tools.jackson.databind.type.ArrayType;
+import tools.jackson.databind.util.ClassUtil;
 
 /**
  * What Jackson takes and changes on the way is refused: texts that UTF-8 or a database cannot hold, numbers and times
@@ -249,7 +250,10 @@ final class StrictJson {
     public KeyDeserializer modifyKeyDeserializer(
         DeserializationConfig config, JavaType type, KeyDeserializer deserializer) {
       Class<?> raw = type.getRawClass();
-      return FLOATS.contains(raw) || isByte(raw) || isTime(raw) || NAMES.contains(raw)
+      return FLOATS.contains(raw)
+              || isByte(raw)
+              || isTime(raw)
+              || (NAMES.contains(raw) && ClassUtil.isJacksonStdImpl(deserializer))
           ? new StrictKey(raw, deserializer)
           : deserializer;
     }
@@ -258,7 +262,7 @@ final class StrictJson {
       return FLOATS.contains(type)
               || isByte(type)
               || isTime(type)
-              || NAMES.contains(type)
+              || (NAMES.contains(type) && ClassUtil.isJacksonStdImpl(deserializer))
               || DROPPED.containsKey(type)
           ? new Strict(type, deserializer)
           : deserializer;
@@ -290,6 +294,11 @@ final class StrictJson {
     } catch (IllformedLocaleException e) {
       return false;
     }
+  }
+
+  /** Jackson would take the script of {@code zh_Hant_TW} for a country. */
+  private static Locale locale(String name) {
+    return Locale.forLanguageTag(name.trim().replace('_', '-'));
   }
 
   private static boolean isFinite(@Nullable Object value) {
@@ -354,7 +363,11 @@ final class StrictJson {
       } else if (DROPPED.containsKey(type) && token == JsonToken.VALUE_STRING) {
         good = !parser.getString().contains(DROPPED.get(type));
       } else if (NAMES.contains(type)) {
-        good = token == JsonToken.VALUE_STRING && isName(type, parser.getString());
+        good = token == JsonToken.VALUE_EMBEDDED_OBJECT
+            || (token == JsonToken.VALUE_STRING && isName(type, parser.getString()));
+        if (good && type == Locale.class && token == JsonToken.VALUE_STRING) {
+          return locale(parser.getString());
+        }
       }
       Object value = good ? super.deserialize(parser, context) : null;
       if (!good || !isFinite(value)) {
@@ -400,6 +413,9 @@ final class StrictJson {
       boolean good = NAMES.contains(type)
           ? isName(type, key)
           : !isTime(type) || !NUMBER.matcher(key).matches();
+      if (good && type == Locale.class) {
+        return locale(key);
+      }
       Object value = good ? delegate.deserializeKey(key, context) : null;
       if (value instanceof Byte number) {
         good = key.matches("[+-]?[0-9]{1,9}") && Integer.parseInt(key) == number;

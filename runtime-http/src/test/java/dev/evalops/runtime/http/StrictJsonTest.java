@@ -45,9 +45,13 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonParser;
+import tools.jackson.databind.DeserializationContext;
 import tools.jackson.databind.JavaType;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.deser.std.StdDeserializer;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.module.SimpleModule;
 
 /** What a value must not become on its way from the wire. */
 @SuppressWarnings("JavaUtilDate") // Services have them.
@@ -279,6 +283,7 @@ class StrictJsonTest {
         Arguments.of(Locale.class, "\"en-US\"", Locale.US),
         Arguments.of(Locale.class, "\"en_US\"", Locale.US),
         Arguments.of(Locale.class, "\"zh-Hant-TW\"", Locale.forLanguageTag("zh-Hant-TW")),
+        Arguments.of(Locale.class, "\"zh_Hant_TW\"", Locale.forLanguageTag("zh-Hant-TW")),
         Arguments.of(
             UUID.class,
             "\"4FFBA827-6df4-40f5-b6f5-63128fcafede\"",
@@ -423,6 +428,26 @@ class StrictJsonTest {
         .satisfies(e -> assertThat(ErrorResponse.of(e).code()).isEqualTo(ErrorCode.INVALID_JSON));
     assertThatThrownBy(() -> json("\"" + text + "\"", String.class))
         .satisfies(e -> assertThat(ErrorResponse.of(e).code()).isEqualTo(ErrorCode.INVALID_JSON));
+  }
+
+  @Test
+  void leavesNamesToAModuleOfTheService_andValuesThatAreNoTextAsTheyAre() {
+    UUID id = UUID.fromString("4ffba827-6df4-40f5-b6f5-63128fcafede");
+    JsonMapper mapper = HttpRequests.mapper()
+        .rebuild()
+        .addModule(new SimpleModule()
+            .addDeserializer(UUID.class, new StdDeserializer<>(UUID.class) {
+              @Override
+              public UUID deserialize(JsonParser parser, DeserializationContext context) {
+                return UUID.fromString(parser.getString().substring("note_".length()));
+              }
+            }))
+        .build();
+
+    assertThat(mapper.readValue("\"note_" + id + "\"", UUID.class)).isEqualTo(id);
+    assertThat(HttpRequests.mapper()
+            .treeToValue(HttpRequests.mapper().getNodeFactory().pojoNode(id), UUID.class))
+        .isEqualTo(id);
   }
 
   @ParameterizedTest
