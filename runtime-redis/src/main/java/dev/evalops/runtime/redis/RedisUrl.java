@@ -142,10 +142,16 @@ final class RedisUrl {
     }
   }
 
-  /** Each byte is a character of Latin-1 first, so that what is no UTF-8 is told from U+FFFD itself. */
+  /**
+   * Each byte is a character of Latin-1 first, so that what is no UTF-8 is told from {@code %EF%BF%BD}. U+FFFD itself
+   * is what Java makes of an environment variable that is outside ASCII, in the locale C.
+   */
   private static String decoded(String part) {
     String bytes = new String(part.replace("+", "%2B").getBytes(UTF_8), ISO_8859_1);
     try {
+      if (part.indexOf('\ufffd') >= 0) {
+        throw new CharacterCodingException();
+      }
       return UTF_8
           .newDecoder()
           .decode(ByteBuffer.wrap(URLDecoder.decode(bytes, ISO_8859_1).getBytes(ISO_8859_1)))

@@ -49,7 +49,7 @@ class RedisUrlTest {
         "redis://:@h | - | -",
         "redis://us%40er:p%25w@h/1?timeout=1s | us@er | p%w",
         "redis://u:%EF%BF%BD@h | u | \ufffd",
-        "redis://%ef%bf%bd:\ufffdé%C3%BC@h | \ufffd | \ufffdéü",
+        "redis://%ef%bf%bd:é%C3%BC@h | \ufffd | éü",
         "redis-sentinel://na%3Ame:p%3Aw@h1:1,h2/0#main | na:me | p:w",
         "redis-sentinel://user:pa%40ss@h1:1,h2/0#main | user | pa@ss",
       })
