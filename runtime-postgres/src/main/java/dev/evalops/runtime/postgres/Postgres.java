@@ -320,8 +320,9 @@ public final class Postgres {
         properties.setProperty(name.toString(), value.toString());
       });
       if (config.getMinimumIdle() > config.getMaximumPoolSize()) { // which the pool lowers silently
-        problems.add("pool_min_conns (minimumIdle) must be at most pool_max_conns"
-            + " (maximumPoolSize, 10 unless set)");
+        problems.add(
+            "pool_min_conns (minimumIdle) must be at most pool_max_conns (maximumPoolSize), "
+                + config.getMaximumPoolSize() + ": " + config.getMinimumIdle());
       }
       problems.addAll(problems(config, parsed, driver));
       if (!problems.isEmpty()) {

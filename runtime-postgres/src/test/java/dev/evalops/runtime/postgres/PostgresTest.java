@@ -212,11 +212,11 @@ class PostgresTest {
 
   @ParameterizedTest
   @CsvSource({
-    "pool_min_conns=5&pool_max_conns=4, 0",
-    "pool_min_idle_conns=11, 0",
-    "pool_min_conns=5, 4",
+    "pool_min_conns=5&pool_max_conns=4, 0, 4: 5",
+    "pool_min_idle_conns=11, 0, 10: 11",
+    "pool_min_conns=5, 4, 4: 5",
   })
-  void refusesMoreIdleConnectionsThanThePoolHolds(String query, int max) {
+  void refusesMoreIdleConnectionsThanThePoolHolds(String query, int max, String values) {
     Postgres.Builder builder = Postgres.builder("postgres://127.0.0.1:1/d?" + query)
         .configure(config -> {
           if (max > 0) {
@@ -226,7 +226,7 @@ class PostgresTest {
     assertThatThrownBy(builder::open)
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("open_postgres: pool_min_conns (minimumIdle) must be at most pool_max_conns"
-            + " (maximumPoolSize, 10 unless set)");
+            + " (maximumPoolSize), " + values);
   }
 
   /** As the connectors of cloud databases do it. */
