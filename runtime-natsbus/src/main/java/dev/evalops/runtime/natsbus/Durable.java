@@ -133,7 +133,6 @@ final class Durable {
     ConsumerConfiguration.Builder wanted = settings.configuration(connection.getOptions());
     StreamPosition before = position();
     boolean sameStream = false;
-    long next = 1;
     if (before != null) {
       StreamInfo stream = management.getStreamInfo(settings.stream);
       sameStream = before.isOf(stream.getCreateTime(), stream.getStreamState().getLastSequence());
@@ -143,8 +142,7 @@ final class Durable {
       // A work queue has what is not acknowledged, and gives no durable less than all of it.
       if (sameStream
           && stream.getConfiguration().getRetentionPolicy() != RetentionPolicy.WorkQueue) {
-        next = before.next();
-        wanted.deliverPolicy(DeliverPolicy.ByStartSequence).startSequence(next);
+        wanted.deliverPolicy(DeliverPolicy.ByStartSequence).startSequence(before.next());
       } else {
         wanted.deliverPolicy(DeliverPolicy.All);
       }
@@ -170,7 +168,7 @@ final class Durable {
       LOG.atWarn()
           .addKeyValue("stream", settings.stream)
           .addKeyValue("durable", settings.durable)
-          .addKeyValue("from_sequence", next)
+          .addKeyValue("from_sequence", made.getDelivered().getStreamSequence() + 1)
           .log(
               sameStream
                   ? "durable was deleted; created again where this process was"

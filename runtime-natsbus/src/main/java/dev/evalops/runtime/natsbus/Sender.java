@@ -366,7 +366,11 @@ final class Sender {
   }
 
   private static String cut(String text, int length) {
-    return text.length() > length ? text.substring(0, length) + "..." : text;
+    if (text.length() <= length) {
+      return text;
+    }
+    boolean inPair = Character.isHighSurrogate(text.charAt(length - 1));
+    return text.substring(0, inPair ? length - 1 : length) + "...";
   }
 
   /** Takes nothing more. */
