@@ -39,8 +39,8 @@ import tools.jackson.databind.util.RawValue;
  * <p>It needs the primary of PostgreSQL 13 or later, connections of its own (of a pool, not the one of a running
  * transaction, which would be committed), and a sequence that caches no numbers (the default). Other writers of the
  * journal must write the audit entry first, in the same transaction, as {@link ChangeJournal} does. Rows that are
- * deleted before they are read are skipped. JSON with a number that no {@link BigDecimal} can be, which {@code json} and
- * {@code text} columns may hold, is one node that writes it as it is.
+ * deleted before they are read are skipped. JSON with a number that no {@link BigDecimal} can be, which {@code json}
+ * and {@code text} columns may hold, is one node that writes it as it is.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */
