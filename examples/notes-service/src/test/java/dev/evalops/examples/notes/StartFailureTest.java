@@ -20,7 +20,7 @@ class StartFailureTest {
   private static final String SECRET = "hunter2-secret";
   // A JVM's start and a connection, with room for a busy machine; the retries alone would take a
   // minute.
-  private static final Duration AT_ONCE = Duration.ofSeconds(20);
+  private static final Duration AT_ONCE = Duration.ofSeconds(40);
 
   @ParameterizedTest
   @CsvSource(
