@@ -5,12 +5,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import net.jqwik.api.ForAll;
 import net.jqwik.api.Property;
 import net.jqwik.api.constraints.IntRange;
 import net.jqwik.api.constraints.StringLength;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import tools.jackson.databind.JsonNode;
@@ -85,5 +87,16 @@ class RolloutTest {
 
   private static Rollout rollout(String key, int percent) {
     return new Rollout(new Flag(key, true, percent, true, List.of(), ""));
+  }
+
+  @Test
+  void takesForBlank_whatUnicodeCallsWhiteSpace() {
+    Pattern white = Pattern.compile("\\p{IsWhite_Space}");
+    for (int c = Character.MIN_VALUE; c <= Character.MAX_VALUE; c++) {
+      String text = Character.toString((char) c);
+      assertThat(Blank.trim(text).isEmpty())
+          .as("U+%04X", c)
+          .isEqualTo(white.matcher(text).matches());
+    }
   }
 }

@@ -73,6 +73,7 @@ final class StrictJson {
   // What begins or ends a part that Jackson drops: a time behind a date, a date, a zone.
   private static final Map<Class<?>, String> DROPPED =
       Map.of(LocalDate.class, "T", LocalTime.class, "T", LocalDateTime.class, "Z");
+  // Of which Jackson takes one text for another, or for none.
   private static final Set<Class<?>> NAMES = Set.of(TimeZone.class, Locale.class, UUID.class);
 
   private StrictJson() {}

@@ -68,7 +68,7 @@ public final class Inbox {
      *
      * @param event the event, which has not been handled before
      * @param tx the transaction: committed when this method returns, rolled back when it throws. After a statement that
-     *     fails, Postgres refuses all others and the commit: a handler that catches the failure and goes on must roll
+     *     fails, Postgres refuses all others and the commit: a handler that catches the failure and continues must roll
      *     back to a savepoint, else the event is delivered again
      * @throws Exception if the event is not handled; it is delivered again
      */

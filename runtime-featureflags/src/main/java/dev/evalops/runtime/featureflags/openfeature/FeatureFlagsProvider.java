@@ -15,6 +15,7 @@ import dev.openfeature.sdk.Reason;
 import dev.openfeature.sdk.Value;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -32,6 +33,9 @@ import org.jspecify.annotations.Nullable;
  * <p>An instance is for one registration. Thread-safe. The flags stay open when the provider is shut down.
  */
 public final class FeatureFlagsProvider extends EventProvider {
+  /** As the flags judge a subject; {@link String#isBlank} takes no-break spaces for a key. */
+  private static final Pattern BLANK = Pattern.compile("\\p{IsWhite_Space}*");
+
   private final FeatureFlags flags;
   private CompletableFuture<@Nullable Void> told = CompletableFuture.completedFuture(null);
   private boolean stale;
@@ -117,19 +121,13 @@ public final class FeatureFlagsProvider extends EventProvider {
       return evaluated(true, Reason.STATIC);
     }
     String subject = context == null ? null : context.getTargetingKey();
-    if (subject == null || isBlank(subject)) {
+    if (subject == null || BLANK.matcher(subject).matches()) {
       return failed(
           defaultValue,
           ErrorCode.TARGETING_KEY_MISSING,
           "flag " + key + " has a partial rollout, which needs a targeting key");
     }
     return evaluated(flags.enabledFor(key, subject), Reason.SPLIT);
-  }
-
-  /** As the flags judge a subject: {@link String#isBlank} takes no-break spaces for a key. */
-  private static boolean isBlank(String text) {
-    return text.chars()
-        .allMatch(c -> (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c));
   }
 
   @Override
