@@ -19,7 +19,6 @@ import jakarta.servlet.ServletResponse;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
-import java.io.OutputStream;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
@@ -211,18 +210,32 @@ final class Bridge {
         && Thread.currentThread() != ofContainer;
   }
 
-  /** Closes the response and throws what has failed then, which Tomcat keeps to itself. */
-  void close(OutputStream body) throws IOException {
+  /**
+   * Writes, flushes or closes, and throws what has failed then: Tomcat keeps to itself that it could not end the
+   * response, which it does by itself in the write that completes the announced length.
+   */
+  void send(Sending sending) throws IOException {
     if (!onTomcat) {
-      body.close();
+      sending.run();
       return;
     }
-    Object before = request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
-    body.close();
-    Object after = request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
+    Object before = failureOfTomcat();
+    sending.run();
+    Object after = failureOfTomcat();
     if (!Objects.equals(after, before) && after instanceof IOException gone) {
       throw gone;
     }
+  }
+
+  private @Nullable Object failureOfTomcat() throws IOException {
+    try {
+      if (find(request) == this) {
+        return request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
+      }
+    } catch (IllegalStateException e) {
+      throw new IOException("the container has given the request up", e);
+    }
+    throw new IOException("the container has given the request up");
   }
 
   /** The container's own thread has written in vain, and leaves the application. */
@@ -402,6 +415,10 @@ final class Bridge {
       throw new IllegalStateException("asynchronous processing has not been started");
     }
     return async;
+  }
+
+  interface Sending {
+    void run() throws IOException;
   }
 
   private interface Told {

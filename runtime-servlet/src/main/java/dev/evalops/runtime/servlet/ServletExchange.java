@@ -398,25 +398,21 @@ final class ServletExchange extends HttpsExchange {
 
     @Override
     public void close() throws IOException {
-      send(() -> bridge.close(response.getOutputStream()));
+      send(() -> response.getOutputStream().close());
     }
 
-    private void send(Sending sending) throws IOException {
+    private void send(Bridge.Sending sending) throws IOException {
       IOException gone = clientGone;
       if (gone != null) {
         throw gone;
       }
       try {
-        sending.run();
+        bridge.send(sending);
       } catch (IOException e) {
         gone(e);
         bridge.clientWent(e);
         throw e;
       }
     }
-  }
-
-  private interface Sending {
-    void run() throws IOException;
   }
 }
