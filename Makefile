@@ -30,7 +30,7 @@ run: servers ## start the example service and leave it up, with a page that show
 
 test: servers needs ## run every test, fault, fuzz and load tests in their short form (MODULE=runtime-http TEST='SlowClient*' for some)
 	@find . -path '*/target/surefire-reports/TEST-*.xml' -delete
-	$(MVN) -T4 verify $(TEST_FLAGS)
+	$(MVN) -T4 verify $(TEST_FLAGS) || { scripts/test-summary; exit 1; }
 	@scripts/test-summary
 	@PATH=$$PATH:/usr/sbin; for server in nats-server redis-server pgbouncer prometheus; do $$server --version 2>/dev/null | head -n 1 || true; done
 
