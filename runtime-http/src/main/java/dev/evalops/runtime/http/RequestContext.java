@@ -156,7 +156,7 @@ public final class RequestContext {
   private final GuardedExchange exchange;
   // By Key, and by String for the attributes of the exchange.
   private final Map<Object, Object> values = new ConcurrentHashMap<>(4);
-  private @Nullable Pending<Consumer<Headers>> beforeResponse;
+  private @Nullable Pending<Consumer<? super Headers>> beforeResponse;
   private @Nullable Pending<Runnable> onComplete;
   private @Nullable Map<String, Supplier<?>> logged;
   private Routes.@Nullable Path matched;
@@ -381,13 +381,13 @@ public final class RequestContext {
    *
    * @param action is given the response headers
    */
-  public void beforeResponse(Consumer<Headers> action) {
+  public void beforeResponse(Consumer<? super Headers> action) {
     beforeResponse = new Pending<>(Objects.requireNonNull(action, "action"), beforeResponse);
   }
 
   void runBeforeResponse(Headers headers) {
     RuntimeException failed = null;
-    Pending<Consumer<Headers>> pending;
+    Pending<Consumer<? super Headers>> pending;
     while ((pending = beforeResponse) != null) {
       beforeResponse = pending.next;
       try {

@@ -23,7 +23,7 @@ import org.jspecify.annotations.Nullable;
 abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls {
   private final PemFiles files;
   private final Policy policy;
-  private final @Nullable Consumer<CertificateReload> listener;
+  private final @Nullable Consumer<? super CertificateReload> listener;
   private final SSLContext context;
   private final ReentrantLock reloading = new ReentrantLock();
   private final CountDownLatch closed = new CountDownLatch(1);

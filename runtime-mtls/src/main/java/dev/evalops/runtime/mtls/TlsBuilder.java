@@ -29,7 +29,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
   String key;
 
   private Duration reloadEvery = Duration.ofSeconds(10);
-  private @Nullable Consumer<CertificateReload> listener;
+  private @Nullable Consumer<? super CertificateReload> listener;
   private @Nullable MeterRegistry registry;
 
   TlsBuilder() {}
@@ -39,7 +39,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
       PemFiles files,
       Material material,
       Duration reloadEvery,
-      @Nullable Consumer<CertificateReload> listener,
+      @Nullable Consumer<? super CertificateReload> listener,
       @Nullable MeterRegistry registry) {}
 
   abstract B self();
@@ -100,7 +100,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
    * @param newListener called one at a time
    * @return this
    */
-  public B onReload(Consumer<CertificateReload> newListener) {
+  public B onReload(Consumer<? super CertificateReload> newListener) {
     listener = requireNonNull(newListener, "onReload");
     return self();
   }

@@ -12,6 +12,7 @@ import static dev.evalops.benchmarks.peers.Column.START_CPU;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -53,7 +54,12 @@ public final class Compare {
     }
 
     static Scenario of(String name) {
-      return valueOf(name.toUpperCase(Locale.ROOT).replace('-', '_'));
+      for (Scenario scenario : values()) {
+        if (scenario.toString().equals(name)) {
+          return scenario;
+        }
+      }
+      throw new IllegalArgumentException("no scenario " + name + ", only " + Arrays.toString(values()));
     }
 
     @Override
