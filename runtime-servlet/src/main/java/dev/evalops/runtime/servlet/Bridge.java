@@ -212,10 +212,11 @@ final class Bridge {
 
   /**
    * Writes, flushes or closes, and throws what has failed then: Tomcat keeps to itself that it could not end the
-   * response, which it does by itself in the write that completes the announced length.
+   * response, which it does by itself in the write that completes the announced length. On a thread of its own it sees
+   * to the rest, too.
    */
   void send(Sending sending) throws IOException {
-    if (!onTomcat) {
+    if (!onTomcat || Thread.currentThread() == ofContainer) {
       sending.run();
       return;
     }
@@ -289,6 +290,9 @@ final class Bridge {
       return;
     }
     IOException gone = raw.clientGone();
+    if (gone != null && onTomcat) {
+      return; // it knows already, and would log this as a failure of the servlet
+    }
     if (gone != null) {
       throw gone; // its own, which it does not take for a failure of ours
     }

@@ -35,6 +35,10 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.Handler;
+import java.util.logging.Level;
+import java.util.logging.LogRecord;
+import java.util.logging.Logger;
 import java.util.stream.Stream;
 import org.apache.catalina.Context;
 import org.apache.tomcat.util.descriptor.web.FilterDef;
@@ -175,6 +179,31 @@ class ClientGoneTest {
     context.addFilterMapBefore(all);
   }
 
+  /** What Tomcat logs as an error of a servlet. */
+  private static final class ErrorsOfTomcat extends Handler implements AutoCloseable {
+    private final Logger logger = Logger.getLogger("org.apache.catalina.core");
+    private final Queue<String> messages = new ConcurrentLinkedQueue<>();
+
+    ErrorsOfTomcat() {
+      logger.addHandler(this);
+    }
+
+    @Override
+    public void publish(LogRecord entry) {
+      if (entry.getLevel().intValue() >= Level.SEVERE.intValue()) {
+        messages.add(entry.getMessage());
+      }
+    }
+
+    @Override
+    public void flush() {}
+
+    @Override
+    public void close() {
+      logger.removeHandler(this);
+    }
+  }
+
   static Stream<Arguments> ends() {
     return Stream.of("tomcat", "tomcat behind a filter", "jetty")
         .flatMap(container ->
@@ -216,7 +245,8 @@ class ClientGoneTest {
   }
 
   private static void isTold(int requests, String container, String path) throws Exception {
-    try (Watched watched = new Watched()) {
+    try (Watched watched = new Watched();
+        ErrorsOfTomcat errors = new ErrorsOfTomcat()) {
       HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
       switch (container) {
         case "tomcat" -> watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
@@ -244,6 +274,7 @@ class ClientGoneTest {
       });
       assertThat(FAILURES).isEmpty();
       assertThat(watched.failures()).hasSize(requests).containsOnly("DEBUG http client went away");
+      assertThat(errors.messages).isEmpty();
     }
   }
 }
