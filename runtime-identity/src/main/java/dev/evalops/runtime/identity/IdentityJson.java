@@ -3,6 +3,8 @@ package dev.evalops.runtime.identity;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.ByteArrayOutputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.time.DateTimeException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
@@ -155,6 +157,7 @@ final class IdentityJson {
   }
 
   private static <T> T read(byte[] body, Reader<T> reader) {
+    checkUtf8(body);
     try (JsonParser parser = JSON.createParser(ObjectReadContext.empty(), body)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
         throw malformed("not a JSON object");
@@ -168,6 +171,15 @@ final class IdentityJson {
     } catch (JacksonException e) {
       long at = e.getLocation() == null ? -1 : e.getLocation().getByteOffset();
       throw malformed("not JSON" + (at < 0 ? "" : " at byte " + at));
+    }
+  }
+
+  /** The parser takes characters that are longer than they must be, such as a {@code c1 a1} for an a. */
+  private static void checkUtf8(byte[] body) {
+    try {
+      UTF_8.newDecoder().decode(ByteBuffer.wrap(body));
+    } catch (CharacterCodingException e) {
+      throw malformed("not UTF-8");
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.evalops.runtime.identity;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_16;
 import static java.nio.charset.StandardCharsets.UTF_16BE;
 import static java.nio.charset.StandardCharsets.UTF_16LE;
@@ -7,6 +8,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.HexFormat;
 import java.util.List;
 import net.jqwik.api.Arbitraries;
 import net.jqwik.api.Arbitrary;
@@ -14,6 +16,8 @@ import net.jqwik.api.ForAll;
 import net.jqwik.api.Property;
 import net.jqwik.api.Provide;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class IdentityJsonTest {
   @Provide
@@ -85,6 +89,31 @@ class IdentityJsonTest {
           .hasMessageStartingWith("identity_unavailable: decode_response: ")
           .hasNoCause();
     }
+  }
+
+  /** Overlong, half of a pair, beyond Unicode, of another encoding, and an end too early. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"c080", "c1a1", "e080af", "eda0bdedb880", "f4908080", "f5808080", "e9", "e282"})
+  void refusesWhatIsNoUtf8(String hex) {
+    String character = new String(HexFormat.of().parseHex(hex), ISO_8859_1);
+    for (String json : List.of(
+        "{\"active\":true,\"name\":\"?\"}",
+        "{\"active\":true,\"?\":1}",
+        "{\"active\":true,\"unknown\":[{\"x\":\"?\"}]}")) {
+      byte[] body = json.replace("?", character).getBytes(ISO_8859_1);
+      assertThatThrownBy(() -> IdentityJson.introspection(body))
+          .as(json)
+          .isInstanceOf(IdentityException.class)
+          .hasMessage("identity_unavailable: decode_response: not UTF-8")
+          .hasNoCause();
+    }
+    byte[] issued = ("{\"token\":\"" + character + "\",\"expires_at\":\"2030-01-01T00:00:00Z\"}")
+        .getBytes(ISO_8859_1);
+    assertThatThrownBy(() -> IdentityJson.issuedToken(issued))
+        .isInstanceOf(IdentityException.class)
+        .hasMessage("identity_unavailable: decode_response: not UTF-8")
+        .hasNoCause();
   }
 
   @Test
