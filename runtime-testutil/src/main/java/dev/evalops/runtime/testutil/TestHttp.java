@@ -87,7 +87,9 @@ public final class TestHttp implements AutoCloseable {
    * @return the URI
    */
   public URI uri(String path) {
-    return URI.create("http://127.0.0.1:" + server.getAddress().getPort()).resolve(path);
+    URI root = URI.create("http://127.0.0.1:" + server.getAddress().getPort());
+    // Resolved, //a would be the root of a host of that name.
+    return path.startsWith("//") ? URI.create(root + path) : root.resolve(path);
   }
 
   /** Stops the server at once, cuts its connections and interrupts handlers that still run. Safe to call twice. */

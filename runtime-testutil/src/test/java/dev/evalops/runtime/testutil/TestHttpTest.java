@@ -29,6 +29,7 @@ class TestHttpTest {
     assertThat(TestHttp.readJson(response, 200, Note.class)).isEqualTo(new Note("7", 2));
     assertThat(response.headers().firstValue("X-Path")).contains("/v1/notes/7?full=true");
     assertThat(http.uri().getPath()).isEqualTo("/");
+    assertThat(http.uri("//v1/notes")).hasToString(http.uri() + "/v1/notes");
     http.close();
     http.close();
     assertThatThrownBy(() -> send(HttpRequest.newBuilder(http.uri())))
