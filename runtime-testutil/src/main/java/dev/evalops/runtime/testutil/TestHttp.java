@@ -16,6 +16,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import org.jspecify.annotations.Nullable;
 import org.opentest4j.AssertionFailedError;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.StreamReadFeature;
@@ -168,12 +169,17 @@ public final class TestHttp implements AutoCloseable {
   public static <T> T readJson(HttpResponse<String> response, int status, Class<T> type) {
     JsonNode actual = json(response, status);
     try {
-      return JSON.treeToValue(actual, type);
+      @Nullable T value = JSON.treeToValue(actual, type);
+      if (value != null) {
+        return value;
+      }
     } catch (JacksonException e) {
       throw new AssertionFailedError(
           describe(response) + ": is no " + type.getSimpleName() + ": " + e.getOriginalMessage(),
           e);
     }
+    throw new AssertionFailedError(
+        describe(response) + ": is no " + type.getSimpleName() + ": null");
   }
 
   /**
@@ -187,7 +193,7 @@ public final class TestHttp implements AutoCloseable {
    */
   public static void assertError(HttpResponse<String> response, int status, String code) {
     JsonNode error = json(response, status).path("error");
-    if (!error.path("code").isString() || error.path("message").asString("").isBlank()) {
+    if (!error.path("code").isString() || error.path("message").stringValue("").isBlank()) {
       throw new AssertionFailedError(describe(response) + ": expected {\"error\":{\"code\":\""
           + code + "\",\"message\":\"...\"}}");
     }
@@ -207,6 +213,9 @@ public final class TestHttp implements AutoCloseable {
     if (!type.toLowerCase(Locale.ROOT).matches("application/json\\s*(;.*)?")) {
       throw new AssertionFailedError(
           describe(response) + ": expected the type application/json", "application/json", type);
+    }
+    if (response.body().isBlank()) {
+      throw new AssertionFailedError(describe(response) + ": the body is no JSON: it is empty");
     }
     try {
       return JSON.readTree(response.body());

@@ -83,6 +83,7 @@ class TestHttpTest {
         "{\"error\":\"not_found\"}",
         "{\"error\":{\"code\":\"not_found\"}}",
         "{\"error\":{\"code\":\"not_found\",\"message\":\" \"}}",
+        "{\"error\":{\"code\":\"not_found\",\"message\":5}}",
         "[]")) {
       HttpResponse<String> wrong = response(404, "application/json", other);
       assertThatThrownBy(() -> TestHttp.assertError(wrong, 404, "not_found"))
@@ -104,6 +105,19 @@ class TestHttpTest {
         .hasMessageContaining("{\"a\":2}");
     assertThatThrownBy(() -> TestHttp.readJson(one, 200, Note[].class))
         .isInstanceOf(AssertionError.class);
+    for (String none : List.of("", " ", "null")) {
+      HttpResponse<String> response = response(200, "application/json", none);
+      for (Class<?> type : List.of(Note.class, Map.class)) {
+        assertThatThrownBy(() -> TestHttp.readJson(response, 200, type))
+            .as(none)
+            .isInstanceOf(AssertionError.class)
+            .hasMessageContaining("GET / answered 200 " + none);
+      }
+    }
+    HttpResponse<String> empty = response(200, "application/json", "");
+    assertThatThrownBy(() -> TestHttp.assertJson(empty, 200, ""))
+        .isInstanceOf(AssertionError.class)
+        .hasMessageContaining("the body is no JSON");
     for (String broken : List.of("", "{\"a\":1", "{\"a\":1}{}", "{\"a\":1,\"a\":1}")) {
       HttpResponse<String> response = response(200, "application/json", broken);
       assertThatThrownBy(() -> TestHttp.assertJson(response, 200, "{\"a\":1}"))
