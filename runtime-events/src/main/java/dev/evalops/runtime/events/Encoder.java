@@ -33,7 +33,11 @@ final class Encoder {
     String id = change.eventId().orElseGet(UUID::randomUUID).toString();
     Instant time = change.recordedAt().orElse(now);
     Map<String, List<String>> headers = new LinkedHashMap<>();
-    trace.forEach((name, value) -> put(headers, name, headerValue("trace context " + name, value)));
+    trace.forEach((name, value) -> {
+      if (!value.isEmpty()) {
+        put(headers, name, headerValue("trace context " + name, value));
+      }
+    });
     if (change.sequence().isPresent()) {
       put(headers, "ce-sequence", Long.toString(change.sequence().getAsLong()));
     }
@@ -47,13 +51,14 @@ final class Encoder {
       case PROTO_HEADERS -> {
         put(headers, "ce-specversion", SPEC_VERSION);
         put(headers, "ce-id", id);
-        put(headers, "ce-type", subject);
-        put(headers, "ce-source", source);
+        put(headers, "ce-type", attribute(subject));
+        put(headers, "ce-source", attribute(source));
         put(headers, "ce-time", EventTime.seconds(time));
         change
             .organizationId()
-            .ifPresent(organization ->
-                put(headers, "ce-tenantid", headerValue("organizationId", organization)));
+            .filter(organization -> !organization.isEmpty())
+            .ifPresent(organization -> put(
+                headers, "ce-tenantid", attribute(headerValue("organizationId", organization))));
         put(headers, "content-type", PROTO_TYPE);
         yield change.payload().map(message -> any(message).toByteArray()).orElse(new byte[0]);
       }
@@ -144,6 +149,12 @@ final class Encoder {
       }
     }
     return value;
+  }
+
+  /** As it is, for peers that decode nothing, unless a reader that decodes, or takes blanks off, would read another. */
+  private static String attribute(String value) {
+    boolean stays = unescape(value).equals(value) && !value.startsWith(" ") && !value.endsWith(" ");
+    return stays ? value : escape(value);
   }
 
   /**

@@ -175,6 +175,47 @@ class EncoderTest {
   }
 
   @Test
+  void readsBackWhatLooksLikeAnEscape_inTheHeaderForm() {
+    for (String text : List.of("a%20b", "50%25", "%41", "100%", "%zz", "%ff")) {
+      Change change = Change.of("n" + text, text, "create").organization(text);
+      EncodedEvent message =
+          EventFormat.PROTO_HEADERS.encode(change, "p" + text + ".changes", TIME, Map.of());
+
+      Event event = Event.read(message.headers(), message.body());
+
+      assertThat(event.organizationId()).contains(text);
+      assertThat(event.aggregateId()).contains(text);
+      assertThat(event.type()).isEqualTo(message.subject());
+      assertThat(event.source()).isEqualTo("p" + text);
+    }
+  }
+
+  /** Clients take blanks off the ends of a header. */
+  @Test
+  void writesATenantAsPeersDo_unlessItWouldBeReadAsAnother() {
+    assertThat(tenantHeader("100% \"a b\"")).isEqualTo("100% \"a b\"");
+    assertThat(tenantHeader(" a")).isEqualTo("%20a");
+    assertThat(tenantHeader("a b ")).isEqualTo("a%20b%20");
+    assertThat(tenantHeader(" ")).isEqualTo("%20");
+    assertThat(tenantHeader("a%20 b")).isEqualTo("a%2520%20b");
+  }
+
+  private static String tenantHeader(String organization) {
+    Change change = CHANGE.organization(organization);
+    return first(encode(EventFormat.PROTO_HEADERS, change, Map.of()).headers(), "ce-tenantid");
+  }
+
+  @Test
+  void writesNoHeaderOfWhatIsEmpty() {
+    assertThat(encode(
+                EventFormat.PROTO_HEADERS,
+                CHANGE.organization(""),
+                Map.of("traceparent", "", "tracestate", "", "baggage", ""))
+            .headers())
+        .doesNotContainKeys("ce-tenantid", "traceparent", "tracestate", "baggage");
+  }
+
+  @Test
   void refusesWhatIsNoSingleToken_andNamesEveryProblem() {
     for (String token : new String[] {"", "a.b", "a*", ">", "a b", "a\tb", "a\u00a0b", "ä"}) {
       assertThatThrownBy(() -> Change.of(token, "1", "create"))
