@@ -301,8 +301,25 @@ final class ProtoJson {
       case UINT64, FIXED64 -> (a, b) -> Long.compareUnsigned((Long) a, (Long) b);
       case INT32, SINT32, SFIXED32 -> (a, b) -> Integer.compare((Integer) a, (Integer) b);
       case INT64, SINT64, SFIXED64 -> (a, b) -> Long.compare((Long) a, (Long) b);
+      case STRING -> (a, b) -> compareUtf8((String) a, (String) b);
       default -> Comparator.comparing(Object::toString);
     };
+  }
+
+  /** In the order of their bytes; that of UTF-16 has surrogates before the end of what is no pair. */
+  private static int compareUtf8(String a, String b) {
+    int length = Math.min(a.length(), b.length());
+    for (int i = 0; i < length; i++) {
+      char one = a.charAt(i);
+      char other = b.charAt(i);
+      if (one != other) {
+        boolean pairs = Character.isSurrogate(one);
+        return pairs == Character.isSurrogate(other)
+            ? Character.compare(one, other)
+            : pairs ? 1 : -1;
+      }
+    }
+    return Integer.compare(a.length(), b.length());
   }
 
   private static String keyText(FieldDescriptor field, Object key) {
@@ -321,7 +338,10 @@ final class ProtoJson {
         out.raw('"').raw(Long.toString((Long) value)).raw('"');
       case UINT64, FIXED64 ->
         out.raw('"').raw(Long.toUnsignedString((Long) value)).raw('"');
-      case FLOAT -> number((Float) value, Float.toString((Float) value));
+      case FLOAT -> {
+        String shortest = Float.toString((Float) value);
+        number(Double.parseDouble(shortest), shortest); // the float 1e-6 is a little less than that
+      }
       case DOUBLE -> number((Double) value, Double.toString((Double) value));
       case BOOL -> out.raw(value.toString());
       case STRING -> out.string((String) value);

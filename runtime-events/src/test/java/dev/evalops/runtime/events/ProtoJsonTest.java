@@ -9,6 +9,7 @@ import com.google.protobuf.DoubleValue;
 import com.google.protobuf.Duration;
 import com.google.protobuf.Empty;
 import com.google.protobuf.FieldMask;
+import com.google.protobuf.FloatValue;
 import com.google.protobuf.Int64Value;
 import com.google.protobuf.ListValue;
 import com.google.protobuf.Message;
@@ -68,11 +69,27 @@ class ProtoJsonTest {
     assertThat(weight(1.25e-17)).isEqualTo("1.25e-17");
     assertThat(weight(Double.NaN)).isEqualTo("\"NaN\"");
     assertThat(weight(Double.NEGATIVE_INFINITY)).isEqualTo("\"-Infinity\"");
+    assertThat(write(FloatValue.of(1e-6f))).endsWith("\"value\":0.000001}");
+    assertThat(write(FloatValue.of(9.999999e-7f))).endsWith("\"value\":9.999999e-7}");
+    assertThat(write(FloatValue.of(1e21f))).endsWith("\"value\":1e+21}");
   }
 
   private static String weight(double value) {
     String json = write(DoubleValue.of(value));
     return json.substring(json.indexOf("\"value\":") + "\"value\":".length(), json.length() - 1);
+  }
+
+  @Test
+  void sortsTheKeysOfMapsAsGoDoes_byTheirUtf8() {
+    assertThat(write(Note.newBuilder()
+            .putMarks("\ud83d\ude00", 1)
+            .putMarks("\uffee", 2)
+            .putMarks("a\ud83d\ude00", 3)
+            .putMarks("a\uffee", 4)
+            .putMarks("a", 5)
+            .build()))
+        .endsWith("\"marks\":{\"a\":\"5\",\"a\uffee\":\"4\",\"a\ud83d\ude00\":\"3\","
+            + "\"\uffee\":\"2\",\"\ud83d\ude00\":\"1\"}}");
   }
 
   @Test
