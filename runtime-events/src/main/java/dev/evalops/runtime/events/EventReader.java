@@ -598,6 +598,12 @@ final class EventReader {
   }
 
   private static @Nullable Long number(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      if ((c < '0' || c > '9') && (c != '-' || i > 0)) {
+        return null; // Long reads a plus sign and digits of other scripts, too
+      }
+    }
     try {
       return text.isEmpty() ? null : Long.valueOf(text);
     } catch (NumberFormatException noNumber) {

@@ -147,7 +147,16 @@ class EventTest {
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"\"-1\"", "1.5", "true", "\"2026-04-15/7\"", "\"9223372036854775808\"", "null"})
+      strings = {
+        "\"-1\"",
+        "\"+5\"",
+        "\"\u0663\"",
+        "1.5",
+        "true",
+        "\"2026-04-15/7\"",
+        "\"9223372036854775808\"",
+        "null"
+      })
   void hasNoSequence_whenItIsNoNumber(String sequence) {
     assertThat(json(PLAIN + ",\"sequence\":" + sequence + "}").sequence()).isEmpty();
     Map<String, List<String>> headers = headers();
