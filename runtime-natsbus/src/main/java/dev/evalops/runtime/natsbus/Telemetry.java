@@ -10,6 +10,7 @@ import io.opentelemetry.api.trace.SpanBuilder;
 import io.opentelemetry.api.trace.SpanContext;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
+import io.opentelemetry.api.trace.TraceFlags;
 import io.opentelemetry.api.trace.Tracer;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
 import io.opentelemetry.context.Context;
@@ -25,6 +26,7 @@ import org.jspecify.annotations.Nullable;
 
 /** The spans of a bus that was given an OpenTelemetry. No other class touches that optional library. */
 final class Telemetry {
+  private static final int KNOWN_FLAGS = 3; // sampled, random
   private static final String TRACER = "github.com/evalops/service-runtime/natsbus";
   private static final AttributeKey<String> SYSTEM = AttributeKey.stringKey("messaging.system");
   private static final AttributeKey<String> DESTINATION =
@@ -138,9 +140,17 @@ final class Telemetry {
     Map<String, String> carrier = new HashMap<>();
     propagator.inject(context, carrier, SETTER);
     if (!carrier.containsKey("traceparent")) {
-      W3CTraceContextPropagator.getInstance().inject(context, carrier, SETTER);
+      W3CTraceContextPropagator.getInstance().inject(withKnownFlags(context), carrier, SETTER);
     }
     return carrier;
+  }
+
+  /** With no others than those of version 00, as peers write them. */
+  private static Context withKnownFlags(Context context) {
+    SpanContext span = Span.fromContext(context).getSpanContext();
+    byte known = (byte) (span.getTraceFlags().asByte() & KNOWN_FLAGS);
+    return context.with(Span.wrap(SpanContext.create(
+        span.getTraceId(), span.getSpanId(), TraceFlags.fromByte(known), span.getTraceState())));
   }
 
   static Context extract(Context context, Event event) {

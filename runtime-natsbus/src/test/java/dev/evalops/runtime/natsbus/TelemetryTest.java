@@ -19,6 +19,8 @@ import io.opentelemetry.api.trace.Span;
 import io.opentelemetry.api.trace.SpanContext;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
+import io.opentelemetry.api.trace.TraceFlags;
+import io.opentelemetry.api.trace.TraceState;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.context.Scope;
@@ -147,6 +149,25 @@ class TelemetryTest {
               .getSpanId())
           .isEqualTo(publish.getSpanId());
       assertThat(traceparent).matches(".*-0[13]");
+    }
+  }
+
+  /** Peers know no others, and a span that is not recorded has those of its caller. */
+  @Test
+  void sendsTheFlagsOfPeersAlone_withoutAPropagator(NatsServer server) throws Exception {
+    SpanContext caller = SpanContext.createFromRemoteParent(
+        "0af7651916cd43dd8448eb211c80319c",
+        "b7ad6b7169203331",
+        TraceFlags.fromByte((byte) 0xff),
+        TraceState.builder().put("a", "b").build());
+    try (NatsBus bus = Servers.bus(server).openTelemetry(OpenTelemetry.noop()).open()) {
+      try (Scope scope = Span.wrap(caller).makeCurrent()) {
+        bus.publish(change());
+      }
+      Event event = Servers.event(Servers.stored(bus.connection(), "NOTES").get(0));
+      assertThat(event.traceparent())
+          .contains("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03");
+      assertThat(event.tracestate()).contains("a=b");
     }
   }
 
