@@ -1,5 +1,7 @@
 package dev.evalops.runtime.natsbus;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+
 import dev.evalops.runtime.natsbus.Delivery.Place;
 import io.nats.client.Connection;
 import io.nats.client.Message;
@@ -34,6 +36,7 @@ import org.slf4j.MDC;
  */
 final class Lanes {
   private static final Logger LOG = LoggerFactory.getLogger(EventConsumer.class);
+  private static final String KEY_IN_BODY = "\"partitionkey\"";
   private static final int REMEMBERED = 10_000;
   private static final int MAX_HELD = 10_000;
   private static final int GIVEN_BACK = 5;
@@ -177,9 +180,25 @@ final class Lanes {
 
   private static @Nullable String lane(Message message) {
     String key = message.hasHeaders() ? message.getHeaders().getFirst("ce-partitionkey") : null;
+    if (key == null) {
+      key = keyInBody(message);
+    }
     String subject = message.getSubject();
     // The subject without the operation.
     return key == null ? null : subject.substring(0, subject.lastIndexOf('.') + 1) + " " + key;
+  }
+
+  /** Of an event in JSON whose publisher has no headers for it, as others write it. */
+  private static @Nullable String keyInBody(Message message) {
+    byte[] body = message.getData();
+    if (body == null || !new String(body, ISO_8859_1).contains(KEY_IN_BODY)) {
+      return null;
+    }
+    try {
+      return NatsBus.read(message).aggregateId().orElse(null);
+    } catch (RuntimeException | StackOverflowError noEvent) {
+      return null; // it is dead-lettered
+    }
   }
 
   private void runReady() {

@@ -18,6 +18,7 @@ import io.nats.client.api.ConsumerConfiguration;
 import io.nats.client.api.ConsumerInfo;
 import io.nats.client.api.DeliverPolicy;
 import io.nats.client.api.MessageInfo;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -663,6 +664,32 @@ class EventConsumerTest {
       assertThat(versions).hasSize(40);
       assertThat(versions).isSorted();
     });
+  }
+
+  /** As the CloudEvents SDKs write it in their structured mode. */
+  @Test
+  void handlesEachAggregateInOrder_whoseIdIsInTheBodyAlone() {
+    AtomicBoolean overlap = new AtomicBoolean();
+    AtomicInteger running = new AtomicInteger();
+    List<Long> seen = Collections.synchronizedList(new ArrayList<>());
+    CountDownLatch two = new CountDownLatch(2);
+    bus.consumer(ALL, "indexer").start(event -> {
+      overlap.compareAndSet(false, running.incrementAndGet() > 1);
+      two.countDown();
+      two.await(1, TimeUnit.SECONDS); // where one is handled after the other, nobody comes
+      seen.add(event.sequence().orElseThrow());
+      running.decrementAndGet();
+    });
+    for (int i = 0; i < 20; i++) {
+      String json = "{\"specversion\":\"1.0\",\"id\":\"e-" + i
+          + "\",\"type\":\"t\",\"source\":\"s\",\"sequence\":\"" + i
+          + "\",\"partitionkey\":\"n-1\",\"data\":null}";
+      bus.connection().publish("notes.changes.note.create", json.getBytes(StandardCharsets.UTF_8));
+    }
+
+    await().atMost(AWHILE).until(() -> seen.size() == 20);
+    assertThat(overlap).isFalse();
+    assertThat(seen).isSorted();
   }
 
   @Test
