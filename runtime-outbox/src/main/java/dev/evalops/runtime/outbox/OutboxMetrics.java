@@ -4,6 +4,7 @@ import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /** What is counted. A class of its own, because Micrometer is optional. */
 final class OutboxMetrics {
@@ -11,6 +12,7 @@ final class OutboxMetrics {
   private final MeterRegistry registry;
   private final List<Gauge> gauges;
   private final Counter published;
+  private final AtomicBoolean closed = new AtomicBoolean();
 
   private record Reading(RelayRows.Depth depth, long at) {}
 
@@ -35,9 +37,11 @@ final class OutboxMetrics {
         .register(registry);
   }
 
-  /** Leaves no gauge of a relay that has ended. */
+  /** Leaves no gauge of a relay that has ended. A second time they would be those of the next one. */
   void close() {
-    gauges.forEach(registry::remove);
+    if (closed.compareAndSet(false, true)) {
+      gauges.forEach(registry::remove);
+    }
   }
 
   void depth(RelayRows.Depth depth) {

@@ -181,6 +181,17 @@ class OutboxTest {
   }
 
   @Test
+  void closingTwiceLeavesTheGaugesOfTheNext(HikariDataSource db) {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    Outbox first = Outbox.builder(db, broker).metrics(registry).start();
+    first.close();
+    try (Outbox next = Outbox.builder(db, broker).metrics(registry).start()) {
+      first.close();
+      assertThat(registry.find("outbox.pending").gauge()).isNotNull();
+    }
+  }
+
+  @Test
   void anOutageCostsNoAttempt_andParksNothing(HikariDataSource db) throws Exception {
     broker.away = true;
     try (Outbox outbox = Outbox.start(db, broker)) {
