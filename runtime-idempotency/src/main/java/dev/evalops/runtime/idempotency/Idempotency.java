@@ -309,7 +309,7 @@ public final class Idempotency {
 
   /** The key without the blanks around it. */
   static String checkedKey(@Nullable String key) {
-    String trimmed = key == null ? "" : key.strip();
+    String trimmed = key == null ? "" : Text.trim(key);
     if (trimmed.isEmpty()) {
       throw ServiceException.of(MISSING_KEY).op("idempotency.key");
     }

@@ -101,6 +101,23 @@ class IdempotencyTest {
         .hasMessageContaining("too long");
   }
 
+  /** Or one key would be two to services in Go and Java that share the table. */
+  @Test
+  void aKeyIsTrimmedByTheRuleOfOurServices(HikariDataSource db) {
+    Idempotency idempotency = Idempotency.of(db);
+
+    assertThat(((IdempotencyStore.Started) idempotency.begin("s", "\u00a0\u0085k\u2007\t", "h"))
+            .claim()
+            .key())
+        .isEqualTo("k");
+    assertThatThrownBy(() -> idempotency.begin("s", "\u00a0\u0085", "h"))
+        .isInstanceOf(ServiceException.class)
+        .hasMessageContaining("Idempotency-Key header is required");
+    assertThatThrownBy(() -> idempotency.begin("s", "\u001ck", "h"))
+        .isInstanceOf(ServiceException.class)
+        .hasMessageContaining("printable ASCII");
+  }
+
   @Test
   void namesEveryWrongSetting(HikariDataSource db) {
     assertThatThrownBy(() -> Idempotency.builder(db)
