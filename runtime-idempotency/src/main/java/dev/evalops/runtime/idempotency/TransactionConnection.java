@@ -56,9 +56,8 @@ final class TransactionConnection implements InvocationHandler {
    * body.
    */
   private static final Pattern ENDING_SQL = Pattern.compile(
-      "([\\s;]++|--[^\r\n]*+|/\\*.*?\\*/)*+" // comments
-          + "(commit|end|abort|prepare\\s+transaction|rollback(?!(\\s+(work|transaction))?\\s+to\\b))\\b.*",
-      Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
+      "(commit|end|abort|prepare\\s+transaction|rollback(?!(\\s+(work|transaction))?\\s+to\\b))\\b",
+      Pattern.CASE_INSENSITIVE);
 
   /** Where a failed statement is rolled back to. */
   private enum Point {
@@ -222,6 +221,43 @@ final class TransactionConnection implements InvocationHandler {
         : "";
   }
 
+  private static boolean endsTransaction(String sql) {
+    int at = 0;
+    while (at < sql.length()) {
+      char c = sql.charAt(at);
+      if (c == ';' || Character.isWhitespace(c)) {
+        at++;
+      } else if (sql.startsWith("--", at)) {
+        while (at < sql.length() && sql.charAt(at) != '\n' && sql.charAt(at) != '\r') {
+          at++;
+        }
+      } else if (sql.startsWith("/*", at)) {
+        at = endOfComment(sql, at);
+      } else {
+        return ENDING_SQL.matcher(sql).region(at, sql.length()).lookingAt();
+      }
+    }
+    return false;
+  }
+
+  /** Comments nest. */
+  private static int endOfComment(String sql, int begin) {
+    int depth = 0;
+    for (int at = begin; at < sql.length(); at++) {
+      if (sql.startsWith("/*", at)) {
+        depth++;
+        at++;
+      } else if (sql.startsWith("*/", at)) {
+        depth--;
+        at++;
+        if (depth == 0) {
+          return at + 1;
+        }
+      }
+    }
+    return sql.length();
+  }
+
   /**
    * Calls a method of the connection or of what has come from it.
    *
@@ -253,7 +289,7 @@ final class TransactionConnection implements InvocationHandler {
       }
       throw refused(method);
     }
-    if (ENDING_SQL.matcher(sql(method, args)).matches()) {
+    if (endsTransaction(sql(method, args))) {
       throw refused(method);
     }
     String name = method.getName();

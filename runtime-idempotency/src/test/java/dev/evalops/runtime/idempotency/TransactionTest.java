@@ -283,7 +283,9 @@ class TransactionTest {
           "abort;",
           "-- done\nCOMMIT",
           "/* a\nb */ /**/ROLLBACK",
-          "; -- \r\n;commit")) {
+          "; -- \r\n;commit",
+          "/* a /* b */ c */ COMMIT",
+          "/*/**/*/ /* /*/* */*/ */end")) {
         assertThatThrownBy(() -> transaction.prepareStatement(sql))
             .hasMessageContaining("is refused");
         assertThatThrownBy(() -> transaction.createStatement().execute(sql))
