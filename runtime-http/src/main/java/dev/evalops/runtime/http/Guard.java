@@ -80,6 +80,19 @@ final class Guard implements HttpHandler {
 
   /** Ends a request whose handler has done what it had to do. */
   static void finish(GuardedExchange guarded, @Nullable Throwable thrown) throws IOException {
+    // A handler may have left the flag set; see GuardedExchange.BodyOutput.send.
+    boolean interrupted = Thread.interrupted();
+    try {
+      finishUninterrupted(guarded, thrown);
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  private static void finishUninterrupted(GuardedExchange guarded, @Nullable Throwable thrown)
+      throws IOException {
     Throwable failure = thrown;
     if (failure == null) {
       try {

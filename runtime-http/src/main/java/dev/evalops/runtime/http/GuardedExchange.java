@@ -668,10 +668,16 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       if (to == null) {
         throw new IllegalStateException("the response has no body");
       }
+      // A channel closes itself under a thread that writes with the flag set.
+      boolean interrupted = Thread.interrupted();
       try {
         sending.to(to);
       } catch (IOException e) {
         throw gone(e);
+      } finally {
+        if (interrupted) {
+          Thread.currentThread().interrupt();
+        }
       }
     }
 

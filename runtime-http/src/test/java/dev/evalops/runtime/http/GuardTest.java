@@ -33,6 +33,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -121,6 +122,38 @@ class GuardTest {
   private static int depth(int[] level) {
     level[0]++;
     return level[0] == 0 ? 0 : 1 + depth(level);
+  }
+
+  static Stream<Arguments> interruptedHandlers() {
+    return Stream.of(
+        interrupted(503, exchange -> {
+          throw ServiceException.of(ErrorCode.UNAVAILABLE);
+        }),
+        interrupted(500, exchange -> {
+          throw new InterruptedException("hunter2");
+        }),
+        interrupted(200, exchange -> HttpResponses.json(exchange, 200, "x".repeat(100_000))),
+        interrupted(204, HttpResponses::noContent));
+  }
+
+  private static Arguments interrupted(int status, HttpService.Handler handler) {
+    return Arguments.of(status, (HttpService.Handler) exchange -> {
+      Thread.currentThread().interrupt();
+      handler.serve(exchange);
+    });
+  }
+
+  @ParameterizedTest
+  @MethodSource("interruptedHandlers")
+  void answers_thoughTheHandlerLeavesItsThreadInterrupted(int status, HttpService.Handler handler)
+      throws Exception {
+    try (HttpService service = serve(handler);
+        RawClient client = new RawClient(service.port())) {
+      for (int i = 0; i < 2; i++) {
+        assertThat(client.get("/x").status()).isEqualTo(status);
+      }
+    }
+    assertThat(log.messages()).allMatch(line -> line.startsWith("ERROR "));
   }
 
   @Test
