@@ -312,7 +312,7 @@ public final class HttpRequests {
         if (found != null) {
           throw invalid(key, "given once");
         }
-        found = end < 0 ? "" : pair.substring(end + 1);
+        found = end < 0 ? "" : decoded(pair.substring(end + 1));
       }
     }
     if (found == null || found.isEmpty()) {
@@ -328,13 +328,13 @@ public final class HttpRequests {
     throw invalid(key, "an integer");
   }
 
-  private static String decoded(String name) {
+  private static String decoded(String text) {
     try {
-      return name.indexOf('%') < 0 && name.indexOf('+') < 0
-          ? name
-          : URLDecoder.decode(name, StandardCharsets.UTF_8);
+      return text.indexOf('%') < 0 && text.indexOf('+') < 0
+          ? text
+          : URLDecoder.decode(text, StandardCharsets.UTF_8);
     } catch (IllegalArgumentException e) {
-      return name; // A broken escape: another name.
+      return text; // A broken escape: another name, and no number.
     }
   }
 
