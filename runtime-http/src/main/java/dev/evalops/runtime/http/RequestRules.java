@@ -391,6 +391,9 @@ final class RequestRules {
       return false;
     }
     for (String value : values) {
+      if (value == null) { // Headers lets its lists have it
+        return false;
+      }
       for (int i = 0; i < value.length(); i++) {
         char c = value.charAt(i);
         if ((c < ' ' && c != '\t') || c == 0x7f || c > 0xff) {

@@ -391,6 +391,10 @@ class GuardTest {
           h.set("X-A", "a\u0000");
         },
         h -> {
+          h.set("X-A", "a");
+          h.get("X-A").add(null);
+        },
+        h -> {
           h.set("X Injected:", "1");
         });
     for (Consumer<Headers> attack : attacks) {
