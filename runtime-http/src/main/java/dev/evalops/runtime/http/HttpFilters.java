@@ -248,8 +248,12 @@ public final class HttpFilters {
     boolean unknownLength = headers.containsKey("Transfer-Encoding")
         || (length == null && RequestRules.isMultiplexed(exchange.getProtocol()));
     boolean hasBody = unknownLength || RequestRules.contentLength(length) > 0;
+    List<String> types = headers.get("Content-Type");
     Optional<ErrorCode> refused = RequestRules.refusedContentType(
-        method, headers.getFirst("Content-Type"), hasBody, moreTypes);
+        method, types == null ? null : types.get(0), hasBody, moreTypes);
+    for (int i = 1; refused.isEmpty() && types != null && i < types.size(); i++) {
+      refused = RequestRules.refusedContentType(method, types.get(i), hasBody, moreTypes);
+    }
     boolean empty = unknownLength
         && refused.filter(HttpErrors.MISSING_CONTENT_TYPE::equals).isPresent()
         && exchange.getRequestBody().read() < 0;

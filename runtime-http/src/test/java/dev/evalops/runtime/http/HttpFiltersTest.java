@@ -171,6 +171,10 @@ class HttpFiltersTest {
       assertThat(client.post("/x", "a").body()).contains("\"missing_content_type\"");
       assertThat(client.post("/x", "a", "Content-Type: text/plain").status()).isEqualTo(415);
       assertThat(client.post("/x", "a", "Content-Type: text/csv").status()).isEqualTo(204);
+      assertThat(client
+              .post("/x", "a", "Content-Type: text/csv;a=b", "Content-Type: text/plain")
+              .status())
+          .isEqualTo(415);
       assertThat(client.post("/x", "").status()).isEqualTo(204);
       String chunked = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
       String declared = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
