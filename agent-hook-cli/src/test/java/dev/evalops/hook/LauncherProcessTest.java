@@ -189,6 +189,11 @@ class LauncherProcessTest {
   }
 
   @Test
+  void printsNothing_whenAllowed_whateverTheLauncherOfJavaIsToldToPrint() throws Exception {
+    check("_JAVA_LAUNCHER_DEBUG", "1").assertAllowed();
+  }
+
+  @Test
   void denies_whenTheJvmEndsWellWithoutRunningUs() throws Exception {
     for (String options :
         List.of("-Xlog:help", "-Xinternalversion", "-XX:+PrintFlagsFinal --version")) {
