@@ -32,6 +32,7 @@ final class Approval {
   private static final long CUT_SHORT_NANOS = 2_000_000;
 
   private static final int SHOWN_STATE = 64;
+  private static final int NANO_DIGITS = 9;
   private static final int MAX_ID = 200;
   private static final Duration OTHERS_REQUEST = Duration.ofMillis(50);
   private static final DateTimeFormatter TIME = DateTimeFormatter.ofPattern("HH:mm xxx");
@@ -288,9 +289,20 @@ final class Approval {
       return null;
     }
     try {
-      return Instant.parse(String.valueOf(value));
+      return Instant.parse(withoutMoreThanNanoseconds(String.valueOf(value)));
     } catch (DateTimeParseException e) {
       throw new FailedException("decidedAt is no time");
     }
+  }
+
+  private static String withoutMoreThanNanoseconds(String time) {
+    int fraction = time.indexOf('.') + 1;
+    int end = fraction;
+    while (end < time.length() && time.charAt(end) >= '0' && time.charAt(end) <= '9') {
+      end++;
+    }
+    return fraction == 0 || end - fraction <= NANO_DIGITS
+        ? time
+        : time.substring(0, fraction + NANO_DIGITS) + time.substring(end);
   }
 }

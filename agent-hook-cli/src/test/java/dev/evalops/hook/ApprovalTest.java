@@ -195,6 +195,16 @@ class ApprovalTest {
   }
 
   @Test
+  void cutsTimesAfterNanoseconds() {
+    service.on(
+        Approval.GET,
+        resolved(
+            decision("1", "09").replace(".123Z", ".1234567899999+00:00"),
+            decision("2", "09").replace(".123Z", ".123456788Z")));
+    assertThat(call().verdict()).isSameAs(Verdict.ALLOW);
+  }
+
+  @Test
   void waitsNoLongerThanTheApprovalTimeout() {
     service.on(Approval.GET, "{\"state\":\"pending\",\"decisions\":[" + decision("1", "09") + "]}");
     assertThat(call().with("EVALOPS_APPROVAL_TIMEOUT", "6s").reason())
