@@ -145,10 +145,11 @@ final class EventReader {
     if (contentType.isBlank()) {
       contentType = headers.get(CONTENT_TYPE);
     }
-    if (contentType.isBlank()) { // as peers read it
+    if (contentType.isBlank()) {
       if (body.length > 0) {
-        dataContentType = Encoder.PROTO_TYPE;
-        takeAny(parseAny(body), body);
+        data = body.clone();
+        takeIfAny(body); // of peers, who need not say so
+        dataContentType = any == null ? "" : Encoder.PROTO_TYPE;
       }
     } else {
       dataContentType = contentType;

@@ -192,6 +192,19 @@ class CloudEventsSdkTest {
     }
   }
 
+  /** As the SDK of Python writes an event whose data have no type. */
+  @Test
+  void readsDataOfNoType_asBytes() {
+    for (String body : List.of("{\"title\": \"a\"}", "hello", "\u0001\u0002\u0003")) {
+      Event event = Event.read(headers(), body.getBytes(StandardCharsets.UTF_8));
+      assertThat(text(event)).isEqualTo(body);
+      assertThat(event.dataContentType()).isEmpty();
+      assertThat(event.payloadType()).isEmpty();
+      assertThatThrownBy(() -> event.payload(Note.getDefaultInstance()))
+          .isInstanceOf(IllegalArgumentException.class);
+    }
+  }
+
   @Test
   void takesTheTenant_ofPeersFirst() {
     assertThat(json(",\"tenantid\":\"a\"").organizationId()).contains("a");
