@@ -100,7 +100,7 @@ public record ErrorCode(
     if (httpStatus < 400 || httpStatus > 599) {
       problems.add("httpStatus must be between 400 and 599: " + httpStatus);
     }
-    if (defaultMessage.isBlank()) {
+    if (ServiceException.trim(defaultMessage).isEmpty()) {
       problems.add("defaultMessage must not be blank");
     }
     if (!problems.isEmpty()) {

@@ -31,7 +31,7 @@ public final class ServiceException extends RuntimeException {
     this.clientMessage = trimmed.isEmpty() ? code.defaultMessage() : trimmed;
   }
 
-  private static String trim(String text) {
+  static String trim(String text) {
     int start = 0;
     int end = text.length();
     while (start < end && isSpace(text.charAt(start))) {

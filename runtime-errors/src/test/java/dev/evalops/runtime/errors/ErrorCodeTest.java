@@ -113,6 +113,14 @@ class ErrorCodeTest {
         .withMessage("httpStatus must be between 400 and 599: " + status);
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"", " ", "\u00a0", "\u0085\u3000"})
+  void refusesABlankDefaultMessage(String message) {
+    assertThatIllegalArgumentException()
+        .isThrownBy(() -> ErrorCode.of("taken", 409, ConnectCode.ABORTED, message))
+        .withMessage("defaultMessage must not be blank");
+  }
+
   @Test
   void reportsEveryProblemAtOnce() {
     assertThatIllegalArgumentException()
