@@ -324,6 +324,16 @@ final class AppServlet extends HttpServlet {
         response.sendError(Integer.parseInt(request.getQueryString()), "secret");
         response.getOutputStream().print("ignored");
       }
+      case "/interrupted" -> {
+        text(response, "interrupted");
+        Thread.currentThread().interrupt();
+      }
+      case "/async/interrupted" ->
+        late(request, async -> {
+          text((HttpServletResponse) async.getResponse(), "interrupted");
+          Thread.currentThread().interrupt();
+          async.complete();
+        });
       case "/async/late" ->
         late(request, async -> {
           text((HttpServletResponse) async.getResponse(), "late");

@@ -144,6 +144,13 @@ abstract class ServletContract extends Contract {
   }
 
   @ParameterizedTest
+  @ValueSource(strings = {"/interrupted", "/async/interrupted"})
+  void answers_thoughTheThreadIsLeftInterrupted(String path) throws Exception {
+    completesOnce(answers(path, 200, "interrupted"), " 200");
+    assertThat(guardLog.messages()).isEmpty();
+  }
+
+  @ParameterizedTest
   @CsvSource({
     "400, invalid_input",
     "401, unauthorized",
