@@ -34,6 +34,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
 
@@ -43,12 +44,14 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   /** Of the query and the form together. */
   private static final int MAX_PARAMETERS = 1000;
 
+  private final HttpServletRequest container;
   private final HttpServletResponse response;
   private final HttpExchange exchange;
   private final ServletExchange raw;
   private final Bridge bridge;
   private ServletInputStream stream;
   private BufferedReader reader;
+  private Map<String, List<String>> form;
   private Map<String, String[]> parameters;
 
   BridgedRequest(
@@ -58,6 +61,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
       ServletExchange raw,
       Bridge bridge) {
     super(request);
+    this.container = request;
     this.response = response;
     this.exchange = exchange;
     this.raw = raw;
@@ -127,26 +131,56 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     if (parameters == null) {
       Map<String, List<String>> read = new LinkedHashMap<>();
       int count = 0;
-      String query = getQueryString();
+      String query = container.getQueryString();
       if (query != null) {
         count = decode(query, StandardCharsets.UTF_8, 0, read);
       }
-      boolean form = getMethod().equals("POST") && hasType("application/x-www-form-urlencoded");
-      if (form && stream == null && reader == null) {
-        try {
-          Charset charset = charset(StandardCharsets.UTF_8);
-          byte[] body = exchange.getRequestBody().readAllBytes();
-          decode(encoded(body), charset, count, read);
-        } catch (IOException e) {
-          throw ServiceException.of(ErrorCode.INVALID_INPUT, "form cannot be read", e)
-              .op("servlet.form");
-        }
-      }
-      Map<String, String[]> all = new LinkedHashMap<>();
-      read.forEach((name, values) -> all.put(name, values.toArray(String[]::new)));
-      parameters = Collections.unmodifiableMap(all);
+      form = form(count);
+      parameters = merged(strings(read), form);
     }
-    return parameters;
+    if (getRequest().equals(container)) {
+      return parameters;
+    }
+    // Tomcat puts its request of a forward or include, which knows the query of that, below ours.
+    try {
+      container.getInputStream(); // else it would read a form
+    } catch (IOException e) {
+      throw new IllegalStateException(e);
+    }
+    return merged(super.getParameterMap(), form);
+  }
+
+  private Map<String, List<String>> form(int before) {
+    Map<String, List<String>> read = new LinkedHashMap<>();
+    boolean posted = getMethod().equals("POST") && hasType("application/x-www-form-urlencoded");
+    if (posted && stream == null && reader == null) {
+      try {
+        Charset charset = charset(StandardCharsets.UTF_8);
+        byte[] body = exchange.getRequestBody().readAllBytes();
+        decode(encoded(body), charset, before, read);
+      } catch (IOException e) {
+        throw ServiceException.of(ErrorCode.INVALID_INPUT, "form cannot be read", e)
+            .op("servlet.form");
+      }
+    }
+    return read;
+  }
+
+  private static Map<String, String[]> strings(Map<String, List<String>> parameters) {
+    Map<String, String[]> strings = new LinkedHashMap<>();
+    parameters.forEach((name, values) -> strings.put(name, values.toArray(String[]::new)));
+    return strings;
+  }
+
+  private static Map<String, String[]> merged(
+      Map<String, String[]> first, Map<String, List<String>> second) {
+    Map<String, String[]> all = new LinkedHashMap<>(first);
+    strings(second)
+        .forEach((name, values) -> all.merge(
+            name,
+            values,
+            (before, more) -> Stream.of(before, more).flatMap(Stream::of).toArray(String[]::new)));
+    return Collections.unmodifiableMap(all);
   }
 
   /**

@@ -43,7 +43,7 @@ final class AppServlet extends HttpServlet {
       throws ServletException, IOException {
     String path = ServletExchange.dispatched(request);
     if (request.getDispatcherType() == DispatcherType.INCLUDE) {
-      response.getOutputStream().print("included");
+      response.getOutputStream().print("included" + parameters(request));
     } else if (path.equals("/v1/notes") || path.startsWith("/v1/notes/")) {
       gateway.note(path, request.getUserPrincipal() != null);
       text(response, "notes of " + request.getRemoteUser());
@@ -169,6 +169,17 @@ final class AppServlet extends HttpServlet {
     public void destroy() {}
   }
 
+  private static String parameters(HttpServletRequest request) {
+    StringBuilder text = new StringBuilder();
+    for (String name : Collections.list(request.getParameterNames())) {
+      text.append(' ')
+          .append(name)
+          .append('=')
+          .append(String.join(",", request.getParameterValues(name)));
+    }
+    return text.toString();
+  }
+
   private interface Late {
     void answer(AsyncContext async) throws IOException;
   }
@@ -210,16 +221,20 @@ final class AppServlet extends HttpServlet {
       throws ServletException, IOException {
     switch (path) {
       case "/form", "/small-form" -> {
-        StringBuilder text = new StringBuilder();
-        for (String name : Collections.list(request.getParameterNames())) {
-          text.append(name)
-              .append('=')
-              .append(String.join(",", request.getParameterValues(name)))
-              .append(' ');
-        }
         response.setCharacterEncoding("UTF-8");
         response.setContentType("text/plain");
-        response.getWriter().print(text.toString().trim());
+        response.getWriter().print(parameters(request).trim());
+      }
+      case "/dispatch-target" -> text(response, parameters(request).trim());
+      case "/dispatched-form" -> {
+        response.getOutputStream().print("asked" + parameters(request));
+        request.getRequestDispatcher("/servlet/included?a=3&x=4").include(request, response);
+        response.getOutputStream().print(" again" + parameters(request));
+        if (request.getParameter("forward") != null) {
+          request
+              .getRequestDispatcher("/servlet/dispatch-target?a=5&y=6")
+              .forward(request, response);
+        }
       }
       case "/reader" ->
         text(response, request.getContentType() + " " + request.getReader().readLine());

@@ -143,6 +143,18 @@ abstract class ServletContract extends Contract {
     answers("/context-forward", 200, "forwarded 1", "X-Forwarded-Here: 1");
   }
 
+  @Test
+  void addsTheParametersOfADispatch_whileItLasts() throws Exception {
+    String asked = " a=1,2 b=7";
+    assertThat(send(request("POST", "/servlet/dispatched-form?a=1", "a=2&b=7", FORM))
+            .body())
+        .isEqualTo("asked" + asked + "included a=3,1,2 x=4 b=7 again" + asked);
+    assertThat(send(request("POST", "/servlet/dispatched-form?a=1&forward", "a=2&b=7", FORM))
+            .body()
+            .split(" "))
+        .containsExactlyInAnyOrder("a=5,1,2", "y=6", "forward=", "b=7");
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"/interrupted", "/async/interrupted"})
   void answers_thoughTheThreadIsLeftInterrupted(String path) throws Exception {
