@@ -261,14 +261,15 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   }
 
   /**
-   * What a container throws for parts that are malformed, or larger than the servlet allows, as a refusal. Without a
-   * cause it is something else, such as a servlet that has no {@code @MultipartConfig}.
+   * What a container throws for parts that are malformed, or larger than the servlet allows, as a refusal. An
+   * IllegalStateException without a cause is something else, such as a servlet that has no {@code @MultipartConfig}.
    */
   private static <E extends Exception> ServiceException unreadable(E failure) throws E {
     Throwable cause = failure.getCause();
     boolean malformed = failure instanceof IllegalStateException
-        || failure.getClass().getName().contains(".fileupload."); // Tomcat's
-    if (cause == null || !malformed) {
+        ? cause != null
+        : failure.getClass().getName().contains(".fileupload."); // Tomcat's
+    if (!malformed) {
       throw failure;
     }
     for (Throwable t = failure; t != null; t = t.getCause()) {
@@ -297,6 +298,11 @@ final class BridgedRequest extends HttpServletRequestWrapper {
       throw unreadable(e);
     } catch (IllegalStateException e) {
       throw unreadable(e);
+    } catch (ServletException e) {
+      if (hasType("multipart/form-data") && e.getCause() instanceof IllegalStateException jettys) {
+        throw unreadable(jettys);
+      }
+      throw e;
     }
   }
 

@@ -58,6 +58,9 @@ class UploadTest {
     @Override
     protected void doPost(HttpServletRequest request, HttpServletResponse response)
         throws ServletException, IOException {
+      if ("parts".equals(request.getQueryString())) {
+        request.getParts();
+      }
       StringBuilder text = new StringBuilder("name=" + request.getParameter("name"));
       if (request.getContentType().startsWith("multipart/")) {
         Part file = request.getPart("file");
@@ -160,6 +163,12 @@ class UploadTest {
     expected.put(post("/limited", multipart(2_000), MULTIPART), "413 body_too_large");
     expected.put(post("/upload", multipart(1_100_000), MULTIPART), "413 body_too_large");
     expected.put(post("/upload", cut, MULTIPART), "400 invalid_input");
+    String noBoundary = "Content-Type: multipart/form-data\r\n";
+    expected.put(post("/upload", multipart(10), noBoundary), "400 invalid_input");
+    expected.put(post("/upload?parts", multipart(10), noBoundary), "400 invalid_input");
+    expected.put(post("/upload?parts", cut, MULTIPART), "400 invalid_input");
+    expected.put(post("/upload?parts", multipart(5_500), MULTIPART), "413 body_too_large");
+    expected.put(post("/upload?parts", multipart(7_500), chunked), "413 body_too_large");
     try (Watched watched = start(container, db)) {
       for (Map.Entry<String, String> exchange : expected.entrySet()) {
         assertThat(send(watched, exchange.getKey()))
