@@ -413,6 +413,11 @@ final class Bridge {
     }
   }
 
+  /** Whether no filter has put an exchange of its own around that of the service. */
+  static boolean maySuspend(HttpExchange exchange) {
+    return exchange.equals(exchange.getAttribute(HttpExchange.class.getName()));
+  }
+
   AsyncContext asyncContext() {
     Async async = latest;
     if (async == null || !request.isAsyncStarted()) {

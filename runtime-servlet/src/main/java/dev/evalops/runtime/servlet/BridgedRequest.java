@@ -350,6 +350,11 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   }
 
   @Override
+  public boolean isAsyncSupported() {
+    return super.isAsyncSupported() && Bridge.maySuspend(exchange);
+  }
+
+  @Override
   public AsyncContext startAsync() {
     return bridge.startAsync(this, response);
   }

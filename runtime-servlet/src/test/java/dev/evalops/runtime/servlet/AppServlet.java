@@ -478,6 +478,8 @@ final class AppServlet extends HttpServlet {
         });
       }
       case "/wrapped" -> late(request, AsyncContext::complete);
+      case "/supported", "/wrapped/supported" ->
+        text(response, "asynchronous " + request.isAsyncSupported());
       case "/async/non-blocking" -> {
         request.startAsync();
         request.getInputStream().setReadListener(null);

@@ -155,6 +155,12 @@ abstract class ServletContract extends Contract {
         .containsExactlyInAnyOrder("a=5,1,2", "y=6", "forward=", "b=7");
   }
 
+  @Test
+  void saysWhetherARequestMayBeAsynchronous() throws Exception {
+    answers("/supported", 200, "asynchronous true");
+    answers("/wrapped/supported", 200, "asynchronous false");
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"/interrupted", "/async/interrupted"})
   void answers_thoughTheThreadIsLeftInterrupted(String path) throws Exception {
