@@ -364,6 +364,8 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
         headers.set("Content-Length", Long.toString(responseLength));
       } else if (responseLength == -1 && declared != null && RequestRules.isDigits(declared)) {
         headers.set("Content-Length", declared);
+      } else if (responseLength == -1 && hosted) {
+        headers.set("Content-Length", "0"); // tells it from an unknown length
       }
     }
     boolean hasBody = !empty && !isHead() && responseLength != -1;

@@ -213,6 +213,10 @@ final class ServletExchange extends HttpsExchange {
     if (responseLength > 0) {
       response.setContentLengthLong(responseLength);
     }
+    boolean empty = code == 204 || code == 205 || code == 304;
+    if (method.equals("HEAD") && !empty && !responseHeaders.containsKey("Content-Length")) {
+      out.flush(); // Jetty would announce a length of 0
+    }
   }
 
   /** The status that was sent, here or by the container itself; -1 before that. */

@@ -490,6 +490,7 @@ final class AppServlet extends HttpServlet {
         request.upgrade(Shout.class);
       }
       case "/upgrade-fails" -> request.upgrade(Unmade.class);
+      case "/long" -> response.getOutputStream().write(App.BIG);
       case "/nothing" -> {}
       case "/version" ->
         text(

@@ -155,6 +155,20 @@ abstract class ServletContract extends Contract {
         .containsExactlyInAnyOrder("a=5,1,2", "y=6", "forward=", "b=7");
   }
 
+  @ParameterizedTest
+  @CsvSource({"/servlet/long, ", "/direct/stream, ", "/direct/big, 20000", "/redirect, 0", "/none, "
+  })
+  void announcesNoWrongLength_toHead(String path, String length) throws Exception {
+    try (RawClient client = client()) {
+      client.send(request("HEAD", path, ""));
+      RawClient.Response head = client.readHead();
+      assertThat(head.header("Content-Length").orElse("none"))
+          .isEqualTo(length == null ? "none" : length);
+      client.send(request("GET", "/hello", ""));
+      assertThat(client.read().body()).isEqualTo("hello");
+    }
+  }
+
   @Test
   void saysWhetherARequestMayBeAsynchronous() throws Exception {
     answers("/supported", 200, "asynchronous true");
