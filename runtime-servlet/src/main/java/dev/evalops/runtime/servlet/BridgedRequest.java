@@ -299,7 +299,12 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     } catch (IllegalStateException e) {
       throw unreadable(e);
     } catch (ServletException e) {
-      if (hasType("multipart/form-data") && e.getCause() instanceof IllegalStateException jettys) {
+      if (!hasType("multipart/form-data")) {
+        throw new ServletException(
+            e.getMessage(),
+            ServiceException.of(HttpErrors.UNSUPPORTED_CONTENT_TYPE, e).op("servlet.parts"));
+      }
+      if (e.getCause() instanceof IllegalStateException jettys) {
         throw unreadable(jettys);
       }
       throw e;

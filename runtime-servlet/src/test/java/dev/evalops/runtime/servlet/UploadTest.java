@@ -167,6 +167,7 @@ class UploadTest {
     expected.put(post("/upload", multipart(10), noBoundary), "400 invalid_input");
     expected.put(post("/upload?parts", multipart(10), noBoundary), "400 invalid_input");
     expected.put(post("/upload?parts", cut, MULTIPART), "400 invalid_input");
+    expected.put(post("/upload?parts", "name=ann", FORM), "415 unsupported_content_type");
     expected.put(post("/upload?parts", multipart(5_500), MULTIPART), "413 body_too_large");
     expected.put(post("/upload?parts", multipart(7_500), chunked), "413 body_too_large");
     try (Watched watched = start(container, db)) {
