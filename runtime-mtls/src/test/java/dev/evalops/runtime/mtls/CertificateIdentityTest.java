@@ -69,6 +69,12 @@ class CertificateIdentityTest {
   }
 
   @Test
+  void aBlankNameHidesNoOther() {
+    assertThat(of(authority.request("CN=\u00a0", Keys.ec()).dns("billing.internal")))
+        .containsExactly(CertificateIdentity.dns("billing.internal"));
+  }
+
+  @Test
   void keepsKindsApart() {
     assertThat(CertificateIdentity.dns("svc.internal"))
         .isNotEqualTo(CertificateIdentity.commonName("svc.internal"))
@@ -88,11 +94,24 @@ class CertificateIdentityTest {
       })
   void parsesWhatItPrints(String text) {
     assertThat(CertificateIdentity.parse(" " + text + "\n")).hasToString(text);
+    assertThat(
+            CertificateIdentity.parse("\u00a0" + text.replace("cn:", "cn\u0085:\u2007") + "\u202f"))
+        .hasToString(text);
   }
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"", " ", "svc.internal", "dns:", "dns: ", ":svc", "DNS:svc", "ip:10.0.0.1"})
+      strings = {
+        "",
+        " ",
+        "svc.internal",
+        "dns:",
+        "dns: ",
+        "dns:\u00a0\u0085",
+        ":svc",
+        "DNS:svc",
+        "ip:10.0.0.1"
+      })
   void refusesAnIdentityWithoutKindOrValue(String text) {
     assertThatIllegalArgumentException().isThrownBy(() -> CertificateIdentity.parse(text));
   }

@@ -189,6 +189,16 @@ class MtlsConfigurationTest {
         client().ca(" " + ca + "\n").certificate(cert + " ", " " + key).open()) {
       assertThat(tls.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
     }
+    // White space by the rule of our services.
+    try (ClientTls tls = client()
+        .ca("\u00a0" + ca + "\u0085")
+        .certificate(cert + "\u202f", "\u2007" + key)
+        .serverName("\u00a0svc\u3000")
+        .open()) {
+      assertThat(tls.notAfter()).contains(issued.leaf().getNotAfter().toInstant());
+      assertThat(tls.sslParameters().getServerNames()).containsExactly(new SNIHostName("svc"));
+    }
+    assertThat(client().ca("\u00a0").serverName("\u0085").isConfigured()).isFalse();
   }
 
   @Test
