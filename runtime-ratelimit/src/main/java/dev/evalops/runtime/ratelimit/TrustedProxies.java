@@ -121,7 +121,7 @@ public final class TrustedProxies {
     for (int line = forwardedFor.size() - 1; line >= 0; line--) {
       String[] entries = forwardedFor.get(line).split(",", -1);
       for (int i = entries.length - 1; i >= 0; i--) {
-        String entry = entries[i].strip();
+        String entry = Text.trim(entries[i]);
         if (!entry.isEmpty()) {
           InetAddress hop = parseEntry(entry);
           client = hop == null ? entry : group(hop);
@@ -132,7 +132,7 @@ public final class TrustedProxies {
       }
     }
     for (int line = realIp.size() - 1; line >= 0 && client == null; line--) {
-      String entry = realIp.get(line).strip();
+      String entry = Text.trim(realIp.get(line));
       if (!entry.isEmpty()) {
         InetAddress real = parseEntry(entry);
         client = real == null ? entry : group(real);

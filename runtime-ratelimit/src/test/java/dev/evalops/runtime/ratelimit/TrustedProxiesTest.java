@@ -122,6 +122,14 @@ class TrustedProxiesTest {
   }
 
   @Test
+  void trimsAnEntryByTheRuleOfOurServices() {
+    assertThat(client("10.0.0.1", "1.1.1.1,\u00a0203.0.113.7\u0085, \u00a0"))
+        .isEqualTo("203.0.113.7");
+    assertThat(PROXIES.client(peer("10.0.0.1"), List.of("\u00a0"), List.of("\u00a0203.0.113.7")))
+        .isEqualTo("203.0.113.7");
+  }
+
+  @Test
   @Timeout(value = 20, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
   void aLongEntryCostsNoMoreThanItsLength() {
     String colons = ":".repeat(64_000) + "x";
