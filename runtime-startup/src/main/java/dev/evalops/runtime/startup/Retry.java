@@ -238,7 +238,8 @@ public final class Retry {
      */
     @Override
     public String toString() {
-      return "attempt " + number + " of " + maxAttempts + " failed: " + Bounded.text(failure)
+      String why = Bounded.text(failure).strip().replaceAll("\\s*\\R\\s*", " ");
+      return "attempt " + number + " of " + maxAttempts + " failed: " + why
           + nextDelay.map(delay -> "; next in " + Bounded.text(delay)).orElse("; giving up");
     }
   }

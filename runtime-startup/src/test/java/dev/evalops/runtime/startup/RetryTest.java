@@ -138,6 +138,13 @@ class RetryTest {
   }
 
   @Test
+  void attemptIsOneLine_howeverManyTheFailureHas() {
+    Exception failure = new IOException("refused\r\n  Hint: INFO\u2028all is well\n");
+    assertThat(new Retry.Attempt(3, 30, failure, Optional.empty()))
+        .hasToString("attempt 3 of 30 failed: refused Hint: INFO all is well; giving up");
+  }
+
+  @Test
   void goesOn_whenTheListenerFails_andLogsIt() {
     Logger logger = (Logger) LoggerFactory.getLogger(Retry.class);
     ListAppender<ILoggingEvent> lines = new ListAppender<>();
