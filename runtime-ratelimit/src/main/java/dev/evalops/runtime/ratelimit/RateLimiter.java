@@ -437,9 +437,14 @@ public final class RateLimiter implements AutoCloseable {
       return available
           ? "limits are shared in Redis again"
           : "limits are kept by each process, without Redis"
-              + failure
-                  .map(cause -> " (redis_ratelimit: " + cause.getMessage() + ")")
-                  .orElse("");
+              + failure.map(cause -> " (redis_ratelimit: " + text(cause) + ")").orElse("");
+    }
+
+    private static String text(Throwable cause) {
+      String message = cause.getMessage();
+      return message == null
+          ? cause.getClass().getSimpleName()
+          : message.strip().replaceAll("\\s*\\R\\s*", " ");
     }
   }
 

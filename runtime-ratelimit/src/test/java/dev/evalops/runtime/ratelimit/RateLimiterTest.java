@@ -289,8 +289,11 @@ class RateLimiterTest {
 
   @Test
   void saysAChangeInOneLine() {
-    assertThat(new RedisChange(false, Optional.of(new IllegalStateException("gone"))))
+    assertThat(new RedisChange(false, Optional.of(new IllegalStateException("gone\n"))))
         .hasToString("limits are kept by each process, without Redis (redis_ratelimit: gone)");
+    assertThat(new RedisChange(false, Optional.of(new IllegalStateException())))
+        .hasToString(
+            "limits are kept by each process, without Redis (redis_ratelimit: IllegalStateException)");
     assertThat(new RedisChange(true, Optional.empty()))
         .hasToString("limits are shared in Redis again");
   }
