@@ -15,6 +15,7 @@ import java.util.OptionalLong;
 import java.util.regex.Pattern;
 import javax.sql.DataSource;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
@@ -209,7 +210,7 @@ public final class JournalReader {
    * @param max how many changes at most, 1 or more
    * @return the page
    * @throws IllegalArgumentException if {@code max} is less than 1
-   * @throws SQLException if the journal cannot be read
+   * @throws SQLException if the journal cannot be read, or a text in it is no JSON; names the row
    */
   public Changes changes(Position after, int max) throws SQLException {
     List<Change> changes = new ArrayList<>();
@@ -227,7 +228,7 @@ public final class JournalReader {
    * @param max how many entries at most, 1 or more
    * @return the page
    * @throws IllegalArgumentException if {@code max} is less than 1
-   * @throws SQLException if the entries cannot be read
+   * @throws SQLException if the entries cannot be read, or a text in them is no JSON; names the row
    */
   public AuditEntries auditEntries(Position after, int max) throws SQLException {
     List<AuditEntry> entries = new ArrayList<>();
@@ -323,7 +324,12 @@ public final class JournalReader {
       if (!rows.wasNull()) {
         last = sequence;
         count++;
-        reader.read(rows);
+        try {
+          reader.read(rows);
+        } catch (JacksonException e) { // of a column of type text
+          throw new SQLException(
+              "the row with seq " + sequence + " has no JSON where it should", e);
+        }
       }
     } while (rows.next());
 

@@ -46,6 +46,7 @@ import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.core.JacksonException;
 import tools.jackson.databind.util.RawValue;
 
 @ExtendWith(TestPostgres.class)
@@ -284,6 +285,21 @@ class JournalReaderTest {
     List<AuditEntry> entries = new ArrayList<>();
     await().until(() -> entries.addAll(reader.auditEntries(Position.START, 10).auditEntries()));
     assertThat(entries.get(0).metadata()).hasToString("{\"large\":1e2147483648}");
+  }
+
+  @Test
+  void namesTheRow_whoseTextIsNoJson(HikariDataSource db) throws Exception {
+    Rows.execute(
+        db,
+        "ALTER TABLE change_journal ALTER payload TYPE text",
+        "INSERT INTO change_journal (organization_id, aggregate_type, operation, actor_type, aggregate_version,"
+            + " recorded_at, payload) VALUES ('o', 'note', 'create', 'user', 1, now(), 'oops')");
+    JournalReader reader = ChangeJournal.reader(db);
+    await()
+        .untilAsserted(() -> assertThatThrownBy(() -> reader.changes(Position.START, 10))
+            .isInstanceOf(SQLException.class)
+            .hasMessage("the row with seq 1 has no JSON where it should")
+            .hasCauseInstanceOf(JacksonException.class));
   }
 
   @Test
