@@ -46,7 +46,7 @@ public record CertificateIdentity(Kind kind, String value) {
    * @throws IllegalArgumentException if the value is blank
    */
   public CertificateIdentity {
-    if (Blank.isBlank(value)) {
+    if (Text.isBlank(value)) {
       throw new IllegalArgumentException("value of a " + kind + " identity must not be blank");
     }
     if (kind == Kind.DNS) {
@@ -108,8 +108,8 @@ public record CertificateIdentity(Kind kind, String value) {
   public static CertificateIdentity parse(String text) {
     int colon = text.indexOf(':');
     for (Kind kind : Kind.values()) {
-      if (colon > 0 && Blank.trim(text.substring(0, colon)).equals(kind.prefix)) {
-        return new CertificateIdentity(kind, Blank.trim(text.substring(colon + 1)));
+      if (colon > 0 && Text.trim(text.substring(0, colon)).equals(kind.prefix)) {
+        return new CertificateIdentity(kind, Text.trim(text.substring(colon + 1)));
       }
     }
     throw new IllegalArgumentException(
@@ -147,7 +147,7 @@ public record CertificateIdentity(Kind kind, String value) {
   }
 
   private static void add(Set<CertificateIdentity> identities, Kind kind, @Nullable Object name) {
-    if (name instanceof String text && !Blank.isBlank(text)) {
+    if (name instanceof String text && !Text.isBlank(text)) {
       identities.add(new CertificateIdentity(kind, text));
     }
   }

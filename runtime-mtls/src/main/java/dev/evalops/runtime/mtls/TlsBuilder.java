@@ -48,7 +48,7 @@ abstract sealed class TlsBuilder<B extends TlsBuilder<B>>
   abstract Policy check(List<String> problems);
 
   static @Nullable String unblank(@Nullable String value) {
-    return value == null || Blank.isBlank(value) ? null : Blank.trim(value);
+    return value == null || Text.isBlank(value) ? null : Text.trim(value);
   }
 
   static @Nullable String unblank(@Nullable Path file) {

@@ -367,8 +367,8 @@ class EventConsumerTest {
     Set<Long> handled = ConcurrentHashMap.newKeySet();
     int lives = 0;
     // The others may be handled before this one comes again.
-    Callable<Boolean> done =
-        () -> handled.size() == 9 && !Servers.stored(bus.connection(), "NOTES_DEAD").isEmpty();
+    Callable<Boolean> done = () ->
+        handled.size() == 9 && !Servers.stored(bus.connection(), "NOTES_DEAD").isEmpty();
     while (!done.call()) {
       assertThat(++lives).isLessThan(20);
       CountDownLatch died = new CountDownLatch(1);

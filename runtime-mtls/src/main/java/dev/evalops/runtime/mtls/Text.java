@@ -1,8 +1,8 @@
 package dev.evalops.runtime.mtls;
 
 /** White space as our services in Go trim it: {@link String#strip} and {@code trim} both differ. */
-final class Blank {
-  private Blank() {}
+final class Text {
+  private Text() {}
 
   static String trim(String text) {
     int start = 0;
