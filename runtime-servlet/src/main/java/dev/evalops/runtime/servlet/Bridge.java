@@ -43,6 +43,7 @@ final class Bridge {
   private static final String SPRING_PATTERN =
       "org.springframework.web.servlet.HandlerMapping.bestMatchingPattern";
   private static final Duration TURN_OF_TOMCAT = Duration.ofSeconds(5);
+  private static final String GIVEN_UP = "the container has given the request up";
 
   private final HttpServletRequest request;
   private final HttpServletResponse response;
@@ -212,31 +213,48 @@ final class Bridge {
 
   /**
    * Writes, flushes or closes, and throws what has failed then: Tomcat keeps to itself that it could not end the
-   * response, which it does by itself in the write that completes the announced length. On a thread of its own it sees
-   * to the rest, too.
+   * response, which it does by itself in the write that completes the announced length. On its own thread it looks for
+   * that when the application has returned.
    */
   void send(Sending sending) throws IOException {
     if (!onTomcat || Thread.currentThread() == ofContainer) {
       sending.run();
       return;
     }
-    Object before = failureOfTomcat();
+    Known before = known();
     sending.run();
-    Object after = failureOfTomcat();
-    if (!Objects.equals(after, before) && after instanceof IOException gone) {
+    Known after = known();
+    if (before.ours && !after.ours) {
+      throw new IOException(GIVEN_UP);
+    }
+    if (!Objects.equals(after.failure, before.failure)
+        && after.failure instanceof IOException gone) {
       throw gone;
     }
   }
 
-  private @Nullable Object failureOfTomcat() throws IOException {
+  /**
+   * What Tomcat knows of the request.
+   *
+   * @param ours whether it has our mark, which a filter may hide
+   */
+  private record Known(boolean ours, @Nullable Object failure) {}
+
+  private Known known() throws IOException {
     try {
-      if (find(request) == this) {
-        return request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
-      }
-    } catch (IllegalStateException e) {
-      throw new IOException("the container has given the request up", e);
+      return new Known(
+          find(request) == this, request.getAttribute(RequestDispatcher.ERROR_EXCEPTION));
+    } catch (IllegalStateException e) { // says the request when it is used for another
+      throw new IOException(GIVEN_UP, e);
     }
-    throw new IOException("the container has given the request up");
+  }
+
+  /** Whether Tomcat knows of the failure; another is that of a filter before ours, which wraps the response. */
+  private boolean isKnown(IOException gone) throws IOException {
+    Object failure = known().failure;
+    return gone.getClass().getName().startsWith("org.apache.")
+        || gone.equals(failure)
+        || (failure != null && failure.equals(gone.getCause()));
   }
 
   /** The container's own thread has written in vain, and leaves the application. */
@@ -290,8 +308,8 @@ final class Bridge {
       return;
     }
     IOException gone = raw.clientGone();
-    if (gone != null && onTomcat) {
-      return; // it knows already, and would log this as a failure of the servlet
+    if (gone != null && onTomcat && isKnown(gone)) {
+      return; // it would log this as a failure of the servlet
     }
     if (gone != null) {
       throw gone; // its own, which it does not take for a failure of ours

@@ -8,22 +8,28 @@ import dev.evalops.fixtures.RawClient;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.AsyncEvent;
 import jakarta.servlet.AsyncListener;
+import jakarta.servlet.DispatcherType;
+import jakarta.servlet.Filter;
 import jakarta.servlet.FilterChain;
 import jakarta.servlet.RequestDispatcher;
 import jakarta.servlet.ServletContext;
 import jakarta.servlet.ServletException;
+import jakarta.servlet.ServletOutputStream;
 import jakarta.servlet.ServletRegistration;
 import jakarta.servlet.ServletRequest;
 import jakarta.servlet.ServletResponse;
+import jakarta.servlet.WriteListener;
 import jakarta.servlet.http.HttpFilter;
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletRequestWrapper;
 import jakarta.servlet.http.HttpServletResponse;
+import jakarta.servlet.http.HttpServletResponseWrapper;
 import java.io.IOException;
 import java.io.Serial;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -167,18 +173,6 @@ class ClientGoneTest {
     }
   }
 
-  private static void addFilter(Context context) {
-    FilterDef filter = new FilterDef();
-    filter.setFilterName("wraps");
-    filter.setFilter(new Wraps());
-    filter.setAsyncSupported("true");
-    context.addFilterDef(filter);
-    FilterMap all = new FilterMap();
-    all.setFilterName("wraps");
-    all.addURLPattern("/*");
-    context.addFilterMapBefore(all);
-  }
-
   /** What Tomcat logs as an error of a servlet. */
   private static final class ErrorsOfTomcat extends Handler implements AutoCloseable {
     private final Logger logger = Logger.getLogger("org.apache.catalina.core");
@@ -244,6 +238,148 @@ class ClientGoneTest {
     }
   }
 
+  /** Before ours. */
+  private static void addFilter(Context context, Filter filter) {
+    FilterDef definition = new FilterDef();
+    definition.setFilterName("before");
+    definition.setFilter(filter);
+    definition.setAsyncSupported("true");
+    context.addFilterDef(definition);
+    FilterMap all = new FilterMap();
+    all.setFilterName("before");
+    all.addURLPattern("/*");
+    context.addFilterMapBefore(all);
+  }
+
+  private static void addAlive(ServletContext context) {
+    ServletRegistration.Dynamic alive = context.addServlet("alive", new Alive());
+    alive.setAsyncSupported(true);
+    alive.addMapping("/alive", "/dispatches");
+  }
+
+  static final class Alive extends HttpServlet {
+    @Serial
+    private static final long serialVersionUID = 1;
+
+    @Override
+    protected void doGet(HttpServletRequest request, HttpServletResponse response)
+        throws IOException {
+      if (request.getDispatcherType() == DispatcherType.ASYNC) {
+        response.getOutputStream().print("x".repeat(100_000));
+        return;
+      }
+      AsyncContext async = request.startAsync();
+      if (request.getServletPath().equals("/dispatches")) {
+        Thread.ofVirtual().start(async::dispatch);
+        return;
+      }
+      Thread.ofVirtual().start(() -> {
+        try {
+          response.getOutputStream().print("x".repeat(100));
+          async.complete();
+        } catch (Throwable failure) {
+          FAILURES.add(failure);
+        }
+      });
+    }
+  }
+
+  @Test
+  void isNotBlamed_whenAFilterTakesAwayTheAttributesOfARequest() throws Exception {
+    HttpFilter filter = new HttpFilter() {
+      @Serial
+      private static final long serialVersionUID = 1;
+
+      @Override
+      protected void doFilter(
+          HttpServletRequest request, HttpServletResponse response, FilterChain chain)
+          throws IOException, ServletException {
+        chain.doFilter(request, response);
+        Collections.list(request.getAttributeNames()).forEach(request::removeAttribute);
+      }
+    };
+    try (Watched watched = new Watched()) {
+      HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
+      watched.tomcat(
+          folder, handler, context -> addFilter(context, filter), ClientGoneTest::addAlive);
+      try (RawClient client = new RawClient(watched.port())) {
+        for (int i = 0; i < 20; i++) {
+          assertThat(client.get("/alive").body()).hasSize(100);
+        }
+      }
+      assertThat(FAILURES).isEmpty();
+      assertThat(watched.failures()).isEmpty();
+    }
+  }
+
+  @Test
+  void isNotBlamed_whenAFilterFailsToWrite_andTheAnswerIsCut() throws Exception {
+    HttpFilter filter = new HttpFilter() {
+      @Serial
+      private static final long serialVersionUID = 1;
+
+      @Override
+      protected void doFilter(
+          HttpServletRequest request, HttpServletResponse response, FilterChain chain)
+          throws IOException, ServletException {
+        chain.doFilter(request, new Quota(response));
+      }
+    };
+    try (Watched watched = new Watched()) {
+      HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
+      watched.tomcat(
+          folder, handler, context -> addFilter(context, filter), ClientGoneTest::addAlive);
+      try (RawClient client = new RawClient(watched.port())) {
+        client.send("GET /dispatches HTTP/1.1\r\nHost: x\r\n\r\n");
+        String answer = new String(
+            client.socket().getInputStream().readAllBytes(), StandardCharsets.ISO_8859_1);
+        assertThat(answer).startsWith("HTTP/1.1 200").doesNotEndWith("\r\n0\r\n\r\n");
+      }
+    }
+  }
+
+  private static final class Quota extends HttpServletResponseWrapper {
+    Quota(HttpServletResponse response) {
+      super(response);
+    }
+
+    @Override
+    public ServletOutputStream getOutputStream() throws IOException {
+      ServletOutputStream below = super.getOutputStream();
+      return new ServletOutputStream() {
+        private int left = 20_000;
+
+        @Override
+        public void write(int b) throws IOException {
+          if (--left < 0) {
+            throw new IOException("quota");
+          }
+          below.write(b);
+        }
+
+        @Override
+        public void close() throws IOException {
+          below.close();
+        }
+
+        @Override
+        public void flush() throws IOException {
+          below.flush();
+        }
+
+        @Override
+        public boolean isReady() {
+          return below.isReady();
+        }
+
+        @Override
+        public void setWriteListener(WriteListener listener) {
+          below.setWriteListener(listener);
+        }
+      };
+    }
+  }
+
   private static void isTold(int requests, String container, String path) throws Exception {
     try (Watched watched = new Watched();
         ErrorsOfTomcat errors = new ErrorsOfTomcat()) {
@@ -251,7 +387,11 @@ class ClientGoneTest {
       switch (container) {
         case "tomcat" -> watched.tomcat(folder, handler, context -> {}, ClientGoneTest::addServlet);
         case "tomcat behind a filter" ->
-          watched.tomcat(folder, handler, ClientGoneTest::addFilter, ClientGoneTest::addServlet);
+          watched.tomcat(
+              folder,
+              handler,
+              context -> addFilter(context, new Wraps()),
+              ClientGoneTest::addServlet);
         default ->
           watched.jetty(folder, handler, context -> {}, http -> {}, ClientGoneTest::addServlet);
       }
