@@ -18,6 +18,7 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.Condition;
@@ -179,25 +180,25 @@ final class Lanes {
   }
 
   private static @Nullable String lane(Message message) {
-    String key = message.hasHeaders() ? message.getHeaders().getFirst("ce-partitionkey") : null;
-    if (key == null) {
-      key = keyInBody(message);
-    }
+    String written = message.hasHeaders() ? message.getHeaders().getFirst("ce-partitionkey") : null;
+    boolean plain = written == null ? !hasKeyInBody(message) : written.indexOf('%') < 0;
+    String key = plain ? written : aggregateId(message).orElse(written);
     String subject = message.getSubject();
     // The subject without the operation.
     return key == null ? null : subject.substring(0, subject.lastIndexOf('.') + 1) + " " + key;
   }
 
-  /** Of an event in JSON whose publisher has no headers for it, as others write it. */
-  private static @Nullable String keyInBody(Message message) {
+  /** Other publishers may write the key into the JSON alone. */
+  private static boolean hasKeyInBody(Message message) {
     byte[] body = message.getData();
-    if (body == null || !new String(body, ISO_8859_1).contains(KEY_IN_BODY)) {
-      return null;
-    }
+    return body != null && new String(body, ISO_8859_1).contains(KEY_IN_BODY);
+  }
+
+  private static Optional<String> aggregateId(Message message) {
     try {
-      return NatsBus.read(message).aggregateId().orElse(null);
-    } catch (RuntimeException | StackOverflowError noEvent) {
-      return null; // it is dead-lettered
+      return NatsBus.read(message).aggregateId();
+    } catch (RuntimeException | StackOverflowError noEvent) { // it is dead-lettered
+      return Optional.empty();
     }
   }
 

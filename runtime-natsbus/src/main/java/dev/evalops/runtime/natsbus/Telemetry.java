@@ -145,7 +145,7 @@ final class Telemetry {
     return carrier;
   }
 
-  /** With no others than those of version 00, as peers write them. */
+  /** Peers write the flags of version 00 and no others. */
   private static Context withKnownFlags(Context context) {
     SpanContext span = Span.fromContext(context).getSpanContext();
     byte known = (byte) (span.getTraceFlags().asByte() & KNOWN_FLAGS);
