@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import javax.net.ssl.SSLContext;
@@ -30,7 +31,7 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
 
   private volatile Material current;
   private volatile long changedAt; // milliseconds, 0 before the first change
-  private final Runnable unregister;
+  private final AtomicReference<Runnable> unregister;
   private volatile List<CertifiedKey> pairs; // the one in use, then the one before it
   private @Nullable String reported;
 
@@ -41,13 +42,14 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
     current = opened.material();
     pairs = current.pair() == null ? List.of() : List.of(current.pair());
     context = new LiveContext(() -> current.context(), policy);
-    unregister = opened.registry() == null || files.certificate() == null
-        ? () -> {}
-        : ExpiryGauge.register(
-            opened.registry(),
-            policy.isClient() ? "client" : "server",
-            files.certificate(),
-            () -> notAfter().orElseThrow());
+    unregister = new AtomicReference<>(
+        opened.registry() == null || files.certificate() == null
+            ? () -> {}
+            : ExpiryGauge.register(
+                opened.registry(),
+                policy.isClient() ? "client" : "server",
+                files.certificate(),
+                () -> notAfter().orElseThrow()));
     if (!opened.reloadEvery().isZero()) {
       Thread watcher = new Thread(() -> watch(opened.reloadEvery()), "mtls-reload");
       watcher.setDaemon(true);
@@ -205,7 +207,7 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
    */
   @Override
   public void close() {
-    unregister.run();
+    unregister.getAndSet(() -> {}).run();
     closed.countDown();
   }
 }

@@ -208,6 +208,19 @@ class RenewalTest {
     assertThat(registry.getMeters()).isEmpty();
   }
 
+  @Test
+  void closingTwiceLeavesTheGaugeOfTheNext() throws Exception {
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    Path files = files("client", authority.request("CN=client", Keys.ec()).issue());
+    ClientTls first = client(files).metrics(registry).open();
+    first.close();
+    try (ClientTls next = client(files).metrics(registry).open()) {
+      first.close();
+      assertThat(next.notAfter()).isPresent();
+      assertThat(registry.getMeters()).hasSize(1);
+    }
+  }
+
   private static void awaitQuietly(CountDownLatch latch) {
     try {
       latch.await();
