@@ -172,6 +172,15 @@ final class StrictJson {
       return match;
     }
 
+    @Override
+    public int nextNameMatchAndToken(PropertyNameMatcher matcher) {
+      int match = nextNameMatch(matcher);
+      if (match >= 0) {
+        nextToken();
+      }
+      return match;
+    }
+
     /** Not up to 255. */
     @Override
     public byte getByteValue() {
