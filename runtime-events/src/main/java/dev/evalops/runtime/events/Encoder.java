@@ -151,7 +151,7 @@ final class Encoder {
     return value;
   }
 
-  /** As it is, for peers that decode nothing, unless a reader that decodes, or takes blanks off, would read another. */
+  /** Escapes only what a reader that decodes, or takes blanks off, would read as another: some peers decode nothing. */
   private static String attribute(String value) {
     boolean stays = unescape(value).equals(value) && !value.startsWith(" ") && !value.endsWith(" ");
     return stays ? value : escape(value);

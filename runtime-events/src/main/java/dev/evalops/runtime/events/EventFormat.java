@@ -14,6 +14,8 @@ public enum EventFormat {
   PROTO,
   /**
    * The attributes as headers {@code ce-...}, and the bytes of the payload's {@code google.protobuf.Any} as the body.
+   * Type, source and organization are percent-encoded only if they have blanks at their ends or look encoded, because
+   * services in Go read them as they are.
    */
   PROTO_HEADERS;
 

@@ -478,6 +478,8 @@ class EventTest {
     assertRefused(PLAIN + ",\"data\":1,\"data_base64\":\"AA==\"}", "data");
     assertRefused(PLAIN + ",\"data_base64\":\"?\"}", "data_base64");
     assertRefused(PLAIN + ",\"aggregateversion\":\"99999999999999999999\"}", "aggregateversion");
+    assertRefused(PLAIN + ",\"aggregateversion\":\"+5\"}", "aggregateversion");
+    assertRefused(PLAIN + ",\"aggregateversion\":\"\u0665\"}", "aggregateversion");
     assertRefused(PLAIN + ",\"data\":" + "[".repeat(5000) + "]".repeat(5000) + "}", "envelope");
     assertRefused("not an event", "envelope");
     assertThatThrownBy(() -> Event.read(new byte[] {(byte) 0xFF, 0x00, 0x7B}))
