@@ -286,17 +286,9 @@ class ClientGoneTest {
 
   @Test
   void isNotBlamed_whenAFilterTakesAwayTheAttributesOfARequest() throws Exception {
-    HttpFilter filter = new HttpFilter() {
-      @Serial
-      private static final long serialVersionUID = 1;
-
-      @Override
-      protected void doFilter(
-          HttpServletRequest request, HttpServletResponse response, FilterChain chain)
-          throws IOException, ServletException {
-        chain.doFilter(request, response);
-        Collections.list(request.getAttributeNames()).forEach(request::removeAttribute);
-      }
+    Filter filter = (request, response, chain) -> {
+      chain.doFilter(request, response);
+      Collections.list(request.getAttributeNames()).forEach(request::removeAttribute);
     };
     try (Watched watched = new Watched()) {
       HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
@@ -314,17 +306,8 @@ class ClientGoneTest {
 
   @Test
   void isNotBlamed_whenAFilterFailsToWrite_andTheAnswerIsCut() throws Exception {
-    HttpFilter filter = new HttpFilter() {
-      @Serial
-      private static final long serialVersionUID = 1;
-
-      @Override
-      protected void doFilter(
-          HttpServletRequest request, HttpServletResponse response, FilterChain chain)
-          throws IOException, ServletException {
-        chain.doFilter(request, new Quota(response));
-      }
-    };
+    Filter filter = (request, response, chain) ->
+        chain.doFilter(request, new Quota((HttpServletResponse) response));
     try (Watched watched = new Watched()) {
       HttpHandler handler = watched.routes().handle("/", Servlets.next()).handler();
       watched.tomcat(
