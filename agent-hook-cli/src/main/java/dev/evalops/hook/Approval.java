@@ -8,6 +8,7 @@ import java.time.format.DateTimeFormatter;
 import java.time.format.DateTimeParseException;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /** An approval of one call: requested, or found again, and waited for. */
@@ -32,7 +33,7 @@ final class Approval {
   private static final long CUT_SHORT_NANOS = 2_000_000;
 
   private static final int SHOWN_STATE = 64;
-  private static final int NANO_DIGITS = 9;
+  private static final Pattern MORE_THAN_NANOSECONDS = Pattern.compile("(\\.[0-9]{9})[0-9]+");
   private static final int MAX_ID = 200;
   private static final Duration OTHERS_REQUEST = Duration.ofMillis(50);
   private static final DateTimeFormatter TIME = DateTimeFormatter.ofPattern("HH:mm xxx");
@@ -289,20 +290,9 @@ final class Approval {
       return null;
     }
     try {
-      return Instant.parse(withoutMoreThanNanoseconds(String.valueOf(value)));
+      return Instant.parse(MORE_THAN_NANOSECONDS.matcher(String.valueOf(value)).replaceFirst("$1"));
     } catch (DateTimeParseException e) {
       throw new FailedException("decidedAt is no time");
     }
-  }
-
-  private static String withoutMoreThanNanoseconds(String time) {
-    int fraction = time.indexOf('.') + 1;
-    int end = fraction;
-    while (end < time.length() && time.charAt(end) >= '0' && time.charAt(end) <= '9') {
-      end++;
-    }
-    return fraction == 0 || end - fraction <= NANO_DIGITS
-        ? time
-        : time.substring(0, fraction + NANO_DIGITS) + time.substring(end);
   }
 }

@@ -48,9 +48,6 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       "X-Change-Seq",
       "X-Idempotent-Replay");
 
-  /** The attribute with {@link #forHandler()}, for another server. */
-  private static final String OUTERMOST = HttpExchange.class.getName();
-
   private final HttpExchange raw;
   private final Limits limits;
   private final RequestContext context;
@@ -425,9 +422,6 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
   public @Nullable Object getAttribute(String name) {
     if (name.equals(RequestContext.ATTRIBUTE)) {
       return context;
-    }
-    if (name.equals(OUTERMOST)) {
-      return forHandler();
     }
     Object own = context.values().get(name);
     // Those of another server belong to the request.

@@ -202,12 +202,23 @@ public final class RequestContext {
    *     #of}
    */
   public static Suspension suspend(HttpExchange exchange) {
-    GuardedExchange guarded = of(exchange).exchange;
-    if (!exchange.equals(guarded.forHandler())) {
+    if (!maySuspend(exchange)) {
       throw new IllegalStateException("a filter has wrapped the exchange and would take the request"
           + " for answered when its handler returns; answer before that");
     }
-    return guarded.suspend();
+    return of(exchange).exchange.suspend();
+  }
+
+  /**
+   * Tells whether {@link #suspend} takes an exchange that is not suspended: not if a filter has put one of its own
+   * around that of the service.
+   *
+   * @param exchange the exchange that the handler was given
+   * @return whether it may be suspended
+   * @throws IllegalStateException as {@link #of}
+   */
+  public static boolean maySuspend(HttpExchange exchange) {
+    return exchange.equals(of(exchange).exchange.forHandler());
   }
 
   static @Nullable RequestContext find(HttpExchange exchange) {

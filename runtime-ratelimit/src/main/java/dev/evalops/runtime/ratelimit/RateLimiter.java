@@ -444,7 +444,7 @@ public final class RateLimiter implements AutoCloseable {
       String message = cause.getMessage();
       return message == null
           ? cause.getClass().getSimpleName()
-          : message.strip().replaceAll("\\s*\\R\\s*", " ");
+          : message.strip().replaceAll("\\R\\s*", " ");
     }
   }
 

@@ -43,7 +43,6 @@ final class Bridge {
   private static final String SPRING_PATTERN =
       "org.springframework.web.servlet.HandlerMapping.bestMatchingPattern";
   private static final Duration TURN_OF_TOMCAT = Duration.ofSeconds(5);
-  private static final String GIVEN_UP = "the container has given the request up";
 
   private final HttpServletRequest request;
   private final HttpServletResponse response;
@@ -221,37 +220,25 @@ final class Bridge {
       sending.run();
       return;
     }
-    Known before = known();
+    Object before = failureOfTomcat();
     sending.run();
-    Known after = known();
-    if (before.ours && !after.ours) {
-      throw new IOException(GIVEN_UP);
-    }
-    if (!Objects.equals(after.failure, before.failure)
-        && after.failure instanceof IOException gone) {
+    Object after = failureOfTomcat();
+    if (!Objects.equals(after, before) && after instanceof IOException gone) {
       throw gone;
     }
   }
 
-  /**
-   * What Tomcat knows of the request.
-   *
-   * @param ours whether it has our mark, which a filter may hide
-   */
-  private record Known(boolean ours, @Nullable Object failure) {}
-
-  private Known known() throws IOException {
+  private @Nullable Object failureOfTomcat() throws IOException {
     try {
-      return new Known(
-          find(request) == this, request.getAttribute(RequestDispatcher.ERROR_EXCEPTION));
-    } catch (IllegalStateException e) { // says the request when it is used for another
-      throw new IOException(GIVEN_UP, e);
+      return request.getAttribute(RequestDispatcher.ERROR_EXCEPTION);
+    } catch (IllegalStateException e) { // Tomcat has taken it away from this request
+      throw new IOException("the container has given the request up", e);
     }
   }
 
   /** Whether Tomcat knows of the failure; another is that of a filter before ours, which wraps the response. */
   private boolean isKnown(IOException gone) throws IOException {
-    Object failure = known().failure;
+    Object failure = failureOfTomcat();
     return gone.getClass().getName().startsWith("org.apache.")
         || gone.equals(failure)
         || (failure != null && failure.equals(gone.getCause()));
@@ -429,11 +416,6 @@ final class Bridge {
     if (latest != null) {
       response.setStatus(HttpServletResponse.SC_INTERNAL_SERVER_ERROR);
     }
-  }
-
-  /** Whether no filter has put an exchange of its own around that of the service. */
-  static boolean maySuspend(HttpExchange exchange) {
-    return exchange.equals(exchange.getAttribute(HttpExchange.class.getName()));
   }
 
   AsyncContext asyncContext() {

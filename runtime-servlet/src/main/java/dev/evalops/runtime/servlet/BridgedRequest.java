@@ -5,6 +5,7 @@ import com.sun.net.httpserver.HttpPrincipal;
 import dev.evalops.runtime.errors.ErrorCode;
 import dev.evalops.runtime.errors.ServiceException;
 import dev.evalops.runtime.http.HttpErrors;
+import dev.evalops.runtime.http.RequestContext;
 import jakarta.servlet.AsyncContext;
 import jakarta.servlet.ReadListener;
 import jakarta.servlet.RequestDispatcher;
@@ -356,7 +357,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
 
   @Override
   public boolean isAsyncSupported() {
-    return super.isAsyncSupported() && Bridge.maySuspend(exchange);
+    return super.isAsyncSupported() && RequestContext.maySuspend(exchange);
   }
 
   @Override

@@ -238,7 +238,7 @@ class ClientGoneTest {
     }
   }
 
-  /** Before ours. */
+  /** Adds a filter before ours. */
   private static void addFilter(Context context, Filter filter) {
     FilterDef definition = new FilterDef();
     definition.setFilterName("before");

@@ -238,7 +238,7 @@ public final class Retry {
      */
     @Override
     public String toString() {
-      String why = Bounded.text(failure).strip().replaceAll("\\s*\\R\\s*", " ");
+      String why = Bounded.text(failure).strip().replaceAll("\\R\\s*", " ");
       return "attempt " + number + " of " + maxAttempts + " failed: " + why
           + nextDelay.map(delay -> "; next in " + Bounded.text(delay)).orElse("; giving up");
     }
