@@ -79,7 +79,9 @@ final class Demo {
 
   public static void main(String[] args) throws Exception {
     // The servers beside the service speak in their steps.
-    ((Logger) LoggerFactory.getLogger("dev.evalops")).setLevel(Level.WARN);
+    for (String quiet : List.of("dev.evalops", "io.zonky")) {
+      ((Logger) LoggerFactory.getLogger(quiet)).setLevel(Level.WARN);
+    }
     Demo demo = new Demo(new Console(Boolean.getBoolean("demo.terminal")));
     boolean good = switch (args[0]) {
       case "demo" -> demo.demo();
