@@ -2,6 +2,7 @@ package dev.evalops.runtime.natsbus;
 
 import static java.util.Objects.requireNonNull;
 
+import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.EventHandler;
@@ -26,9 +27,10 @@ import org.slf4j.LoggerFactory;
 
 /**
  * A running consumer: a durable queue subscription whose handler gets each event at least once. An event is
- * acknowledged when the handler returns. When the handler throws, the event is delivered again after a growing delay.
- * After the last delivery it goes to the dead-letter subject, with its headers and the reason, and without its body if
- * that would be more than the server accepts. An event that cannot be read goes there at once.
+ * acknowledged when the handler returns. When the handler throws, the event is delivered again after a growing delay, for
+ * as long as a dependency of the handler is away or refuses ({@link FailureKind}). After other failures, up to a number
+ * of deliveries, it goes to the dead-letter subject, with its headers and the reason, and without its body if that would
+ * be more than the server accepts. An event that cannot be read goes there at once.
  *
  * <p>A handler may take longer than the acknowledgement wait: the consumer tells the server that it is still at work.
  *
@@ -141,7 +143,7 @@ public final class EventConsumer implements AutoCloseable {
       nak(delivery, Duration.ZERO);
       return false;
     }
-    if (isLast(delivery.place, deliveries)) {
+    if (isLast(delivery.place, deliveries, failure)) {
       return deadLetter(delivery, deliveries, failure.toString());
     }
     nak(delivery, delay(deliveries));
@@ -149,11 +151,17 @@ public final class EventConsumer implements AutoCloseable {
   }
 
   /** The server counts what was given back, too, and tells nobody why: the first failure here is not the end of it. */
-  private boolean isLast(Place place, long deliveries) {
+  private boolean isLast(Place place, long deliveries, Throwable failure) {
+    if (deliveries >= durable.serverMaxDeliveries()) {
+      return true;
+    }
+    if (FailureKind.of(failure) != FailureKind.INTERNAL) {
+      lanes.unsuspect(place);
+      return false;
+    }
     long most = durable.maxDeliveries();
     boolean again = deliveries >= most - 1 && lanes.failedBefore(place);
-    return deliveries >= durable.serverMaxDeliveries()
-        || (deliveries >= most && (again || most == 1));
+    return deliveries >= most && (again || most == 1);
   }
 
   /** Doubles from delivery to delivery, less up to a fifth. */
@@ -315,10 +323,11 @@ public final class EventConsumer implements AutoCloseable {
     /**
      * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts every
      * delivery, also one to a consumer that closes before handling, or whose process dies. So an event that was
-     * delivered this often is dead-lettered when its handler fails for the second time in this process; with 1, or at
-     * the durable's own {@code max_deliver}, at the first failure. If an event was delivered more than twice this
-     * number plus five times, because processes die of it, it is dead-lettered without being handled, at most one by
-     * each running consumer.
+     * delivered this often is dead-lettered when its handler fails for the second time in this process; with 1 at the
+     * first failure. A failure of a dependency ({@link FailureKind#UNAVAILABLE} or {@link FailureKind#PERMANENT}) is
+     * none of these: the event comes again until the stream drops it. At the durable's own {@code max_deliver} any
+     * failure is the last. If an event was delivered more than twice this number plus five times, because processes die
+     * of it, it is dead-lettered without being handled, at most one by each running consumer.
      *
      * @param deliveries one or more
      * @return this

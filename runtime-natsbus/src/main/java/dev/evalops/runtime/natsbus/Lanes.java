@@ -60,6 +60,7 @@ final class Lanes {
   private final Set<Thread> running = new HashSet<>();
   private final Set<Place> finished = remembered();
   private final Set<Place> failed = remembered();
+  private final Set<Place> unsuspected = remembered();
   private @Nullable Place suspect;
   private boolean stopping;
   private boolean shortOfThreads;
@@ -173,7 +174,9 @@ final class Lanes {
    * reasons keeps its events.
    */
   private boolean isSuspect(Place place, long deliveries) {
-    if (suspect == null && deliveries > 2 * maxDeliveries.getAsLong() + GIVEN_BACK) {
+    if (suspect == null
+        && deliveries > 2 * maxDeliveries.getAsLong() + GIVEN_BACK
+        && !unsuspected.contains(place)) {
       suspect = place;
     }
     return place.equals(suspect);
@@ -334,6 +337,16 @@ final class Lanes {
     lock.lock();
     try {
       return !failed.add(place);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Remembers that no process dies of an event, however often it comes. */
+  void unsuspect(Place place) {
+    lock.lock();
+    try {
+      unsuspected.add(place);
     } finally {
       lock.unlock();
     }

@@ -20,6 +20,7 @@ import io.nats.client.api.DeliverPolicy;
 import io.nats.client.api.MessageInfo;
 import io.nats.client.impl.Headers;
 import java.nio.charset.StandardCharsets;
+import java.sql.SQLException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -284,6 +285,42 @@ class EventConsumerTest {
     assertThat(letter.getHeaders().getFirst("dead-letter-sequence")).isEqualTo("1");
     assertThat(letter.getHeaders().getFirst("ce-partitionkey")).isEqualTo("poison");
     assertThat(Servers.event(letter).organizationId()).contains("org-1");
+  }
+
+  @Test
+  void keepsAnEvent_whileADependencyOfItsHandlerIsAway() throws Exception {
+    AtomicInteger attempts = new AtomicInteger();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(1)
+        .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+        .start(event -> {
+          // More often than an event is delivered of which processes die.
+          if (attempts.incrementAndGet() <= 10) {
+            throw new IllegalStateException(new SQLException("terminating connection", "57P01"));
+          }
+        });
+    bus.publish(change("1"));
+
+    await().atMost(AWHILE).until(() -> attempts.get() == 11);
+    awaitAllAcknowledged("indexer");
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).isEmpty();
+  }
+
+  @Test
+  void deadLettersAnEvent_atTheLastDeliveryOfTheServer_alsoIfADependencyIsAway() throws Exception {
+    bus.consumer(ALL, "indexer")
+        .configure(durable -> durable.maxDeliver(2))
+        .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+        .start(event -> {
+          throw new SQLException("terminating connection", "57P01");
+        });
+    bus.publish(change("1"));
+
+    awaitAllAcknowledged("indexer");
+    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD"))
+        .singleElement()
+        .satisfies(letter ->
+            assertThat(letter.getHeaders().getFirst("dead-letter-deliveries")).isEqualTo("2"));
   }
 
   @Test
