@@ -39,7 +39,6 @@ final class NamedCheck {
   private final LongSupplier nanoTime;
   private final ScheduledExecutorService timer;
   private final CountDownLatch firstResult = new CountDownLatch(1);
-  private final long createdAt;
 
   private volatile @Nullable Execution running;
   private volatile State state;
@@ -59,17 +58,12 @@ final class NamedCheck {
     this.checkTimeout = builder.checkTimeout;
     this.nanoTime = builder.nanoTime;
     this.timer = timer;
-    this.createdAt = nanoTime.getAsLong();
-    this.state =
-        new State(Status.UNKNOWN, Optional.of("not checked yet"), Duration.ZERO, createdAt);
+    this.state = new State(
+        Status.UNKNOWN, Optional.of("not checked yet"), Duration.ZERO, nanoTime.getAsLong());
   }
 
   String name() {
     return name;
-  }
-
-  Dependency dependency() {
-    return dependency;
   }
 
   HealthReport.Check result() {
