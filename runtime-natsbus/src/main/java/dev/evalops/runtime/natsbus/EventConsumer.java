@@ -301,7 +301,7 @@ public final class EventConsumer implements AutoCloseable {
      * s). While a handler is at work the consumer tells the server so three times in this time. The setting is used
      * when the durable is created.
      *
-     * @param wait more than zero
+     * @param wait 100 ms or more
      * @return this
      */
     public Builder ackWait(Duration wait) {
