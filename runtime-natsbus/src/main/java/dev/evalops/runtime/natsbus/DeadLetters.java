@@ -93,7 +93,7 @@ final class DeadLetters {
     headers.put("dead-letter-sequence", Long.toString(delivery.place.sequence()));
     headers.put("dead-letter-durable", durable);
     headers.put("dead-letter-deliveries", Long.toString(deliveries));
-    byte[] body = message.getData() == null ? new byte[0] : message.getData();
+    byte[] body = message.getData() == null ? NOTHING : message.getData();
     try {
       Sender.await(send(subject, headers, own, body), subject, SEND_TIMEOUT);
     } catch (PublishException | IllegalArgumentException failure) {

@@ -462,7 +462,6 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
     private int maxSpooled = 100_000;
     private @Nullable MeterRegistry registry;
     private Duration breakerOpen = Duration.ofSeconds(30);
-    private InstantSource clock = InstantSource.system();
     private LongSupplier nanoTime = System::nanoTime;
 
     Builder(ChangePublisher publisher, Path directory) {
@@ -521,11 +520,6 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
       return this;
     }
 
-    Builder clock(InstantSource clock) {
-      this.clock = clock;
-      return this;
-    }
-
     Builder nanoTime(LongSupplier nanoTime) {
       this.nanoTime = nanoTime;
       return this;
@@ -556,8 +550,8 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
         throw new IllegalArgumentException(String.join("; ", problems));
       }
       try {
-        SpooledPublisher opened =
-            new SpooledPublisher(this, SpoolDirectory.open(directory, maxSpooled, clock));
+        SpooledPublisher opened = new SpooledPublisher(
+            this, SpoolDirectory.open(directory, maxSpooled, InstantSource.system()));
         opened.replayer.start();
         return opened;
       } catch (IOException failure) {

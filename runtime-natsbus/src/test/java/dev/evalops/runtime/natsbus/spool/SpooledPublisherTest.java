@@ -259,7 +259,7 @@ class SpooledPublisherTest {
   }
 
   @Test
-  void replaysTheOthers_whileNobodyTakesSomeSubjects(NatsServer server) throws Exception {
+  void replaysTheOthers_whileNobodyTakesSomeSubjects() throws Exception {
     StreamConfiguration found =
         bus.connection().jetStreamManagement().getStreamInfo("NOTES").getConfiguration();
     bus.connection()
