@@ -137,9 +137,7 @@ public final class Tracing implements AutoCloseable {
         "otel.exporter.otlp.protocol", "http/protobuf",
         "otel.exporter.otlp.timeout", "5000",
         "otel.bsp.schedule.delay", "1000",
-        "otel.bsp.export.timeout", "5000",
-        "otel.metrics.exporter", "none",
-        "otel.logs.exporter", "none"));
+        "otel.bsp.export.timeout", "5000"));
     environment.forEach((name, value) -> {
       if (name.startsWith("OTEL_") && !value.isBlank()) {
         properties.put(name.toLowerCase(Locale.ROOT).replace('_', '.'), Text.trim(value));
