@@ -37,19 +37,16 @@ final class Text {
   static String trim(String text) {
     int start = 0;
     int end = text.length();
-    while (start < end && isBlank(text.charAt(start))) {
+    while (start < end && isSpace(text.charAt(start))) {
       start++;
     }
-    while (end > start && isBlank(text.charAt(end - 1))) {
+    while (end > start && isSpace(text.charAt(end - 1))) {
       end--;
     }
     return text.substring(start, end);
   }
 
-  private static boolean isBlank(char c) {
-    return switch (c) {
-      case ' ', 0x85, 0xa0, 0x1680, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000 -> true;
-      default -> (c >= '\t' && c <= '\r') || (c >= 0x2000 && c <= 0x200a);
-    };
+  private static boolean isSpace(char c) {
+    return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 }

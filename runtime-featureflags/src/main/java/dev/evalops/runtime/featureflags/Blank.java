@@ -16,7 +16,7 @@ final class Blank {
   /** Where the text begins; its length if there is none. */
   static int start(String text) {
     int start = 0;
-    while (start < text.length() && isBlank(text.charAt(start))) {
+    while (start < text.length() && isSpace(text.charAt(start))) {
       start++;
     }
     return start;
@@ -25,19 +25,13 @@ final class Blank {
   /** The end of a text that begins at start. */
   static int end(String text, int start) {
     int end = text.length();
-    while (end > start && isBlank(text.charAt(end - 1))) {
+    while (end > start && isSpace(text.charAt(end - 1))) {
       end--;
     }
     return end;
   }
 
-  private static boolean isBlank(char c) {
-    if (c < 0x80) {
-      return c == ' ' || (c >= '\t' && c <= '\r');
-    }
-    return switch (c) {
-      case 0x85, 0xa0, 0x1680, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000 -> true;
-      default -> c >= 0x2000 && c <= 0x200a;
-    };
+  private static boolean isSpace(char c) {
+    return (c >= '\t' && c <= '\r') || c == 0x85 || Character.isSpaceChar(c);
   }
 }
