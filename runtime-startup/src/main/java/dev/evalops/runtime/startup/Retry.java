@@ -30,7 +30,7 @@ import org.slf4j.LoggerFactory;
  * <p>Immutable and thread-safe.
  */
 public final class Retry {
-  private static final Logger log = LoggerFactory.getLogger(Retry.class);
+  private static final Logger LOG = LoggerFactory.getLogger(Retry.class);
   private static final long NEVER = Long.MAX_VALUE;
 
   private final int maxAttempts;
@@ -216,7 +216,7 @@ public final class Retry {
     try {
       listener.accept(attempt);
     } catch (Throwable e) {
-      log.warn("onFailedAttempt listener failed: {}", attempt, e);
+      LOG.warn("onFailedAttempt listener failed: {}", attempt, e);
     }
   }
 
