@@ -36,7 +36,7 @@ import org.slf4j.LoggerFactory;
  * <p>Thread-safe.
  */
 public final class Inbox {
-  private static final Logger log = LoggerFactory.getLogger(Inbox.class);
+  private static final Logger LOG = LoggerFactory.getLogger(Inbox.class);
   private static final long SWEEP_EVERY = TimeUnit.MINUTES.toNanos(5);
   private static final int SWEEP_BATCH = 1000;
   private static final int SWEEP_BATCHES = 20;
@@ -219,7 +219,7 @@ public final class Inbox {
         // the next batch
       }
     } catch (SQLException | RuntimeException e) { // the event is handled all the same
-      log.atWarn().setCause(e).log("inbox: sweep failed; will retry");
+      LOG.atWarn().setCause(e).log("inbox: sweep failed; will retry");
     }
   }
 

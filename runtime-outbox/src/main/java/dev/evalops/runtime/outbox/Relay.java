@@ -31,7 +31,7 @@ import org.slf4j.event.Level;
  * <p>All state belongs to the one thread; acknowledgements come to it through a queue.
  */
 final class Relay implements AutoCloseable {
-  private static final Logger log = LoggerFactory.getLogger(Outbox.class);
+  private static final Logger LOG = LoggerFactory.getLogger(Outbox.class);
 
   static final Duration LEASE = Duration.ofMillis(1450);
   private static final long RENEW_EVERY = TimeUnit.MILLISECONDS.toNanos(800);
@@ -129,7 +129,7 @@ final class Relay implements AutoCloseable {
     publisher
         .duplicateWindow()
         .filter(window -> window.compareTo(TAKEOVER) < 0)
-        .ifPresent(window -> log.atWarn()
+        .ifPresent(window -> LOG.atWarn()
             .addKeyValue("duplicate_window", window)
             .addKeyValue("needed", TAKEOVER)
             .log("outbox: duplicate window is short; events may be stored twice after a takeover"));
@@ -182,7 +182,7 @@ final class Relay implements AutoCloseable {
         }
       }
     } catch (InterruptedException e) {
-      log.debug("outbox: closed with changes in flight");
+      LOG.debug("outbox: closed with changes in flight");
     }
     Thread.interrupted(); // what was stored is removed all the same
     try {
@@ -190,7 +190,7 @@ final class Relay implements AutoCloseable {
       rows.release(holder);
       rows.rest();
     } catch (SQLException | RuntimeException e) {
-      log.atDebug().setCause(e).log("outbox: lease not released; it expires");
+      LOG.atDebug().setCause(e).log("outbox: lease not released; it expires");
     }
   }
 
@@ -204,7 +204,7 @@ final class Relay implements AutoCloseable {
 
   private static void report(Throwable failure) {
     try {
-      log.atError().setCause(failure).log("outbox: relay failed; will retry");
+      LOG.atError().setCause(failure).log("outbox: relay failed; will retry");
     } catch (RuntimeException | Error unlogged) {
       // Such as no memory: without this thread nothing of this process would be sent any more.
     }
@@ -237,7 +237,7 @@ final class Relay implements AutoCloseable {
   private void databaseAnswered() {
     if (!databaseHealthy) {
       databaseHealthy = true;
-      log.info("outbox: database available again");
+      LOG.info("outbox: database available again");
     }
   }
 
@@ -358,7 +358,7 @@ final class Relay implements AutoCloseable {
   private void lead(boolean now) {
     if (leads != now) {
       // Not at each turn of an outage, in which the processes try one after the other.
-      log.atLevel(unanswered || awayInARow > 0 ? Level.DEBUG : Level.INFO)
+      LOG.atLevel(unanswered || awayInARow > 0 ? Level.DEBUG : Level.INFO)
           .log(now ? "outbox: lease acquired" : "outbox: lease lost");
       poll = MIN_POLL;
       fetchAt = System.nanoTime();
@@ -453,7 +453,7 @@ final class Relay implements AutoCloseable {
     answered();
     if (!healthy) {
       healthy = true;
-      log.info("outbox: publishing again");
+      LOG.info("outbox: publishing again");
     }
   }
 
@@ -472,7 +472,7 @@ final class Relay implements AutoCloseable {
       forget();
       if (healthy) {
         healthy = false;
-        log.atWarn()
+        LOG.atWarn()
             .addKeyValue("error", String.valueOf(failure.getMessage()))
             .log("outbox: broker unavailable; changes wait");
       }
@@ -491,7 +491,7 @@ final class Relay implements AutoCloseable {
     String reason = String.valueOf(failure.getMessage());
     pausedLanes.put(lane.name, System.nanoTime() + backoff(row.attempts() + 1));
     rows.refused(row, park, reason);
-    log.atWarn()
+    LOG.atWarn()
         .addKeyValue("event_id", row.event().id())
         .addKeyValue("lane", row.event().lane())
         .addKeyValue("attempt", row.attempts() + 1)
@@ -515,7 +515,7 @@ final class Relay implements AutoCloseable {
       try {
         metrics.depth(rows.depth());
       } catch (SQLException e) { // the relay has other things to do
-        log.atDebug().setCause(e).log("outbox: backlog not read");
+        LOG.atDebug().setCause(e).log("outbox: backlog not read");
       }
     }
   }
@@ -523,7 +523,7 @@ final class Relay implements AutoCloseable {
   private void databaseFailed(SQLException failure) throws InterruptedException {
     if (databaseHealthy) {
       databaseHealthy = false;
-      log.atWarn()
+      LOG.atWarn()
           .addKeyValue("error", failure.getMessage())
           .log("outbox: database unavailable; will retry");
     }
@@ -536,7 +536,7 @@ final class Relay implements AutoCloseable {
       try {
         apply(result);
       } catch (SQLException e) {
-        log.atDebug().setCause(e).log("outbox: refusal not recorded");
+        LOG.atDebug().setCause(e).log("outbox: refusal not recorded");
       }
       result = results.poll();
     }
