@@ -350,7 +350,7 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       throw new IllegalArgumentException("code must be between 200 and 599: " + code);
     }
     if (responseLength < -1) {
-      throw new IllegalArgumentException("responseLength must be -1 or more");
+      throw new IllegalArgumentException("responseLength must be -1 or more: " + responseLength);
     }
     Headers headers = raw.getResponseHeaders();
     context.runBeforeResponse(headers);

@@ -378,6 +378,19 @@ class GuardTest {
   }
 
   @Test
+  void saysWhichLengthMakesNoSense() throws Exception {
+    try (HttpService service = serve(exchange -> {
+      try {
+        exchange.sendResponseHeaders(200, -2);
+      } catch (IllegalArgumentException e) {
+        HttpResponses.json(exchange, 200, String.valueOf(e.getMessage()));
+      }
+    })) {
+      assertThat(get(service).body()).contains("\"responseLength must be -1 or more: -2\"");
+    }
+  }
+
+  @Test
   void answersInternalError_whenAResponseHeaderCouldSplitTheResponse() throws Exception {
     List<Consumer<Headers>> attacks = List.of(
         h -> {

@@ -95,7 +95,7 @@ final class HeldExchange extends ForwardingExchange {
       throw new IllegalArgumentException("code must be between 200 and 599: " + code);
     }
     if (responseLength < -1) {
-      throw new IllegalArgumentException("responseLength must be -1 or more");
+      throw new IllegalArgumentException("responseLength must be -1 or more: " + responseLength);
     }
     // What cannot be sent is not kept either: it could never be replayed.
     HttpResponses.checkHeaders(getResponseHeaders());
