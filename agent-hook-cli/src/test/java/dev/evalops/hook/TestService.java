@@ -82,10 +82,6 @@ final class TestService implements AutoCloseable {
     return scheme + "://127.0.0.1:" + server.getAddress().getPort();
   }
 
-  int port() {
-    return server.getAddress().getPort();
-  }
-
   TestService evaluate(String... bodies) {
     return on(GovernanceCheck.EVALUATE, bodies);
   }

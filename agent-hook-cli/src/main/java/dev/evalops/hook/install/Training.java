@@ -135,9 +135,8 @@ final class Training implements AutoCloseable {
   private static void accept(ServerSocket server) {
     while (!server.isClosed()) {
       try (Socket socket = server.accept()) {
-        socket.setTcpNoDelay(
-            true); // as every server does; else its answer in two parts waits for an
-        // acknowledgement
+        // As every server does; else its answer in two parts waits for an acknowledgement.
+        socket.setTcpNoDelay(true);
         socket.setSoTimeout(TIMEOUT_MILLIS);
         InputStream in = new BufferedInputStream(socket.getInputStream());
         int length = 0;

@@ -58,8 +58,8 @@ final class Conversation implements AutoCloseable {
       }
     } catch (IOException e) {
       // The launcher has gone, or was too slow; it denies without an answer.
-    } catch (
-        Throwable e) { // one call that fails, even for want of memory, is not the end of the others
+    } catch (Throwable e) {
+      // One call that fails, even for want of memory, is not the end of the others.
       System.err.println("evalops-agent-hook: a call failed: " + e.getClass().getSimpleName());
     } finally {
       end.cancel(false);
