@@ -17,7 +17,6 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
-import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -140,13 +139,7 @@ final class NoteStore {
         row.getString(2),
         row.getString(3),
         row.getLong(4),
-        instant(row, 5),
-        instant(row, 6));
-  }
-
-  private static Instant instant(ResultSet row, int column) throws SQLException {
-    return row.getObject(column, OffsetDateTime.class)
-        .withOffsetSameInstant(ZoneOffset.UTC)
-        .toInstant();
+        row.getObject(5, OffsetDateTime.class).toInstant(),
+        row.getObject(6, OffsetDateTime.class).toInstant());
   }
 }

@@ -10,7 +10,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
-import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -160,11 +159,6 @@ final class Browser implements AutoCloseable {
   void type(String selector, String text) throws Exception {
     evaluate("document.querySelector('" + selector + "').focus()");
     call("Input.insertText", Map.of("text", text));
-  }
-
-  byte[] screenshot() throws Exception {
-    return Base64.getDecoder()
-        .decode(call("Page.captureScreenshot", Map.of()).get("data").asString());
   }
 
   /** Exceptions of the page's script, and what the browser has to complain of, such as its security policy. */
