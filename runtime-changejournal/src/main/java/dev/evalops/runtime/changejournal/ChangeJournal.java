@@ -37,9 +37,9 @@ import org.jspecify.annotations.Nullable;
  * }</pre>
  *
  * <p>The tables {@code audit_entries} and {@code change_journal} belong to the service, which may start from {@link
- * #schema}. Their columns are found by name; ids may be {@code uuid} or
- * {@code text}, metadata and payload {@code json}, {@code jsonb} or {@code text}, times {@code timestamptz} or {@code
- * timestamp}, which then is UTC. The tables are those of the connection's {@code search_path}.
+ * #schema}. Their columns are found by name; ids may be {@code uuid} or {@code text}, metadata and payload {@code
+ * json}, {@code jsonb} or {@code text}, times {@code timestamptz} or {@code timestamp}, which then is UTC. The tables
+ * are those of the connection's {@code search_path}.
  *
  * <p><strong>The sequence is not the order of commits.</strong> It is handed out when the row is written, so that a row
  * with a smaller number can appear after one with a greater, and numbers of mutations that were rolled back are

@@ -182,8 +182,8 @@ public final class FeatureFlags implements AutoCloseable {
   }
 
   /**
-   * How long ago the file was last read and found good, for an alert: much more than the interval of reading means that
-   * the flags are stale.
+   * Returns how long ago the file was last read and found good, for an alert: much more than the interval of reading
+   * means that the flags are stale.
    *
    * @return zero or more
    */
@@ -402,7 +402,7 @@ public final class FeatureFlags implements AutoCloseable {
     }
 
     /**
-     * How often the file is read (5 seconds), on a daemon thread named {@code feature-flags}.
+     * Sets how often the file is read (5 seconds), on a daemon thread named {@code feature-flags}.
      *
      * @param interval zero or more; zero starts no thread: then {@link FeatureFlags#reload()} alone reads
      * @return this

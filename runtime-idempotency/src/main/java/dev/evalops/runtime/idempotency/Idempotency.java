@@ -212,8 +212,7 @@ public final class Idempotency {
 
   /**
    * Returns the filter, which must come after that of {@code Auth}; a service does not start with them in the other
-   * order. Requests that change nothing (GET, HEAD, OPTIONS,
-   * TRACE) pass; all others need a key.
+   * order. Requests that change nothing (GET, HEAD, OPTIONS, TRACE) pass; all others need a key.
    *
    * <p>The filter reads the body into memory before the handler runs, and sends the answer after the handler has
    * returned and the answer is stored. A replay has the status, the content type and the body, and, if the table has

@@ -94,7 +94,7 @@ public final class IdentityException extends RuntimeException {
   }
 
   /**
-   * Why it failed.
+   * Returns why it failed.
    *
    * @return the reason, for a decision of the program
    */

@@ -56,7 +56,7 @@ public final class WideEvent {
   }
 
   /**
-   * What happened.
+   * Sets what happened.
    *
    * @param name for example {@code note.created}
    * @return this
@@ -66,7 +66,7 @@ public final class WideEvent {
   }
 
   /**
-   * What it belongs to.
+   * Sets what it belongs to.
    *
    * @param category for example {@code notes}
    * @return this
@@ -76,7 +76,7 @@ public final class WideEvent {
   }
 
   /**
-   * The kind of thing that it happened to.
+   * Sets the kind of thing that it happened to.
    *
    * @param resourceType for example {@code note}
    * @return this
@@ -86,7 +86,7 @@ public final class WideEvent {
   }
 
   /**
-   * What was done.
+   * Sets what was done.
    *
    * @param action for example {@code create}
    * @return this

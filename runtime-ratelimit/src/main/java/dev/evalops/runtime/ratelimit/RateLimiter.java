@@ -500,7 +500,7 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Says which paths the filter lets through ({@code /healthz}, {@code /readyz}, {@code /metrics}).
+     * Sets the paths that the filter lets through ({@code /healthz}, {@code /readyz}, {@code /metrics}).
      *
      * @param paths whole paths, in place of the default ones; none for none
      * @return this
@@ -511,7 +511,7 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Says which proxies tell the client's address (none: the client is the peer).
+     * Sets the proxies that tell the client's address (none: the client is the peer).
      *
      * @param proxies our proxies
      * @return this
@@ -522,7 +522,7 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Says whom the filter limits (the client's address, see {@link TrustedProxies#client(HttpExchange)}).
+     * Sets whom the filter limits (the client's address, see {@link TrustedProxies#client(HttpExchange)}).
      *
      * @param key the key of a request; a blank one stands for everybody without a key. White space at its ends does not
      *     count

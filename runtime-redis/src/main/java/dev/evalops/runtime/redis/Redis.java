@@ -134,7 +134,7 @@ public final class Redis implements AutoCloseable {
 
     /**
      * Changes the client's options; TLS from PEM files is {@code
-     * options.sslOptions(SslOptions.builder().trustManager(ca) .keyManager(certificate, key, null).build())}.
+     * options.sslOptions(SslOptions.builder().trustManager(ca).keyManager(certificate, key, null).build())}.
      *
      * @param change what to change; a further call adds to it
      * @return this

@@ -90,7 +90,7 @@ public final class FaultProxy implements AutoCloseable {
   }
 
   /**
-   * How many connections were taken since the start.
+   * Returns how many connections were taken since the start.
    *
    * @return zero or more
    */
@@ -99,7 +99,7 @@ public final class FaultProxy implements AutoCloseable {
   }
 
   /**
-   * How many connections are open, which neither side has left.
+   * Returns how many connections are open, which neither side has left.
    *
    * @return zero or more
    */

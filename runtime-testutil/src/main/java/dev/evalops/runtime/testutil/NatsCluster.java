@@ -115,7 +115,7 @@ public final class NatsCluster implements AutoCloseable {
   }
 
   /**
-   * Where the servers are, in the form that a service has in its environment.
+   * Returns where the servers are, in the form that a service has in its environment.
    *
    * @return {@code nats://127.0.0.1:4001,nats://127.0.0.1:4002,nats://127.0.0.1:4003}
    */

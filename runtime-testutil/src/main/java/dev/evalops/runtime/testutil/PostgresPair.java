@@ -229,7 +229,7 @@ public final class PostgresPair implements AutoCloseable {
   }
 
   /**
-   * Where both servers are, in the form that a service has in its environment.
+   * Returns where both servers are, in the form that a service has in its environment.
    *
    * @return a URL with two hosts, user and password, that asks for the one that writes; it stays the same
    */

@@ -168,7 +168,7 @@ public final class RedisServers implements AutoCloseable {
   }
 
   /**
-   * Where the servers are, in the form that a service has in its environment.
+   * Returns where the servers are, in the form that a service has in its environment.
    *
    * @return {@code redis://127.0.0.1:7001,127.0.0.1:7002,…} with the nodes of the cluster, or {@code
    *     redis-sentinel://127.0.0.1:7001,…/0#main} with the sentinels
@@ -202,8 +202,8 @@ public final class RedisServers implements AutoCloseable {
   }
 
   /**
-   * Those that say at this moment that they are masters. One that has failed is not among them; one that is cut off is,
-   * beside that which has taken its place.
+   * Returns the servers that say at this moment that they are masters. One that has failed is not among them; one that
+   * is cut off is, beside that which has taken its place.
    *
    * @return the masters, in the order of {@link #servers()}
    */

@@ -73,7 +73,7 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Where the server is.
+   * Returns where the server is.
    *
    * @return the URI of its root, such as {@code http://127.0.0.1:40123/}
    */
@@ -82,7 +82,7 @@ public final class TestHttp implements AutoCloseable {
   }
 
   /**
-   * Where something on the server is.
+   * Returns where something on the server is.
    *
    * @param path path and query, encoded, beginning with a slash
    * @return the URI

@@ -36,7 +36,7 @@ public final class RedisTracing {
   private RedisTracing() {}
 
   /**
-   * What Lettuce's client resources take; needs {@code lettuce-core}.
+   * Returns what Lettuce's client resources take; needs {@code lettuce-core}.
    *
    * @param openTelemetry makes the spans
    * @return thread-safe

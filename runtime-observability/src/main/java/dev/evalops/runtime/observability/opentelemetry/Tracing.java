@@ -267,7 +267,7 @@ public final class Tracing implements AutoCloseable {
   }
 
   /**
-   * To give to whatever makes spans.
+   * Returns what makes spans.
    *
    * @return the SDK, or one that makes no spans and passes the trace context on
    */
