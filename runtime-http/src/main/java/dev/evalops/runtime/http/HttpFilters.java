@@ -141,6 +141,7 @@ public final class HttpFilters {
    * @return the filter
    */
   public static Filter requestLog(Logger logger) {
+    Objects.requireNonNull(logger, "logger");
     return new Named("request log", (exchange, chain) -> {
       RequestContext context = RequestContext.of(exchange);
       String method = RequestRules.escaped(exchange.getRequestMethod());

@@ -207,6 +207,13 @@ class HttpFiltersTest {
   }
 
   @Test
+  void requestLogNeedsALogger() {
+    assertThatThrownBy(() -> HttpFilters.requestLog(null))
+        .isInstanceOf(NullPointerException.class)
+        .hasMessage("logger");
+  }
+
+  @Test
   void refusesContentTypesThatNoRequestWouldMatch() {
     assertThatThrownBy(() -> HttpFilters.browserGuards(
             Set.of("null"), "text/csv", "text/csv", "Text/CSV", "text/csv; charset=utf-8", "csv"))
