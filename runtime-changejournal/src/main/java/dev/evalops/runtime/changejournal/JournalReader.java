@@ -285,7 +285,7 @@ public final class JournalReader {
   private Position read(String sql, Position after, int max, RowReader reader) throws SQLException {
     Objects.requireNonNull(after, "after");
     if (max < 1) {
-      throw new IllegalArgumentException("max must be at least 1: " + max);
+      throw new IllegalArgumentException("max must be 1 or more: " + max);
     }
     return inAutoCommit(connection -> {
       Position next = page(connection, sql, after, max, reader);

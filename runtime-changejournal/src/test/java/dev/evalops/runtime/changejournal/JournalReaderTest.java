@@ -605,7 +605,7 @@ class JournalReaderTest {
   void refusesAPageOfNothing(DataSource db) {
     assertThatIllegalArgumentException()
         .isThrownBy(() -> ChangeJournal.reader(db).changes(Position.START, 0))
-        .withMessage("max must be at least 1: 0");
+        .withMessage("max must be 1 or more: 0");
   }
 
   @Test

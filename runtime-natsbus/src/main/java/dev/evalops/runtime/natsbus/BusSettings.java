@@ -111,7 +111,7 @@ final class BusSettings {
       problems.add("credentials are given: the url must not have user or password");
     }
     if (maxPending < 1) {
-      problems.add("maxPending must be one or more: " + maxPending);
+      problems.add("maxPending must be 1 or more: " + maxPending);
     }
     if (!problems.isEmpty()) {
       throw new IllegalArgumentException(String.join("; ", problems));

@@ -109,10 +109,10 @@ final class ConsumerSettings {
       problems.add("ackWait must be 100 ms or more: " + ackWait);
     }
     if (concurrency < 1) {
-      problems.add("concurrency must be one or more: " + concurrency);
+      problems.add("concurrency must be 1 or more: " + concurrency);
     }
     if (maxDeliveries < 1) {
-      problems.add("maxDeliveries must be one or more: " + maxDeliveries);
+      problems.add("maxDeliveries must be 1 or more: " + maxDeliveries);
     }
     if (firstDelay.isNegative() || maxDelay.compareTo(firstDelay) < 0) {
       problems.add("redeliveryDelay must be zero or more, and its longest not less than its first: "

@@ -189,7 +189,7 @@ public final class Outbox implements AutoCloseable {
    */
   public List<Parked> parked(int max) throws SQLException {
     if (max < 1) {
-      throw new IllegalArgumentException("max must be at least 1: " + max);
+      throw new IllegalArgumentException("max must be 1 or more: " + max);
     }
     return rows.parked(max);
   }

@@ -349,7 +349,7 @@ public final class Retry {
     public Retry build() {
       List<String> problems = new ArrayList<>();
       if (maxAttempts < 1) {
-        problems.add("maxAttempts must be at least 1: " + maxAttempts);
+        problems.add("maxAttempts must be 1 or more: " + maxAttempts);
       }
       if (delay.isNegative()) {
         problems.add("delay must be zero or more: " + delay);

@@ -475,7 +475,7 @@ class RetryTest {
             .totalTimeout(Duration.ZERO)
             .attemptTimeout(Duration.ofSeconds(-1))
             .build())
-        .withMessage("maxAttempts must be at least 1: 0; delay must be zero or more: PT-0.001S;"
+        .withMessage("maxAttempts must be 1 or more: 0; delay must be zero or more: PT-0.001S;"
             + " maxBackoff must be more than zero and not below the delay: PT0S;"
             + " totalTimeout must be more than zero: PT0S;"
             + " attemptTimeout must be more than zero: PT-1S");

@@ -538,13 +538,13 @@ public final class SpooledPublisher implements ChangePublisher, AutoCloseable {
         problems.add("dead_letter_dir_required");
       }
       if (maxAttempts < 1) {
-        problems.add("maxAttempts must be one or more: " + maxAttempts);
+        problems.add("maxAttempts must be 1 or more: " + maxAttempts);
       }
       if (!replayEvery.isPositive()) {
         problems.add("replayEvery must be more than zero: " + replayEvery);
       }
       if (maxSpooled < 1) {
-        problems.add("maxSpooled must be one or more: " + maxSpooled);
+        problems.add("maxSpooled must be 1 or more: " + maxSpooled);
       }
       if (!problems.isEmpty()) {
         throw new IllegalArgumentException(String.join("; ", problems));

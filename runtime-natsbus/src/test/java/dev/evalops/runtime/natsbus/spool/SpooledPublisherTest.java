@@ -571,7 +571,7 @@ class SpooledPublisherTest {
             .open())
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
-            "dead_letter_dir_required; maxAttempts must be one or more: 0; replayEvery must be more"
-                + " than zero: PT0S; maxSpooled must be one or more: 0");
+            "dead_letter_dir_required; maxAttempts must be 1 or more: 0; replayEvery must be more"
+                + " than zero: PT0S; maxSpooled must be 1 or more: 0");
   }
 }
