@@ -360,7 +360,7 @@ public final class Auth {
      * @return this
      */
     public Builder tokens(TokenVerifier verifier) {
-      tokens = Objects.requireNonNull(verifier, "verifier");
+      tokens = Objects.requireNonNull(verifier, "tokens");
       return this;
     }
 
@@ -371,7 +371,7 @@ public final class Auth {
      * @return this
      */
     public Builder apiKeys(ApiKeyValidator validator) {
-      apiKeys = Objects.requireNonNull(validator, "validator");
+      apiKeys = Objects.requireNonNull(validator, "apiKeys");
       return this;
     }
 
@@ -383,7 +383,7 @@ public final class Auth {
      * @return this
      */
     public Builder forbiddenWhen(Predicate<? super Throwable> rule) {
-      forbidden = Objects.requireNonNull(rule, "rule");
+      forbidden = Objects.requireNonNull(rule, "forbiddenWhen");
       return this;
     }
 

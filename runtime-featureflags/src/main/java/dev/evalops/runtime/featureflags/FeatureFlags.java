@@ -408,7 +408,7 @@ public final class FeatureFlags implements AutoCloseable {
      * @return this
      */
     public Builder reloadEvery(Duration interval) {
-      reloadEvery = requireNonNull(interval, "interval");
+      reloadEvery = requireNonNull(interval, "reloadEvery");
       return this;
     }
 

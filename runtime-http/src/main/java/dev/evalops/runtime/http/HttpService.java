@@ -473,7 +473,7 @@ public final class HttpService implements AutoCloseable {
      * @return this builder
      */
     public Builder drainTimeout(Duration timeout) {
-      this.drainTimeout = Objects.requireNonNull(timeout, "timeout");
+      this.drainTimeout = Objects.requireNonNull(timeout, "drainTimeout");
       return this;
     }
 
@@ -485,7 +485,7 @@ public final class HttpService implements AutoCloseable {
      * @return this builder
      */
     public Builder readinessDelay(Duration delay) {
-      this.readinessDelay = Objects.requireNonNull(delay, "delay");
+      this.readinessDelay = Objects.requireNonNull(delay, "readinessDelay");
       return this;
     }
 

@@ -163,7 +163,7 @@ public final class RedisCluster implements AutoCloseable {
      * @return this
      */
     public Builder commandListener(CommandListener listener) {
-      listeners.add(Objects.requireNonNull(listener, "listener"));
+      listeners.add(Objects.requireNonNull(listener, "commandListener"));
       return this;
     }
 
