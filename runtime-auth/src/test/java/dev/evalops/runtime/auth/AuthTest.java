@@ -221,7 +221,6 @@ class AuthTest {
   }
 
   @Test
-  @SuppressWarnings({"NullAway", "DataFlowIssue"}) // what a verifier outside of the checks may do
   void aVerifierThatReturnsNullIs503() {
     Auth auth =
         Auth.builder().tokens((token, scopes) -> null).apiKeys(key -> null).build();

@@ -72,8 +72,8 @@ class CertificateRotationTest {
 
   private void rotations(int count, Duration within) throws Exception {
     certificates = new Certificates(folder);
-    DriverManager.setLoginTimeout(
-        7); // as another pool of the process does; the driver then logs in on a thread of its own
+    // As another pool of the process does; the driver then logs in on a thread of its own.
+    DriverManager.setLoginTimeout(7);
     int natsPort = FreePort.next();
     int natsMonitor = FreePort.next();
     int redisPort = FreePort.next();

@@ -82,8 +82,8 @@ final class TracingHttpClient extends HttpClient {
   }
 
   @Override
-  @SuppressWarnings({"try", "FutureReturnValueIgnored"
-  }) // the first future is returned, so that its cancel() works
+  // The first future is returned, so that its cancel() works.
+  @SuppressWarnings({"try", "FutureReturnValueIgnored"})
   public <T> CompletableFuture<HttpResponse<T>> sendAsync(
       HttpRequest request,
       BodyHandler<T> handler,
