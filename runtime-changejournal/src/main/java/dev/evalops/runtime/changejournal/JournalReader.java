@@ -101,7 +101,7 @@ public final class JournalReader {
      */
     public Position {
       if (sequence < 0) {
-        throw new IllegalArgumentException("sequence must be zero or more: " + sequence);
+        throw new IllegalArgumentException("sequence must be 0 or more: " + sequence);
       }
       if (high.isPresent() != fence.isPresent()) {
         throw new IllegalArgumentException("high and fence must both be present or both be empty");
@@ -111,7 +111,7 @@ public final class JournalReader {
             "high must be greater than the sequence " + sequence + ": " + high.getAsLong());
       }
       if (fence.isPresent() && fence.getAsLong() < 0) {
-        throw new IllegalArgumentException("fence must be zero or more: " + fence.getAsLong());
+        throw new IllegalArgumentException("fence must be 0 or more: " + fence.getAsLong());
       }
     }
 

@@ -595,7 +595,7 @@ class JournalReaderTest {
         .withMessage("high must be greater than the sequence 5: 5");
     assertThatIllegalArgumentException()
         .isThrownBy(() -> new Position(5, OptionalLong.of(6), OptionalLong.of(-1)))
-        .withMessage("fence must be zero or more: -1");
+        .withMessage("fence must be 0 or more: -1");
     assertThatIllegalArgumentException()
         .isThrownBy(() -> new Position(5, OptionalLong.of(6), OptionalLong.empty()))
         .withMessage("high and fence must both be present or both be empty");
