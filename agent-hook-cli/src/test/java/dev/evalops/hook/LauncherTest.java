@@ -324,6 +324,24 @@ class LauncherTest {
   }
 
   @Test
+  void denies_whenNoProcessCanBeStarted() throws Exception {
+    Distribution.mode("rwxr-xr-x", work);
+    hook.fakeJava("17.0.1", ALLOW);
+    String other = Integer.valueOf(0).equals(Files.getAttribute(work, "unix:uid"))
+        ? "setpriv --reuid=65000 --clear-groups " // root has no limit
+        : "";
+
+    try (Launched started = Launched.start(
+        work,
+        Map.of(),
+        "/bin/sh",
+        "-c",
+        "exec " + other + "prlimit --nproc=1 " + hook.launcher() + " governance-check")) {
+      started.write(Launched.EVENT).end().assertDenied();
+    }
+  }
+
+  @Test
   void denies_whenTheWorkingDirectoryIsGone() throws Exception {
     hook.fakeJava("17.0.1", "cat >/dev/null; pwd >&2; exit 2");
     Path gone = Files.createDirectory(work.resolve("gone"));
