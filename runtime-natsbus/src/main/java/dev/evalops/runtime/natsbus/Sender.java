@@ -41,8 +41,8 @@ import org.jspecify.annotations.Nullable;
 final class Sender {
   static final String MESSAGE_ID = "Nats-Msg-Id";
 
-  /** The server's "JetStream system temporarily unavailable". */
-  private static final int UNAVAILABLE = 10_008;
+  /** The server's "JetStream system temporarily unavailable" and "duplicate message id is in process". */
+  private static final Set<Integer> TRY_AGAIN = Set.of(10_008, 10_158);
 
   private static final long GRACE_SECONDS = 1;
   private static final int NO_RESPONDERS = 503;
@@ -231,7 +231,7 @@ final class Sender {
         next(send);
       }
     } catch (JetStreamApiException refused) {
-      if (refused.getApiErrorCode() == UNAVAILABLE) {
+      if (TRY_AGAIN.contains(refused.getApiErrorCode())) {
         retry(send, attempt, Problem.of(refused.getErrorDescription()));
       } else {
         failed(send, String.valueOf(refused.getMessage()), refused, reason(refused));

@@ -442,6 +442,28 @@ public class NatsBusTest {
   }
 
   @Test
+  void triesAgain_whileTheStreamIsStoringTheSameId(NatsServer server) throws Exception {
+    try (NatsBus bus =
+            Servers.bus(server).configureStream(stream -> stream.noAck(true)).open();
+        Connection stream = Nats.connect(server.url())) {
+      AtomicInteger asked = new AtomicInteger();
+      stream
+          .createDispatcher(message -> stream.publish(
+              message.getReplyTo(),
+              (asked.incrementAndGet() < 3
+                      ? "{\"error\":{\"code\":409,\"err_code\":10158,"
+                          + "\"description\":\"duplicate message id is in process\"}}"
+                      : "{\"stream\":\"NOTES\",\"seq\":1,\"duplicate\":true}")
+                  .getBytes(StandardCharsets.UTF_8)))
+          .subscribe("notes.changes.>");
+      stream.flush(AWHILE);
+
+      assertThat(bus.publish(change("1"))).isEqualTo(Outcome.STORED);
+      assertThat(asked).hasValue(3);
+    }
+  }
+
+  @Test
   void waitsForAPlaceInTheWindow_withinItsBound(NatsServer server) {
     try (NatsBus bus =
         Servers.bus(server).maxPending(1).publishTimeout(Duration.ofMillis(400)).open()) {
