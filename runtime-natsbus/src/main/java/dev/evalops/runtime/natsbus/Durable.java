@@ -295,6 +295,9 @@ final class Durable {
     if (found.getAckPolicy() != AckPolicy.Explicit) {
       throw new IOException(durable + " without explicit acknowledgements");
     }
+    if (found.isHeadersOnly()) {
+      throw new IOException(durable + " without the data of its events");
+    }
     return subject;
   }
 

@@ -202,12 +202,24 @@ class EventConsumerTest {
             .durable("pulled")
             .ackPolicy(AckPolicy.Explicit)
             .build());
+    management.addOrUpdateConsumer(
+        "NOTES",
+        ConsumerConfiguration.builder()
+            .durable("counted")
+            .deliverSubject("counted")
+            .deliverGroup("counted")
+            .filterSubject(ALL)
+            .ackPolicy(AckPolicy.Explicit)
+            .headersOnly(true)
+            .build());
     bus.consumer(ALL, "mine").start(event -> {}).close();
 
     assertThatThrownBy(() -> bus.consumer(ALL, "pulled").start(event -> {}))
         .isInstanceOf(StartupException.class)
         .hasMessageStartingWith("queue_subscribe: ")
         .hasMessageContaining("pull consumer");
+    assertThatThrownBy(() -> bus.consumer(ALL, "counted").start(event -> {}))
+        .hasMessageContaining("without the data of its events");
     assertThatThrownBy(() -> bus.consumer("notes.changes.note.*", "mine").start(event -> {}))
         .hasMessageContaining("for another subject: " + ALL);
     assertThatThrownBy(() -> bus.consumer(ALL, "mine").queue("other").start(event -> {}))
