@@ -321,6 +321,7 @@ class LauncherTest {
             "BASH_FUNC_[%%",
             allow))
         .assertDenied("status 1");
+    hook.check(Map.of("FUNCNEST", "1")).assertDenied("status 1");
   }
 
   @Test
