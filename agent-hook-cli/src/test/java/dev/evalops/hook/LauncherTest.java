@@ -474,6 +474,16 @@ class LauncherTest {
   }
 
   @Test
+  void isNotSilent_whenASignalComesWhileItsWatcherIsForked() throws Exception {
+    hook.edit(text -> text.replace("  dog=$!\n", "  kill -TERM $$\n  dog=$!\n"));
+    hook.fakeJava("17.0.1", ALLOW);
+
+    try (Launched started = hook.startForSignals(Map.of())) {
+      started.write(Launched.EVENT).end().assertAllowed();
+    }
+  }
+
+  @Test
   void leavesNoProcessBehind() throws Exception {
     hook.edit(text -> text.replace("left < 10 ? left : 10", "left < 1 ? left : 1"));
     hook.fakeJava("17.0.1", ALLOW);
