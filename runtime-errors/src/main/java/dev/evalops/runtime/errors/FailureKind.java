@@ -64,7 +64,8 @@ public enum FailureKind {
   /** PgBouncer gives 08P01 for all that it refuses; these it refuses again. */
   private static final Pattern PGBOUNCER_REFUSAL = Pattern.compile(
       "no such (database|user)|password authentication failed|authentication failed|auth failed"
-          + "|unsupported startup parameter|(tls|ssl) required|not allowed to connect");
+          + "|unsupported startup parameter|(tls|ssl) required|not allowed to connect"
+          + "|transaction blocks not allowed");
 
   private static final List<String> REDIS_UNAVAILABLE = List.of(
       "LOADING",

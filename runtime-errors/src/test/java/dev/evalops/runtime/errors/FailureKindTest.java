@@ -89,6 +89,7 @@ class FailureKindTest {
       FATAL: no such user: nope                                | PERMANENT
       FATAL: unsupported startup parameter: jit                | PERMANENT
       FATAL: unsupported startup parameter in options: jit     | PERMANENT
+      FATAL: transaction blocks not allowed in statement pooling mode | PERMANENT
       FATAL: query_wait_timeout                                | UNAVAILABLE
       FATAL: server_login_retry                                | UNAVAILABLE
       FATAL: client_login_timeout (server down)                | UNAVAILABLE

@@ -7,12 +7,16 @@ import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Set;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import org.postgresql.util.PSQLException;
 import org.postgresql.util.ServerErrorMessage;
 
 /** Tells permanent failures from the others, and describes a failure in one line. */
 final class Failures {
+  /** 25001 is what does not run in a transaction, such as CREATE INDEX CONCURRENTLY. */
+  private static final Pattern MISTAKE = Pattern.compile("(0A|22|2B|3F|42).*|25001");
+
   /** Made twice at once by two starting instances; the next attempt finds it made. */
   private static final Set<String> ALREADY_THERE = Set.of("42P04", "42P06", "42P07", "42710");
 
@@ -20,8 +24,8 @@ final class Failures {
 
   /**
    * Whether no attempt that follows can succeed: what is {@linkplain FailureKind#PERMANENT permanent} for requests,
-   * too, a setting that the pool refuses, and bad SQL, unknown settings or missing permissions (SQLSTATE classes 0A, 22
-   * and 42). Everything else can pass, a failure without SQLSTATE too.
+   * too, a setting that the pool refuses, and bad SQL, unknown settings or missing permissions (SQLSTATE classes 0A,
+   * 22, 2B, 3F and 42, and 25001). Everything else can pass, a failure without SQLSTATE too.
    */
   static boolean permanent(Throwable failure) {
     return FailureKind.of(failure) == FailureKind.PERMANENT
@@ -31,8 +35,7 @@ final class Failures {
   private static boolean isMistake(Throwable failure) {
     if (failure instanceof SQLException sql && sql.getSQLState() != null) {
       String state = sql.getSQLState();
-      return (state.startsWith("0A") || state.startsWith("22") || state.startsWith("42"))
-          && !ALREADY_THERE.contains(state);
+      return MISTAKE.matcher(state).matches() && !ALREADY_THERE.contains(state);
     }
     return failure instanceof IllegalArgumentException;
   }

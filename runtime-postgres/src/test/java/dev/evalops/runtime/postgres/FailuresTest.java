@@ -22,7 +22,10 @@ import org.postgresql.util.ServerErrorMessage;
 class FailuresTest {
   @ParameterizedTest
   @ValueSource(
-      strings = {"28P01", "28000", "3D000", "42501", "42601", "42704", "22023", "0A000", "08004"})
+      strings = {
+        "28P01", "28000", "3D000", "42501", "42601", "42704", "22023", "0A000", "08004", "25001",
+        "2BP01", "3F000"
+      })
   void whatWaitingCannotHealIsPermanent(String state) {
     assertThat(Failures.permanent(new SQLException("x", state))).isTrue();
     assertThat(Failures.permanent(new IllegalStateException(new SQLException("x", state))))

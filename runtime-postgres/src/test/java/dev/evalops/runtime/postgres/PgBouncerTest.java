@@ -271,4 +271,17 @@ class PgBouncerTest {
       assertThat(only.isValid(5)).isTrue();
     }
   }
+
+  @Test
+  void initStopsAtOnce_whereThePoolerTakesNoTransactions() throws Exception {
+    try (PgBouncer statements = PgBouncer.start(server.port(), "pool_mode = statement")) {
+      Postgres.Builder builder = Postgres.builder(statements.url())
+          .retry(Retry.builder().maxAttempts(3).delay(Duration.ZERO).build())
+          .init(connection -> {});
+      assertThatThrownBy(builder::open)
+          .isInstanceOf(StartupException.class)
+          .hasMessage("startup failed after 1 attempts: open_postgres:"
+              + " transaction blocks not allowed in statement pooling mode");
+    }
+  }
 }

@@ -50,6 +50,7 @@ import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.slf4j.LoggerFactory;
 
 @ExtendWith(TestPostgres.class)
@@ -568,6 +569,20 @@ class PostgresTest {
     assertThat(failures)
         .singleElement()
         .satisfies(failure -> assertThat(failure).hasMessage("open_postgres: deadlock detected"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"CREATE INDEX CONCURRENTLY i ON note (id)", "CREATE TABLE nowhere.note ()"})
+  void whatInitCanNeverDoStopsAtOnce(String sql, TestSchema schema) {
+    Postgres.Builder builder = Postgres.builder(schema.url())
+        .retry(retry(5, attempt -> {}))
+        .init(connection -> {
+          update(connection, "CREATE TABLE note (id int)");
+          update(connection, sql);
+        });
+    assertThatThrownBy(builder::open)
+        .isInstanceOf(StartupException.class)
+        .hasMessageStartingWith("startup failed after 1 attempts: open_postgres: ");
   }
 
   @Test
