@@ -43,6 +43,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import javax.net.SocketFactory;
+import org.assertj.core.api.InstanceOfAssertFactories;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -569,6 +570,24 @@ class PostgresTest {
     assertThat(failures)
         .singleElement()
         .satisfies(failure -> assertThat(failure).hasMessage("open_postgres: deadlock detected"));
+  }
+
+  /** The pool by itself would close it under the transaction. */
+  @Test
+  void aTransactionGoesOn_afterAStatementThatTheServerDoesNotSupport(TestSchema schema)
+      throws SQLException {
+    try (HikariDataSource pool = Postgres.open(schema.url());
+        Connection connection = pool.getConnection()) {
+      connection.setAutoCommit(false);
+      update(connection, "CREATE TABLE note (id int)");
+      update(connection, "SAVEPOINT before");
+      assertThatThrownBy(() -> update(connection, "SELECT count(*) FROM note FOR UPDATE"))
+          .asInstanceOf(InstanceOfAssertFactories.type(SQLException.class))
+          .returns("0A000", SQLException::getSQLState);
+      update(connection, "ROLLBACK TO before");
+      connection.commit();
+      assertThat(connection.isClosed()).isFalse();
+    }
   }
 
   @ParameterizedTest
