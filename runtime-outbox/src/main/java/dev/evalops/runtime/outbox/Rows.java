@@ -6,6 +6,7 @@ import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
+import java.sql.Types;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.OffsetDateTime;
@@ -73,11 +74,14 @@ final class Rows {
                 + " parked_at, reason FROM change_outbox LIMIT 0")) {
           select.execute();
         }
-        // Not run: it is planned alone if there is the key that it needs.
-        try (PreparedStatement lease = Lent.prepare(connection, "EXPLAIN " + RelayRows.LEASE)) {
-          lease.setString(1, "");
-          lease.setLong(2, 0);
-          lease.execute();
+        // Not run: they are planned alone if there are the key and the rights that they need.
+        for (String sql : List.of(INSERT, RelayRows.LEASE, RelayRows.REMOVE, RelayRows.REFUSED)) {
+          try (PreparedStatement planned = Lent.prepare(connection, "EXPLAIN " + sql)) {
+            for (int i = 1; i <= sql.chars().filter(c -> c == '?').count(); i++) {
+              planned.setNull(i, Types.OTHER);
+            }
+            planned.execute();
+          }
         }
         return Optional.empty();
       });

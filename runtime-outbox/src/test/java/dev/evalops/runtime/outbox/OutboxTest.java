@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException
 import static org.assertj.core.api.Assertions.assertThatIllegalStateException;
 import static org.awaitility.Awaitility.await;
 
+import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.events.Change;
@@ -28,6 +29,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -532,5 +534,29 @@ class OutboxTest {
     assertThatExceptionOfType(StartupException.class)
         .isThrownBy(() -> Outbox.start(db, broker))
         .withMessageContaining("outbox.sql");
+  }
+
+  /** Else what is sent could not be removed, and nothing would follow it. */
+  @Test
+  void refusesARoleThatMayNotRemoveWhatIsSent(HikariDataSource db) throws Exception {
+    String role = "r" + UUID.randomUUID().toString().replace("-", "");
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("CREATE ROLE " + role + "; GRANT USAGE ON SCHEMA "
+          + connection.getSchema() + " TO " + role
+          + "; GRANT SELECT, INSERT, UPDATE ON change_outbox, change_outbox_lease TO " + role);
+      HikariConfig config = new HikariConfig();
+      db.copyStateTo(config);
+      config.setConnectionInitSql("SET ROLE " + role);
+      try (HikariDataSource limited = new HikariDataSource(config)) {
+        assertThatExceptionOfType(StartupException.class)
+            .isThrownBy(() -> Outbox.start(limited, broker))
+            .withMessageContaining("permission denied for table change_outbox");
+        statement.execute("GRANT DELETE ON change_outbox TO " + role);
+        Outbox.start(limited, broker).close();
+      } finally {
+        statement.execute("DROP OWNED BY " + role + "; DROP ROLE " + role);
+      }
+    }
   }
 }
