@@ -33,7 +33,7 @@ final class PostgresStore implements IdempotencyStore {
   private static final String INSPECT = """
       SELECT c.relname, n.nspname,
         quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-        (SELECT array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod))
+        (SELECT array_agg(a.attname || ' ' || trim('"' FROM format_type(a.atttypid, a.atttypmod)))
          FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
         EXISTS (
           SELECT FROM pg_index i
@@ -41,7 +41,12 @@ final class PostgresStore implements IdempotencyStore {
             AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 2
             AND (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid
               AND a.attnum IN (i.indkey[0], i.indkey[1])
-              AND a.attname IN ('scope', 'idempotency_key')) = 2)
+              AND a.attname IN ('scope', 'idempotency_key')) = 2),
+        concat_ws(', ',
+          CASE WHEN NOT has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
+          CASE WHEN NOT has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
+          CASE WHEN NOT has_any_column_privilege(c.oid, 'UPDATE') THEN 'UPDATE' END,
+          CASE WHEN NOT has_table_privilege(c.oid, 'DELETE') THEN 'DELETE' END)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.oid = to_regclass('api_idempotency_keys')
       """;
@@ -100,12 +105,12 @@ final class PostgresStore implements IdempotencyStore {
         UPDATE %1$s AS k SET request_hash = ?,
           created_at = greatest(now(), k.created_at + interval '1 microsecond'),
           expires_at = now() + ? * interval '1 microsecond', response_code = NULL,
-          response_body = NULL, content_type = NULL, completed_at = NULL%3$s
+          response_body = DEFAULT, content_type = DEFAULT, completed_at = NULL%3$s
         WHERE (k.scope, k.idempotency_key) = (
           SELECT scope, idempotency_key FROM %1$s
           WHERE scope = ? AND idempotency_key = ? AND %2$s FOR UPDATE SKIP LOCKED)
         RETURNING k.created_at
-        """.formatted(table, free, hasHeaders ? ", response_headers = NULL" : "");
+        """.formatted(table, free, hasHeaders ? ", response_headers = DEFAULT" : "");
     replaySql = """
         SELECT response_code, response_body, content_type, %2$s
         FROM %1$s WHERE scope = ? AND idempotency_key = ? AND request_hash = ?
@@ -166,6 +171,10 @@ final class PostgresStore implements IdempotencyStore {
       if (!rows.getBoolean(5)) {
         problems.add("it has no unique key on (scope, idempotency_key), so that two requests with"
             + " one key could both run");
+      }
+      String missingRights = rows.getString(6);
+      if (!missingRights.isEmpty()) {
+        problems.add("the role lacks the right to " + missingRights);
       }
       if (!problems.isEmpty()) {
         throw new StartupException(

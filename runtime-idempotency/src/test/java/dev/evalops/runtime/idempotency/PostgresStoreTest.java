@@ -3,6 +3,7 @@ package dev.evalops.runtime.idempotency;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.idempotency.IdempotencyStore.Attempt;
@@ -28,6 +29,7 @@ import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -141,6 +143,39 @@ class PostgresStoreTest {
           .hasMessageContaining("created_at must be of type timestamp with time zone")
           .hasMessageContaining("response_headers must be of type jsonb")
           .hasMessageContaining("no unique key");
+    }
+
+    @Test
+    void namesTheRightsThatItsRoleLacks(HikariDataSource db) throws SQLException {
+      String role = "r" + UUID.randomUUID().toString().replace("-", "");
+      execute(
+          db,
+          "CREATE ROLE " + role + "; GRANT SELECT, INSERT ON api_idempotency_keys TO " + role
+              + "; DO $$ BEGIN EXECUTE 'GRANT USAGE ON SCHEMA ' || current_schema || ' TO " + role
+              + "'; END $$");
+      try (HikariDataSource limited = with("SET ROLE " + role, db)) {
+        assertThatThrownBy(() -> Idempotency.of(limited))
+            .isInstanceOf(StartupException.class)
+            .hasMessageEndingWith("cannot be used: the role lacks the right to UPDATE, DELETE");
+        execute(db, "GRANT UPDATE, DELETE ON api_idempotency_keys TO " + role);
+        assertThat(Idempotency.of(limited)).isNotNull();
+      } finally {
+        execute(db, "DROP OWNED BY " + role + "; DROP ROLE " + role);
+      }
+    }
+
+    @Test
+    void acceptsTheTable_whereTheServerQuotesAllNames(HikariDataSource db) {
+      try (HikariDataSource quoting = with("SET quote_all_identifiers = on", db)) {
+        assertThat(Idempotency.of(quoting)).isNotNull();
+      }
+    }
+
+    private static HikariDataSource with(String sql, HikariDataSource db) {
+      HikariConfig config = new HikariConfig();
+      db.copyStateTo(config);
+      config.setConnectionInitSql(sql);
+      return new HikariDataSource(config);
     }
 
     @Test
