@@ -210,7 +210,7 @@ public final class JournalReader {
    * @param max how many changes at most, 1 or more
    * @return the page
    * @throws IllegalArgumentException if {@code max} is less than 1
-   * @throws SQLException if the journal cannot be read, or a text in it is no JSON; names the row
+   * @throws SQLException if the journal cannot be read, or a row in it, as when a text is no JSON; names the row
    */
   public Changes changes(Position after, int max) throws SQLException {
     List<Change> changes = new ArrayList<>();
@@ -228,7 +228,7 @@ public final class JournalReader {
    * @param max how many entries at most, 1 or more
    * @return the page
    * @throws IllegalArgumentException if {@code max} is less than 1
-   * @throws SQLException if the entries cannot be read, or a text in them is no JSON; names the row
+   * @throws SQLException if the entries cannot be read, or one of them, as when a text is no JSON; names the row
    */
   public AuditEntries auditEntries(Position after, int max) throws SQLException {
     List<AuditEntry> entries = new ArrayList<>();
@@ -329,6 +329,9 @@ public final class JournalReader {
         } catch (JacksonException e) { // of a column of type text
           throw new SQLException(
               "the row with seq " + sequence + " has no JSON where it should", e);
+        } catch (SQLException | RuntimeException e) { // such as no time, or infinity
+          throw new SQLException(
+              "the row with seq " + sequence + " cannot be read: " + e.getMessage(), e);
         }
       }
     } while (rows.next());

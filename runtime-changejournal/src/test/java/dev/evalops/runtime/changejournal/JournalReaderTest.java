@@ -302,6 +302,23 @@ class JournalReaderTest {
             .hasCauseInstanceOf(JacksonException.class));
   }
 
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"organization_id = NULL", "recorded_at = NULL", "recorded_at = 'infinity'"})
+  void namesTheRow_thatIsNoChange(String broken, HikariDataSource db) throws Exception {
+    Rows.execute(
+        db,
+        "ALTER TABLE change_journal ALTER organization_id DROP NOT NULL, ALTER recorded_at DROP NOT NULL",
+        "INSERT INTO change_journal (organization_id, aggregate_type, operation, actor_type, aggregate_version,"
+            + " recorded_at, payload) VALUES ('o', 'note', 'create', 'user', 1, now(), '{}')",
+        "UPDATE change_journal SET " + broken);
+    JournalReader reader = ChangeJournal.reader(db);
+    await()
+        .untilAsserted(() -> assertThatThrownBy(() -> reader.changes(Position.START, 10))
+            .isInstanceOf(SQLException.class)
+            .hasMessageStartingWith("the row with seq 1 cannot be read: "));
+  }
+
   @Test
   void readsTheColumnsOfOlderTables(HikariDataSource db) throws Exception {
     Rows.execute(
