@@ -203,7 +203,7 @@ public enum FailureKind {
           if (state.equals("3D000")) {
             return PERMANENT;
           }
-          if (UNAVAILABLE_STATES.contains(state)) {
+          if (UNAVAILABLE_STATES.contains(state) || isStalePlan(state, failure)) {
             return UNAVAILABLE;
           }
         }
@@ -214,6 +214,11 @@ public enum FailureKind {
             || (state == null && message(failure).matches("HikariDataSource .* has been closed\\."))
         ? UNAVAILABLE
         : INTERNAL;
+  }
+
+  /** A table was changed since its statement was prepared; the driver prepares it again the next time. */
+  private static boolean isStalePlan(String state, SQLException failure) {
+    return state.equals("0A000") && message(failure).contains("cached plan must not change");
   }
 
   private static FailureKind ofConnection(

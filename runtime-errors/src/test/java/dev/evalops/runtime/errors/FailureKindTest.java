@@ -81,6 +81,13 @@ class FailureKindTest {
     assertThat(FailureKind.of(new SQLException("x"))).isEqualTo(INTERNAL);
   }
 
+  @Test
+  void aStatementThatWasPreparedBeforeItsTableWasChangedMaySucceedTheNextTime() {
+    assertThat(FailureKind.of(
+            new SQLException("ERROR: cached plan must not change result type", "0A000")))
+        .isEqualTo(UNAVAILABLE);
+  }
+
   @ParameterizedTest
   @CsvSource(delimiter = '|', textBlock = """
       FATAL: password authentication failed                    | PERMANENT

@@ -36,7 +36,7 @@ class FailuresTest {
   @ValueSource(
       strings = {
         "57P03", "57P01", "57014", "53300", "08001", "08006", "08P01", "40001", "40P01", "55P03",
-        "25006", "23505", "42P07", "42710", "99999"
+        "25006", "23505", "42P07", "42701", "42710", "42723", "99999"
       })
   void whatCanPassIsNot(String state) {
     assertThat(Failures.permanent(new SQLException("x", state))).isFalse();

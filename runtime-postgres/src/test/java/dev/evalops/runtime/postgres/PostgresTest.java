@@ -11,6 +11,7 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.evalops.fixtures.FreePort;
+import dev.evalops.runtime.errors.FailureKind;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.PostgresServer;
@@ -28,6 +29,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.security.KeyStore;
 import java.sql.Connection;
 import java.sql.DriverManager;
+import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
@@ -590,8 +592,57 @@ class PostgresTest {
     }
   }
 
+  @Test
+  void initRunsAgain_whenAnotherInstanceHasAddedTheColumnMeanwhile(TestSchema schema)
+      throws SQLException {
+    AtomicInteger runs = new AtomicInteger();
+    try (Connection other = schema.dataSource().getConnection()) {
+      update(other, "CREATE TABLE note (id int)");
+      Postgres.builder(schema.url())
+          .retry(retry(2, attempt -> {}))
+          .init(connection -> {
+            if (runs.incrementAndGet() == 1) { // has seen the table without the column
+              update(other, "ALTER TABLE note ADD title text");
+              update(connection, "ALTER TABLE note ADD title text");
+            }
+          })
+          .open()
+          .close();
+    }
+    assertThat(runs).hasValue(2);
+  }
+
+  @Test
+  void aTransactionThatMeetsAChangedTableMaySucceedTheNextTime(TestSchema schema)
+      throws SQLException {
+    try (HikariDataSource pool = Postgres.open(schema.url());
+        Connection connection = pool.getConnection()) {
+      update(connection, "CREATE TABLE note (id int)");
+      connection.setAutoCommit(false);
+      for (int i = 0; i < 6; i++) { // the driver prepares at the fifth
+        prepared(connection, "SELECT * FROM note");
+        connection.commit();
+      }
+      try (Connection other = pool.getConnection()) {
+        update(other, "ALTER TABLE note ADD title text");
+      }
+      assertThatThrownBy(() -> prepared(connection, "SELECT * FROM note"))
+          .satisfies(
+              failure -> assertThat(FailureKind.of(failure)).isEqualTo(FailureKind.UNAVAILABLE));
+      connection.rollback();
+      prepared(connection, "SELECT * FROM note");
+    }
+  }
+
+  private static void prepared(Connection connection, String sql) throws SQLException {
+    try (PreparedStatement statement = connection.prepareStatement(sql)) {
+      statement.executeQuery().close();
+    }
+  }
+
   @ParameterizedTest
-  @ValueSource(strings = {"CREATE INDEX CONCURRENTLY i ON note (id)", "CREATE TABLE nowhere.note ()"})
+  @ValueSource(
+      strings = {"CREATE INDEX CONCURRENTLY i ON note (id)", "CREATE TABLE nowhere.note ()"})
   void whatInitCanNeverDoStopsAtOnce(String sql, TestSchema schema) {
     Postgres.Builder builder = Postgres.builder(schema.url())
         .retry(retry(5, attempt -> {}))
