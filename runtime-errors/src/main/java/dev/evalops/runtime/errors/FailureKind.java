@@ -67,6 +67,10 @@ public enum FailureKind {
           + "|unsupported startup parameter|(tls|ssl) required|not allowed to connect"
           + "|transaction blocks not allowed");
 
+  /** HikariCP of itself, and of a connection that it has closed because it was lost. */
+  private static final Pattern POOL_CLOSED =
+      Pattern.compile("HikariDataSource .* has been closed\\.|Connection is closed");
+
   private static final List<String> REDIS_UNAVAILABLE = List.of(
       "LOADING",
       "BUSY ",
@@ -78,6 +82,7 @@ public enum FailureKind {
       "MISCONF",
       "OOM",
       "UNBLOCKED",
+      "EXECABORT", // not run, as a command of it was refused, by a replica for one
       "ERR max number of clients reached");
 
   private static final List<String> REDIS_REFUSAL = List.of(
@@ -92,9 +97,10 @@ public enum FailureKind {
       "ERR invalid DB index",
       "ERR SELECT is not allowed in cluster mode");
 
-  /** What a command of a script was answered, as Redis says it before version 7. */
-  private static final Pattern REDIS_SCRIPT =
-      Pattern.compile("(?s)ERR Error running script .*? -([A-Z]+ .*)");
+  /** What a command of a script was answered, as Redis says it before version 7, or EXEC itself. */
+  private static final Pattern REDIS_INNER = Pattern.compile(
+      "(?s)(?:ERR Error running script .*? -|EXECABORT Transaction discarded because of: )"
+          + "([A-Z]+ .*)");
 
   private static final Pattern JETSTREAM_CODE = Pattern.compile("\\[(\\d{5})]");
 
@@ -211,7 +217,7 @@ public enum FailureKind {
     }
     return failure instanceof SQLTransientException // a pool that is exhausted, a time-out
             || failure instanceof SQLRecoverableException
-            || (state == null && message(failure).matches("HikariDataSource .* has been closed\\."))
+            || (state == null && POOL_CLOSED.matcher(message(failure)).matches())
         ? UNAVAILABLE
         : INTERNAL;
   }
@@ -253,8 +259,8 @@ public enum FailureKind {
 
   private static FailureKind ofLettuce(Throwable failure, String name) {
     if (isA(failure, "io.lettuce.core.RedisCommandExecutionException")) {
-      Matcher script = REDIS_SCRIPT.matcher(message(failure));
-      String answer = script.matches() ? script.group(1) : message(failure);
+      Matcher inner = REDIS_INNER.matcher(message(failure));
+      String answer = inner.matches() ? inner.group(1) : message(failure);
       if (REDIS_REFUSAL.stream().anyMatch(answer::startsWith)) {
         return PERMANENT;
       }

@@ -141,6 +141,12 @@ class FailureKindTest {
     assertThat(FailureKind.of(catchThrowable(pool::getConnection))).isEqualTo(UNAVAILABLE);
   }
 
+  /** What HikariCP says to who uses a connection, as for a rollback, after it was lost. */
+  @Test
+  void aConnectionThatThePoolHasClosedIsUnavailable() {
+    assertThat(FailureKind.of(new SQLException("Connection is closed"))).isEqualTo(UNAVAILABLE);
+  }
+
   @Test
   void aRefusalInsideAPoolsTimeoutIsPermanent() {
     SQLException refused = new SQLException("FATAL: password authentication failed", "28P01");
@@ -220,6 +226,9 @@ class FailureKindTest {
       ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed | UNAVAILABLE
       ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -WRONGTYPE Operation | INTERNAL
       NOPERM this user has no permissions to run the 'get' command             | INTERNAL
+      EXECABORT Transaction discarded because of previous errors.              | UNAVAILABLE
+      EXECABORT Transaction discarded because of: BUSY Redis is busy running   | UNAVAILABLE
+      EXECABORT Transaction discarded because of: ERR wrong number of arguments | INTERNAL
       BUSYGROUP Consumer Group name already exists                             | INTERNAL
       ERR syntax error                                                         | INTERNAL
       """)

@@ -2,6 +2,7 @@ package dev.evalops.runtime.postgres;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.awaitility.Awaitility.await;
 
@@ -46,6 +47,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import javax.net.SocketFactory;
 import org.assertj.core.api.InstanceOfAssertFactories;
+import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -610,6 +612,19 @@ class PostgresTest {
           .close();
     }
     assertThat(runs).hasValue(2);
+  }
+
+  @Test
+  void aLostConnectionIsUnavailable_alsoToWhoRollsBackOnIt(TestSchema schema) throws SQLException {
+    try (HikariDataSource pool = Postgres.open(schema.url());
+        Connection connection = pool.getConnection()) {
+      connection.setAutoCommit(false);
+      for (ThrowingCallable call : List.<ThrowingCallable>of(
+          () -> update(connection, "SELECT pg_terminate_backend(pg_backend_pid())"),
+          connection::rollback)) {
+        assertThat(FailureKind.of(catchThrowable(call))).isEqualTo(FailureKind.UNAVAILABLE);
+      }
+    }
   }
 
   @Test
