@@ -75,7 +75,7 @@ final class Rows {
           select.execute();
         }
         // Not run: they are planned alone if there are the key and the rights that they need.
-        for (String sql : List.of(INSERT, RelayRows.LEASE, RelayRows.REMOVE, RelayRows.REFUSED)) {
+        for (String sql : List.of(RelayRows.LEASE, RelayRows.REMOVE, RelayRows.REFUSED)) {
           try (PreparedStatement planned = Lent.prepare(connection, "EXPLAIN " + sql)) {
             for (int i = 1; i <= sql.chars().filter(c -> c == '?').count(); i++) {
               planned.setNull(i, Types.OTHER);
