@@ -117,6 +117,9 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       throw new IllegalStateException("the request is suspended already");
     }
     RequestContext.Suspension made = new RequestContext.Suspension(this);
+    if (hosted) { // the other server has to wait, too
+      raw.setAttribute(RequestContext.Suspension.class.getName(), made);
+    }
     suspension = made;
     limits.suspended(1);
     return made;

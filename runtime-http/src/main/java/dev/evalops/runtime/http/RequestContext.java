@@ -198,8 +198,8 @@ public final class RequestContext {
    * @param exchange the exchange that the handler was given
    * @return what ends the request
    * @throws IllegalStateException if the request is suspended already; if a filter has put an exchange of its own
-   *     around that of the service, since it would take the request for answered when the handler returns; or as {@link
-   *     #of}
+   *     around that of the service, since it would take the request for answered when the handler returns; if a servlet
+   *     container does not let the request be asynchronous; or as {@link #of}
    */
   public static Suspension suspend(HttpExchange exchange) {
     if (!maySuspend(exchange)) {

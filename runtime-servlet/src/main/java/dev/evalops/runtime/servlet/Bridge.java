@@ -42,6 +42,8 @@ final class Bridge {
 
   private static final String SPRING_PATTERN =
       "org.springframework.web.servlet.HandlerMapping.bestMatchingPattern";
+  private static final String NOT_SUPPORTED =
+      "a filter or servlet of the application does not support asynchronous processing";
   private static final Duration TURN_OF_TOMCAT = Duration.ofSeconds(5);
 
   private final HttpServletRequest request;
@@ -57,6 +59,7 @@ final class Bridge {
   // complete.
   private volatile @Nullable Async waiting;
   private volatile @Nullable Async latest;
+  private final ReentrantLock end = new ReentrantLock();
   private volatile boolean over;
   private volatile boolean cut;
   // Of the thread that the container has given us: asynchronous processing was started on it; it
@@ -86,6 +89,9 @@ final class Bridge {
     request.setAttribute(ATTRIBUTE, this);
     try {
       handler.handle(raw.typed());
+      if (suspension != null && latest == null) {
+        waitForHandler();
+      }
     } catch (Throwable t) { // reported already: the response could not be ended
       ended(false);
     }
@@ -255,16 +261,28 @@ final class Bridge {
 
   /** The exchange has ended. */
   void ended(boolean whole) {
-    if (over) {
-      return;
+    Async async;
+    end.lock();
+    try {
+      if (over) {
+        return;
+      }
+      over = true;
+      async = waiting;
+      waiting = null;
+      cut = !whole;
+      cuts = cut && async == null;
+    } finally {
+      end.unlock();
     }
-    over = true;
-    Async async = waiting;
-    waiting = null;
-    cut = !whole;
-    if (async == null) {
-      cuts = !whole;
-    } else if (cut && raw.clientGone() == null) {
+    if (async != null) {
+      release(async);
+    }
+  }
+
+  /** Lets the container end an asynchronous request. */
+  private void release(Async async) {
+    if (cut && raw.clientGone() == null) {
       async.container.dispatch(); // only a thread of its own takes an exception; see dispatched
     } else if (leftToTomcat()) {
       apart(() -> complete(async));
@@ -358,8 +376,12 @@ final class Bridge {
     HttpExchange answered = exchange;
     BridgedResponse answer = bridged;
     RequestContext.Suspension ending = suspension;
-    if (answered == null || answer == null || ending == null) {
+    if (ending == null) {
       throw new IllegalStateException("the request is not asynchronous");
+    }
+    if (answered == null || answer == null) { // a handler of ours was to answer
+      ending.resume(failure);
+      return;
     }
     try {
       setRoute(RequestContext.of(answered));
@@ -384,27 +406,61 @@ final class Bridge {
     answer.take();
   }
 
+  /** A handler or the application answers later. */
+  void suspended(RequestContext.Suspension by) {
+    if (!request.isAsyncSupported()) {
+      throw new IllegalStateException(NOT_SUPPORTED);
+    }
+    suspension = by;
+    // Not by the class of the request or of its asynchronous context, which filters before ours
+    // may wrap.
+    onTomcat = request.getServletContext().getClass().getName().startsWith("org.apache.catalina.");
+  }
+
+  /** A handler of ours has returned before it has answered: the container waits, without a limit of its own. */
+  private void waitForHandler() {
+    if (over) {
+      return;
+    }
+    Async async = begin(request.startAsync(), request, response);
+    async.container.setTimeout(0);
+    boolean ended;
+    end.lock();
+    try {
+      ended = over;
+      cuts = false;
+      waiting = ended ? null : async;
+    } finally {
+      end.unlock();
+    }
+    if (ended) {
+      release(async);
+    } else {
+      endIfClientGone();
+    }
+  }
+
+  private Async begin(AsyncContext container, ServletRequest request, ServletResponse response) {
+    Async async = new Async(container, request, response);
+    latest = async;
+    container.addListener(async);
+    return async;
+  }
+
   AsyncContext startAsync(ServletRequest request, ServletResponse response) {
     HttpExchange answered = exchange;
     if (answered == null || !this.request.isAsyncSupported()) {
-      throw new IllegalStateException(
-          "a filter or servlet of the application does not support asynchronous processing");
+      throw new IllegalStateException(NOT_SUPPORTED);
     }
     if (suspension == null) {
       suspension = RequestContext.suspend(answered);
       withSpan = CurrentSpan.carrier();
     }
     Async before = latest;
-    Async async = new Async(this.request.startAsync(request, response), request, response);
-    latest = async;
+    Async async = begin(this.request.startAsync(request, response), request, response);
     presetFailure();
-    // Not by the class of the request or of its asynchronous context, which filters before ours
-    // may wrap.
-    onTomcat =
-        this.request.getServletContext().getClass().getName().startsWith("org.apache.catalina.");
     waiting = async;
     started = true;
-    async.container.addListener(async);
     if (before != null) {
       before.tell(async, null, AsyncListener::onStartAsync);
     }
@@ -570,7 +626,10 @@ final class Bridge {
     }
 
     private void abandon(IOException gone) {
-      take(requireNonNull(bridged));
+      BridgedResponse answer = bridged;
+      if (answer != null) {
+        take(answer);
+      }
       requireNonNull(suspension).abandon(gone);
     }
 

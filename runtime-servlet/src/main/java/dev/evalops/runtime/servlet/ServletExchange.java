@@ -6,6 +6,7 @@ import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.http.HttpFilters.ForwardingExchange;
+import dev.evalops.runtime.http.RequestContext;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.EOFException;
@@ -296,7 +297,11 @@ final class ServletExchange extends HttpsExchange {
 
   @Override
   public void setAttribute(String name, @Nullable Object value) {
-    request.setAttribute(name, value);
+    if (value instanceof RequestContext.Suspension suspension) {
+      bridge.suspended(suspension);
+    } else {
+      request.setAttribute(name, value);
+    }
   }
 
   @Override

@@ -94,6 +94,17 @@ final class App {
         exchange.sendResponseHeaders(200, 30_000);
         exchange.getResponseBody().write(BIG);
       }
+      case "/later" -> later(gateway, exchange, () -> text(exchange, "later"));
+      case "/later-fail" ->
+        later(gateway, exchange, () -> {
+          throw Gateway.taken();
+        });
+      case "/later-cut" ->
+        later(gateway, exchange, () -> {
+          exchange.sendResponseHeaders(200, 0);
+          exchange.getResponseBody().write(BIG);
+          throw new IllegalStateException("half-way");
+        });
       case "/redirect" -> {
         exchange.getResponseHeaders().set("Location", "/hello");
         exchange.sendResponseHeaders(302, -1);
@@ -115,6 +126,33 @@ final class App {
         HttpResponses.json(exchange, 201, "created " + count);
       }
       default -> throw ServiceException.of(ErrorCode.NOT_FOUND);
+    }
+  }
+
+  private interface Answer {
+    void send() throws IOException;
+  }
+
+  /** Answers on another thread: when the test says so or, with a query, before the handler returns. */
+  private static void later(Gateway gateway, HttpExchange exchange, Answer answer) {
+    RequestContext.Suspension suspension = RequestContext.suspend(exchange);
+    Thread answering = Thread.ofVirtual().start(() -> {
+      try {
+        if (exchange.getRequestURI().getRawQuery() == null) {
+          gateway.mayAnswer.acquireUninterruptibly();
+        }
+        answer.send();
+        suspension.resume(null);
+      } catch (IOException | RuntimeException e) {
+        suspension.resume(e);
+      }
+    });
+    if (exchange.getRequestURI().getRawQuery() != null) {
+      try {
+        answering.join();
+      } catch (InterruptedException e) {
+        throw new IllegalStateException(e);
+      }
     }
   }
 

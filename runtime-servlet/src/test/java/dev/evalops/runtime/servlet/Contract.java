@@ -35,6 +35,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -490,6 +491,37 @@ abstract class Contract {
           .asString()
           .isEqualTo("one two three");
     }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "/later, 200, later",
+    "/later?at-once, 200, later",
+    "/later-fail, 409, conflict",
+    "/later-fail?at-once, 409, conflict",
+    "/later-cut, -1, ",
+    "/later-cut?at-once, -1, "
+  })
+  void answersWhatItsHandlerHasSuspended(String path, int status, String body) throws Exception {
+    String request = request("GET", "/direct" + path, "");
+    try (RawClient client = client()) {
+      client.send(request);
+      get("/hello"); // the handler has returned by then, in all likelihood
+      gateway.mayAnswer.release();
+      if (status < 0) {
+        assertThatThrownBy(client::read).isInstanceOf(EOFException.class);
+        assertThat(client.received()).contains("bbb").doesNotContain("error", "<");
+      } else {
+        RawClient.Response response = client.read();
+        assertThat(response.status()).isEqualTo(status);
+        assertThat(response.body()).contains(body);
+        client.forget();
+        client.send(request("GET", "/hello", ""));
+        assertThat(client.read().body()).isEqualTo("hello");
+      }
+    }
+    completesOnce(request, "/direct " + status);
+    gateway.mayAnswer.drainPermits();
   }
 
   @Test

@@ -30,6 +30,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.zip.GZIPOutputStream;
 import org.slf4j.Logger;
@@ -47,6 +48,9 @@ final class Gateway implements AutoCloseable {
 
   /** How often creating has run. */
   final AtomicInteger created = new AtomicInteger();
+
+  /** What a handler that answers later waits for. */
+  final Semaphore mayAnswer = new Semaphore(0);
 
   /** What a stream of events waits for after the first one. */
   final CountDownLatch clientLeft = new CountDownLatch(1);
