@@ -190,7 +190,7 @@ final class ServletExchange extends HttpsExchange {
       if (name.equals("Connection") && !http1) {
         continue; // not in the later versions
       }
-      boolean first = !name.equals("Set-Cookie"); // the container has cookies of its own
+      boolean first = !name.equalsIgnoreCase("Set-Cookie"); // the container has cookies of its own
       for (String value : header.getValue()) {
         if (first) {
           response.setHeader(name, value);

@@ -312,6 +312,7 @@ final class AppServlet extends HttpServlet {
         Cookie cookie = new Cookie("taste", "sweet");
         cookie.setHttpOnly(true);
         response.addCookie(cookie);
+        response.addHeader("Set-Cookie", "more=1; SameSite=Strict");
         request.getSession();
         text(response, "cookie");
       }
