@@ -23,7 +23,6 @@ public record ErrorResponse(ErrorCode code, String message) {
       "Content-Encoding",
       "Content-Language",
       "Content-Length",
-      "Content-Range",
       "ETag",
       "Expires",
       "Last-Modified",
@@ -103,6 +102,9 @@ public record ErrorResponse(ErrorCode code, String message) {
     byte[] body = toJson().getBytes(StandardCharsets.UTF_8);
     Headers headers = exchange.getResponseHeaders();
     BODY_HEADERS.forEach(headers::remove);
+    if (status() != 416) { // which tells the length in it
+      headers.remove("Content-Range");
+    }
     headers.set("Content-Type", "application/json");
     if (status() == 503 && !headers.containsKey("Retry-After")) {
       headers.set("Retry-After", "1");

@@ -37,7 +37,6 @@ final class GuardedExchange extends HttpFilters.ForwardingExchange {
       "Content-Language",
       "Content-Length",
       "Content-Location",
-      "Content-Range",
       "Content-Type",
       "Etag",
       "Expires",
