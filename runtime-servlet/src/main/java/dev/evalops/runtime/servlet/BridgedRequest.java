@@ -43,6 +43,8 @@ import org.jspecify.annotations.Nullable;
 @NullUnmarked // As the methods of HttpServletRequest.
 final class BridgedRequest extends HttpServletRequestWrapper {
   /** Of the query and the form together. */
+  private static final char REPLACEMENT = '\ufffd';
+
   private static final int MAX_PARAMETERS = 1000;
 
   private final HttpServletRequest container;
@@ -217,16 +219,27 @@ final class BridgedRequest extends HttpServletRequestWrapper {
       String name;
       String value;
       try {
-        name = URLDecoder.decode(end < 0 ? pair : pair.substring(0, end), charset);
-        value = end < 0 ? "" : URLDecoder.decode(pair.substring(end + 1), charset);
+        name = decoded(end < 0 ? pair : pair.substring(0, end), charset);
+        value = end < 0 ? "" : decoded(pair.substring(end + 1), charset);
       } catch (IllegalArgumentException e) {
-        throw ServiceException.of(
-                ErrorCode.INVALID_INPUT, "parameters have a broken percent-encoding", e)
+        throw ServiceException.of(ErrorCode.INVALID_INPUT, "parameters have a broken encoding", e)
             .op("servlet.parameters");
       }
       to.computeIfAbsent(name, n -> new ArrayList<>()).add(value);
     }
     return count;
+  }
+
+  private static String decoded(String text, Charset charset) {
+    String decoded = URLDecoder.decode(text, charset);
+    // Takes the place of what is malformed, if nobody has sent it.
+    if (decoded.indexOf(REPLACEMENT) >= 0
+        && text.indexOf(REPLACEMENT) < 0
+        && charset.equals(StandardCharsets.UTF_8)
+        && !text.toUpperCase(Locale.ROOT).contains("%EF%BF%BD")) {
+      throw new IllegalArgumentException("not in UTF-8");
+    }
+    return decoded;
   }
 
   @Override

@@ -67,6 +67,18 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void refusesParametersThatAreNotInTheirCharset() throws Exception {
+    assertThat(send(request("POST", "/servlet/form", "a=%EF%bf%BD", FORM)).body())
+        .isEqualTo("a=\ufffd");
+    for (String malformed : List.of("a=%FC", "%ED%A0%80=1", "a=x\u00fc")) {
+      RawClient.Response refused = send(request("POST", "/servlet/form", malformed, FORM));
+      assertThat(refused.status()).isEqualTo(400);
+      assertThat(refused.body()).contains("\"invalid_input\"");
+    }
+    assertThat(get("/servlet/form?a=%FC").status()).isEqualTo(400);
+  }
+
+  @Test
   void readsFormsThatAreNotEncoded() throws Exception {
     String raw = "\u00c3\u00bc"; // \u00fc in UTF-8
     String form = "a=" + raw + "&" + raw + "=%C3%BC" + raw;
