@@ -7,12 +7,15 @@ import com.sun.net.httpserver.HttpPrincipal;
 import com.sun.net.httpserver.HttpsExchange;
 import dev.evalops.runtime.http.HttpFilters.ForwardingExchange;
 import dev.evalops.runtime.http.RequestContext;
+import jakarta.servlet.ServletResponse;
+import jakarta.servlet.ServletResponseWrapper;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.lang.reflect.Field;
 import java.lang.reflect.Proxy;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
@@ -29,12 +32,15 @@ import java.util.regex.Pattern;
 import javax.net.ssl.SSLPeerUnverifiedException;
 import javax.net.ssl.SSLSession;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * The exchange of a container's request and response. What filters may ask for when the request has ended is read at
  * the beginning: a container may have taken its request back by then.
  */
 final class ServletExchange extends HttpsExchange {
+  private static final Logger LOG = LoggerFactory.getLogger(Servlets.class);
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   private static final Pattern IP_ADDRESS =
       Pattern.compile(OCTET + "(\\." + OCTET + "){3}|[0-9a-fA-F]*+:[0-9a-fA-F:.]*+(%[\\w.-]+)?");
@@ -372,7 +378,13 @@ final class ServletExchange extends HttpsExchange {
     @Override
     public int read(byte[] b, int off, int len) throws IOException {
       bodyTaken = true;
-      int n = request.getInputStream().read(b, off, len);
+      int n;
+      try {
+        n = request.getInputStream().read(b, off, len);
+      } catch (IOException e) {
+        resume();
+        throw e;
+      }
       if (n >= 0) {
         received += n;
       } else if (!protocol.startsWith("HTTP/1") && received < request.getContentLengthLong()) {
@@ -381,6 +393,26 @@ final class ServletExchange extends HttpsExchange {
             + request.getContentLengthLong() + " bytes");
       }
       return n;
+    }
+
+    /** When reading fails Tomcat takes no answer any more, and sends a page of its own, with a stack trace. */
+    private void resume() {
+      ServletResponse below = response;
+      while (below instanceof ServletResponseWrapper wrapper) {
+        below = wrapper.getResponse();
+      }
+      if (status > 0 || !below.getClass().getName().startsWith("org.apache.catalina.")) {
+        return;
+      }
+      try {
+        Field field = below.getClass().getDeclaredField("response");
+        field.setAccessible(true);
+        Object tomcats = field.get(below);
+        tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
+      } catch (ReflectiveOperationException | RuntimeException e) {
+        // Its page then.
+        LOG.atTrace().setCause(e).log("no answer of ours");
+      }
     }
 
     @Override

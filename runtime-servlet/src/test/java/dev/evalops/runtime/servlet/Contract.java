@@ -266,6 +266,17 @@ abstract class Contract {
             413,
             "!body_too_large"),
         new Scenario(
+            "malformed chunk",
+            request("POST", "/echo", "g\r\nx\r\n0\r\n\r\n", TEXT, "Transfer-Encoding: chunked"),
+            400,
+            "!invalid_body"),
+        new Scenario(
+            "malformed chunk to a handler of ours",
+            request(
+                "POST", "/direct/echo", "g\r\nx\r\n0\r\n\r\n", TEXT, "Transfer-Encoding: chunked"),
+            400,
+            "!invalid_body"),
+        new Scenario(
             "json", request("POST", "/json", "{\"text\":\"x\"}", JSON), 200, "{\"text\":\"x\"}"),
         new Scenario(
             "malformed json",
