@@ -43,9 +43,9 @@ import org.jspecify.annotations.Nullable;
 @NullUnmarked // As the methods of HttpServletRequest.
 final class BridgedRequest extends HttpServletRequestWrapper {
   /** Of the query and the form together. */
-  private static final char REPLACEMENT = '\ufffd';
-
   private static final int MAX_PARAMETERS = 1000;
+
+  private static final char REPLACEMENT = '\ufffd';
 
   private final HttpServletRequest container;
   private final HttpServletResponse response;

@@ -410,8 +410,7 @@ final class ServletExchange extends HttpsExchange {
         Object tomcats = field.get(below);
         tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
       } catch (ReflectiveOperationException | RuntimeException e) {
-        // Its page then.
-        LOG.atTrace().setCause(e).log("no answer of ours");
+        LOG.atDebug().setCause(e).log("Tomcat answers a body that cannot be read by itself");
       }
     }
 
