@@ -196,7 +196,8 @@ public final class HttpFilters {
   /**
    * Returns a filter as {@link #browserGuards(String...)} does, for a service that pages of other origins may write to.
    *
-   * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}
+   * @param allowedOrigins origins as browsers send them, for example {@code https://admin.example.com}, without the
+   *     port of the scheme
    * @param moreContentTypes media types of request bodies to accept beside the usual ones; lower-case, without
    *     parameters
    * @return the filter

@@ -126,9 +126,10 @@ final class RequestRules {
         : authority;
   }
 
-  /** An origin in the form in which browsers send it: lower-case, without a path. */
+  /** An origin in the form in which browsers send it: lower-case, without a path and the port of the scheme. */
   static boolean isOrigin(String text) {
-    return text.matches("https?://([a-z0-9._-]+|\\[[0-9a-f:.]+])(:[0-9]{1,5})?");
+    return text.matches("https?://([a-z0-9._-]+|\\[[0-9a-f:.]+])(:[0-9]{1,5})?")
+        && !text.matches("http:.*:80|https:.*:443");
   }
 
   /** A media type as it is compared: lower-case, without parameters. */

@@ -228,7 +228,7 @@ final class Routes {
       return "path must start with a slash and not end with one";
     }
     if (!isPlain(path)) {
-      return "path must be plain, without escapes, empty segments and dot segments";
+      return "path must be plain, without escapes, empty segments, dot segments, ? and *";
     }
     Set<String> names = new HashSet<>();
     for (String segment : Path.segments(path)) {
@@ -250,7 +250,7 @@ final class Routes {
 
   private static boolean isPlain(String path) {
     try {
-      return RequestRules.path(path).equals(path);
+      return RequestRules.path(path).equals(path) && path.indexOf('?') < 0 && path.indexOf('*') < 0;
     } catch (ServiceException e) {
       return false;
     }

@@ -198,11 +198,18 @@ class HttpFiltersTest {
       assertThat(client.post("/x", "", site, "Origin: https://admin.example").status())
           .isEqualTo(403);
     }
-    assertThatThrownBy(() -> HttpFilters.browserGuards(
-            Set.of("null", "admin.example", "https://admin.example/", "https://good.example")))
+    assertThatThrownBy(() -> HttpFilters.browserGuards(Set.of(
+            "null",
+            "admin.example",
+            "https://admin.example/",
+            "http://admin.example:80",
+            "https://admin.example:443",
+            "https://good.example")))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage("allowedOrigins must be like https://admin.example.com: admin.example; "
+            + "allowedOrigins must be like https://admin.example.com: http://admin.example:80; "
             + "allowedOrigins must be like https://admin.example.com: https://admin.example/; "
+            + "allowedOrigins must be like https://admin.example.com: https://admin.example:443; "
             + "allowedOrigins must be like https://admin.example.com: null");
   }
 
