@@ -20,6 +20,7 @@ import com.google.protobuf.TimestampProto;
 import com.google.protobuf.WrappersProto;
 import com.google.protobuf.util.JsonFormat;
 import java.math.BigDecimal;
+import java.math.MathContext;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -339,10 +340,21 @@ final class ProtoJson {
       case UINT64, FIXED64 ->
         out.raw('"').raw(Long.toUnsignedString((Long) value)).raw('"');
       case FLOAT -> {
-        String shortest = Float.toString((Float) value);
+        float number = (Float) value;
+        String shortest = Float.toString(number);
+        if (isTiny(number, Float.MIN_VALUE) && Float.parseFloat(oneDigit(number)) == number) {
+          shortest = oneDigit(number);
+        }
         number(Double.parseDouble(shortest), shortest); // the float 1e-6 is a little less than that
       }
-      case DOUBLE -> number((Double) value, Double.toString((Double) value));
+      case DOUBLE -> {
+        double number = (Double) value;
+        String shortest = Double.toString(number);
+        if (isTiny(number, Double.MIN_VALUE) && Double.parseDouble(oneDigit(number)) == number) {
+          shortest = oneDigit(number);
+        }
+        number(number, shortest);
+      }
       case BOOL -> out.raw(value.toString());
       case STRING -> out.string((String) value);
       case BYTES ->
@@ -362,6 +374,15 @@ final class ProtoJson {
     } else {
       out.string(value.getName());
     }
+  }
+
+  /** Java writes two digits at least, which is one too many for some of the smallest numbers. */
+  private static boolean isTiny(double number, double smallest) {
+    return number != 0 && Math.abs(number) < 100 * smallest;
+  }
+
+  private static String oneDigit(double number) {
+    return new BigDecimal(number).round(new MathContext(1)).toString();
   }
 
   private void number(double value, String shortest) {

@@ -72,6 +72,13 @@ class ProtoJsonTest {
     assertThat(write(FloatValue.of(1e-6f))).endsWith("\"value\":0.000001}");
     assertThat(write(FloatValue.of(9.999999e-7f))).endsWith("\"value\":9.999999e-7}");
     assertThat(write(FloatValue.of(1e21f))).endsWith("\"value\":1e+21}");
+    assertThat(weight(Double.MIN_VALUE)).isEqualTo("5e-324");
+    assertThat(weight(-3 * Double.MIN_VALUE)).isEqualTo("-1.5e-323");
+    assertThat(weight(9 * Double.MIN_VALUE)).isEqualTo("4.4e-323");
+    assertThat(weight(10 * Double.MIN_VALUE)).isEqualTo("5e-323");
+    assertThat(write(FloatValue.of(Float.MIN_VALUE))).endsWith("\"value\":1e-45}");
+    assertThat(write(FloatValue.of(3 * Float.MIN_VALUE))).endsWith("\"value\":4e-45}");
+    assertThat(write(FloatValue.of(8 * Float.MIN_VALUE))).endsWith("\"value\":1.1e-44}");
   }
 
   private static String weight(double value) {
