@@ -245,6 +245,9 @@ final class SpoolDirectory {
     lock.lock();
     try {
       unknown.forEach((name, entry) -> {
+        if (!isKnown(name)) {
+          forget(name);
+        }
         remember(name, entry);
         Instant time = timeOf(name);
         last = time.isAfter(last) ? time : last;
@@ -261,10 +264,12 @@ final class SpoolDirectory {
     }
   }
 
+  /** Also whom it concerns; one that could not be read has no subject. */
   private boolean isKnown(String name) {
     lock.lock();
     try {
-      return entries.containsKey(name);
+      Entry entry = entries.get(name);
+      return entry != null && !entry.subject.isEmpty();
     } finally {
       lock.unlock();
     }

@@ -218,6 +218,23 @@ class SpoolDirectoryTest {
   }
 
   @Test
+  void learnsTheAggregateOfARecord_onceItCanBeRead() throws Exception {
+    Path file = open(temp).add(message("1"), NOW, "x");
+    Path away = temp.resolve("away");
+    Files.move(file, away);
+    Files.createSymbolicLink(file, temp.resolve("nowhere"));
+    SpoolDirectory directory = open(temp);
+    Files.delete(file);
+    Files.move(away, file);
+
+    directory.refresh();
+
+    assertThat(directory.addBehind(message("1"), directory.now(), "x")).isNotNull();
+    assertThat(directory.next(10, Set.of(), Set.of())).containsExactly(name(file));
+    assertThat(directory.size()).isEqualTo(2);
+  }
+
+  @Test
   void givesOthers_howManyAreBehindABlockedOne() throws Exception {
     for (int i = 0; i < 1200; i++) {
       SpooledEvent blocked = SpooledEvent.of(message("1"), NOW.plusNanos(i), "x");
