@@ -48,6 +48,8 @@ final class IdentityJson {
   private static final Set<String> LISTS = Set.of("scopes", "capabilities");
   private static final Set<String> TIMES = Set.of("expires_at", "issued_at");
   private static final Pattern UPPER = Pattern.compile("[A-Z]");
+  private static final Pattern RFC_3339 = Pattern.compile(
+      "(?i)\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?(Z|[+-]\\d{2}:\\d{2})");
   private static final Pattern BEYOND_NANOS = Pattern.compile("([.][0-9]{9})[0-9]+");
 
   /** A service token as it was issued; empty where the answer has none. */
@@ -245,7 +247,8 @@ final class IdentityJson {
   }
 
   private static Instant time(JsonParser parser, String name) {
-    if (parser.currentToken() == JsonToken.VALUE_STRING) {
+    if (parser.currentToken() == JsonToken.VALUE_STRING
+        && RFC_3339.matcher(parser.getString()).matches()) {
       try {
         String nanos = BEYOND_NANOS.matcher(parser.getString()).replaceFirst("$1");
         return OffsetDateTime.parse(nanos).toInstant();

@@ -256,6 +256,8 @@ class IntrospectTest {
       {"active":true,"expires_at":1893553445.5}   | expires_at is not a time
       {"active":true,"expires_at":0}              | expires_at is not a time
       {"active":true,"expires_at":"1893553445"}   | expires_at is not a time
+      {"active":true,"expires_at":"2030-01-01T00:00Z"} | expires_at is not a time
+      {"active":true,"expires_at":"+12030-01-01T00:00:00Z"} | expires_at is not a time
       {"active":true,"issued_at":0}               | issued_at is not a time
       \ufeff{"active":true}                       | not JSON at byte 2
       """)
