@@ -504,25 +504,6 @@ class LauncherTest {
   }
 
   @Test
-  void isNotSilent_whenThereAreNoDescriptors() throws Exception {
-    hook.fakeJava("17.0.1", ALLOW);
-    for (int limit = 7; limit < 30; limit++) {
-      try (Launched started = Launched.start(
-          work,
-          Map.of(),
-          "/usr/bin/prlimit",
-          "--nofile=" + limit,
-          hook.launcher().toString(),
-          "governance-check")) {
-        Launched.Result result = started.write(Launched.EVENT).end();
-        if (result.status() != 0) {
-          result.assertDenied();
-        }
-      }
-    }
-  }
-
-  @Test
   void leavesNoProcessBehind() throws Exception {
     hook.edit(text -> text.replace("left < 10 ? left : 10", "left < 1 ? left : 1"));
     hook.fakeJava("17.0.1", ALLOW);
