@@ -278,7 +278,8 @@ final class BridgedRequest extends HttpServletRequestWrapper {
    * What a container throws for parts that are malformed, or larger than the servlet allows, as a refusal. An
    * IllegalStateException without a cause is something else, such as a servlet that has no {@code @MultipartConfig}.
    */
-  private static <E extends Exception> ServiceException unreadable(E failure) throws E {
+  private <E extends Exception> ServiceException unreadable(E failure) throws E {
+    raw.resume();
     Throwable cause = failure.getCause();
     boolean malformed = failure instanceof IllegalStateException
         ? cause != null

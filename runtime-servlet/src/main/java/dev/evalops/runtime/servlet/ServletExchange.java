@@ -188,6 +188,26 @@ final class ServletExchange extends HttpsExchange {
     clientGone = failure;
   }
 
+  /** When reading fails Tomcat takes no answer any more, and sends a page of its own, with a stack trace. */
+  void resume() {
+    ServletResponse below = response;
+    while (below instanceof ServletResponseWrapper wrapper) {
+      below = wrapper.getResponse();
+    }
+    if (status > 0 || !below.getClass().getName().startsWith("org.apache.catalina.")) {
+      return;
+    }
+    try {
+      Field field = below.getClass().getDeclaredField("response");
+      field.setAccessible(true);
+      Object tomcats = field.get(below);
+      tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
+    } catch (ReflectiveOperationException | RuntimeException e) {
+      // Its page then.
+      LOG.atDebug().setCause(e).log("Tomcat answers a body that cannot be read by itself");
+    }
+  }
+
   /** Gives the response the headers that filters have set. */
   void copyHeaders() {
     boolean http1 = protocol.startsWith("HTTP/1");
@@ -393,25 +413,6 @@ final class ServletExchange extends HttpsExchange {
             + request.getContentLengthLong() + " bytes");
       }
       return n;
-    }
-
-    /** When reading fails Tomcat takes no answer any more, and sends a page of its own, with a stack trace. */
-    private void resume() {
-      ServletResponse below = response;
-      while (below instanceof ServletResponseWrapper wrapper) {
-        below = wrapper.getResponse();
-      }
-      if (status > 0 || !below.getClass().getName().startsWith("org.apache.catalina.")) {
-        return;
-      }
-      try {
-        Field field = below.getClass().getDeclaredField("response");
-        field.setAccessible(true);
-        Object tomcats = field.get(below);
-        tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
-      } catch (ReflectiveOperationException | RuntimeException e) {
-        LOG.atDebug().setCause(e).log("Tomcat answers a body that cannot be read by itself");
-      }
     }
 
     @Override

@@ -25,6 +25,7 @@ import java.io.Serial;
 import java.net.SocketException;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -167,6 +168,10 @@ class UploadTest {
     expected.put(post("/upload", multipart(10), noBoundary), "400 invalid_input");
     expected.put(post("/upload?parts", multipart(10), noBoundary), "400 invalid_input");
     expected.put(post("/upload?parts", cut, MULTIPART), "400 invalid_input");
+    for (String path : List.of("/upload", "/upload?parts")) {
+      String malformed = post(path, multipart(10), chunked).replaceFirst("\r\n\r\n", "$0g");
+      expected.put(malformed, "400 invalid_input");
+    }
     expected.put(post("/upload?parts", "name=ann", FORM), "415 unsupported_content_type");
     expected.put(post("/upload?parts", multipart(5_500), MULTIPART), "413 body_too_large");
     expected.put(post("/upload?parts", multipart(7_500), chunked), "413 body_too_large");
