@@ -267,11 +267,11 @@ final class Bridge {
       if (over) {
         return;
       }
-      over = true;
       async = waiting;
       waiting = null;
       cut = !whole;
       cuts = cut && async == null;
+      over = true; // the last, for who looks without the lock
     } finally {
       end.unlock();
     }
