@@ -82,7 +82,8 @@ public final class Outbox implements AutoCloseable {
    * @param db the database of the mutations
    * @param publisher sends the events
    * @return the outbox; the caller closes it
-   * @throws StartupException if the database is away, or its tables are missing, too old or lack a key
+   * @throws StartupException if the database is away, or its tables are missing, too old or lack a key or the rights
+   *     that the relay needs
    */
   public static Outbox start(DataSource db, ChangePublisher publisher) {
     return builder(db, publisher).start();
@@ -297,7 +298,8 @@ public final class Outbox implements AutoCloseable {
      *
      * @return the outbox; the caller closes it
      * @throws IllegalArgumentException if a setting is out of its range
-     * @throws StartupException if the database is away, or its tables are missing, too old or lack a key
+     * @throws StartupException if the database is away, or its tables are missing, too old or lack a key or the rights
+     *     that the relay needs
      */
     public Outbox start() {
       if (maxInFlight < 1 || maxInFlight > 10_000) {
