@@ -156,7 +156,7 @@ public final class EventConsumer implements AutoCloseable {
       return true;
     }
     if (FailureKind.of(failure) != FailureKind.INTERNAL) {
-      lanes.unsuspect(place);
+      lanes.survived(deliveries);
       return false;
     }
     long most = durable.maxDeliveries();
@@ -327,7 +327,8 @@ public final class EventConsumer implements AutoCloseable {
      * first failure. A failure of a dependency ({@link FailureKind#UNAVAILABLE} or {@link FailureKind#PERMANENT}) is
      * none of these: the event comes again until the stream drops it. At the durable's own {@code max_deliver} any
      * failure is the last. If an event was delivered more than twice this number plus five times, because processes die
-     * of it, it is dead-lettered without being handled, at most one by each running consumer.
+     * of it, it is dead-lettered without being handled, at most one by each running consumer. A consumer that
+     * starts takes an event for such a one, too, that came as often to others because a dependency was away.
      *
      * @param deliveries one or more
      * @return this

@@ -60,8 +60,8 @@ final class Lanes {
   private final Set<Thread> running = new HashSet<>();
   private final Set<Place> finished = remembered();
   private final Set<Place> failed = remembered();
-  private final Set<Place> unsuspected = remembered();
   private @Nullable Place suspect;
+  private long survived;
   private boolean stopping;
   private boolean shortOfThreads;
 
@@ -174,9 +174,7 @@ final class Lanes {
    * reasons keeps its events.
    */
   private boolean isSuspect(Place place, long deliveries) {
-    if (suspect == null
-        && deliveries > 2 * maxDeliveries.getAsLong() + GIVEN_BACK
-        && !unsuspected.contains(place)) {
+    if (suspect == null && deliveries > survived + 2 * maxDeliveries.getAsLong() + GIVEN_BACK) {
       suspect = place;
     }
     return place.equals(suspect);
@@ -342,11 +340,11 @@ final class Lanes {
     }
   }
 
-  /** Remembers that no process dies of an event, however often it comes. */
-  void unsuspect(Place place) {
+  /** Remembers how often events come of which no process dies, while a dependency is away. */
+  void survived(long deliveries) {
     lock.lock();
     try {
-      unsuspected.add(place);
+      survived = Math.max(survived, deliveries);
     } finally {
       lock.unlock();
     }
