@@ -62,6 +62,7 @@ final class ServletExchange extends HttpsExchange {
   private final OutputStream out = new Output();
   private boolean bodyTaken;
   private boolean broken;
+  private boolean resumed;
   private int status = -1;
   private volatile @Nullable IOException clientGone;
 
@@ -202,6 +203,7 @@ final class ServletExchange extends HttpsExchange {
       field.setAccessible(true);
       Object tomcats = field.get(below);
       tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
+      resumed = true;
     } catch (ReflectiveOperationException | RuntimeException e) {
       // Its page then.
       LOG.atDebug().setCause(e).log("Tomcat answers a body that cannot be read by itself");
@@ -243,6 +245,8 @@ final class ServletExchange extends HttpsExchange {
     boolean empty = code == 204 || code == 205 || code == 304;
     if (method.equals("HEAD") && !empty && !responseHeaders.containsKey("Content-Length")) {
       out.flush(); // Jetty would announce a length of 0
+    } else if (resumed && responseLength < 0) {
+      out.flush(); // Tomcat would still send its page
     }
   }
 

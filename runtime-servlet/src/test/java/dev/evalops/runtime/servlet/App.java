@@ -94,6 +94,13 @@ final class App {
         exchange.sendResponseHeaders(200, 30_000);
         exchange.getResponseBody().write(BIG);
       }
+      case "/malformed" -> {
+        try {
+          exchange.getRequestBody().readAllBytes();
+        } catch (ServiceException e) {
+          exchange.sendResponseHeaders(204, -1);
+        }
+      }
       case "/later" -> later(gateway, exchange, () -> text(exchange, "later"));
       case "/later-fail" ->
         later(gateway, exchange, () -> {

@@ -183,7 +183,7 @@ abstract class Contract {
   }
 
   static final String JSON = "Content-Type: application/json";
-  private static final String TEXT = "Content-Type: application/octet-stream";
+  static final String TEXT = "Content-Type: application/octet-stream";
   static final String GOOD = "Authorization: Bearer good";
 
   List<Scenario> scenarios() {

@@ -79,6 +79,14 @@ abstract class ServletContract extends Contract {
   }
 
   @Test
+  void answersWithoutABody_whenNobodyMindsThatABodyCouldNotBeRead() throws Exception {
+    String chunked = "Transfer-Encoding: chunked";
+    assertThat(
+            send(request("POST", "/direct/malformed", "g\r\n", TEXT, chunked)).status())
+        .isEqualTo(204);
+  }
+
+  @Test
   void readsFormsThatAreNotEncoded() throws Exception {
     String raw = "\u00c3\u00bc"; // \u00fc in UTF-8
     String form = "a=" + raw + "&" + raw + "=%C3%BC" + raw;
