@@ -19,6 +19,7 @@ import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
@@ -57,6 +58,7 @@ public final class EventConsumer implements AutoCloseable {
   private final DeadLetters deadLetters;
   private final Keeper keeper;
   private final @Nullable ConsumerMetrics metrics;
+  private final AtomicLong handledCount = new AtomicLong();
   private final AtomicBoolean closed = new AtomicBoolean();
 
   private EventConsumer(ConsumerSettings settings, EventHandler handler) {
@@ -123,6 +125,7 @@ public final class EventConsumer implements AutoCloseable {
     // An interrupt that a handler leaves behind must not reach the client's calls below.
     boolean interrupted = Thread.interrupted() || failure instanceof InterruptedException;
     if (failure == null) {
+      handledCount.incrementAndGet();
       if (metrics != null) {
         metrics.handled();
       }
@@ -155,11 +158,10 @@ public final class EventConsumer implements AutoCloseable {
     if (deliveries >= durable.serverMaxDeliveries()) {
       return true;
     }
-    if (FailureKind.of(failure) != FailureKind.INTERNAL) {
-      lanes.survived(deliveries);
-      return false;
-    }
     long most = durable.maxDeliveries();
+    if (FailureKind.of(failure) != FailureKind.INTERNAL) {
+      return lanes.failedAlone(place, deliveries, handledCount.get()) >= most;
+    }
     boolean again = deliveries >= most - 1 && lanes.failedBefore(place);
     return deliveries >= most && (again || most == 1);
   }
@@ -324,11 +326,12 @@ public final class EventConsumer implements AutoCloseable {
      * Sets how often an event is delivered before it goes to the dead-letter subject (10). The server counts every
      * delivery, also one to a consumer that closes before handling, or whose process dies. So an event that was
      * delivered this often is dead-lettered when its handler fails for the second time in this process; with 1 at the
-     * first failure. A failure of a dependency ({@link FailureKind#UNAVAILABLE} or {@link FailureKind#PERMANENT}) is
-     * none of these: the event comes again until the stream drops it. At the durable's own {@code max_deliver} any
-     * failure is the last. If an event was delivered more than twice this number plus five times, because processes die
-     * of it, it is dead-lettered without being handled, at most one by each running consumer. A consumer that
-     * starts takes an event for such a one, too, that came as often to others because a dependency was away.
+     * first failure. Failures of a dependency ({@link FailureKind#UNAVAILABLE} or {@link FailureKind#PERMANENT}) are
+     * none of these while no event is handled: it comes again until the stream drops it. It is dead-lettered after this
+     * many of them, each with others handled since the one before. At the durable's own {@code max_deliver} any failure
+     * is the last. If an event was delivered more than twice this number plus five times, because processes die of it,
+     * it is dead-lettered without being handled, at most one by each running consumer. A consumer that starts takes an
+     * event for such a one, too, that came as often to others because a dependency was away.
      *
      * @param deliveries one or more
      * @return this

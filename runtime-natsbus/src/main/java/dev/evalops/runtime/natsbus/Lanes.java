@@ -58,12 +58,16 @@ final class Lanes {
   private final Map<String, Deque<Delivery>> lanes = new HashMap<>();
   private final Deque<Delivery> ready = new ArrayDeque<>();
   private final Set<Thread> running = new HashSet<>();
-  private final Set<Place> finished = remembered();
-  private final Set<Place> failed = remembered();
+  private final Set<Place> finished = Collections.newSetFromMap(remembered());
+  private final Set<Place> failed = Collections.newSetFromMap(remembered());
+  private final Map<Place, Tries> alone = remembered();
   private @Nullable Place suspect;
   private long survived;
   private boolean stopping;
   private boolean shortOfThreads;
+
+  /** How often an event has failed while others were handled, and how many of these there were the last time. */
+  private record Tries(int failures, long handled) {}
 
   /**
    * None yet.
@@ -103,15 +107,15 @@ final class Lanes {
     this.maxDeliveries = maxDeliveries;
   }
 
-  private static Set<Place> remembered() {
-    return Collections.newSetFromMap(new LinkedHashMap<>() {
+  private static <V> Map<Place, V> remembered() {
+    return new LinkedHashMap<>() {
       private static final long serialVersionUID = 1L;
 
       @Override
-      protected boolean removeEldestEntry(Map.Entry<Place, Boolean> eldest) {
+      protected boolean removeEldestEntry(Map.Entry<Place, V> eldest) {
         return size() > REMEMBERED;
       }
-    });
+    };
   }
 
   /** Called by one thread of the client, for one message at a time. */
@@ -340,11 +344,20 @@ final class Lanes {
     }
   }
 
-  /** Remembers how often events come of which no process dies, while a dependency is away. */
-  void survived(long deliveries) {
+  /**
+   * Remembers that an event has failed because a dependency was away, and that no process died of it.
+   *
+   * @param handled how many events were handled so far
+   * @return how often it has failed so after others were handled, for which the dependency was there
+   */
+  int failedAlone(Place place, long deliveries, long handled) {
     lock.lock();
     try {
       survived = Math.max(survived, deliveries);
+      Tries before = alone.getOrDefault(place, new Tries(0, handled));
+      int failures = before.failures + (handled > before.handled ? 1 : 0);
+      alone.put(place, new Tries(failures, handled));
+      return failures;
     } finally {
       lock.unlock();
     }

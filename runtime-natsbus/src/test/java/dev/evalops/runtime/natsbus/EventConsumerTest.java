@@ -323,7 +323,7 @@ class EventConsumerTest {
     AtomicInteger attempts = new AtomicInteger();
     for (int i = 0; i < 5; i++) {
       bus.consumer(ALL, "indexer")
-          .maxDeliveries(1)
+          .maxDeliveries(2)
           .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
           .start(event -> {
             if (attempts.incrementAndGet() <= 1000) {
@@ -338,6 +338,28 @@ class EventConsumerTest {
     await().atMost(AWHILE).until(() -> attempts.get() > 1000);
     awaitAllAcknowledged("indexer");
     assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).isEmpty();
+  }
+
+  @Test
+  void deadLettersAnEvent_forWhichADependencyIsAwayAlone() throws Exception {
+    AtomicInteger attempts = new AtomicInteger();
+    bus.consumer(ALL, "indexer")
+        .maxDeliveries(2)
+        .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
+        .start(event -> {
+          if (event.aggregateId().orElseThrow().equals("large")) {
+            attempts.incrementAndGet();
+            throw new SQLException("canceling statement due to statement timeout", "57014");
+          }
+        });
+    bus.publish(change("large"));
+
+    await().atMost(AWHILE).until(() -> {
+      bus.publish(change("small"));
+      return management.getStreamInfo("NOTES_DEAD").getStreamState().getMsgCount() == 1;
+    });
+    awaitAllAcknowledged("indexer");
+    assertThat(attempts).hasValueGreaterThanOrEqualTo(3);
   }
 
   @Test

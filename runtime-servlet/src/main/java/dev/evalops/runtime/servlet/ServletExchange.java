@@ -205,7 +205,6 @@ final class ServletExchange extends HttpsExchange {
       tomcats.getClass().getMethod("setSuspended", boolean.class).invoke(tomcats, false);
       resumed = true;
     } catch (ReflectiveOperationException | RuntimeException e) {
-      // Its page then.
       LOG.atDebug().setCause(e).log("Tomcat answers a body that cannot be read by itself");
     }
   }
