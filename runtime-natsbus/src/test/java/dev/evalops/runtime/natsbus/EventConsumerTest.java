@@ -319,28 +319,6 @@ class EventConsumerTest {
   }
 
   @Test
-  void keepsEvents_whichOtherConsumersHaveHadWhileADependencyIsAway() throws Exception {
-    AtomicInteger attempts = new AtomicInteger();
-    for (int i = 0; i < 5; i++) {
-      bus.consumer(ALL, "indexer")
-          .maxDeliveries(2)
-          .redeliveryDelay(Duration.ofMillis(10), Duration.ofMillis(10))
-          .start(event -> {
-            if (attempts.incrementAndGet() <= 1000) {
-              throw new SQLException("terminating connection", "57P01");
-            }
-          });
-    }
-    for (int i = 0; i < 50; i++) {
-      bus.publish(change("" + i));
-    }
-
-    await().atMost(AWHILE).until(() -> attempts.get() > 1000);
-    awaitAllAcknowledged("indexer");
-    assertThat(Servers.stored(bus.connection(), "NOTES_DEAD")).isEmpty();
-  }
-
-  @Test
   void deadLettersAnEvent_forWhichADependencyIsAwayAlone() throws Exception {
     AtomicInteger attempts = new AtomicInteger();
     bus.consumer(ALL, "indexer")

@@ -7,6 +7,9 @@ import io.nats.client.Message;
 import io.nats.client.impl.NatsJetStreamMetaData;
 import io.nats.client.impl.NatsMessage;
 import java.time.Duration;
+import java.time.Instant;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -44,8 +47,12 @@ class LanesTest {
   }
 
   private static Message message(long sequence) {
-    String reply =
-        "$JS.ACK.NOTES.indexer.1." + sequence + "." + sequence + ".1600000000000000000.0";
+    return message(sequence, 1);
+  }
+
+  private static Message message(long sequence, long deliveries) {
+    String reply = "$JS.ACK.NOTES.indexer." + deliveries + "." + sequence + "." + sequence
+        + ".1600000000000000000.0";
     return new NatsMessage("notes.changes.note.create", reply, new byte[0]) {
       @Override
       public boolean isJetStream() {
@@ -124,5 +131,23 @@ class LanesTest {
     lanes.retry();
 
     assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(1);
+  }
+
+  @Test
+  void suspectsWhatComesMoreOftenThanOthers_whoseDependencyIsAway() throws InterruptedException {
+    Set<Long> suspects = ConcurrentHashMap.newKeySet();
+    Lanes suspecting = new Lanes(
+        null,
+        "indexer",
+        1,
+        Thread::new,
+        delivery -> !delivery.suspect || suspects.add(delivery.place.sequence()),
+        () -> 10);
+    suspecting.failedAlone(new Place(1, Instant.EPOCH), 50, 0);
+    suspecting.received(message(2, 75));
+    suspecting.received(message(3, 76));
+
+    assertThat(suspecting.awaitIdle(Duration.ofSeconds(20))).isTrue();
+    assertThat(suspects).containsExactly(3L);
   }
 }
