@@ -11,7 +11,8 @@ import ch.qos.logback.core.spi.ContextAwareBase;
 
 /**
  * What the service logs, and where, unless {@code -Dlogback.configurationFile} names a file. Logback finds this class
- * by its name under {@code META-INF/services}. A {@code logback.xml} would take a quarter of a second of each start.
+ * by its name under {@code META-INF/services}. A {@code logback.xml} would take up to a quarter of a second of each
+ * start.
  */
 public final class LogSetup extends ContextAwareBase implements Configurator {
   @Override
