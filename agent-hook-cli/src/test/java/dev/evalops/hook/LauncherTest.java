@@ -493,6 +493,15 @@ class LauncherTest {
     }
   }
 
+  /** As at a limit of descriptors; a bash ends with 1 then. */
+  @Test
+  void denies_whenItCannotKeepItsErrors() throws Exception {
+    hook.edit(text -> text.replace("exec 3>&2", "exec 3>&9"));
+    hook.fakeJava("17.0.1", ALLOW);
+
+    hook.check().assertDenied("9: Bad file descriptor");
+  }
+
   @Test
   void isNotSilent_whenASignalComesWhileItsErrorsAreTurnedElsewhere() throws Exception {
     hook.edit(text -> text.replace("{ LC_ALL=C.UTF-8; }", "{ kill -TERM $$; LC_ALL=C.UTF-8; }"));
