@@ -95,11 +95,11 @@ final class Keeper {
   /** Creates again what the server does not know any more. */
   void check() throws IOException, JetStreamApiException {
     String before = durable.deliverSubject();
-    deadLetters.restore();
     durable.attach();
     if (before != null && !before.equals(durable.deliverSubject())) {
       LOG.atWarn().addKeyValue("durable", name).log("consumer subscribed again");
     }
+    deadLetters.restore(); // last: events are handled without it, too
   }
 
   private void progress() {

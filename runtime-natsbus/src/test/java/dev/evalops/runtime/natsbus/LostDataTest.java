@@ -72,6 +72,29 @@ class LostDataTest {
     }
   }
 
+  @Test
+  void consumesWithoutAStreamOfDeadLetters_thatCannotBeMadeAgain() throws Exception {
+    Set<Long> handled = ConcurrentHashMap.newKeySet();
+    try (ConfiguredNats server = new ConfiguredNats(temp, account(2));
+        NatsBus bus = NatsBus.builder("nats://notes:x@" + server.address()).stream("NOTES")
+            .subjectPrefix("notes.changes")
+            .open()) {
+      bus.consumer(ALL, "indexer").start(event -> handled.add(event.version().orElseThrow()));
+      server.stop();
+      delete(temp.resolve("store"));
+      server.start(account(1));
+
+      publishUntilStored(bus, 1, 1);
+      await().atMost(AWHILE).until(() -> handled.contains(1L));
+    }
+  }
+
+  private String account(int streams) {
+    return "jetstream { store_dir: \"" + temp.resolve("store") + "\" }\n"
+        + "accounts { A { jetstream: { max_file: 100MB, max_streams: " + streams
+        + " }, users: [ { user: notes, password: x } ] } }";
+  }
+
   private static void awaitAcknowledged(NatsBus bus) throws Exception {
     JetStreamManagement management = bus.connection().jetStreamManagement();
     await().atMost(AWHILE).until(() -> {
