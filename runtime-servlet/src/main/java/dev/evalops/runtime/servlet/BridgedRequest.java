@@ -35,6 +35,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.jspecify.annotations.NullUnmarked;
 import org.jspecify.annotations.Nullable;
@@ -46,6 +47,9 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   private static final int MAX_PARAMETERS = 1000;
 
   private static final char REPLACEMENT = '\ufffd';
+  // Of Tomcat; of Jetty for Servlet 6.0.
+  private static final Pattern MALFORMED =
+      Pattern.compile("\\.fileupload\\.|^org\\.eclipse\\.jetty\\.http\\.BadMessageException$");
 
   private final HttpServletRequest container;
   private final HttpServletResponse response;
@@ -127,7 +131,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     if (hasType("multipart/form-data") && !raw.bodyTaken()) {
       try {
         return super.getParameterMap();
-      } catch (IllegalStateException e) {
+      } catch (RuntimeException e) {
         throw unreadable(e);
       }
     }
@@ -283,7 +287,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
     Throwable cause = failure.getCause();
     boolean malformed = failure instanceof IllegalStateException
         ? cause != null
-        : failure.getClass().getName().contains(".fileupload."); // Tomcat's
+        : MALFORMED.matcher(failure.getClass().getName()).find();
     if (!malformed) {
       throw failure;
     }
@@ -319,7 +323,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
             e.getMessage(),
             ServiceException.of(HttpErrors.UNSUPPORTED_CONTENT_TYPE, e).op("servlet.parts"));
       }
-      if (e.getCause() instanceof IllegalStateException jettys) {
+      if (e.getCause() instanceof RuntimeException jettys) {
         throw unreadable(jettys);
       }
       throw e;

@@ -118,6 +118,7 @@ class UploadTest {
       case "tomcat" -> watched.tomcat(folder, handler, context -> {}, UploadTest::addServlet);
       case "jetty" ->
         watched.jetty(folder, handler, context -> {}, http -> {}, UploadTest::addServlet);
+      case "jetty ee10" -> watched.jettyEe10(handler, UploadTest::addServlet);
       default ->
         watched.boot(
             Spring.class,
@@ -144,7 +145,7 @@ class UploadTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"tomcat", "jetty", "boot"})
+  @ValueSource(strings = {"tomcat", "jetty", "jetty ee10", "boot"})
   void areReadWithinTheLimits(
       String container,
       @Schema("dev/evalops/runtime/idempotency/idempotency.sql") HikariDataSource db)

@@ -134,6 +134,18 @@ final class Watched implements AutoCloseable {
     return started(connector.getLocalPort(), server::stop);
   }
 
+  Watched jettyEe10(HttpHandler handler, Consumer<ServletContext> app) throws Exception {
+    Server server = new Server(0);
+    var context = new org.eclipse.jetty.ee10.servlet.ServletContextHandler();
+    context.addServletContainerInitializer((classes, started) -> {
+      Servlets.addTo(started, handler);
+      app.accept(started);
+    });
+    server.setHandler(context);
+    server.start();
+    return started(((ServerConnector) server.getConnectors()[0]).getLocalPort(), server::stop);
+  }
+
   Watched boot(Class<?> application, ServletContextInitializer runtime, String... settings) {
     SpringApplication boot = new SpringApplication(application);
     boot.setBannerMode(Banner.Mode.OFF);
