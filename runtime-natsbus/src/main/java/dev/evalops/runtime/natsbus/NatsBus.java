@@ -18,7 +18,6 @@ import io.nats.client.Message;
 import io.nats.client.Options;
 import io.nats.client.api.StreamConfiguration;
 import io.opentelemetry.api.OpenTelemetry;
-import io.opentelemetry.context.Context;
 import java.time.Duration;
 import java.time.InstantSource;
 import java.util.Optional;
@@ -180,18 +179,6 @@ public final class NatsBus implements ChangePublisher, AutoCloseable {
   public static Event read(Message message) {
     byte[] body = message.getData();
     return Event.read(HeaderGuard.read(message.getHeaders()), body == null ? new byte[0] : body);
-  }
-
-  /**
-   * Returns the trace that an event was published in (W3C trace context and baggage), for code that reads events
-   * itself. Handlers of a bus with an {@link Builder#openTelemetry OpenTelemetry} already run in a span of that trace.
-   *
-   * @param context the context to add to, such as {@code Context.root()}
-   * @param event the event
-   * @return the context with the span and baggage of the publisher; the given context if the event has none
-   */
-  public static Context extractContext(Context context, Event event) {
-    return Telemetry.extract(context, event);
   }
 
   /**

@@ -2,8 +2,8 @@ package dev.evalops.runtime.natsbus;
 
 import dev.evalops.runtime.events.EncodedEvent;
 import dev.evalops.runtime.events.Event;
+import dev.evalops.runtime.natsbus.opentelemetry.NatsTelemetry;
 import io.opentelemetry.api.OpenTelemetry;
-import io.opentelemetry.api.baggage.propagation.W3CBaggagePropagator;
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.trace.Span;
 import io.opentelemetry.api.trace.SpanBuilder;
@@ -21,7 +21,6 @@ import io.opentelemetry.context.propagation.TextMapSetter;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /** The spans of a bus that was given an OpenTelemetry. No other class touches that optional library. */
@@ -51,22 +50,6 @@ final class Telemetry {
     public @Nullable String get(@Nullable EncodedEvent event, String name) {
       List<String> values = event == null ? null : event.headers().get(name);
       return values == null || values.isEmpty() ? null : values.get(0);
-    }
-  };
-
-  private static final TextMapGetter<Event> GETTER = new TextMapGetter<>() {
-    @Override
-    public @Nullable String get(@Nullable Event event, String name) {
-      if (event == null) {
-        return null;
-      }
-      Optional<String> value = switch (name) {
-        case "traceparent" -> event.traceparent();
-        case "tracestate" -> event.tracestate();
-        case "baggage" -> event.baggage();
-        default -> Optional.empty();
-      };
-      return value.orElse(null);
     }
   };
 
@@ -153,14 +136,9 @@ final class Telemetry {
         span.getTraceId(), span.getSpanId(), TraceFlags.fromByte(known), span.getTraceState())));
   }
 
-  static Context extract(Context context, Event event) {
-    Context traced = W3CTraceContextPropagator.getInstance().extract(context, event, GETTER);
-    return W3CBaggagePropagator.getInstance().extract(traced, event, GETTER);
-  }
-
   @SuppressWarnings("MustBeClosedChecker") // closed in Running.end
   Running process(Event event, String subject, String queue) {
-    Context parent = extract(Context.root(), event);
+    Context parent = NatsTelemetry.extractContext(Context.root(), event);
     SpanBuilder builder = builder("nats.process", SpanKind.CONSUMER, subject, "process", "process")
         .setAttribute(SUBSCRIPTION, queue)
         .setParent(parent);

@@ -8,6 +8,7 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.EventFormat;
 import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.natsbus.opentelemetry.NatsTelemetry;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
 import io.nats.client.api.MessageInfo;
@@ -144,7 +145,7 @@ class TelemetryTest {
       assertThat(new String(stored.getData(), StandardCharsets.UTF_8))
           .contains("\"traceparent\":\"" + traceparent + "\"");
       Event event = Servers.event(stored);
-      assertThat(Span.fromContext(NatsBus.extractContext(Context.root(), event))
+      assertThat(Span.fromContext(NatsTelemetry.extractContext(Context.root(), event))
               .getSpanContext()
               .getSpanId())
           .isEqualTo(publish.getSpanId());
@@ -181,7 +182,7 @@ class TelemetryTest {
       MessageInfo stored = Servers.stored(bus.connection(), "NOTES").get(0);
       assertThat(stored.getHeaders().containsKey("traceparent")).isFalse();
       Event event = Servers.event(stored);
-      assertThat(NatsBus.extractContext(Context.root(), event)).isSameAs(Context.root());
+      assertThat(NatsTelemetry.extractContext(Context.root(), event)).isSameAs(Context.root());
       assertThat(exporter.getFinishedSpanItems()).isEmpty();
     }
   }
