@@ -103,8 +103,8 @@ public final class TrustedProxies {
   /**
    * The client of a request. If the peer is trusted, it is the last entry of {@code X-Forwarded-For} that is no trusted
    * address itself, read from the right over all lines, or the first entry if all are; without entries it is the last
-   * {@code X-Real-Ip}. Otherwise it is the peer. Ports are dropped. An entry that is no address is taken as it is: a
-   * trusted proxy has written it.
+   * {@code X-Real-Ip}. Otherwise it is the peer. Ports and zones ({@code fe80::1%eth0}) are dropped. An entry that is
+   * no address is taken as it is: a trusted proxy has written it.
    *
    * @param peer the other end of the connection
    * @param forwardedFor the lines of {@code X-Forwarded-For}, in their order; empty if there are none
@@ -170,17 +170,23 @@ public final class TrustedProxies {
     return network.append(":/64").toString();
   }
 
-  /** Null if the text is no address, with a port or without. */
+  /** Null if the text is no address, with a zone and a port or without. */
   private static @Nullable InetAddress parseEntry(String entry) {
     Matcher brackets = IPV6_IN_BRACKETS.matcher(entry);
     if (brackets.matches()) {
-      return parse(brackets.group(1));
+      return parse(withoutZone(brackets.group(1)));
     }
-    InetAddress whole = parse(entry);
+    InetAddress whole = parse(withoutZone(entry));
     Matcher port = WITH_PORT.matcher(entry);
     // Where an IPv6 address without brackets may be read with or without a port, its network is the
     // same.
     return whole == null && port.matches() ? parse(port.group(1)) : whole;
+  }
+
+  private static String withoutZone(String address) {
+    int zone = address.indexOf('%');
+    boolean ipv6 = zone > 0 && address.lastIndexOf(':', zone) >= 0;
+    return ipv6 ? address.substring(0, zone) : address;
   }
 
   /** Null if the text is no address. */

@@ -83,6 +83,15 @@ class TrustedProxiesTest {
   }
 
   @Test
+  void knowsOurProxy_whenItsAddressHasAZone() {
+    TrustedProxies proxies = TrustedProxies.of("10.0.0.0/8", "fe80::/10");
+
+    assertThat(proxies.client(
+            peer("10.0.0.1"), List.of("203.0.113.7, fe80::5%eth0, [fe80::6%eth1]:443"), List.of()))
+        .isEqualTo("203.0.113.7");
+  }
+
+  @Test
   void isTheFirstEntry_whenAllAreOurs() {
     assertThat(client("10.0.0.1", "10.9.9.9, 10.0.0.2")).isEqualTo("10.9.9.9");
   }
@@ -114,7 +123,11 @@ class TrustedProxiesTest {
     "256.1.1.1, 256.1.1.1",
     "1.2.3, 1.2.3",
     "localhost, localhost",
-    "fe80::1%eth0, fe80::1%eth0",
+    "fe80::1%eth0, fe80:0:0:0::/64",
+    "[fe80::1%eth0]:443, fe80:0:0:0::/64",
+    "[fe80::1%25eth0]:444, fe80:0:0:0::/64",
+    "203.0.113.7%eth0, 203.0.113.7%eth0",
+    "fe80::zz%eth0, fe80::zz%eth0",
     "2001:db8::zz, 2001:db8::zz"
   })
   void takesAnEntryForAnAddress_onlyIfItIsOne(String entry, String expected) {
