@@ -238,13 +238,15 @@ public final class Tracing implements AutoCloseable {
   /** What is malformed is told and left out: a span without an attribute is better than no service. */
   private static String attributes(String text) {
     List<String> good = new ArrayList<>();
+    int position = 0;
     for (String pair : text.split(",", -1)) {
+      position++;
       int equals = pair.indexOf('=');
       if (equals > 0 && !pair.substring(0, equals).isBlank() && isDecodable(pair)) {
         good.add(pair.strip());
       } else if (!pair.isBlank()) {
         LOG.atWarn()
-            .addKeyValue("position", good.size() + 1)
+            .addKeyValue("position", position)
             .log("tracing: malformed pair in OTEL_RESOURCE_ATTRIBUTES ignored");
       }
     }

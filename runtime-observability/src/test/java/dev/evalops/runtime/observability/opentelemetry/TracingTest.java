@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatIllegalArgumentException
 import static org.awaitility.Awaitility.await;
 
 import com.sun.net.httpserver.HttpServer;
+import dev.evalops.fixtures.CapturedLog;
 import io.opentelemetry.api.GlobalOpenTelemetry;
 import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.api.trace.Span;
@@ -140,10 +141,14 @@ class TracingTest {
   }
 
   @Test
-  void leavesOutAMalformedAttribute() {
-    try (Tracing tracing = Tracing.from(
-        environment("OTEL_RESOURCE_ATTRIBUTES", "good=1,bad,=worse,x=%zz,also=2"), "notes")) {
+  void leavesOutAMalformedAttribute_andSaysWhereItIs() {
+    try (CapturedLog log = new CapturedLog(Tracing.class);
+        Tracing tracing = Tracing.from(
+            environment("OTEL_RESOURCE_ATTRIBUTES", "good=1,bad,,=worse,x=%zz,also=2"), "notes")) {
       span(tracing, "a");
+      assertThat(log.events())
+          .extracting(event -> CapturedLog.keyValues(event).get("position"))
+          .containsExactly(2, 4, 5);
     }
     assertThat(received.get(0).body()).contains("good", "also").doesNotContain("worse", "zz");
   }
