@@ -36,14 +36,20 @@ final class PoolGauges {
   }
 
   private PoolGauges register(MeterRegistry registry, String prefix) {
-    gauge(registry, prefix + ".db.open.connections", HikariPoolMXBean::getTotalConnections);
-    gauge(registry, prefix + ".db.in.use.connections", HikariPoolMXBean::getActiveConnections);
-    gauge(registry, prefix + ".db.idle.connections", HikariPoolMXBean::getIdleConnections);
+    gauge(prefix + ".db.open.connections", HikariPoolMXBean::getTotalConnections)
+        .description("Connections of the pool")
+        .register(registry);
+    gauge(prefix + ".db.in.use.connections", HikariPoolMXBean::getActiveConnections)
+        .description("Connections lent to the service")
+        .register(registry);
+    gauge(prefix + ".db.idle.connections", HikariPoolMXBean::getIdleConnections)
+        .description("Connections ready to be lent")
+        .register(registry);
     return this;
   }
 
-  private void gauge(MeterRegistry registry, String name, ToIntFunction<HikariPoolMXBean> value) {
-    Gauge.builder(name, () -> sum(value)).register(registry);
+  private Gauge.Builder<?> gauge(String name, ToIntFunction<HikariPoolMXBean> value) {
+    return Gauge.builder(name, () -> sum(value));
   }
 
   private int sum(ToIntFunction<HikariPoolMXBean> value) {

@@ -222,6 +222,9 @@ class ServiceMetricsTest {
         assertThat(connection.isValid(1)).isTrue();
         assertThat(series("notes_db_in_use_connections"))
             .containsExactly("notes_db_in_use_connections 1.0");
+        assertThat(series("# HELP notes_db_"))
+            .hasSize(3)
+            .allMatch(line -> line.matches("# HELP \\w+ [A-Z].+"));
         try (HikariDataSource second = Postgres.open(url);
             Connection other = second.getConnection()) {
           ServiceMetrics.of("notes", registry).bind(second);
