@@ -1,5 +1,6 @@
 package dev.evalops.runtime.observability;
 
+import io.lettuce.core.TransactionResult;
 import io.lettuce.core.event.command.CommandBaseEvent;
 import io.lettuce.core.event.command.CommandFailedEvent;
 import io.lettuce.core.event.command.CommandListener;
@@ -8,6 +9,8 @@ import io.lettuce.core.event.command.CommandSucceededEvent;
 import io.lettuce.core.output.CommandOutput;
 import io.lettuce.core.protocol.CommandType;
 import io.lettuce.core.protocol.ProtocolKeyword;
+import io.lettuce.core.protocol.RedisCommand;
+import io.lettuce.core.protocol.TransactionalCommand;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Tags;
@@ -48,8 +51,17 @@ final class RedisCommands implements CommandListener {
 
   @Override
   public void commandSucceeded(CommandSucceededEvent event) {
-    CommandOutput<?, ?, ?> output = event.getCommand().getOutput();
-    record(event, output == null || output.get() != null ? "ok" : "nil");
+    record(event, hasAnswer(event.getCommand()) ? "ok" : "nil");
+  }
+
+  private static boolean hasAnswer(RedisCommand<?, ?, ?> command) {
+    CommandOutput<?, ?, ?> output = command.getOutput();
+    if (output == null || command instanceof TransactionalCommand) {
+      return true; // after MULTI the answer is that it is queued; its output comes with EXEC
+    }
+    return output.get() instanceof TransactionResult result
+        ? !result.wasDiscarded()
+        : output.get() != null;
   }
 
   @Override

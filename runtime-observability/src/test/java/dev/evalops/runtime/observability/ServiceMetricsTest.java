@@ -289,6 +289,34 @@ class ServiceMetricsTest {
   }
 
   @Test
+  void countsACommandOfARedisTransaction_byTheAnswerThatItWasQueued() throws Exception {
+    try (RedisServer server = RedisServer.start();
+        Redis redis =
+            Redis.builder(server.url()).commandListener(metrics.redisCommands()).open();
+        Redis other = Redis.open(server.url())) {
+      var commands = redis.connection().sync();
+      commands.multi();
+      commands.set("a", "1");
+      commands.get("a");
+      assertThat(commands.exec().wasDiscarded()).isFalse();
+      commands.watch("a");
+      other.connection().sync().set("a", "2");
+      commands.multi();
+      commands.get("a");
+      assertThat(commands.exec().wasDiscarded()).isTrue();
+
+      await()
+          .atMost(SOON)
+          .untilAsserted(() -> assertThat(series("notes_redis_commands_total"))
+              .contains(
+                  "notes_redis_commands_total{command=\"set\",status=\"ok\"} 1.0",
+                  "notes_redis_commands_total{command=\"get\",status=\"ok\"} 2.0",
+                  "notes_redis_commands_total{command=\"exec\",status=\"ok\"} 1.0",
+                  "notes_redis_commands_total{command=\"exec\",status=\"nil\"} 1.0"));
+    }
+  }
+
+  @Test
   void worksWithoutTheLibrariesThatAreOptional() throws Exception {
     URL[] classPath = Stream.of(System.getProperty("java.class.path").split(":"))
         .filter(entry -> Stream.of("HikariCP", "lettuce", "opentelemetry", "netty", "prometheus")
