@@ -189,7 +189,9 @@ final class FlagFile {
           if (percent >= 0) {
             throw unusable(parser, "duplicate rollout_percent");
           }
-          percent = uint32(parser, value, field);
+          if (value != JsonToken.VALUE_NULL) {
+            percent = uint32(parser, value, field);
+          }
         }
         case "owners" -> {
           if (value != JsonToken.VALUE_NULL) {

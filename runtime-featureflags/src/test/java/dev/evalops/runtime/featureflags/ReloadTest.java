@@ -211,6 +211,7 @@ class ReloadTest {
   void warnsOfWhatIsDoubtful_whenItIsRead_andOnceOnly() throws Exception {
     replace(
         "{\"flags\":[{\"key\":\"z\",\"rollout_percent\":0},{\"key\":\"o\",\"rollout_percent\":150},"
+            + "{\"key\":\"n\",\"rollout_percent\":null},"
             + "{\"key\":\"d\"},{\"key\":\"d\"},{\"key\":\"\"}]}");
     await().atMost(SOON).until(() -> reloads.size() == 1);
     flags.reload();
