@@ -46,6 +46,11 @@ final class Relay implements AutoCloseable {
   private static final long NEVER = TimeUnit.DAYS.toNanos(1000);
   private static final long DATABASE_RETRY = TimeUnit.MILLISECONDS.toNanos(500);
   private static final long MIN_BETWEEN_FETCHES = TimeUnit.MILLISECONDS.toNanos(2);
+  private static final long MAX_FETCH = LEASE.toNanos() / 3;
+
+  /** The others take a lease of twice as long for one of a time before the clock was set back. */
+  private static final long MAX_MORE = LEASE.toNanos() - 2 * LEASE_MARGIN;
+
   private static final long REMOVE_WITHIN = TimeUnit.MILLISECONDS.toNanos(5);
   private static final int REMOVE_AT_ONCE = 512;
   private static final long MIN_BACKOFF = TimeUnit.MILLISECONDS.toNanos(100);
@@ -61,6 +66,7 @@ final class Relay implements AutoCloseable {
   private static final int MAX_ATTEMPTS = 3;
   private static final int MAX_IN_MEMORY = 2048;
   private static final long MAX_BYTES_IN_MEMORY = 16 << 20;
+  private static final long MIN_PAGE_BYTES = 256 << 10;
 
   /** From when on a repeat may find the id forgotten: a takeover, with a start-up in it. */
   private static final Duration TAKEOVER = Duration.ofSeconds(30);
@@ -91,6 +97,8 @@ final class Relay implements AutoCloseable {
   private long fetchAt;
   private long lastFetch;
   private long betweenFetches = MIN_BETWEEN_FETCHES;
+  private long pageBytes = MAX_BYTES_IN_MEMORY;
+  private Duration lease = LEASE;
   private long poll = MIN_POLL;
   private boolean backlog; // the last page was full
   private long removeAt;
@@ -292,8 +300,9 @@ final class Relay implements AutoCloseable {
     }
     if (now - renewAt >= 0) {
       lease(now);
+      send(); // before the next page, which may take longer than the lease
     }
-    if (!leads || now - pausedUntil < 0 || room() <= 0) {
+    if (!leads || now - pausedUntil < 0 || now - lastFetch < betweenFetches || room() <= 0) {
       return;
     }
     if (!woken.getAndSet(false) && now - fetchAt < 0) {
@@ -304,10 +313,11 @@ final class Relay implements AutoCloseable {
     lanes.values().forEach(lane -> lane.waiting.forEach(row -> without.add(row.seq())));
     int room = room();
     lastFetch = System.nanoTime();
-    List<RelayRows.Row> found =
-        rows.fetch(without, pausedLanes.keySet(), room, MAX_BYTES_IN_MEMORY - bytesInMemory);
+    long bytes = Math.min(pageBytes, MAX_BYTES_IN_MEMORY - bytesInMemory);
+    List<RelayRows.Row> found = rows.fetch(without, pausedLanes.keySet(), room, bytes);
     databaseAnswered();
     long took = System.nanoTime() - lastFetch;
+    limitPages(found, took);
     for (RelayRows.Row row : found) {
       Lane lane = lanes.computeIfAbsent(row.event().lane(), Lane::new);
       lane.waiting.addLast(row);
@@ -329,10 +339,22 @@ final class Relay implements AutoCloseable {
     }
   }
 
-  private void lease(long now) throws SQLException {
-    if (leads && now - leaseUntil >= 0) {
-      forget(); // another may have sent it since
+  /**
+   * While a page takes longer than the lease another takes over, and what was read is of no use. A small page can take
+   * long, too: where a long transaction keeps what was removed, each look goes past all of it.
+   */
+  private void limitPages(List<RelayRows.Row> page, long took) {
+    if (took > MAX_FETCH) {
+      lease = pageBytes > MIN_PAGE_BYTES ? LEASE : LEASE.plusNanos(Math.min(took, MAX_MORE));
+      long bytes = page.stream().mapToLong(RelayRows.Row::bytes).sum();
+      pageBytes = Math.max(MIN_PAGE_BYTES, Math.min(pageBytes, bytes) / 2);
+    } else if (took < MAX_FETCH / 4) {
+      lease = LEASE;
+      pageBytes = Math.min(2 * pageBytes, MAX_BYTES_IN_MEMORY);
     }
+  }
+
+  private void lease(long now) throws SQLException {
     if (leads && unanswered && now - unansweredSince >= HAND_OVER_AFTER) {
       rows.release(holder); // another may reach the broker
       lead(false);
@@ -340,19 +362,22 @@ final class Relay implements AutoCloseable {
       return;
     }
     long asked = System.nanoTime();
-    RelayRows.Lease lease = rows.lease(holder, LEASE);
+    RelayRows.Lease answer = rows.lease(holder, lease, fetchAt - now >= RENEW_EVERY);
     databaseAnswered();
-    if (lease.held()) {
-      leaseUntil = asked + LEASE.toNanos() - LEASE_MARGIN;
+    if (!answer.kept()) {
+      forget(); // another may have sent it since
+    }
+    if (answer.held()) {
+      leaseUntil = asked + lease.toNanos() - LEASE_MARGIN;
       renewAt = asked + RENEW_EVERY;
-      if (lease.waiting()) {
+      if (answer.waiting()) {
         fetchAt = now;
       }
     } else {
-      long expires = TimeUnit.MILLISECONDS.toNanos(lease.otherMillis().orElse(0));
+      long expires = TimeUnit.MILLISECONDS.toNanos(answer.otherMillis().orElse(0));
       renewAt = System.nanoTime() + Math.clamp(expires, MIN_STANDBY, MAX_STANDBY);
     }
-    lead(lease.held());
+    lead(answer.held());
   }
 
   private void lead(boolean now) {

@@ -41,8 +41,10 @@ final class RelayRows {
           + " OR change_outbox_lease.expires_at > (SELECT clock_timestamp() + 2 * ttl FROM given)"
           + " RETURNING 1)"
           + " SELECT EXISTS (SELECT FROM taken) AS held,"
+          + " EXISTS (SELECT FROM change_outbox_lease l, given"
+          + " WHERE name = 'relay' AND l.holder = given.holder) AS kept,"
           + " (SELECT ceil(1000 * extract(epoch FROM expires_at - now()))::bigint FROM other) AS other_millis,"
-          + " EXISTS (SELECT FROM taken) AND (SELECT seq FROM change_outbox WHERE parked_at IS NULL"
+          + " EXISTS (SELECT FROM taken) AND ? AND (SELECT seq FROM change_outbox WHERE parked_at IS NULL"
           + " ORDER BY seq LIMIT 1) IS NOT NULL AS waiting";
 
   // Found by number, which is cheap; but after a failover to a standby that had not seen all, a
@@ -99,23 +101,26 @@ final class RelayRows {
   /**
    * Who relays.
    *
+   * @param kept whether it was the caller's before, even if it has expired meanwhile
    * @param otherMillis for how long the lease of another lasts; empty if the caller holds it, or if another was faster
    *     just now
-   * @param waiting whether the holder has something to send
+   * @param waiting whether the holder has something to send, if it was looked for
    */
-  record Lease(boolean held, OptionalLong otherMillis, boolean waiting) {}
+  record Lease(boolean held, boolean kept, OptionalLong otherMillis, boolean waiting) {}
 
-  /** Takes or renews the lease. */
-  Lease lease(String holder, Duration ttl) throws SQLException {
+  /** Takes or renews the lease; looks for what waits only if that is asked for. */
+  Lease lease(String holder, Duration ttl, boolean looks) throws SQLException {
     return run(connection -> {
       try (PreparedStatement statement = Lent.prepare(connection, LEASE)) {
         statement.setString(1, holder);
         statement.setLong(2, ttl.toMillis());
+        statement.setBoolean(3, looks);
         try (ResultSet row = statement.executeQuery()) {
           row.next();
           long millis = row.getLong("other_millis");
           OptionalLong other = row.wasNull() ? OptionalLong.empty() : OptionalLong.of(millis);
-          return new Lease(row.getBoolean("held"), other, row.getBoolean("waiting"));
+          return new Lease(
+              row.getBoolean("held"), row.getBoolean("kept"), other, row.getBoolean("waiting"));
         }
       }
     });

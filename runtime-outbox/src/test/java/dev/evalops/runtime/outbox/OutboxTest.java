@@ -13,6 +13,9 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher;
 import dev.evalops.runtime.events.EncodedEvent;
 import dev.evalops.runtime.events.EventFormat;
+import dev.evalops.runtime.postgres.Postgres;
+import dev.evalops.runtime.testutil.FaultProxy;
+import dev.evalops.runtime.testutil.PostgresServer;
 import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
@@ -94,6 +97,48 @@ class OutboxTest {
       await().atMost(SOON).until(() -> outbox.pending() == 0);
       assertThat(broker.stored).containsExactly(later);
     }
+  }
+
+  /** A backlog of large changes, over a network that is slow. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2})
+  void sendsPagesThatTakeLongerThanALease(
+      int relays, HikariDataSource db, PostgresServer.TestSchema schema) throws Exception {
+    byte[] body = new byte[512 * 1024];
+    for (int i = 0; i < 48; i++) {
+      EncodedEvent small = Broker.event("note/" + i % 24, i);
+      add(db, new EncodedEvent(small.id(), small.subject(), small.headers(), body, small.lane()));
+    }
+    try (FaultProxy network = FaultProxy.start(PostgresServer.shared().port());
+        HikariDataSource slow = Postgres.open(network.url(schema.url()));
+        Outbox one = Outbox.start(slow, broker)) {
+      network.delay(Duration.ofMillis(8));
+      try (Outbox other = relays == 1 ? null : Outbox.start(slow, broker)) {
+        await().atMost(Duration.ofSeconds(60)).until(() -> broker.stored.size() == 48);
+      }
+    }
+  }
+
+  /** As after a long transaction, for which the database keeps millions of rows that were removed. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2})
+  void sendsWhatIsFoundAfterALookLongerThanALease(int relays, HikariDataSource db)
+      throws Exception {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("ALTER TABLE change_outbox RENAME TO changes");
+      statement.execute("CREATE VIEW change_outbox AS SELECT * FROM changes"
+          + " WHERE (SELECT CASE WHEN current_query() LIKE 'SELECT%' THEN pg_sleep(0.8)::text END)"
+          + " IS DISTINCT FROM '-'"); // twice in a look
+    }
+    try (Outbox one = Outbox.start(db, broker);
+        Outbox other = relays == 1 ? null : Outbox.start(db, broker)) {
+      for (int i = 0; i < 10; i++) {
+        add(db, Broker.event("note/1", i), Broker.event("note/2", i));
+      }
+      await().atMost(Duration.ofSeconds(60)).until(() -> broker.stored.size() == 20);
+    }
+    assertThat(broker.bodies("note/1")).isEqualTo(numbered("note/1", 10));
   }
 
   @Test

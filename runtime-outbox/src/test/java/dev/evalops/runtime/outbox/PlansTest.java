@@ -85,7 +85,7 @@ class PlansTest {
           usesIndexes(statement, fetch, without, "'{note/1,note/2}'", "124", "8388608");
         }
       }
-      usesIndexes(statement, RelayRows.LEASE, "'a'", "1450");
+      usesIndexes(statement, RelayRows.LEASE, "'a'", "1450", "true");
       usesIndexes(statement, RelayRows.REMOVE, "ARRAY[1,2,3]", "ARRAY['a','b','c']");
       usesIndexes(statement, RelayRows.REFUSED, "1", "'too large'", "true", "'a'");
       usesIndexes(statement, Rows.OLDEST_AGE);
