@@ -50,7 +50,9 @@ final class Clients {
   }
 
   static ClientResources resources(
-      List<Consumer<? super ClientResources.Builder>> configure, Renewals renewals) {
+      List<Consumer<? super ClientResources.Builder>> configure,
+      Renewals renewals,
+      Duration commandTimeout) {
     // Jitter, so that many processes do not come back in step.
     ClientResources.Builder threads = DefaultClientResources.builder()
         .reconnectDelay(Delay.equalJitter(
@@ -59,7 +61,7 @@ final class Clients {
     renewals.applyTo(threads);
     boolean interrupted = Thread.interrupted(); // Netty, which waits for its timer, would forget it
     try {
-      return threads.build();
+      return Silence.limited(threads.build(), commandTimeout);
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();

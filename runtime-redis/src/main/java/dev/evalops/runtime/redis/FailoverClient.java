@@ -15,8 +15,6 @@ import io.lettuce.core.pubsub.PubSubEndpoint;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnectionImpl;
 import io.lettuce.core.resource.ClientResources;
 import io.netty.channel.Channel;
-import io.netty.channel.ChannelHandlerContext;
-import io.netty.channel.ChannelInboundHandlerAdapter;
 import java.time.Duration;
 import java.util.Collection;
 import java.util.concurrent.TimeUnit;
@@ -26,9 +24,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A client that leaves a server which has become a replica, or answers nothing. After a failover the old master keeps
- * its connections; only its answers tell that writes go elsewhere now, or that there are none: a stopped process keeps
- * its connections too. Closing the connection makes Lettuce resolve the address, or ask the sentinels, and reconnect.
+ * A client that leaves a server which has become a replica. After a failover the old master keeps its connections; only
+ * its answers tell that writes go elsewhere now. Closing the connection makes Lettuce resolve the address, or ask the
+ * sentinels, and reconnect.
  */
 final class FailoverClient extends RedisClient {
   private static final Logger LOG = LoggerFactory.getLogger(FailoverClient.class);
@@ -36,21 +34,16 @@ final class FailoverClient extends RedisClient {
   /** The name may go on leading to the replica for a while, and reads work there. */
   private static final long RECONNECT_EVERY_NANOS = TimeUnit.SECONDS.toNanos(1);
 
-  /** For how long a server may leave commands unanswered: twice the time-out of one. */
-  private final long silentNanos;
-
   private final Renewals renewals;
 
   FailoverClient(ClientResources resources, RedisURI uri, Renewals renewals) {
     super(resources, uri);
     this.renewals = renewals;
-    long timeout = Clients.bounded(uri.getTimeout()).toNanos(); // zero: none
-    this.silentNanos = timeout == 0 || timeout > Long.MAX_VALUE / 2 ? Long.MAX_VALUE : 2 * timeout;
   }
 
   @Override
   protected DefaultEndpoint createEndpoint() {
-    return new FailoverEndpoint(getOptions(), getResources(), silentNanos);
+    return new FailoverEndpoint(getOptions(), getResources());
   }
 
   @Override
@@ -96,31 +89,10 @@ final class FailoverClient extends RedisClient {
   }
 
   private static final class FailoverEndpoint extends DefaultEndpoint {
-    private static final long NONE = 0;
-
-    /** When the first command after the last bytes from the server was sent, or {@link #NONE}. */
-    private final AtomicLong unansweredSince = new AtomicLong(NONE);
-
     private final AtomicLong leftAt = new AtomicLong(System.nanoTime() - RECONNECT_EVERY_NANOS);
 
-    private final long silentNanos;
-
-    FailoverEndpoint(ClientOptions options, ClientResources resources, long silentNanos) {
+    FailoverEndpoint(ClientOptions options, ClientResources resources) {
       super(options, resources);
-      this.silentNanos = silentNanos;
-    }
-
-    @Override
-    public void notifyChannelActive(Channel active) {
-      unansweredSince.set(NONE);
-      active.pipeline().addFirst(new ChannelInboundHandlerAdapter() {
-        @Override
-        public void channelRead(ChannelHandlerContext context, Object bytes) {
-          unansweredSince.set(NONE);
-          context.fireChannelRead(bytes);
-        }
-      });
-      super.notifyChannelActive(active);
     }
 
     @Override
@@ -139,27 +111,16 @@ final class FailoverClient extends RedisClient {
     private <K, V, T> void watch(RedisCommand<K, V, T> command) {
       if (command instanceof CompleteableCommand<?> completeable) {
         Channel sentOn = channel;
-        leaveIfSilent(sentOn);
         completeable.onComplete((result, failure) -> {
           CommandOutput<K, V, T> output = command.getOutput();
           if (output != null && output.hasError() && isFromReplica(output.getError())) {
-            leave(sentOn, "redis: server is a replica; reconnecting");
+            leave(sentOn);
           }
         });
       }
     }
 
-    private void leaveIfSilent(@Nullable Channel server) {
-      long now = System.nanoTime();
-      long since = unansweredSince.get();
-      if (since == NONE) {
-        unansweredSince.compareAndSet(NONE, now == NONE ? 1 : now);
-      } else if (now - since > silentNanos && unansweredSince.compareAndSet(since, NONE)) {
-        leave(server, "redis: server does not answer; reconnecting");
-      }
-    }
-
-    private void leave(@Nullable Channel replica, String why) {
+    private void leave(@Nullable Channel replica) {
       long last = leftAt.get();
       long now = System.nanoTime();
       if (replica == null
@@ -168,7 +129,9 @@ final class FailoverClient extends RedisClient {
           || !leftAt.compareAndSet(last, now)) {
         return;
       }
-      LOG.atWarn().addKeyValue("server", replica.remoteAddress()).log(why);
+      LOG.atWarn()
+          .addKeyValue("server", replica.remoteAddress())
+          .log("redis: server is a replica; reconnecting");
       // Later, so that the answers that were read together with this one still arrive.
       replica.eventLoop().execute(() -> {
         var unused = replica.close();

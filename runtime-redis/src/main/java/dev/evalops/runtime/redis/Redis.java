@@ -252,7 +252,8 @@ public final class Redis implements AutoCloseable {
       ClientOptions.Builder options = ClientOptions.builder();
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources = Clients.resources(configureResources, renewals);
+      ClientResources resources =
+          Clients.resources(configureResources, renewals, uri.getTimeout());
       RedisClient client = new FailoverClient(resources, uri, renewals);
       boolean opened = false;
       try {

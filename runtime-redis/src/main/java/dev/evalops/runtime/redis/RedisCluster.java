@@ -37,7 +37,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>The URL is that of {@link Redis}, with one or more nodes and no database; the first node that answers names the
  * others. The topology is read every 5 s, and at once (at most once per second) when a node redirects or cannot be
- * reached. As with {@link Redis}, commands to a node that is away fail at once, and none is sent twice.
+ * reached. As with {@link Redis}, commands to a node that is away fail at once, none is sent twice, and the connection
+ * to a node that has left commands unanswered for twice the command timeout is opened again.
  *
  * <p>Thread-safe.
  */
@@ -257,7 +258,8 @@ public final class RedisCluster implements AutoCloseable {
               .build());
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources = Clients.resources(configureResources, renewals);
+      ClientResources resources =
+          Clients.resources(configureResources, renewals, commandTimeout);
       RedisClusterClient client = renewals.isUsed()
           ? new ClusterClient(resources, nodes, renewals)
           : RedisClusterClient.create(resources, nodes);

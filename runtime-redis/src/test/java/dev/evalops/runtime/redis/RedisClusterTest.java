@@ -2,10 +2,15 @@ package dev.evalops.runtime.redis;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
+import static org.awaitility.Awaitility.await;
 
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.RedisServer;
+import dev.evalops.runtime.testutil.RedisServers;
+import io.lettuce.core.RedisCommandTimeoutException;
+import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
 import java.time.Duration;
 import java.util.List;
@@ -65,5 +70,34 @@ class RedisClusterTest {
         .hasMessageContaining("ping_redis: ");
     assertThat(Thread.getAllStackTraces().keySet())
         .noneMatch(thread -> thread.getName().startsWith("lettuce-nioEventLoop-cluster"));
+  }
+
+  /** Such as one whose connection a firewall has forgotten. */
+  @Test
+  void leavesANodeThatAnswersNothing() {
+    try (RedisServers servers = RedisServers.startCluster();
+        RedisCluster redis = RedisCluster.open(servers.url() + "?timeout=500ms")) {
+      RedisServer node = servers.masters().getFirst();
+      servers.cutOff(node);
+
+      await().atMost(Duration.ofSeconds(20)).untilAsserted(() -> {
+        for (int i = 0; i < 20; i++) {
+          String key = "key-" + i;
+          assertThat(catchThrowable(() -> redis.connection().sync().set(key, "x"))
+                  instanceof RedisCommandTimeoutException)
+              .isFalse();
+        }
+      });
+      servers.heal(node);
+      await()
+          .atMost(Duration.ofSeconds(20))
+          .ignoreExceptionsInstanceOf(RedisException.class)
+          .until(() -> {
+            for (int i = 0; i < 20; i++) {
+              redis.connection().sync().set("key-" + i, "x");
+            }
+            return true;
+          });
+    }
   }
 }

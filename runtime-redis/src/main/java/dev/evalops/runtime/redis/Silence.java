@@ -1,0 +1,86 @@
+package dev.evalops.runtime.redis;
+
+import io.lettuce.core.resource.ClientResources;
+import io.lettuce.core.resource.NettyCustomizer;
+import io.netty.bootstrap.Bootstrap;
+import io.netty.channel.Channel;
+import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import java.time.Duration;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Closes a connection whose server answers nothing, at the next command, so that Lettuce makes another: a server that is
+ * stopped or cut off keeps its connections, and nobody tells of one that the network has forgotten. Of the channel's
+ * thread alone.
+ */
+final class Silence extends ChannelDuplexHandler {
+  private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
+
+  private final long limitNanos;
+  private boolean unanswered;
+  private long since; // the first command after the last bytes from the server
+
+  private Silence(long limitNanos) {
+    this.limitNanos = limitNanos;
+  }
+
+  /**
+   * The resources with this in every connection.
+   *
+   * @param commandTimeout half of the time for which a server may leave commands unanswered; zero for no limit
+   */
+  static ClientResources limited(ClientResources resources, Duration commandTimeout) {
+    long timeout = Clients.bounded(commandTimeout).toNanos();
+    if (timeout == 0 || timeout > Long.MAX_VALUE / 2) {
+      return resources;
+    }
+    NettyCustomizer others = resources.nettyCustomizer();
+    return resources
+        .mutate()
+        .nettyCustomizer(new NettyCustomizer() {
+          @Override
+          public void afterBootstrapInitialized(Bootstrap bootstrap) {
+            others.afterBootstrapInitialized(bootstrap);
+          }
+
+          @Override
+          public void afterChannelInitialized(Channel channel) {
+            others.afterChannelInitialized(channel);
+            channel.pipeline().addFirst(new Silence(2 * timeout));
+          }
+        })
+        .build();
+  }
+
+  @Override
+  public void channelRead(ChannelHandlerContext context, Object bytes) {
+    unanswered = false;
+    context.fireChannelRead(bytes);
+  }
+
+  @Override
+  public void write(ChannelHandlerContext context, Object bytes, ChannelPromise promise) {
+    send(context, bytes, promise);
+    long now = System.nanoTime();
+    if (!unanswered) {
+      unanswered = true;
+      since = now;
+    } else if (now - since > limitNanos) {
+      unanswered = false;
+      Channel channel = context.channel();
+      LOG.atWarn()
+          .addKeyValue("server", channel.remoteAddress())
+          .log("redis: server does not answer; reconnecting");
+      channel.eventLoop().execute(() -> {
+        var unused = channel.close();
+      });
+    }
+  }
+
+  private static void send(ChannelHandlerContext context, Object bytes, ChannelPromise promise) {
+    var unused = context.write(bytes, promise); // who writes has the promise
+  }
+}
