@@ -7,6 +7,7 @@ import io.nats.client.ErrorListener;
 import io.nats.client.Message;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
@@ -65,9 +66,14 @@ final class ConnectionLog implements ErrorListener {
 
   /** Tells when the connection is lost, comes back, or is closed. */
   static final class Changes implements ConnectionListener {
+    /** A connection may be lost as soon as it is there, again and again. */
+    private static final long TELL_EVERY = TimeUnit.SECONDS.toNanos(10);
+
     private final Runnable reconnected;
     private final BooleanSupplier closing;
     private final AtomicBoolean lost = new AtomicBoolean();
+    private volatile long toldAt = System.nanoTime() - TELL_EVERY;
+    private volatile boolean told;
 
     Changes(Runnable reconnected, BooleanSupplier closing) {
       this.reconnected = reconnected;
@@ -80,13 +86,18 @@ final class ConnectionLog implements ErrorListener {
       switch (event) {
         case DISCONNECTED -> { // after each failed attempt, too
           if (!closing.getAsBoolean() && lost.compareAndSet(false, true)) {
-            LOG.atWarn().log("nats: connection lost");
+            long now = System.nanoTime();
+            told = now - toldAt >= TELL_EVERY;
+            if (told) {
+              toldAt = now;
+            }
+            LOG.atLevel(told ? Level.WARN : Level.DEBUG).log("nats: connection lost");
           }
         }
         case RECONNECTED -> {
           lost.set(false);
           connection.clearLastError(); // it says why there was no connection
-          LOG.atInfo()
+          LOG.atLevel(told ? Level.INFO : Level.DEBUG)
               .addKeyValue("server", Secrets.hide(String.valueOf(connection.getConnectedUrl())))
               .log("nats: connected again");
           reconnected.run();

@@ -8,6 +8,7 @@ import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
@@ -24,9 +25,13 @@ import org.jspecify.annotations.Nullable;
  * nowhere else at each login. Thread-safe.
  */
 final class PatientServers extends NatsServerPool {
+  /** The client waits between two attempts that fail, and not after a login that was good and is lost at once. */
+  private static final long AFTER_LOGIN_MILLIS = 500;
+
   private final AtomicInteger attempts = new AtomicInteger();
   private final @Nullable Rotation<Secret> rotation;
   private volatile long loggedInWith;
+  private volatile long loggedInAt = System.nanoTime() - TimeUnit.DAYS.toNanos(1);
 
   PatientServers(@Nullable Rotation<Secret> rotation) {
     this.rotation = rotation;
@@ -44,11 +49,20 @@ final class PatientServers extends NatsServerPool {
 
   @Override
   public @Nullable NatsUri nextServer() {
+    long since = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - loggedInAt);
+    if (since < AFTER_LOGIN_MILLIS) {
+      try {
+        Thread.sleep(AFTER_LOGIN_MILLIS - since);
+      } catch (InterruptedException closing) {
+        Thread.currentThread().interrupt();
+      }
+    }
     return attempt(super.nextServer());
   }
 
   @Override
   public void connectSucceeded(NatsUri server) {
+    loggedInAt = System.nanoTime();
     if (server instanceof Attempt attempt) {
       loggedInWith = attempt.version;
       super.connectSucceeded(attempt.server);

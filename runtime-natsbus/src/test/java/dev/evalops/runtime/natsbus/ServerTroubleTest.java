@@ -10,6 +10,7 @@ import dev.evalops.runtime.events.Change;
 import dev.evalops.runtime.events.ChangePublisher.Outcome;
 import dev.evalops.runtime.events.Event;
 import dev.evalops.runtime.events.PublishException;
+import dev.evalops.runtime.testutil.FaultProxy;
 import io.nats.client.Connection.Status;
 import io.nats.client.api.DeliverPolicy;
 import java.io.IOException;
@@ -151,6 +152,27 @@ class ServerTroubleTest {
       server.signal("CONT");
 
       awaitStored(bus);
+    }
+  }
+
+  /** As behind something that lets the login through, and nothing else. */
+  @Test
+  void isFollowedByNoStormWhenEachConnectionIsLostAtOnce() throws Exception {
+    try (ConfiguredNats server = new ConfiguredNats(temp, "");
+        FaultProxy network = FaultProxy.start(server.port());
+        Logs logs = new Logs();
+        NatsBus bus = bus("nats://127.0.0.1:" + network.port()).open()) {
+      int before = network.connections();
+      for (int i = 0; i < 200; i++) {
+        network.cut();
+        Thread.sleep(20);
+      }
+
+      assertThat(network.connections() - before).isBetween(2, 12);
+      assertThat(logs.count("WARN nats: connection lost")).isEqualTo(1);
+      assertThat(logs.count("INFO nats: connected again")).isLessThanOrEqualTo(1);
+      awaitStored(bus);
+      assertThat(logs.count("INFO nats: connected again")).isEqualTo(1);
     }
   }
 
