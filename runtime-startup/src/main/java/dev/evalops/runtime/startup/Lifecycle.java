@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
@@ -44,8 +45,6 @@ public final class Lifecycle implements AutoCloseable {
 
   private record Hook(String name, AutoCloseable resource) {}
 
-  private record Failure(String name, Throwable failure) {}
-
   private final long closeTimeoutNanos;
   private final Thread owner = Thread.currentThread();
   private final @Nullable Thread jvmHook;
@@ -54,7 +53,8 @@ public final class Lifecycle implements AutoCloseable {
   private final Condition changed = lock.newCondition();
   private final Deque<Hook> hooks = new ArrayDeque<>(); // the next to close comes first
   private final Openings openings = new Openings();
-  private final List<Failure> failures = new ArrayList<>();
+  // Of a type that needs no loading: the jars may have been replaced under the process.
+  private final List<Map.Entry<String, Throwable>> failures = new ArrayList<>();
   private final Set<Thread> closingThreads = ConcurrentHashMap.newKeySet(); // of hooks that run
   private boolean terminated;
   private boolean closing;
@@ -255,13 +255,27 @@ public final class Lifecycle implements AutoCloseable {
 
   private ShutdownException failure() {
     ShutdownException joined = new ShutdownException(failures.stream()
-        .map(failed -> failed.name + ": " + Bounded.text(failed.failure))
+        .map(failed -> failed.getKey() + ": " + Bounded.text(failed.getValue()))
         .collect(Collectors.joining("; ")));
-    failures.forEach(failed -> joined.addSuppressed(failed.failure));
+    failures.forEach(failed -> joined.addSuppressed(failed.getValue()));
     return joined;
   }
 
   private void closeAll() {
+    try {
+      closeInOrder();
+    } finally {
+      lock.lock();
+      try {
+        closed = true;
+        changed.signalAll();
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
+  private void closeInOrder() {
     List<Hook> inOrder;
     lock.lock();
     try {
@@ -277,15 +291,8 @@ public final class Lifecycle implements AutoCloseable {
       try {
         close(hook, left - kept);
       } catch (Throwable e) {
-        failures.add(new Failure(hook.name, e));
+        failures.add(Map.entry(hook.name, e));
       }
-    }
-    lock.lock();
-    try {
-      closed = true;
-      changed.signalAll();
-    } finally {
-      lock.unlock();
     }
   }
 
