@@ -209,6 +209,9 @@ final class RedisUrl {
   }
 
   private static URI uri(String url) {
+    if (!SCHEMES.contains(url.substring(0, Math.max(0, url.indexOf(':'))))) {
+      throw refused("it must begin with redis://, rediss:// or redis-sentinel://");
+    }
     URI uri;
     try {
       uri = new URI(url);
@@ -216,9 +219,6 @@ final class RedisUrl {
       throw refused(
           "it is not a URL: in a user name or password, what is neither letter nor digit is "
               + "percent-encoded (/ as %2F, # as %23)");
-    }
-    if (uri.getScheme() == null || !SCHEMES.contains(uri.getScheme())) {
-      throw refused("it must begin with redis://, rediss:// or redis-sentinel://");
     }
     boolean sentinels = uri.getScheme().contains("sentinel");
     if (uri.getRawAuthority() != null

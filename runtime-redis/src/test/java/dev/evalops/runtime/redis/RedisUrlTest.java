@@ -93,6 +93,7 @@ class RedisUrlTest {
       value = {
         "'' | must begin with redis://",
         "h:6379 | must begin with redis://",
+        "127.0.0.1:6379 | must begin with redis://",
         "http://h | must begin with redis://",
         "redis-socket:///tmp/x | must begin with redis://",
         "redis:///0 | the host is missing",
