@@ -284,7 +284,8 @@ public final class PostgresServer extends TestServer {
     private static String jdbcUrl(URI server) {
       String query = server.getRawQuery() == null ? "" : "?" + server.getRawQuery();
       String port = server.getPort() < 0 ? "" : ":" + server.getPort();
-      return "jdbc:postgresql://" + server.getHost() + port + server.getRawPath() + query;
+      String path = server.getRawPath().isEmpty() ? "/" : server.getRawPath();
+      return "jdbc:postgresql://" + server.getHost() + port + path + query;
     }
 
     private static Properties user(URI server) {

@@ -11,6 +11,7 @@ import java.sql.DriverManager;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
+import java.util.Map;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 
@@ -56,6 +57,21 @@ class PostgresServerTest {
   void urlNamesTheSchema() throws SQLException {
     try (PostgresServer.TestSchema schema = server.schema()) {
       assertThat(schema.url()).isEqualTo(server.url() + "?search_path=" + schema.name());
+    }
+  }
+
+  @Test
+  void aUrlWithoutADatabaseMeansThatOfTheUser() throws SQLException {
+    try (PostgresServer own = PostgresServer.start()) {
+      try (Connection connection = connect(own.url());
+          Statement statement = connection.createStatement()) {
+        statement.execute("CREATE DATABASE test");
+      }
+      String url = "postgres://test:test@127.0.0.1:" + own.port();
+      Host host = new Host(Map.of("TEST_DATABASE_URL", url), "linux-amd64", () -> false);
+      try (PostgresServer.TestSchema schema = PostgresServer.shared(host).schema()) {
+        assertThat(query(schema.dataSource(), "SELECT current_database()")).isEqualTo("test");
+      }
     }
   }
 
