@@ -244,7 +244,10 @@ public final class RateLimiter implements AutoCloseable {
       Decision decision = decide(key, asked, route);
       if (rateLimitHeaders && !asked.exempt()) {
         Headers headers = exchange.getResponseHeaders();
-        asked.headers(decision).forEach(headers::set);
+        asked.headers(decision).forEach((name, value) -> {
+          String ofOthers = headers.getFirst(name);
+          headers.set(name, ofOthers == null ? value : ofOthers + ", " + value);
+        });
       }
       if (!decision.allowed()) {
         exchange
@@ -547,7 +550,8 @@ public final class RateLimiter implements AutoCloseable {
     }
 
     /**
-     * Makes the filter tell clients where they stand, see {@link Policy#headers}.
+     * Makes the filter tell clients where they stand, see {@link Policy#headers}. When a request passes several such
+     * filters, each adds its policy.
      *
      * @return this
      */

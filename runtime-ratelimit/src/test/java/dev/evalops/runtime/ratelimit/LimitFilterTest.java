@@ -93,6 +93,29 @@ class LimitFilterTest {
   }
 
   @Test
+  void tellsOfEveryLimiter_whenARequestPassesTwo() throws Exception {
+    RateLimiter ofAll = RateLimiter.builder()
+        .perSecond(0.01)
+        .burst(2)
+        .policy((exchange, policy) -> policy.scope("all"))
+        .rateLimitHeaders()
+        .open();
+    RateLimiter ofRoute =
+        RateLimiter.builder().perSecond(0.1).burst(100).rateLimitHeaders().open();
+    http = HttpService.builder(0)
+        .host("127.0.0.1")
+        .filters(ofAll.filter())
+        .handle("/v1/notes", OK, ofRoute.filter())
+        .start();
+
+    HttpResponse<String> allowed = get("/v1/notes");
+    assertThat(allowed.headers().allValues("RateLimit-Policy"))
+        .containsExactly("\"all\";q=2;w=200, \"/v1/notes\";q=100;w=1000");
+    assertThat(allowed.headers().allValues("RateLimit"))
+        .containsExactly("\"all\";r=1;t=100, \"/v1/notes\";r=99;t=10");
+  }
+
+  @Test
   void retriesAfterASecondAtLeast() throws Exception {
     serve(RateLimiter.open(20, 1));
     HttpResponse<String> refused = null;
