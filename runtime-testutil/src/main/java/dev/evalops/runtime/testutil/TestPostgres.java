@@ -83,22 +83,22 @@ public final class TestPostgres implements ParameterResolver {
     }
 
     void apply(String resource, Class<?> testClass) throws SQLException {
-      if (applied.add(resource)) {
-        schema.apply(read(resource, testClass));
+      String name = resource.startsWith("/") ? resource : "/" + resource;
+      if (applied.add(name)) {
+        schema.apply(read(name, testClass));
       }
     }
 
-    private static String read(String resource, Class<?> testClass) {
-      String name = resource.startsWith("/") ? resource : "/" + resource;
+    private static String read(String name, Class<?> testClass) {
       try (InputStream in = testClass.getResourceAsStream(name)) {
         if (in == null) {
           throw new ParameterResolutionException(
-              "@Schema names " + resource + ", which is not on the class path");
+              "@Schema names " + name.substring(1) + ", which is not on the class path");
         }
         return new String(in.readAllBytes(), StandardCharsets.UTF_8);
       } catch (IOException e) {
         throw new ParameterResolutionException(
-            "cannot read " + resource + " of @Schema: " + e.getMessage(), e);
+            "cannot read " + name.substring(1) + " of @Schema: " + e.getMessage(), e);
       }
     }
 

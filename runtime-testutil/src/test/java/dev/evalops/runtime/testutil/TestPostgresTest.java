@@ -23,7 +23,7 @@ class TestPostgresTest {
 
   @AfterAll
   static void everyTestHadItsOwnSchema_dropped() throws SQLException {
-    assertThat(USED).hasSize(3).doesNotHaveDuplicates();
+    assertThat(USED).hasSize(4).doesNotHaveDuplicates();
     try (PostgresServer.TestSchema schema = PostgresServer.shared().schema()) {
       assertThat(query(schema.dataSource(), "SELECT string_agg(nspname, ',') FROM pg_namespace"))
           .contains(schema.name())
@@ -45,6 +45,12 @@ class TestPostgresTest {
   @Test
   @Schema("schema.sql")
   void appliesSchema_whenMethodNamesIt(DataSource db) throws SQLException {
+    assertThat(query(db, "SELECT count(*) FROM notes")).isEqualTo("1");
+  }
+
+  @Test
+  void appliesAResourceOnce_withAndWithoutASlashBeforeIt(
+      @Schema({"schema.sql", "/schema.sql"}) DataSource db) throws SQLException {
     assertThat(query(db, "SELECT count(*) FROM notes")).isEqualTo("1");
   }
 
