@@ -56,7 +56,7 @@ public final class RateLimiter implements AutoCloseable {
 
   private final Policy policy;
   private final BiFunction<? super HttpExchange, ? super Policy, Policy> policyOf;
-  private final Function<? super HttpExchange, String> keyOf;
+  private final Function<? super HttpExchange, ? extends @Nullable String> keyOf;
   private final Set<String> exemptPaths;
   private final boolean rateLimitHeaders;
   private final LongSupplier nanoTime;
@@ -240,7 +240,7 @@ public final class RateLimiter implements AutoCloseable {
         asked = Objects.requireNonNull(policyOf.apply(exchange, asked), "policy");
       }
       String key =
-          asked.exempt() ? "" : Text.trim(Objects.requireNonNull(keyOf.apply(exchange), "key"));
+          asked.exempt() ? "" : Text.trim(Objects.requireNonNullElse(keyOf.apply(exchange), ""));
       Decision decision = decide(key, asked, route);
       if (rateLimitHeaders && !asked.exempt()) {
         Headers headers = exchange.getResponseHeaders();
@@ -459,7 +459,7 @@ public final class RateLimiter implements AutoCloseable {
     private int burst = 200;
     private Set<String> exemptPaths = Set.of("/healthz", "/readyz", "/metrics");
     private TrustedProxies trustedProxies = TrustedProxies.none();
-    private @Nullable Function<? super HttpExchange, String> keyOf;
+    private @Nullable Function<? super HttpExchange, ? extends @Nullable String> keyOf;
     private BiFunction<? super HttpExchange, ? super Policy, Policy> policyOf =
         (exchange, policy) -> policy;
     private boolean rateLimitHeaders;
@@ -527,11 +527,11 @@ public final class RateLimiter implements AutoCloseable {
     /**
      * Sets whom the filter limits (the client's address, see {@link TrustedProxies#client(HttpExchange)}).
      *
-     * @param key the key of a request; a blank one stands for everybody without a key. White space at its ends does not
-     *     count
+     * @param key the key of a request; a blank one, or null, stands for everybody without a key. White space at its
+     *     ends does not count
      * @return this
      */
-    public Builder key(Function<? super HttpExchange, String> key) {
+    public Builder key(Function<? super HttpExchange, ? extends @Nullable String> key) {
       this.keyOf = Objects.requireNonNull(key, "key");
       return this;
     }

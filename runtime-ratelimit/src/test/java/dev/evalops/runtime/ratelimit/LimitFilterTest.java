@@ -93,6 +93,16 @@ class LimitFilterTest {
   }
 
   @Test
+  void limitsAllWithoutAKeyTogether_alsoWhenTheKeyIsAHeaderThatIsNotThere() throws Exception {
+    serve(once().key(exchange -> exchange.getRequestHeaders().getFirst("X-Tenant")).open());
+
+    assertThat(status("/v1/notes")).isEqualTo(204);
+    assertThat(status("/v1/notes")).isEqualTo(429);
+    assertThat(status("/v1/notes", "X-Tenant", " ")).isEqualTo(429);
+    assertThat(status("/v1/notes", "X-Tenant", "t-1")).isEqualTo(204);
+  }
+
+  @Test
   void tellsOfEveryLimiter_whenARequestPassesTwo() throws Exception {
     RateLimiter ofAll = RateLimiter.builder()
         .perSecond(0.01)
