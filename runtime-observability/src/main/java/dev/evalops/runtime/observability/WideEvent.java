@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What a request was about, in one place: it is the key-value {@code wide_event} of the request's log line, also when
@@ -110,12 +111,12 @@ public final class WideEvent {
    * Adds an attribute, in place of an earlier one of this key.
    *
    * @param key its name
-   * @param value a number, a boolean, a text, or a map or collection of those; anything else is kept as its {@code
-   *     toString()}
+   * @param value a number, a boolean, a text, or a map or collection of those, or null; anything else is kept as its
+   *     {@code toString()}
    * @return this
    */
-  public WideEvent attribute(String key, Object value) {
-    Object copy = copy(requireNonNull(value, "value"));
+  public WideEvent attribute(String key, @Nullable Object value) {
+    @Nullable Object copy = copy(value);
     lock.lock();
     try {
       attributes.put(requireNonNull(key, "key"), copy);
@@ -125,8 +126,11 @@ public final class WideEvent {
     }
   }
 
-  private static Object copy(Object value) {
-    if (value instanceof Boolean || value instanceof String || isFixed(value)) {
+  private static @Nullable Object copy(@Nullable Object value) {
+    if (value == null
+        || value instanceof Boolean
+        || value instanceof String
+        || isFixed(value)) {
       return value;
     }
     if (value instanceof Map<?, ?> map) {

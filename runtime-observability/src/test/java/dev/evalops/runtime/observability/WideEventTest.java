@@ -16,6 +16,7 @@ import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -76,6 +77,23 @@ class WideEventTest {
     assertThat(log.lines().get(0))
         .containsKeys("request_id", "method", "path", "route", "status", "duration_ms");
     assertThatThrownBy(() -> event().clear()).isInstanceOf(UnsupportedOperationException.class);
+  }
+
+  @Test
+  void keepsWhatIsNotThereAsNull_andFailsNoRequestForIt() throws Exception {
+    serve(exchange -> {
+      List<Object> half = new ArrayList<>(List.of("a"));
+      half.add(null);
+      WideEvent.of(exchange)
+          .attribute("tenant", exchange.getRequestHeaders().getFirst("X-Tenant"))
+          .attribute("tags", half);
+      exchange.sendResponseHeaders(204, -1);
+    });
+    Map<String, Object> expected = new HashMap<>();
+    expected.put("tenant", null);
+    expected.put("tags", Arrays.asList("a", null));
+    assertThat(event().get("attributes")).isEqualTo(expected);
+    assertThat(log.lines().get(0)).containsEntry("status", 204);
   }
 
   @Test
