@@ -18,6 +18,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.Parameter;
 import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** The launcher with a Java that is a script, and so can do whatever a JVM might. */
@@ -562,6 +564,17 @@ class LauncherTest {
     hook.check().assertDenied("-XX:AOTCache=" + newer + " ");
     hook.fakeJava("21.0.3", show);
     assertThat(hook.check().err()).doesNotContain("SharedArchive", "AOTCache");
+  }
+
+  /** As in the profile of many a user. */
+  @ParameterizedTest
+  @CsvSource({"TIME_STYLE, long-iso", "TIME_STYLE, +%s", "QUOTING_STYLE, c"})
+  void seesWhoCanChangeWhat_howeverTheUserLikesHisLists(String variable, String value)
+      throws Exception {
+    hook.fakeJava("17.0.1", "cat >/dev/null; echo \"$@\" >&2; exit 2");
+    Path cache = hook.cache("17.0.1+1.jsa");
+
+    hook.check(Map.of(variable, value)).assertDenied("-XX:SharedArchiveFile=" + cache + " ");
   }
 
   @Test
