@@ -58,8 +58,11 @@ final class DecisionLog {
     }
     ByteBuffer bytes = UTF_8.encode(line.append("}\n").toString());
     try {
-      if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)
-          && Files.size(file) + bytes.remaining() > LIMIT) {
+      boolean there = Files.exists(file, LinkOption.NOFOLLOW_LINKS);
+      if (there && !Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)) {
+        return; // who opens a pipe waits for its reader
+      }
+      if (there && Files.size(file) + bytes.remaining() > LIMIT) {
         Files.move(
             file,
             file.resolveSibling(file.getFileName() + ".1"),

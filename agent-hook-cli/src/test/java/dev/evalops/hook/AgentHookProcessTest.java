@@ -187,6 +187,9 @@ class AgentHookProcessTest {
     Files.createSymbolicLink(log, other);
     hook.run().assertDenied("denied: no [secret]");
     assertThat(other).isEmptyFile();
+    Files.delete(log);
+    new ProcessBuilder("mkfifo", log.toString()).start().waitFor();
+    hook.run().assertDenied("denied: no [secret]");
     Files.writeString(file, Files.readString(file).replace(folder.toString(), "/dev/null/none"));
     service.evaluate(TestService.ALLOW);
     hook.run().assertAllowed(0);
