@@ -26,9 +26,16 @@ final class DecisionLog {
   private static final int MAX_NAME = 200;
 
   private final Path file;
+  private final @Nullable String agentId;
   private volatile @Nullable ToolUse toolUse;
 
-  DecisionLog(Path folder, String caller) {
+  /**
+   * The log of a user.
+   *
+   * @param agentId that of the operator; null for the one of each event
+   */
+  DecisionLog(Path folder, String caller, @Nullable String agentId) {
+    this.agentId = agentId;
     String name = caller.replaceAll("[^A-Za-z0-9_.-]", "_");
     file = folder.resolve("agent-hook-" + name + ".jsonl");
   }
@@ -46,7 +53,7 @@ final class DecisionLog {
     if (use != null) {
       line.append(",\"tool\":");
       Json.quote(cut(use.toolName()), line);
-      String agent = use.agentId();
+      String agent = agentId == null ? use.agentId() : agentId;
       if (agent != null) {
         line.append(",\"agent\":");
         Json.quote(cut(agent), line);

@@ -66,7 +66,7 @@ final class HookProcess {
     secret = settings.token();
     Path folder = settings.decisionLog();
     if (folder != null) {
-      log = new DecisionLog(folder, System.getProperty("user.name", ""));
+      log = new DecisionLog(folder, System.getProperty("user.name", ""), settings.agentId());
     }
     deadline.shorten(settings.deadline());
   }

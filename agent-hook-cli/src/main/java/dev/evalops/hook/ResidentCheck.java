@@ -68,7 +68,7 @@ public final class ResidentCheck {
       stdin.read();
       settings = Settings.load(Map.of(), file);
       Path folder = settings.decisionLog();
-      log = folder == null ? null : new DecisionLog(folder, caller);
+      log = folder == null ? null : new DecisionLog(folder, caller, settings.agentId());
       ToolUse toolUse = ToolUse.parse(stdin.bytes(), stdin.length());
       if (log != null) {
         log.about(toolUse);

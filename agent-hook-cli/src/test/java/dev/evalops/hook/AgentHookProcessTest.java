@@ -179,6 +179,8 @@ class AgentHookProcessTest {
     Files.writeString(log, "x".repeat((int) DecisionLog.LIMIT));
     hook.run().assertDenied("denied: no [secret]");
     assertThat(Files.readAllLines(log)).hasSize(1);
+    hook.with("EVALOPS_AGENT_ID", "ci-bot").run();
+    assertThat(Files.readAllLines(log).get(1)).contains("\"agent\":\"ci-bot\"");
     assertThat(Files.size(folder.resolve(log.getFileName() + ".1"))).isEqualTo(DecisionLog.LIMIT);
 
     // A log that cannot be written, or leads elsewhere, changes nothing.

@@ -506,12 +506,12 @@ class ServeProcessTest {
   @Test
   void logsWhoHasCalled() throws Exception {
     Path log = Files.createDirectory(work.resolve("log"));
-    configure("EVALOPS_DECISION_LOG=" + log);
+    configure("EVALOPS_DECISION_LOG=" + log, "EVALOPS_AGENT_ID=ci-bot");
     try (Resident resident = serve()) {
       check().assertAllowed();
       assertThat(log.resolve("agent-hook-" + System.getProperty("user.name") + ".jsonl"))
           .content()
-          .contains("\"decision\":\"allow\",\"tool\":\"Bash\"");
+          .contains("\"decision\":\"allow\",\"tool\":\"Bash\",\"agent\":\"ci-bot\"}");
       assertThat(resident.process().isAlive()).isTrue();
     }
   }
