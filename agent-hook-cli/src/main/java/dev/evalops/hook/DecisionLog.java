@@ -5,12 +5,15 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Instant;
 import java.util.Set;
@@ -65,30 +68,65 @@ final class DecisionLog {
     }
     ByteBuffer bytes = UTF_8.encode(line.append("}\n").toString());
     try {
-      boolean there = Files.exists(file, LinkOption.NOFOLLOW_LINKS);
-      if (there && !Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)) {
-        return; // who opens a pipe waits for its reader
+      if (mayBeAFile()) {
+        write(bytes);
       }
-      if (there && Files.size(file) + bytes.remaining() > LIMIT) {
+    } catch (IOException | RuntimeException e) {
+      // The doctor says when it cannot be written.
+    }
+  }
+
+  /** Who opens a pipe waits for its reader. */
+  private boolean mayBeAFile() throws IOException {
+    try {
+      return Files.readAttributes(file, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS)
+          .isRegularFile();
+    } catch (NoSuchFileException e) {
+      return true;
+    }
+  }
+
+  private void write(ByteBuffer bytes) throws IOException {
+    try (FileChannel channel = open()) {
+      if (channel.size() + bytes.remaining() <= LIMIT || !isRenamed(channel)) {
+        channel.write(bytes);
+        return;
+      }
+    }
+    try (FileChannel channel = open()) {
+      channel.write(bytes);
+    }
+  }
+
+  private FileChannel open() throws IOException {
+    // Not through a link that another user has put there.
+    Set<OpenOption> options = Set.of(
+        StandardOpenOption.CREATE,
+        StandardOpenOption.WRITE,
+        StandardOpenOption.APPEND,
+        LinkOption.NOFOLLOW_LINKS);
+    return FileChannel.open(
+        file,
+        options,
+        PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+  }
+
+  /**
+   * Of those who find the file full one renames it, and not the one that has come in its place. The others write into
+   * it all the same.
+   */
+  private boolean isRenamed(FileChannel full) throws IOException {
+    synchronized (DecisionLog.class) {
+      try (FileLock lock = full.tryLock()) {
+        if (lock == null || !Files.exists(file) || Files.size(file) < full.size()) {
+          return false;
+        }
         Files.move(
             file,
             file.resolveSibling(file.getFileName() + ".1"),
             StandardCopyOption.REPLACE_EXISTING);
+        return true;
       }
-      // Not through a link that another user has put there.
-      Set<OpenOption> options = Set.of(
-          StandardOpenOption.CREATE,
-          StandardOpenOption.WRITE,
-          StandardOpenOption.APPEND,
-          LinkOption.NOFOLLOW_LINKS);
-      try (FileChannel channel = FileChannel.open(
-          file,
-          options,
-          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")))) {
-        channel.write(bytes);
-      }
-    } catch (IOException | RuntimeException e) {
-      // The doctor says when it cannot be written.
     }
   }
 
