@@ -259,9 +259,9 @@ class ServeProcessTest {
 
   private void assertLate() throws Exception {
     try (Launched call = launcher.start(Map.of(), "governance-check", "--within", "1")) {
-      call.write(Launched.EVENT)
-          .end()
-          .assertDenied("the service gave no valid answer (status 142)");
+      assertThat(call.write(Launched.EVENT).end().assertDenied().err())
+          .isEqualTo(
+              "evalops-agent-hook: blocked (fail closed): the service did not answer within 1 s\n");
     }
   }
 
