@@ -277,6 +277,18 @@ class LauncherTest {
   }
 
   @Test
+  void keepsNobodyWaitingAtATerminal() throws Exception {
+    hook.edit(text -> text.replace("watch 10", "watch 1000"));
+    String command = "'" + hook.launcher() + "' help";
+    try (Launched started =
+        Launched.start(work, Map.of(), "/usr/bin/script", "-qec", command, "/dev/null")) {
+      Launched.Result result = started.result();
+      assertThat(result.status()).isEqualTo(2);
+      assertThat(result.out()).startsWith("evalops-agent-hook: usage: ");
+    }
+  }
+
+  @Test
   void asksTheHookInACleanEnvironment() throws Exception {
     hook.fakeJava("17.0.1", "cat >/dev/null; env; pwd; exit 42");
 
