@@ -116,7 +116,7 @@ final class Install {
     write(
         conf,
         installation.conf(),
-        withoutService(conf.text()) + "service=" + units.socket() + "\n",
+        without("service=", conf.text()) + "service=" + units.socket() + "\n",
         " names the service already");
     out.print("Until the service runs, each call starts a JVM. Run as root:\n" + units.start());
   }
@@ -124,7 +124,7 @@ final class Install {
   private void uninstall(ServiceUnits units) throws IOException, NotUnderstoodException {
     managed = true;
     SettingsFile conf = SettingsFile.read(installation.conf());
-    write(conf, installation.conf(), withoutService(conf.text()), " names no service");
+    write(conf, installation.conf(), without("service=", conf.text()), " names no service");
     for (Path file : units.files(places.root()).keySet()) {
       SettingsFile unit = SettingsFile.read(file);
       if (unit.exists()) {
@@ -138,9 +138,9 @@ final class Install {
     out.print("Run as root:\n" + units.stop());
   }
 
-  private static String withoutService(String conf) {
+  private static String without(String key, String conf) {
     return conf.lines()
-        .filter(line -> !line.startsWith("service="))
+        .filter(line -> !line.startsWith(key))
         .map(line -> line + "\n")
         .collect(Collectors.joining());
   }
@@ -274,16 +274,14 @@ final class Install {
           + " cannot be written: the path of Java is not saved, and no start-up cache is made");
       return;
     }
-    if (java != null && installation.configured("java").isEmpty()) {
+    if (java != null && !installation.configured("java").equals(Optional.of(java))) {
       SettingsFile conf;
       try {
         conf = SettingsFile.read(installation.conf());
       } catch (NotUnderstoodException e) {
         throw new IOException(installation.conf() + ": " + e.getMessage(), e);
       }
-      String before = conf.text();
-      String whole = before.isEmpty() || before.endsWith("\n") ? before : before + "\n";
-      conf.replace(whole + "java=" + java + "\n", "rw-r--r--");
+      conf.replace(without("java=", conf.text()) + "java=" + java + "\n", "rw-r--r--");
       out.println("Java: " + java + ", saved in " + installation.conf());
     }
     if (!Files.isDirectory(installation.cache())) {

@@ -252,6 +252,17 @@ class InstallTest {
         .isEqualTo("config=/etc/x.properties\njava=/usr/lib/jvm/x/bin/java\n");
   }
 
+  /** As the launcher and the doctor say: run install again. */
+  @Test
+  void savesAnotherJava_whenTheOneThatWasSavedIsGone() throws Exception {
+    distribution.configure("java=/none/bin/java\nconfig=/etc/x.properties\n");
+
+    assertThat(install("--host", "claude")).as(err).isZero();
+
+    assertThat(Files.readString(distribution.conf()))
+        .isEqualTo("config=/etc/x.properties\njava=/usr/lib/jvm/x/bin/java\n");
+  }
+
   @Test
   void changesNothing_whenAskedNotToOrAtTheSecondTime() throws Exception {
     assertThat(install("--host", "claude", "--dry-run")).isZero();
