@@ -183,7 +183,7 @@ final class Doctor {
       bad("the service: nobody listens at " + socket.get()
           + ", so that each call starts a JVM: start it, see install --service");
     }
-    Path file = managedFile();
+    Path file = installation.managedFile();
     if (Files.exists(file)
         && Files.getPosixFilePermissions(file).contains(PosixFilePermission.OTHERS_READ)) {
       bad("the service: every user can read " + file + ", and with it the token: chgrp "
@@ -191,15 +191,11 @@ final class Doctor {
     }
   }
 
-  private Path managedFile() throws IOException {
-    return installation.configured("config").map(Path::of).orElse(Probe.MANAGED_FILE);
-  }
-
   /** Whether the configuration is that of the service, and nobody else's business. */
   private boolean onlyTheServiceKnows() throws IOException {
     return installation.configured("service").isPresent()
-        && Files.exists(managedFile())
-        && !Files.isReadable(managedFile());
+        && Files.exists(installation.managedFile())
+        && !Files.isReadable(installation.managedFile());
   }
 
   private void host(Host host) throws IOException, NotUnderstoodException {
@@ -312,7 +308,7 @@ final class Doctor {
     } catch (IllegalArgumentException e) {
       bad(host.title()
           + ", managed: without the environment, which a repository can change, the hook is not configured: "
-          + e.getMessage() + "; write it into " + managedFile());
+          + e.getMessage() + "; write it into " + installation.managedFile());
     }
   }
 
@@ -345,7 +341,7 @@ final class Doctor {
 
   private void configuration() throws IOException {
     Optional<Path> named = installation.configured("config").map(Path::of);
-    Path file = managedFile();
+    Path file = installation.managedFile();
     if (onlyTheServiceKnows()) {
       note("the configuration: this user cannot read " + file + "; as root doctor tells more");
       canary();

@@ -118,7 +118,8 @@ final class Install {
         installation.conf(),
         without("service=", conf.text()) + "service=" + units.socket() + "\n",
         " names the service already");
-    out.print("Until the service runs, each call starts a JVM. Run as root:\n" + units.start());
+    out.print("Until the service runs, each call starts a JVM. Run as root:\n"
+        + units.start(installation.managedFile()));
   }
 
   private void uninstall(ServiceUnits units) throws IOException, NotUnderstoodException {

@@ -1,5 +1,6 @@
 package dev.evalops.hook.install;
 
+import dev.evalops.hook.Probe;
 import java.io.IOException;
 import java.net.URISyntaxException;
 import java.nio.file.Files;
@@ -95,6 +96,11 @@ record Installation(Path home) {
         .filter(line -> line.startsWith(key + "="))
         .map(line -> line.substring(key.length() + 1))
         .reduce((first, last) -> last);
+  }
+
+  /** The configuration, which need not be there. */
+  Path managedFile() throws IOException {
+    return configured("config").map(Path::of).orElse(Probe.MANAGED_FILE);
   }
 
   /** What of the program can be changed by others than root and its owner, with what to do. */

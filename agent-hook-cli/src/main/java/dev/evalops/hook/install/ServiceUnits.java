@@ -48,12 +48,14 @@ record ServiceUnits(Path home, boolean mac) {
 
   /**
    * What the administrator does then, one command a line; only the service may read the token and the key from now on.
+   *
+   * @param managedFile has the token
    */
-  String start() {
+  String start(Path managedFile) {
     String user = mac ? "_" + USER : USER;
     String secret = "chgrp " + user + " %1$s && chmod 640 %1$s\n";
-    String secrets = secret.formatted("/etc/evalops/agent-hook.properties")
-        + secret.formatted("<the file of EVALOPS_KEY_FILE>");
+    String secrets =
+        secret.formatted(managedFile) + secret.formatted("<the file of EVALOPS_KEY_FILE>");
     return mac
         ? "dscl . -create /Groups/" + user + " PrimaryGroupID 450\n"
             + "sysadminctl -addUser " + user

@@ -90,6 +90,11 @@ class ServiceUnitsTest {
 
     assertThat(run("install", "--service")).isZero();
     assertThat(out).contains(socketUnit() + " is as it should be", "names the service already");
+    assertThat(out).contains("chmod 640 /etc/evalops/agent-hook.properties\n");
+    Files.writeString(hook.conf(), Files.readString(hook.conf()) + "config=/srv/hook.properties\n");
+    assertThat(run("install", "--service")).isZero();
+    assertThat(out).contains("chmod 640 /srv/hook.properties\n").doesNotContain("/etc/evalops/");
+    hook.configure("java=/none/bin/java\nservice=/run/evalops-agent-hook/socket\n");
 
     assertThat(run("uninstall", "--service")).isZero();
     assertThat(socketUnit()).doesNotExist();
