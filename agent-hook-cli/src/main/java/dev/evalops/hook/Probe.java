@@ -89,6 +89,15 @@ public final class Probe {
   }
 
   /**
+   * Returns whether the environment of a call sets nothing.
+   *
+   * @return what the managed file says
+   */
+  public boolean ignoresEnvironment() {
+    return settings.ignoresEnvironment();
+  }
+
+  /**
    * Reads the certificates, which comes before the questions.
    *
    * @return when the client certificate ends

@@ -16,6 +16,7 @@ import org.jspecify.annotations.Nullable;
  * @param tickets whether an approval that is late is kept for the next call; else a call waits for it
  * @param decisionLog the folder of the log of decisions; null for none
  * @param deadline for the whole call, from the start of the process on
+ * @param ignoresEnvironment whether the managed file alone counts
  */
 record Settings(
     ServiceUrl governance,
@@ -31,7 +32,8 @@ record Settings(
     Duration approvalsTimeout,
     Tls tls,
     Duration deadline,
-    @Nullable Path decisionLog) {
+    @Nullable Path decisionLog,
+    boolean ignoresEnvironment) {
   static final String GOVERNANCE_URL = "EVALOPS_GOVERNANCE_URL";
   static final String APPROVALS_URL = "EVALOPS_APPROVALS_URL";
   static final String WORKSPACE_ID = "EVALOPS_WORKSPACE_ID";
@@ -222,7 +224,8 @@ record Settings(
               values.get(KEY_FILE),
               values.get(SERVER_NAME)),
           deadline,
-          folder);
+          folder,
+          "true".equals(values.get(IGNORE_ENVIRONMENT)));
     }
 
     private @Nullable Path folder(String key) {

@@ -304,7 +304,12 @@ final class Doctor {
       return;
     }
     try {
-      Probe.load(Map.of(), installation.configured("config").map(Path::of), installation.jar());
+      Probe probe =
+          Probe.load(Map.of(), installation.configured("config").map(Path::of), installation.jar());
+      if (!probe.ignoresEnvironment() && installation.configured("service").isEmpty()) {
+        bad(host.title() + ", managed: a repository can set what " + installation.managedFile()
+            + " does not, such as the agent's id: write EVALOPS_IGNORE_ENVIRONMENT=true into it");
+      }
     } catch (IllegalArgumentException e) {
       bad(host.title()
           + ", managed: without the environment, which a repository can change, the hook is not configured: "

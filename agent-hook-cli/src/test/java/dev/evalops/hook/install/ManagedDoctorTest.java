@@ -36,9 +36,11 @@ class ManagedDoctorTest {
     Path root = Files.createDirectory(work.resolve("root"));
     Distribution.mode("rwxr-xr-x", root);
     places = new Host.Places(root, work.resolve("home"), Map.of("PATH", "/none"), false);
-    properties = Files.writeString(
-        work.resolve("hook.properties"),
-        "EVALOPS_GOVERNANCE_URL=http://127.0.0.1:9\nEVALOPS_WORKSPACE_ID=w\n");
+    properties = Files.writeString(work.resolve("hook.properties"), """
+        EVALOPS_GOVERNANCE_URL=http://127.0.0.1:9
+        EVALOPS_WORKSPACE_ID=w
+        EVALOPS_IGNORE_ENVIRONMENT=true
+        """);
     Distribution.mode("rw-r--r--", properties);
     hook.configure("java=/none/bin/java\nconfig=" + properties + "\n");
     settings = Host.CLAUDE.file(true, places);
@@ -151,5 +153,15 @@ class ManagedDoctorTest {
     assertFinds("EVALOPS_GOVERNANCE_URL is required; write it into " + properties);
     Files.delete(properties);
     assertFinds(properties + " does not exist");
+  }
+
+  @Test
+  void findsWhatTheEnvironmentStillDecides() throws Exception {
+    String text = Files.readString(properties);
+    Files.writeString(properties, text.replace("EVALOPS_IGNORE_ENVIRONMENT=true", ""));
+    assertFinds("EVALOPS_IGNORE_ENVIRONMENT=true");
+    // The service goes by the file alone.
+    hook.configure(Files.readString(hook.conf()) + "service=/none/socket\n");
+    assertFinds();
   }
 }
