@@ -185,11 +185,18 @@ record Installation(Path home) {
     }
     addChangeableAbove(home, "the hook elsewhere, such as in /opt/evalops", problems);
     addChangeableAbove(java(), "a Java of root's, such as in /usr/lib/jvm", problems);
+    Path file = managedFile();
+    if (Files.exists(file)) {
+      addChangeableAbove(
+          Path.of("/").resolve(file).toRealPath().getParent(),
+          "the configuration in a folder that root alone can change",
+          problems);
+    }
     return problems;
   }
 
-  private static void addChangeableAbove(Path folder, String instead, List<String> problems)
-      throws IOException {
+  private static void addChangeableAbove(
+      @Nullable Path folder, String instead, List<String> problems) throws IOException {
     @Nullable Path next = folder;
     while (next != null) {
       Path above = next;

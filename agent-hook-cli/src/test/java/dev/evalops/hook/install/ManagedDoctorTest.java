@@ -164,4 +164,17 @@ class ManagedDoctorTest {
     hook.configure(Files.readString(hook.conf()) + "service=/none/socket\n");
     assertFinds();
   }
+
+  @Test
+  void findsAFolderFromWhichOthersCanTakeTheConfigurationAway() throws Exception {
+    Path folder = Files.createDirectory(work.resolve("configuration"));
+    Distribution.mode("rwxr-xr-x", folder);
+    Path moved = Files.move(properties, folder.resolve("hook.properties"));
+    hook.configure("java=/none/bin/java\nconfig=" + moved + "\n");
+    assertThat(findings()).noneMatch(line -> line.contains(folder + " can be changed"));
+    Distribution.mode("rwxrwxrwx", folder);
+    assertThat(findings())
+        .anyMatch(line -> line.startsWith("WRONG Claude Code")
+            && line.contains(folder + " can be changed by others than root"));
+  }
 }
