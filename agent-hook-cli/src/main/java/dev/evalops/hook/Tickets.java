@@ -56,11 +56,15 @@ final class Tickets {
     this.caller = caller;
   }
 
-  /** Those in the home of the user of this process, which the environment cannot change. */
+  /** Those in the home of the user of this process, which the environment names only if the system knows none. */
   static Tickets ofUser() {
+    Path home = Path.of(System.getProperty("user.home"));
+    String named = System.getenv("HOME");
+    if (!home.isAbsolute() && named != null) {
+      home = Path.of(named);
+    }
     return new Tickets(
-        Path.of(System.getProperty("user.home"), ".local/state/evalops-agent-hook/tickets"),
-        System.getProperty("user.name"));
+        home.resolve(".local/state/evalops-agent-hook/tickets"), System.getProperty("user.name"));
   }
 
   /**

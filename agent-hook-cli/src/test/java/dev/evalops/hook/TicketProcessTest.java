@@ -65,6 +65,17 @@ class TicketProcessTest {
     assertThat(allowed).isEqualTo(1);
   }
 
+  /** As in a container whose user has no entry in passwd; only newer JVMs go by the variable then. */
+  @Test
+  void keepsTicketsWhereTheEnvironmentHasTheHome_whenTheSystemKnowsNone() throws Exception {
+    hook("100ms")
+        .jvm("-Duser.home=?")
+        .with("HOME", home.toString())
+        .run()
+        .assertDeniedWith("denied: approval ap-1 requested, valid until ");
+    assertThat(home.resolve(".local/state/evalops-agent-hook/tickets")).isNotEmptyDirectory();
+  }
+
   @Test
   void losesTheApproval_whenTheProcessDiesBeforeItAllows() throws Exception {
     hook("100ms").run().assertDeniedWith("denied: approval ap-1 requested, valid until ");
