@@ -73,6 +73,7 @@ final class Approval {
    */
   Verdict await(StringBuilder request, Action action, Tickets tickets) throws Denial {
     String digest = tickets.digest(action);
+    String used = "";
     while (true) {
       Tickets.Ticket ticket = tickets.find(digest, settings.approvalsTimeout());
       boolean found = ticket != null;
@@ -81,6 +82,10 @@ final class Approval {
           continue;
         }
         ticket = request(request, digest, tickets);
+        if (ticket.id().equals(used)) {
+          tickets.drop(ticket);
+          throw Denial.failClosed("approval " + used + " is used, and the service gives no other");
+        }
       } else if (!ticket.isRequested()) {
         if (end - System.nanoTime() <= 0) {
           throw Denial.failClosed(
@@ -111,6 +116,7 @@ final class Approval {
         consume(ticket);
         return Verdict.ALLOW;
       }
+      used = ticket.id();
     }
   }
 

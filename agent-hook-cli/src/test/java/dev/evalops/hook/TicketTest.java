@@ -272,6 +272,22 @@ class TicketTest {
     assertThat(approvers.requested()).isEqualTo(2);
   }
 
+  /** As one that makes no second request of the same. */
+  @Test
+  void deniesAtOnce_whenTheServiceGivesTheUsedApprovalAgain() throws Exception {
+    approvers.decide("*", "APPROVED");
+    assertThat(patientCall().verdict()).isSameAs(Verdict.ALLOW);
+    service.on(
+        Approval.REQUEST, question -> Answer.json("{\"approvalRequest\":{\"id\":\"ap-1\"}}"));
+    for (int i = 0; i < 2; i++) {
+      assertThat(patientCall().with("EVALOPS_APPROVAL_TIMEOUT", "2s").reason())
+          .isEqualTo(
+              "blocked (fail closed): approval ap-1 is used, and the service gives no other");
+    }
+    assertThat(service.requests(Approval.REQUEST)).hasSize(5);
+    assertThat(files(name -> !name.startsWith("spent-"))).isEmpty();
+  }
+
   @Test
   void allowsOneOfManyAtOnce() throws Exception {
     assertAsked("ap-1");
