@@ -441,6 +441,20 @@ class LauncherProcessTest {
     makesAnotherCache(Files.readAllBytes(hook.jar()), Files.getLastModifiedTime(hook.jar()));
   }
 
+  /** As on a disk that is full; else each call would take the seconds of another trial. */
+  @Test
+  void triesOnce_whenItsCacheCannotBeMade() throws Exception {
+    hook.cacheFolder();
+    String command = "ulimit -f 100; exec '" + hook.launcher() + "' governance-check";
+    try (Launched started = Launched.start(work, environment, "/bin/sh", "-c", command)) {
+      started.write(Launched.EVENT).end().assertAllowed();
+    }
+
+    check().assertAllowed();
+
+    assertThat(caches()).singleElement().asString().endsWith(".lock");
+  }
+
   private void makesAnotherCache(byte[] jar, FileTime time) throws Exception {
     int before = governance.requests();
     // Another build: the same with a comment at the end of the archive.

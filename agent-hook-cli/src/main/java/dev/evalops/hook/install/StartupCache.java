@@ -85,9 +85,9 @@ record StartupCache(Path file, Path java, List<String> options) {
       Files.setPosixFilePermissions(made, PosixFilePermissions.fromString("rw-r--r--"));
       Files.move(made, file, StandardCopyOption.ATOMIC_MOVE);
       deleteThoseOfOtherJars(folder);
+      delete(file.resolveSibling(file.getFileName() + ".lock"));
     } finally {
       delete(work);
-      delete(file.resolveSibling(file.getFileName() + ".lock"));
     }
   }
 
