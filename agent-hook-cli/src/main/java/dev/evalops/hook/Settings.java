@@ -196,6 +196,10 @@ record Settings(
       Duration governanceTimeout = duration(GOVERNANCE_TIMEOUT, Duration.ofSeconds(5));
       Duration approvalsTimeout = duration(APPROVALS_TIMEOUT, Duration.ofSeconds(5));
       Duration deadline = duration(HOOK_DEADLINE, MAX_DEADLINE);
+      if (deadline.compareTo(MAX_DEADLINE) > 0) {
+        problems.add(HOOK_DEADLINE + " must not be more than " + seconds(MAX_DEADLINE)
+            + ", because the hosts let the tool run after 600 s");
+      }
       String token = token();
       Path folder = folder(DECISION_LOG);
       if (governance == null || workspaceId == null || !problems.isEmpty()) {
@@ -313,10 +317,7 @@ record Settings(
 
     /** A call that outlives its deadline denies; a configuration that plans for that is a mistake. */
     private void fit(Duration deadline, Duration planned, String names) {
-      if (deadline.compareTo(MAX_DEADLINE) > 0) {
-        problems.add(HOOK_DEADLINE + " must not be more than " + seconds(MAX_DEADLINE)
-            + ", because the hosts let the tool run after 600 s");
-      } else if (planned.compareTo(deadline) > 0) {
+      if (planned.compareTo(deadline) > 0) {
         problems.add(
             names + " must not be more than " + HOOK_DEADLINE + " (" + seconds(deadline) + ")");
       }

@@ -214,6 +214,14 @@ class SettingsTest {
   }
 
   @Test
+  void namesADeadlineThatIsTooLongBesideOtherProblems() {
+    environment.put("EVALOPS_HOOK_DEADLINE", "10m");
+    environment.put("EVALOPS_WORKSPACE_ID", "");
+    refused("EVALOPS_WORKSPACE_ID is required");
+    refused("EVALOPS_HOOK_DEADLINE must not be more than 570.0 s");
+  }
+
+  @Test
   void asksOnlyForWaitsThatCanHappenToFitTheDeadline() throws Denial {
     environment.put("EVALOPS_HOOK_DEADLINE", "50s");
     assertThat(fromEnvironment().deadline()).isEqualTo(Duration.ofSeconds(50));
