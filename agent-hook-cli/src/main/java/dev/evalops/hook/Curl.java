@@ -146,6 +146,7 @@ final class Curl {
       case 6 -> throw new FailedException("the host's name cannot be resolved");
       case 7 -> throw new FailedException("connection refused");
       // It may have got as far as the request.
+      case 8 -> throw new FailedException("the answer is no HTTP");
       case 18, 52, 55, 56 -> throw new FailedException(HttpExchange.CLOSED);
       case 28 -> throw new FailedException("no whole answer in time");
       default -> {

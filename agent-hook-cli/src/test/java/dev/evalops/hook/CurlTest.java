@@ -171,6 +171,16 @@ class CurlTest {
     assertThat(service.requests).hasSize(4);
   }
 
+  /** What has been asked for must not be asked for again. */
+  @Test
+  void asksOnce_whenCurlDoesNotLikeTheAnswer() throws Exception {
+    service.on(
+        GovernanceCheck.EVALUATE,
+        question -> new Answer(200, "application/json; x=\0", TestService.ALLOW));
+    assertThat(verdict(curl()).reason()).endsWith("the answer is no HTTP");
+    assertThat(service.requests).hasSize(1);
+  }
+
   @Test
   void saysWhatIsWrongWithTheConnection() throws Exception {
     service.close();
