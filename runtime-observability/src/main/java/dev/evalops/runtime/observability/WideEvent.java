@@ -127,10 +127,7 @@ public final class WideEvent {
   }
 
   private static @Nullable Object copy(@Nullable Object value) {
-    if (value == null
-        || value instanceof Boolean
-        || value instanceof String
-        || isFixed(value)) {
+    if (value == null || value instanceof Boolean || value instanceof String || isFixed(value)) {
       return value;
     }
     if (value instanceof Map<?, ?> map) {

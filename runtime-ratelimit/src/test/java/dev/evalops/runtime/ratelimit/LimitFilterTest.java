@@ -94,7 +94,9 @@ class LimitFilterTest {
 
   @Test
   void limitsAllWithoutAKeyTogether_alsoWhenTheKeyIsAHeaderThatIsNotThere() throws Exception {
-    serve(once().key(exchange -> exchange.getRequestHeaders().getFirst("X-Tenant")).open());
+    serve(once()
+        .key(exchange -> exchange.getRequestHeaders().getFirst("X-Tenant"))
+        .open());
 
     assertThat(status("/v1/notes")).isEqualTo(204);
     assertThat(status("/v1/notes")).isEqualTo(429);

@@ -252,8 +252,7 @@ public final class Redis implements AutoCloseable {
       ClientOptions.Builder options = ClientOptions.builder();
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources =
-          Clients.resources(configureResources, renewals, uri.getTimeout());
+      ClientResources resources = Clients.resources(configureResources, renewals, uri.getTimeout());
       RedisClient client = new FailoverClient(resources, uri, renewals);
       boolean opened = false;
       try {

@@ -258,8 +258,7 @@ public final class RedisCluster implements AutoCloseable {
               .build());
       Clients.setDefaults(options);
       configure.forEach(change -> change.accept(options));
-      ClientResources resources =
-          Clients.resources(configureResources, renewals, commandTimeout);
+      ClientResources resources = Clients.resources(configureResources, renewals, commandTimeout);
       RedisClusterClient client = renewals.isUsed()
           ? new ClusterClient(resources, nodes, renewals)
           : RedisClusterClient.create(resources, nodes);

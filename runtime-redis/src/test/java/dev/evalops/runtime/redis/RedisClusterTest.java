@@ -83,8 +83,9 @@ class RedisClusterTest {
       await().atMost(Duration.ofSeconds(20)).untilAsserted(() -> {
         for (int i = 0; i < 20; i++) {
           String key = "key-" + i;
-          assertThat(catchThrowable(() -> redis.connection().sync().set(key, "x"))
-                  instanceof RedisCommandTimeoutException)
+          assertThat(
+                  catchThrowable(() -> redis.connection().sync().set(key, "x"))
+                      instanceof RedisCommandTimeoutException)
               .isFalse();
         }
       });
