@@ -181,8 +181,8 @@ final class ModuleTable {
           .shows(
               "io.nats.client.",
               "io.opentelemetry.api.OpenTelemetry",
-              "io.opentelemetry.context.Context",
               "io.micrometer.core.instrument.MeterRegistry")
+          .adapter("opentelemetry", "io.opentelemetry.")
           // What lies on disk until the bus takes it, apart from the bus.
           .adapter("spool", "io.micrometer.core.instrument.MeterRegistry")
           .brings("runtime-events", "runtime-startup", "runtime-errors")

@@ -12,9 +12,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Closes a connection whose server answers nothing, at the next command, so that Lettuce makes another: a server that is
- * stopped or cut off keeps its connections, and nobody tells of one that the network has forgotten. Of the channel's
- * thread alone.
+ * Closes a connection whose server answers nothing, at the next command, so that Lettuce makes another: a server that
+ * is stopped or cut off keeps its connections, and nobody tells of one that the network has forgotten. Used in the
+ * channel's thread alone.
  */
 final class Silence extends ChannelDuplexHandler {
   private static final Logger LOG = LoggerFactory.getLogger(Redis.class);
