@@ -54,14 +54,14 @@ final class Clients {
       Renewals renewals,
       Duration commandTimeout) {
     // Jitter, so that many processes do not come back in step.
-    ClientResources.Builder threads = DefaultClientResources.builder()
+    DefaultClientResources.Builder threads = DefaultClientResources.builder()
         .reconnectDelay(Delay.equalJitter(
             Duration.ofMillis(50), Duration.ofSeconds(5), 50, TimeUnit.MILLISECONDS));
     configure.forEach(change -> change.accept(threads));
     renewals.applyTo(threads);
     boolean interrupted = Thread.interrupted(); // Netty, which waits for its timer, would forget it
     try {
-      return Silence.limited(threads.build(), commandTimeout);
+      return Silence.limited(threads, commandTimeout);
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();

@@ -1,6 +1,7 @@
 package dev.evalops.runtime.redis;
 
 import io.lettuce.core.resource.ClientResources;
+import io.lettuce.core.resource.DefaultClientResources;
 import io.lettuce.core.resource.NettyCustomizer;
 import io.netty.bootstrap.Bootstrap;
 import io.netty.channel.Channel;
@@ -32,27 +33,38 @@ final class Silence extends ChannelDuplexHandler {
    *
    * @param commandTimeout half of the time for which a server may leave commands unanswered; zero for no limit
    */
-  static ClientResources limited(ClientResources resources, Duration commandTimeout) {
+  static ClientResources limited(DefaultClientResources.Builder builder, Duration commandTimeout) {
     long timeout = Clients.bounded(commandTimeout).toNanos();
-    if (timeout == 0 || timeout > Long.MAX_VALUE / 2) {
-      return resources;
-    }
-    NettyCustomizer others = resources.nettyCustomizer();
-    return resources
-        .mutate()
-        .nettyCustomizer(new NettyCustomizer() {
-          @Override
-          public void afterBootstrapInitialized(Bootstrap bootstrap) {
-            others.afterBootstrapInitialized(bootstrap);
-          }
+    return timeout == 0 || timeout > Long.MAX_VALUE / 2
+        ? builder.build()
+        : new Resources(builder, 2 * timeout);
+  }
 
-          @Override
-          public void afterChannelInitialized(Channel channel) {
-            others.afterChannelInitialized(channel);
-            channel.pipeline().addFirst(new Silence(2 * timeout));
-          }
-        })
-        .build();
+  /** Lettuce's {@code mutate} would lose the threads of the builder. */
+  private static final class Resources extends DefaultClientResources {
+    private final long limitNanos;
+
+    Resources(Builder builder, long limitNanos) {
+      super(builder);
+      this.limitNanos = limitNanos;
+    }
+
+    @Override
+    public NettyCustomizer nettyCustomizer() {
+      NettyCustomizer others = super.nettyCustomizer();
+      return new NettyCustomizer() {
+        @Override
+        public void afterBootstrapInitialized(Bootstrap bootstrap) {
+          others.afterBootstrapInitialized(bootstrap);
+        }
+
+        @Override
+        public void afterChannelInitialized(Channel channel) {
+          others.afterChannelInitialized(channel);
+          channel.pipeline().addFirst(new Silence(limitNanos));
+        }
+      };
+    }
   }
 
   @Override

@@ -21,6 +21,8 @@ import io.lettuce.core.codec.StringCodec;
 import io.lettuce.core.output.StatusOutput;
 import io.lettuce.core.protocol.CommandArgs;
 import io.lettuce.core.protocol.CommandType;
+import io.lettuce.core.resource.DefaultEventLoopGroupProvider;
+import io.lettuce.core.resource.EventLoopGroupProvider;
 import io.lettuce.core.resource.SocketAddressResolver;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -463,9 +465,26 @@ class RedisTest {
   @Test
   void configureResourcesReachesTheClient() {
     try (Redis redis = Redis.builder(RedisServer.shared().url())
-        .configureResources(resources -> resources.ioThreadPoolSize(2))
+        .configureResources(resources -> resources.ioThreadPoolSize(37))
         .open()) {
-      assertThat(redis.client().getResources().ioThreadPoolSize()).isEqualTo(2);
+      assertThat(redis.client().getResources().ioThreadPoolSize()).isEqualTo(37);
+    }
+  }
+
+  @Test
+  void eventLoopsOfTheServiceAreUsed_andNotEnded() throws Exception {
+    EventLoopGroupProvider shared = new DefaultEventLoopGroupProvider(2);
+    try {
+      for (int i = 0; i < 2; i++) {
+        try (Redis redis = Redis.builder(RedisServer.shared().url())
+            .configureResources(resources -> resources.eventLoopGroupProvider(shared))
+            .open()) {
+          assertThat(redis.client().getResources().eventLoopGroupProvider()).isSameAs(shared);
+          assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
+        }
+      }
+    } finally {
+      shared.shutdown(0, 2, TimeUnit.SECONDS).get();
     }
   }
 
