@@ -85,13 +85,8 @@ final class ConnectionLog implements ErrorListener {
     public void connectionEvent(Connection connection, Events event) {
       switch (event) {
         case DISCONNECTED -> { // after each failed attempt, too
-          if (!closing.getAsBoolean() && lost.compareAndSet(false, true)) {
-            long now = System.nanoTime();
-            told = now - toldAt >= TELL_EVERY;
-            if (told) {
-              toldAt = now;
-            }
-            LOG.atLevel(told ? Level.WARN : Level.DEBUG).log("nats: connection lost");
+          if (!closing.getAsBoolean()) {
+            lost(System.nanoTime(), lost.compareAndSet(false, true));
           }
         }
         case RECONNECTED -> {
@@ -113,6 +108,19 @@ final class ConnectionLog implements ErrorListener {
         default -> {
           // The others are part of these.
         }
+      }
+    }
+
+    private void lost(long now, boolean justNow) {
+      if (justNow) {
+        told = false;
+      }
+      if (!told && now - toldAt >= TELL_EVERY) {
+        told = true;
+        toldAt = now;
+        LOG.warn("nats: connection lost");
+      } else if (justNow) {
+        LOG.debug("nats: connection lost");
       }
     }
   }

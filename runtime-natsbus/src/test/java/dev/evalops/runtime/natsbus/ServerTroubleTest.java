@@ -177,6 +177,22 @@ class ServerTroubleTest {
   }
 
   @Test
+  void isToldWhenItLasts_alsoSoonAfterAShortOne() throws Exception {
+    try (ConfiguredNats server = new ConfiguredNats(temp, "");
+        FaultProxy network = FaultProxy.start(server.port());
+        Logs logs = new Logs();
+        NatsBus bus = bus("nats://127.0.0.1:" + network.port()).open()) {
+      network.cut();
+      await().atMost(AWHILE).until(() -> logs.count("INFO nats: connected again") == 1);
+      assertThat(bus.connection().getStatus()).isEqualTo(Status.CONNECTED);
+
+      server.stop();
+
+      await().atMost(AWHILE).until(() -> logs.count("WARN nats: connection lost") == 2);
+    }
+  }
+
+  @Test
   void isOverWhenALameDuckHasASuccessor() throws Exception {
     try (ConfiguredNats server = new ConfiguredNats(
             temp, "lame_duck_duration: \"30s\", lame_duck_grace_period: \"100ms\"");
