@@ -185,14 +185,14 @@ record Installation(Path home) {
     }
     addChangeableAbove(home, "the hook elsewhere, such as in /opt/evalops", problems);
     addChangeableAbove(java(), "a Java of root's, such as in /usr/lib/jvm", problems);
-    Path file = managedFile();
+    Path file = Path.of("/").resolve(managedFile());
     if (Files.exists(file)) {
-      addChangeableAbove(
-          Path.of("/").resolve(file).toRealPath().getParent(),
-          "the configuration in a folder that root alone can change",
-          problems);
+      for (Path path : List.of(file, file.toRealPath())) { // of a link
+        addChangeableAbove(
+            path.getParent(), "the configuration in a folder that root alone can change", problems);
+      }
     }
-    return problems;
+    return problems.stream().distinct().toList();
   }
 
   private static void addChangeableAbove(

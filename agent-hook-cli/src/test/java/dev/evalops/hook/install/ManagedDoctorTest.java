@@ -177,4 +177,15 @@ class ManagedDoctorTest {
         .anyMatch(line -> line.startsWith("WRONG Claude Code")
             && line.contains(folder + " can be changed by others than root"));
   }
+
+  @Test
+  void findsALinkToTheConfigurationThatOthersCanChange() throws Exception {
+    Path folder = Files.createDirectory(work.resolve("links"));
+    Distribution.mode("rwxrwxrwx", folder);
+    Path link = Files.createSymbolicLink(folder.resolve("hook.properties"), properties);
+    hook.configure("java=/none/bin/java\nconfig=" + link + "\n");
+    assertThat(findings())
+        .anyMatch(line -> line.startsWith("WRONG Claude Code")
+            && line.contains(folder + " can be changed by others than root"));
+  }
 }
