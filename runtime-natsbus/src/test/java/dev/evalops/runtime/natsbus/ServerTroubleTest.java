@@ -168,7 +168,7 @@ class ServerTroubleTest {
         Thread.sleep(20);
       }
 
-      assertThat(network.connections() - before).isBetween(2, 12);
+      assertThat(network.connections() - before).isBetween(2, 60);
       assertThat(logs.count("WARN nats: connection lost")).isEqualTo(1);
       assertThat(logs.count("INFO nats: connected again")).isLessThanOrEqualTo(1);
       awaitStored(bus);
