@@ -23,7 +23,7 @@ import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/** The spans of a bus that was given an OpenTelemetry. No other class touches that optional library. */
+/** The spans of a bus that was given an OpenTelemetry. No other class of this package touches that optional library. */
 final class Telemetry {
   private static final int KNOWN_FLAGS = 3; // sampled, random
   private static final String TRACER = "github.com/evalops/service-runtime/natsbus";
