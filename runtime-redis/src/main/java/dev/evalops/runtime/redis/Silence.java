@@ -75,7 +75,7 @@ final class Silence extends ChannelDuplexHandler {
 
   @Override
   public void write(ChannelHandlerContext context, Object bytes, ChannelPromise promise) {
-    send(context, bytes, promise);
+    var unused = context.write(bytes, promise); // who writes has the promise
     long now = System.nanoTime();
     if (!unanswered) {
       unanswered = true;
@@ -87,12 +87,8 @@ final class Silence extends ChannelDuplexHandler {
           .addKeyValue("server", channel.remoteAddress())
           .log("redis: server does not answer; reconnecting");
       channel.eventLoop().execute(() -> {
-        var unused = channel.close();
+        var unusedClose = channel.close();
       });
     }
-  }
-
-  private static void send(ChannelHandlerContext context, Object bytes, ChannelPromise promise) {
-    var unused = context.write(bytes, promise); // who writes has the promise
   }
 }
