@@ -107,6 +107,7 @@ public final class HttpService implements AutoCloseable {
 
   private final HttpServer server;
   private final ExecutorService executor;
+  private final @Nullable Handover handover;
   private final Limits limits;
   private volatile Routes routes;
   private final Duration drainTimeout;
@@ -125,6 +126,9 @@ public final class HttpService implements AutoCloseable {
   private HttpService(Builder builder, Routes routes, HttpServer server) {
     this.server = server;
     this.executor = executor(builder.javaFeature);
+    this.handover = onVirtualThreads(builder.javaFeature) && builder.processors == 1
+        ? new Handover(executor)
+        : null;
     this.limits = new Limits(builder.maxBody, builder.maxInFlight, builder.lingering());
     this.routes = routes;
     this.drainTimeout = builder.drainTimeout;
@@ -201,7 +205,7 @@ public final class HttpService implements AutoCloseable {
   private void execute(Runnable task) {
     tasks.incrementAndGet();
     try {
-      executor.execute(() -> {
+      (handover == null ? executor : handover).execute(() -> {
         try {
           task.run();
         } finally {
@@ -287,6 +291,9 @@ public final class HttpService implements AutoCloseable {
         interrupted = true;
       }
       executor.shutdownNow();
+      if (handover != null) {
+        handover.close();
+      }
       limits.lingering().close();
       limits.reportRefused();
       DrainHold holding = hold;
@@ -358,6 +365,7 @@ public final class HttpService implements AutoCloseable {
     private Duration drainTimeout = Duration.ofSeconds(10);
     private Duration readinessDelay = Duration.ZERO;
     private int javaFeature = Runtime.version().feature();
+    private int processors = Runtime.getRuntime().availableProcessors();
     private @Nullable Duration lingerTimeout;
 
     private Builder(@Nullable Integer port) {
@@ -486,6 +494,11 @@ public final class HttpService implements AutoCloseable {
      */
     public Builder readinessDelay(Duration delay) {
       this.readinessDelay = Objects.requireNonNull(delay, "readinessDelay");
+      return this;
+    }
+
+    Builder processors(int processors) {
+      this.processors = processors;
       return this;
     }
 

@@ -30,47 +30,51 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.provider.CsvSource;
 
 @Timeout(120)
 class DrainTest {
   private static final String GET = "GET /work HTTP/1.1\r\nHost: x\r\n\r\n";
 
   @ParameterizedTest
-  @ValueSource(ints = {21, 24})
-  void answersEveryAcceptedRequest_whenClosedUnderLoad(int javaFeature) throws Exception {
-    closeUnderLoad(5, javaFeature, false);
+  @CsvSource({"21, 2", "24, 2", "24, 1"})
+  void answersEveryAcceptedRequest_whenClosedUnderLoad(int javaFeature, int processors)
+      throws Exception {
+    closeUnderLoad(5, javaFeature, processors, false);
   }
 
   @Test
   void answersEveryAcceptedRequest_whenClosedUnderLoadWithTls() throws Exception {
-    closeUnderLoad(3, 24, true);
+    closeUnderLoad(3, 24, 2, true);
   }
 
   @Test
   @Tag("soak")
   void answersEveryAcceptedRequest_whenClosedUnderLoadAgainAndAgain() throws Exception {
-    closeUnderLoad(100, 24, false);
-    closeUnderLoad(30, 21, false);
-    closeUnderLoad(30, 24, true);
+    closeUnderLoad(100, 24, 2, false);
+    closeUnderLoad(100, 24, 1, false);
+    closeUnderLoad(30, 21, 2, false);
+    closeUnderLoad(30, 24, 1, true);
   }
 
-  private static void closeUnderLoad(int rounds, int javaFeature, boolean tls) throws Exception {
+  private static void closeUnderLoad(int rounds, int javaFeature, int processors, boolean tls)
+      throws Exception {
     int answered = 0;
     for (int round = 0; round < rounds; round++) {
-      answered += closeUnderLoad(javaFeature, tls);
+      answered += closeUnderLoad(javaFeature, processors, tls);
     }
     System.out.println("drain: " + rounds + " rounds, " + answered + " answered, none lost, Java "
-        + javaFeature + (tls ? ", TLS" : ""));
+        + javaFeature + ", " + processors + " processors" + (tls ? ", TLS" : ""));
   }
 
   /** Each client sends on one connection until it is told that the connection ends; none may see it end before that. */
-  private static int closeUnderLoad(int javaFeature, boolean tls) throws Exception {
+  private static int closeUnderLoad(int javaFeature, int processors, boolean tls) throws Exception {
     int clients = 32;
     AtomicInteger answered = new AtomicInteger();
     CountDownLatch warm = new CountDownLatch(clients * 20);
     HttpService.Builder builder = HttpService.builder(0)
         .javaFeature(javaFeature)
+        .processors(processors)
         .handle("/work", (HttpService.Handler) exchange -> {
           long slow = ThreadLocalRandom.current().nextInt(20) == 0 ? 20 : 1;
           TimeUnit.MICROSECONDS.sleep(ThreadLocalRandom.current().nextInt(2000) * slow);

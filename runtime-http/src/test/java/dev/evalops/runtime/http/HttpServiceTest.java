@@ -296,10 +296,12 @@ class HttpServiceTest {
     }
   }
 
-  @Test
-  void runsOnVirtualThreads_fromJava24On() throws IOException {
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2})
+  void runsOnVirtualThreads_fromJava24On(int processors) throws IOException {
     try (HttpService virtual = HttpService.builder(0)
             .javaFeature(24)
+            .processors(processors)
             .handle(
                 "/",
                 exchange ->

@@ -86,6 +86,7 @@ public final class Compare {
   private static final List<Contender> CONTENDERS = List.of(
       new Contender("JDK's server alone, virtual threads", "jdk", "JdkAlone", "virtual", LOADS),
       new Contender("JDK's server alone, a pool", "jdk", "JdkAlone", "pool", LOADS),
+      new Contender("`HttpService` alone", "runtime", "OnRuntime", "bare", LOADS),
       new Contender("this library", "runtime", "OnRuntime", "service", ALL),
       new Contender("this library with `browserGuards`", "runtime", "OnRuntime", "guards", FIRST),
       new Contender("Javalin 7", "javalin", "OnJavalin", "", ALL),

@@ -40,8 +40,8 @@ import org.eclipse.jetty.util.ssl.SslContextFactory;
 import org.slf4j.LoggerFactory;
 
 /**
- * This library on the JDK's server, in Jetty and in Tomcat. {@code <port> service | guards | jetty | tomcat}; {@code
- * guards} adds {@code browserGuards}.
+ * This library on the JDK's server, in Jetty and in Tomcat. {@code <port> service | bare | guards | jetty |
+ * tomcat}; {@code bare} has no filters, {@code guards} adds {@code browserGuards}.
  */
 public final class OnRuntime {
   private OnRuntime() {}
@@ -52,7 +52,14 @@ public final class OnRuntime {
       case "jetty" -> jetty(port, routes(HttpService.builder(), false).handler());
       case "tomcat" -> tomcat(port, routes(HttpService.builder(), false).handler());
       default -> {
-        HttpService.Builder builder = routes(HttpService.builder(port), args[1].equals("guards"));
+        HttpService.Builder builder = HttpService.builder(port);
+        if (args[1].equals("bare")) {
+          builder
+              .handle("GET /v1/notes/{id}", OnRuntime::read)
+              .handle("/healthz", HttpEndpoints.health("notes"));
+        } else {
+          routes(builder, args[1].equals("guards"));
+        }
         KeyFiles.find().ifPresent(keys -> builder.tls(
             ServerTls.builder().certificate(keys.certificate(), keys.key()).open().sslContext(),
             HttpService.ClientCertificates.NONE));
