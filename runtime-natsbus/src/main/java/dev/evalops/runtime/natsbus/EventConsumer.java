@@ -28,7 +28,7 @@ import org.slf4j.LoggerFactory;
 
 /**
  * A running consumer: a durable queue subscription whose handler gets each event at least once. An event is
- * acknowledged when the handler returns. When the handler throws, the event is delivered again after a growing delay,
+ * acknowledged when the handler has returned, at most a millisecond later while others are in hand. When the handler throws, the event is delivered again after a growing delay,
  * for as long as a dependency of the handler is away or refuses ({@link FailureKind}). After other failures, up to a
  * number of deliveries, it goes to the dead-letter subject, with its headers and the reason, and without its body if
  * that would be more than the server accepts. An event that cannot be read goes there at once.
@@ -53,6 +53,7 @@ public final class EventConsumer implements AutoCloseable {
   private final Connection connection;
   private final ConsumerSettings settings;
   private final EventHandler handler;
+  private final Acknowledgements acknowledgements;
   private final Lanes lanes;
   private final Durable durable;
   private final DeadLetters deadLetters;
@@ -66,7 +67,9 @@ public final class EventConsumer implements AutoCloseable {
     this.connection = settings.bus.connection();
     this.settings = settings;
     this.handler = handler;
-    this.lanes = new Lanes(connection, settings, this::handled, this::maxDeliveries);
+    this.acknowledgements = new Acknowledgements(connection, settings.durable);
+    this.lanes =
+        new Lanes(connection, settings, this::handled, acknowledgements, this::maxDeliveries);
     this.durable = new Durable(connection, settings, lanes);
     this.deadLetters =
         new DeadLetters(bus, settings.stream, settings.durable, settings.deadLetterSubject);
@@ -83,6 +86,7 @@ public final class EventConsumer implements AutoCloseable {
 
   private void start() throws IOException, JetStreamApiException {
     deadLetters.prepare();
+    acknowledgements.start();
     durable.attach();
     keeper.start();
     bus.consumers().add(this);
@@ -129,7 +133,7 @@ public final class EventConsumer implements AutoCloseable {
       if (metrics != null) {
         metrics.handled();
       }
-      delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
+      acknowledgements.add(delivery);
       return true;
     }
     if (metrics != null) {
@@ -220,11 +224,15 @@ public final class EventConsumer implements AutoCloseable {
     boolean interrupted = Thread.interrupted(); // else nothing would be waited for
     lanes.stop();
     try {
-      durable.unsubscribe();
-      lanes.giveBack();
-      if (!lanes.awaitIdle(settings.drainTimeout)) {
-        lanes.interruptHandlers();
-        lanes.awaitIdle(AFTER_INTERRUPT);
+      try {
+        durable.unsubscribe();
+        lanes.giveBack();
+        if (!lanes.awaitIdle(settings.drainTimeout)) {
+          lanes.interruptHandlers();
+          lanes.awaitIdle(AFTER_INTERRUPT);
+        }
+      } finally {
+        acknowledgements.close();
       }
       if (connection.getStatus() == Connection.Status.CONNECTED) {
         connection.flush(AFTER_INTERRUPT);

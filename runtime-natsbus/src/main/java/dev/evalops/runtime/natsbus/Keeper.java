@@ -60,7 +60,7 @@ final class Keeper {
         Duration wait = shorter(durable.ackWait().dividedBy(3), pause);
         boolean now = checks.tryAcquire(wait.toNanos(), TimeUnit.NANOSECONDS);
         checks.drainPermits();
-        lanes.retry();
+        lanes.startReady(); // what had no thread before
         progress();
         if ((now || System.nanoTime() - checked >= pause.toNanos())
             && connection.getStatus() == Connection.Status.CONNECTED) {

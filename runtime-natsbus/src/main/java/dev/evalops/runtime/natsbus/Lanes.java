@@ -48,6 +48,7 @@ final class Lanes {
   private final int concurrency;
   private final Function<Runnable, Thread> threads;
   private final Predicate<Delivery> handler;
+  private final Acknowledgements acknowledgements;
   private final LongSupplier maxDeliveries;
 
   private final ReentrantLock lock = new ReentrantLock();
@@ -73,12 +74,14 @@ final class Lanes {
    * None yet.
    *
    * @param handler handles a delivery, and tells whether it must not be handled again
+   * @param acknowledgements those of the handler, which are sent when it has left
    * @param maxDeliveries as many as an event gets
    */
   Lanes(
       Connection connection,
       ConsumerSettings settings,
       Predicate<Delivery> handler,
+      Acknowledgements acknowledgements,
       LongSupplier maxDeliveries) {
     this(
         connection,
@@ -88,6 +91,7 @@ final class Lanes {
             .name("natsbus-" + settings.durable)
             .unstarted(task),
         handler,
+        acknowledgements,
         maxDeliveries);
   }
 
@@ -98,12 +102,14 @@ final class Lanes {
       int concurrency,
       Function<Runnable, Thread> threads,
       Predicate<Delivery> handler,
+      Acknowledgements acknowledgements,
       LongSupplier maxDeliveries) {
     this.connection = connection;
     this.durable = durable;
     this.concurrency = concurrency;
     this.threads = threads;
     this.handler = handler;
+    this.acknowledgements = acknowledgements;
     this.maxDeliveries = maxDeliveries;
   }
 
@@ -131,6 +137,7 @@ final class Lanes {
     }
     NatsJetStreamMetaData meta = message.metaData();
     Place place = new Place(meta.streamSequence(), meta.timestamp().toInstant());
+    boolean startable;
     lock.lock();
     try {
       Delivery known = held.get(place);
@@ -166,9 +173,12 @@ final class Lanes {
           waiting.add(delivery);
         }
       }
-      runReady();
+      startable = startable();
     } finally {
       lock.unlock();
+    }
+    if (startable) {
+      startReady();
     }
   }
 
@@ -207,29 +217,83 @@ final class Lanes {
     }
   }
 
-  private void runReady() {
-    while (!stopping && running.size() < concurrency && !ready.isEmpty()) {
-      Delivery delivery = ready.remove();
+  private boolean startable() {
+    return !stopping && running.size() < concurrency && !ready.isEmpty();
+  }
+
+  /**
+   * Starts threads for what is ready. Call it without the lock, for which a thread that runs at once would wait.
+   */
+  void startReady() {
+    boolean started = false;
+    while (true) {
+      Delivery delivery;
+      Thread thread;
       AtomicBoolean begun = new AtomicBoolean();
-      Thread thread = null;
+      lock.lock();
       try {
-        thread = threads.apply(() -> {
-          if (begun.compareAndSet(false, true)) {
-            run(delivery);
-          }
-        });
-        running.add(thread);
-        thread.start();
-        logStart(null);
-      } catch (Throwable failure) { // such as no memory for it
-        // A virtual thread may run all the same.
-        if (begun.compareAndSet(false, true)) {
-          running.remove(thread);
-          ready.addFirst(delivery);
-          logStart(failure);
+        if (started) {
+          logStart(null);
+        }
+        if (!startable()) {
           return;
         }
+        delivery = ready.remove();
+        thread = thread(delivery, begun);
+        if (thread == null) {
+          return;
+        }
+      } finally {
+        lock.unlock();
       }
+      started = start(thread, delivery, begun);
+      if (!started) {
+        return;
+      }
+    }
+  }
+
+  private @Nullable Thread thread(Delivery delivery, AtomicBoolean begun) {
+    try {
+      Thread thread = threads.apply(() -> {
+        if (begun.compareAndSet(false, true)) {
+          run(delivery);
+        }
+      });
+      running.add(thread);
+      return thread;
+    } catch (Throwable failure) { // such as no memory for it
+      ready.addFirst(delivery);
+      logStart(failure);
+      return null;
+    }
+  }
+
+  private boolean start(Thread thread, Delivery delivery, AtomicBoolean begun) {
+    try {
+      thread.start();
+      return true;
+    } catch (Throwable failure) {
+      // A virtual thread may run all the same.
+      if (!begun.compareAndSet(false, true)) {
+        return true;
+      }
+      lock.lock();
+      try {
+        ready.addFirst(delivery);
+        ended(thread);
+        logStart(failure);
+      } finally {
+        lock.unlock();
+      }
+      return false;
+    }
+  }
+
+  private void ended(Thread thread) {
+    running.remove(thread);
+    if (running.isEmpty()) {
+      idle.signalAll();
     }
   }
 
@@ -250,16 +314,6 @@ final class Lanes {
       }
     } catch (Throwable unlogged) {
       // Such as no memory: what is ready must be kept all the same.
-    }
-  }
-
-  /** Starts what had to wait because there was no thread for it. */
-  void retry() {
-    lock.lock();
-    try {
-      runReady();
-    } finally {
-      lock.unlock();
     }
   }
 
@@ -294,6 +348,9 @@ final class Lanes {
 
   /** Returns what this thread handles next; none if it ends. */
   private @Nullable Delivery leave(Delivery delivery, boolean done) {
+    Delivery mine;
+    boolean startable;
+    boolean last;
     lock.lock();
     try {
       release(delivery);
@@ -309,18 +366,24 @@ final class Lanes {
           ready.add(next);
         }
       }
-      Delivery mine = stopping ? null : ready.poll();
+      mine = stopping ? null : ready.poll();
       if (mine == null) {
-        running.remove(Thread.currentThread());
-        if (running.isEmpty()) {
-          idle.signalAll();
-        }
+        ended(Thread.currentThread());
       }
-      runReady();
-      return mine;
+      startable = startable();
+      last = held.isEmpty();
     } finally {
       lock.unlock();
     }
+    if (last) {
+      acknowledgements.send();
+    } else {
+      acknowledgements.sendSoon();
+    }
+    if (startable) {
+      startReady();
+    }
+    return mine;
   }
 
   /** Lets go of it: it may be here again at once. */

@@ -798,6 +798,38 @@ class EventConsumerTest {
   }
 
   @Test
+  void acknowledges_whileAnotherHandlerIsAtWork() {
+    CountDownLatch end = new CountDownLatch(1);
+    bus.consumer(ALL, "indexer").start(event -> {
+      if (event.aggregateId().orElseThrow().equals("slow")) {
+        end.await();
+      }
+    });
+    bus.publish(change("slow"));
+    publish(20);
+
+    await()
+        .atMost(AWHILE)
+        .until(
+            () -> info("indexer").getNumAckPending() == 1 && info("indexer").getNumPending() == 0);
+    end.countDown();
+    awaitAllAcknowledged("indexer");
+  }
+
+  @Test
+  void acknowledgesAllThatItHasHandled_beforeItCloses() throws Exception {
+    int events = 2000;
+    publish(events);
+    CountDownLatch left = new CountDownLatch(events);
+    EventConsumer consumer = bus.consumer(ALL, "indexer")
+        .deliver(DeliverPolicy.All)
+        .start(event -> left.countDown());
+    assertThat(left.await(30, TimeUnit.SECONDS)).isTrue();
+    consumer.close();
+    await().atMost(AWHILE).until(() -> info("indexer").getAckFloor().getStreamSequence() == events);
+  }
+
+  @Test
   void interruptsAHandlerThatDoesNotEnd_andGivesItsEventBack() {
     CountDownLatch begun = new CountDownLatch(1);
     AtomicBoolean interrupted = new AtomicBoolean();

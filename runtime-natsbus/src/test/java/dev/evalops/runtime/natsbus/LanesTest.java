@@ -22,7 +22,9 @@ class LanesTest {
   private final AtomicInteger refused = new AtomicInteger();
   private final LinkedBlockingQueue<Long> handled = new LinkedBlockingQueue<>();
   private final Logs logs = new Logs();
-  private final Lanes lanes = new Lanes(null, "indexer", 1, this::thread, this::handle, () -> 10);
+  private final Acknowledgements none = new Acknowledgements(null, "indexer");
+  private final Lanes lanes =
+      new Lanes(null, "indexer", 1, this::thread, this::handle, none, () -> 10);
 
   @AfterEach
   void close() {
@@ -108,6 +110,7 @@ class LanesTest {
           atOnce.decrementAndGet();
           return done;
         },
+        none,
         () -> 10);
     failing.received(message(1));
     failing.received(message(2));
@@ -128,7 +131,7 @@ class LanesTest {
         .containsExactly(1L);
     assertThat(lanes.awaitIdle(Duration.ZERO)).isTrue();
 
-    lanes.retry();
+    lanes.startReady();
 
     assertThat(handled.poll(20, TimeUnit.SECONDS)).isEqualTo(1);
   }
@@ -142,6 +145,7 @@ class LanesTest {
         1,
         Thread::new,
         delivery -> !delivery.suspect || suspects.add(delivery.place.sequence()),
+        none,
         () -> 10);
     suspecting.failedAlone(new Place(1, Instant.EPOCH), 50, 0);
     suspecting.received(message(2, 75));
