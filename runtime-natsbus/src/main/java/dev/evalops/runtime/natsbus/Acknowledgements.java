@@ -9,8 +9,9 @@ import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * The acknowledgements of a consumer. While other events are in hand they are sent together after a millisecond, so that
- * the client writes many at a time: each write costs this process and the server more than an event does. Thread-safe.
+ * The acknowledgements of a consumer. While other events are in hand they are sent together after a millisecond, so
+ * that the client writes many at a time: each write costs this process and the server more than an event does.
+ * Thread-safe.
  */
 final class Acknowledgements {
   private static final long PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
@@ -46,11 +47,19 @@ final class Acknowledgements {
     try {
       Delivery delivery = waiting.poll();
       while (delivery != null) {
-        delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
+        send(delivery);
         delivery = waiting.poll();
       }
     } finally {
       sending.unlock();
+    }
+  }
+
+  private void send(Delivery delivery) {
+    try {
+      delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
+    } catch (Throwable failure) {
+      // Such as no memory: the event comes again, and is acknowledged then. Others must be sent.
     }
   }
 

@@ -28,10 +28,11 @@ import org.slf4j.LoggerFactory;
 
 /**
  * A running consumer: a durable queue subscription whose handler gets each event at least once. An event is
- * acknowledged when the handler has returned, at most a millisecond later while others are in hand. When the handler throws, the event is delivered again after a growing delay,
- * for as long as a dependency of the handler is away or refuses ({@link FailureKind}). After other failures, up to a
- * number of deliveries, it goes to the dead-letter subject, with its headers and the reason, and without its body if
- * that would be more than the server accepts. An event that cannot be read goes there at once.
+ * acknowledged when the handler has returned, at most a millisecond later while others are in hand. When the handler
+ * throws, the event is delivered again after a growing delay, for as long as a dependency of the handler is away or
+ * refuses ({@link FailureKind}). After other failures, up to a number of deliveries, it goes to the dead-letter
+ * subject, with its headers and the reason, and without its body if that would be more than the server accepts. An
+ * event that cannot be read goes there at once.
  *
  * <p>A handler may take longer than the acknowledgement wait: the consumer tells the server that it is still at work.
  *

@@ -70,6 +70,25 @@ final class Lanes {
   /** How often an event has failed while others were handled, and how many of these there were the last time. */
   private record Tries(int failures, long handled) {}
 
+  /** A thread for a delivery. */
+  private final class Beginning implements Runnable {
+    private final Delivery delivery;
+    private final AtomicBoolean begun = new AtomicBoolean();
+    private final Thread thread;
+
+    Beginning(Delivery delivery) {
+      this.delivery = delivery;
+      this.thread = threads.apply(this);
+    }
+
+    @Override
+    public void run() {
+      if (begun.compareAndSet(false, true)) {
+        handle(delivery);
+      }
+    }
+  }
+
   /**
    * None yet.
    *
@@ -221,67 +240,52 @@ final class Lanes {
     return !stopping && running.size() < concurrency && !ready.isEmpty();
   }
 
-  /**
-   * Starts threads for what is ready. Call it without the lock, for which a thread that runs at once would wait.
-   */
+  /** Starts threads for what is ready. Call it without the lock, for which a thread that runs at once would wait. */
   void startReady() {
-    boolean started = false;
-    while (true) {
-      Delivery delivery;
-      Thread thread;
-      AtomicBoolean begun = new AtomicBoolean();
-      lock.lock();
+    Beginning next = next(false);
+    while (next != null) {
+      next = start(next) ? next(true) : null;
+    }
+  }
+
+  /** Returns what can be started; null if there is nothing, or no thread for it. */
+  private @Nullable Beginning next(boolean started) {
+    lock.lock();
+    try {
+      if (started) {
+        logStart(null);
+      }
+      if (!startable()) {
+        return null;
+      }
+      Delivery delivery = ready.remove();
       try {
-        if (started) {
-          logStart(null);
-        }
-        if (!startable()) {
-          return;
-        }
-        delivery = ready.remove();
-        thread = thread(delivery, begun);
-        if (thread == null) {
-          return;
-        }
-      } finally {
-        lock.unlock();
+        Beginning next = new Beginning(delivery);
+        running.add(next.thread);
+        return next;
+      } catch (Throwable failure) { // such as no memory for it
+        ready.addFirst(delivery);
+        logStart(failure);
+        return null;
       }
-      started = start(thread, delivery, begun);
-      if (!started) {
-        return;
-      }
+    } finally {
+      lock.unlock();
     }
   }
 
-  private @Nullable Thread thread(Delivery delivery, AtomicBoolean begun) {
+  private boolean start(Beginning next) {
     try {
-      Thread thread = threads.apply(() -> {
-        if (begun.compareAndSet(false, true)) {
-          run(delivery);
-        }
-      });
-      running.add(thread);
-      return thread;
-    } catch (Throwable failure) { // such as no memory for it
-      ready.addFirst(delivery);
-      logStart(failure);
-      return null;
-    }
-  }
-
-  private boolean start(Thread thread, Delivery delivery, AtomicBoolean begun) {
-    try {
-      thread.start();
+      next.thread.start();
       return true;
     } catch (Throwable failure) {
       // A virtual thread may run all the same.
-      if (!begun.compareAndSet(false, true)) {
+      if (!next.begun.compareAndSet(false, true)) {
         return true;
       }
       lock.lock();
       try {
-        ready.addFirst(delivery);
-        ended(thread);
+        ready.addFirst(next.delivery);
+        ended(next.thread);
         logStart(failure);
       } finally {
         lock.unlock();
@@ -318,7 +322,7 @@ final class Lanes {
   }
 
   /** Handles a delivery, and then what is ready meanwhile: most events find a thread that runs already. */
-  private void run(Delivery first) {
+  private void handle(Delivery first) {
     Delivery delivery = first;
     while (delivery != null) {
       boolean done = false;
