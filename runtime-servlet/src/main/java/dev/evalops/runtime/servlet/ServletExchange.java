@@ -94,7 +94,9 @@ final class ServletExchange extends HttpsExchange {
       // A pseudo-header there.
       String host = request.getServerName();
       boolean bare = host.indexOf(':') >= 0 && !host.startsWith("[");
-      headers.set("Host", (bare ? "[" + host + "]" : host) + ":" + request.getServerPort());
+      int port = request.getServerPort();
+      boolean usual = port == (request.getScheme().equals("https") ? 443 : 80);
+      headers.set("Host", (bare ? "[" + host + "]" : host) + (usual ? "" : ":" + port));
     }
     return headers;
   }

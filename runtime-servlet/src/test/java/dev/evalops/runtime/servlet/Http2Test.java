@@ -349,6 +349,21 @@ class Http2Test {
     }
   }
 
+  /** Behind a proxy that speaks TLS to the browser, and HTTP/2 without TLS to us. */
+  @ParameterizedTest
+  @ValueSource(strings = {"tomcat", "jetty"})
+  void letsAPageOfItsOwnOriginWrite(String container) throws Exception {
+    try (Watched watched = start(container)) {
+      HttpFields fields = HttpFields.build().put("Origin", "https://example.com");
+      HttpURI uri = HttpURI.from("http://example.com/s/fine");
+      HeadersFrame head = new HeadersFrame(
+          new MetaData.Request("POST", uri, HttpVersion.HTTP_2, fields), null, true);
+      Received received = new Received();
+      connect(watched).newStream(head, received).get(30, TimeUnit.SECONDS);
+      assertThat(received.next()).isEqualTo("status 200");
+    }
+  }
+
   /** Over HTTP/1.1, where clients use it. */
   @ParameterizedTest
   @ValueSource(strings = {"tomcat", "jetty"})
