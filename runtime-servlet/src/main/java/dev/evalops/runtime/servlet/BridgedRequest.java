@@ -128,7 +128,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
 
   /** Not the container's: it would read a form past the limit of bodies, and past filters that have read it. */
   private Map<String, String[]> parameters() {
-    if (hasType("multipart/form-data") && !raw.bodyTaken()) {
+    if (raw.formTaken() || (hasType("multipart/form-data") && !raw.bodyTaken())) {
       try {
         return super.getParameterMap();
       } catch (RuntimeException e) {

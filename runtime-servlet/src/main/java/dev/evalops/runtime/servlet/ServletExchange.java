@@ -44,6 +44,8 @@ final class ServletExchange extends HttpsExchange {
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   private static final Pattern IP_ADDRESS =
       Pattern.compile(OCTET + "(\\." + OCTET + "){3}|[0-9a-fA-F]*+:[0-9a-fA-F:.]*+(%[\\w.-]+)?");
+  private static final Pattern FORM =
+      Pattern.compile("(?is)\\s*application/x-www-form-urlencoded\\s*(;.*)?");
   // Beside what no URI may have: brackets, which only the query may have.
   private static final String QUOTED_IN_PATH = "\"<>\\^`{|}[]#";
   private static final String QUOTED_IN_QUERY = "\"<>\\^`{|}#";
@@ -58,8 +60,9 @@ final class ServletExchange extends HttpsExchange {
   private final Headers requestHeaders;
   private final Headers responseHeaders = new Headers();
   private final URI target;
-  private final InputStream in = new Input();
+  private final Input in = new Input();
   private final OutputStream out = new Output();
+  private boolean formTaken;
   private boolean bodyTaken;
   private boolean broken;
   private boolean resumed;
@@ -173,6 +176,21 @@ final class ServletExchange extends HttpsExchange {
     return index + 2 <= text.length()
         && Character.digit(text.charAt(index), 16) >= 0
         && Character.digit(text.charAt(index + 1), 16) >= 0;
+  }
+
+  /** Whether a filter before ours has read the form, as Spring Security does: its parameters are in the request. */
+  boolean formTaken() {
+    if (!bodyTaken && hasForm()) {
+      in.lookAhead();
+    }
+    return formTaken;
+  }
+
+  private boolean hasForm() {
+    String type = request.getHeader("Content-Type");
+    return type != null
+        && FORM.matcher(type).matches()
+        && (request.getContentLengthLong() > 0 || request.getHeader("Transfer-Encoding") != null);
   }
 
   /** Whether somebody has begun to read the request body here. */
@@ -393,6 +411,21 @@ final class ServletExchange extends HttpsExchange {
 
   private final class Input extends InputStream {
     private long received;
+    private int ahead = -1;
+
+    /** Reads a byte, to see whether there is one. */
+    void lookAhead() {
+      if (received > 0 || formTaken) {
+        return;
+      }
+      try {
+        ahead = request.getInputStream().read();
+        received = ahead < 0 ? 0 : 1;
+        formTaken = ahead < 0;
+      } catch (IOException e) {
+        resume(); // who reads on will learn of it
+      }
+    }
 
     @Override
     public int read() throws IOException {
@@ -403,6 +436,11 @@ final class ServletExchange extends HttpsExchange {
     @Override
     public int read(byte[] b, int off, int len) throws IOException {
       bodyTaken = true;
+      if (ahead >= 0 && len > 0) {
+        b[off] = (byte) ahead;
+        ahead = -1;
+        return 1;
+      }
       int n;
       try {
         n = request.getInputStream().read(b, off, len);
@@ -410,12 +448,18 @@ final class ServletExchange extends HttpsExchange {
         resume();
         throw e;
       }
+      if (n < 0 && received == 0 && hasForm()) {
+        formTaken = true;
+      }
       if (n >= 0) {
         received += n;
       } else if (!protocol.startsWith("HTTP/1") && received < request.getContentLengthLong()) {
         // To Tomcat, a stream that was reset has ended. In HTTP/1 containers look at the length.
         throw new EOFException("request body ended after " + received + " of "
             + request.getContentLengthLong() + " bytes");
+      } else if (formTaken && request.getContentLengthLong() > 0) {
+        throw new IllegalStateException("a filter before that of Servlets.addTo has read the form;"
+            + " register the filter of addTo before it");
       }
       return n;
     }
