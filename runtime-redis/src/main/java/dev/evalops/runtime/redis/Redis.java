@@ -12,9 +12,11 @@ import io.lettuce.core.event.command.CommandListener;
 import io.lettuce.core.resource.ClientResources;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
 import javax.net.ssl.SSLContext;
@@ -254,16 +256,17 @@ public final class Redis implements AutoCloseable {
       configure.forEach(change -> change.accept(options));
       ClientResources resources = Clients.resources(configureResources, renewals, uri.getTimeout());
       RedisClient client = new FailoverClient(resources, uri, renewals);
+      AtomicInteger calls = new AtomicInteger();
+      Supplier<RedisURI> servers = () -> inTurn(quickly(parse(renewals)), calls.getAndIncrement());
       boolean opened = false;
       try {
         client.setOptions(options.build());
         listeners.forEach(client::addListener);
         StatefulRedisConnection<String, String> connection = retry
             .stopWhen(Failures::isNotPermitted)
-            .call(() -> renewals.connect(() -> connect(client, renewals)));
+            .call(() -> renewals.connect(() -> connect(client, servers.get())));
         connection.setTimeout(uri.getTimeout());
-        renewals.start(
-            client, options.build(), () -> List.of(quickly(parse(renewals))), pingTimeout);
+        renewals.start(client, options.build(), () -> List.of(servers.get()), pingTimeout);
         opened = true;
         return new Redis(resources, client, connection, renewals);
       } finally {
@@ -279,10 +282,16 @@ public final class Redis implements AutoCloseable {
       return uri;
     }
 
-    private StatefulRedisConnection<String, String> connect(RedisClient client, Renewals renewals)
+    /** Lettuce asks the sentinels one after the other, and one that is silent takes all the time of an attempt. */
+    private static RedisURI inTurn(RedisURI uri, int call) {
+      Collections.rotate(uri.getSentinels(), -call);
+      return uri;
+    }
+
+    private StatefulRedisConnection<String, String> connect(RedisClient client, RedisURI uri)
         throws InterruptedException {
       return Clients.pinged(
-          client.connectAsync(StringCodec.UTF8, quickly(parse(renewals))).toCompletableFuture(),
+          client.connectAsync(StringCodec.UTF8, uri).toCompletableFuture(),
           connected -> connected.async().ping(),
           pingTimeout);
     }

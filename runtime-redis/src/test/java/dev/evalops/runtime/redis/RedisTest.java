@@ -9,6 +9,7 @@ import dev.evalops.fixtures.FreePort;
 import dev.evalops.runtime.errors.StartupException;
 import dev.evalops.runtime.startup.Retry;
 import dev.evalops.runtime.testutil.RedisServer;
+import dev.evalops.runtime.testutil.RedisServers;
 import io.lettuce.core.RedisCommandTimeoutException;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisFuture;
@@ -398,6 +399,21 @@ class RedisTest {
         assertThat(redis.connection().sync().info("server")).contains("tcp_port:" + server.port());
       } finally {
         sentinel.destroyForcibly().waitFor();
+      }
+    }
+  }
+
+  /** Such as one whose machine has lost power, perhaps with the master. */
+  @Test
+  void asksTheOtherSentinels_whenTheFirstIsSilent() throws IOException {
+    try (SilentServer silent = new SilentServer();
+        RedisServers servers = RedisServers.startSentinels()) {
+      String first = "redis-sentinel://127.0.0.1:" + silent.port() + ",";
+      try (Redis redis = Redis.builder(servers.url().replace("redis-sentinel://", first))
+          .pingTimeout(Duration.ofSeconds(2))
+          .retry(retry(10, failure -> {}))
+          .open()) {
+        assertThat(redis.connection().sync().ping()).isEqualTo("PONG");
       }
     }
   }
