@@ -45,6 +45,9 @@ import org.jspecify.annotations.Nullable;
 public final class RedisCluster implements AutoCloseable {
   private static final long CONNECT_MASTERS_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+  /** Of an attempt: Lettuce waits for all nodes of the URL, then for all that these name, then connects. */
+  private static final int STEPS = 3;
+
   private final ClientResources resources;
   private final RedisClusterClient client;
   private final StatefulRedisClusterConnection<String, String> connection;
@@ -215,7 +218,8 @@ public final class RedisCluster implements AutoCloseable {
     }
 
     /**
-     * Limits each attempt to connect, learn the nodes and ping (5 s).
+     * Limits each step of an attempt to connect (5 s): to the nodes of the URL, to those that they name, and the ping.
+     * While a node is silent, such as one whose machine has lost power, the step with it takes all of this time.
      *
      * @param timeout more than zero
      * @return this
@@ -302,8 +306,10 @@ public final class RedisCluster implements AutoCloseable {
           .refreshPartitionsAsync()
           .toCompletableFuture()
           .thenCompose(refreshed -> client.connectAsync(StringCodec.UTF8));
-      StatefulRedisClusterConnection<String, String> connected =
-          Clients.pinged(connecting, connection -> connection.async().ping(), pingTimeout);
+      StatefulRedisClusterConnection<String, String> connected = Clients.pinged(
+          connecting,
+          connection -> connection.async().ping(),
+          Clients.bounded(pingTimeout).multipliedBy(STEPS));
       long deadline = System.nanoTime() + CONNECT_MASTERS_NANOS;
       for (RedisClusterNode node : connected.getPartitions()) {
         if (node.is(RedisClusterNode.NodeFlag.UPSTREAM) && !node.getSlots().isEmpty()) {

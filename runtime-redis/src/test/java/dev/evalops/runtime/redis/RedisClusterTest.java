@@ -12,6 +12,9 @@ import dev.evalops.runtime.testutil.RedisServers;
 import io.lettuce.core.RedisCommandTimeoutException;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.time.Duration;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -70,6 +73,22 @@ class RedisClusterTest {
         .hasMessageContaining("ping_redis: ");
     assertThat(Thread.getAllStackTraces().keySet())
         .noneMatch(thread -> thread.getName().startsWith("lettuce-nioEventLoop-cluster"));
+  }
+
+  /** Such as those of machines that have lost power. */
+  @Test
+  void opensWhileANodeOfTheUrlIsSilent() throws IOException {
+    try (ServerSocket silent = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+        RedisServers servers = RedisServers.startCluster()) {
+      String first = "redis://127.0.0.1:" + silent.getLocalPort() + ",";
+      servers.servers().getLast().pause(); // a replica
+      try (RedisCluster redis = RedisCluster.builder(servers.url().replace("redis://", first))
+          .pingTimeout(Duration.ofSeconds(2))
+          .retry(Retry.builder().maxAttempts(1).build())
+          .open()) {
+        assertThat(redis.connection().sync().set("key", "x")).isEqualTo("OK");
+      }
+    }
   }
 
   /** Such as one whose connection a firewall has forgotten. */
