@@ -12,6 +12,7 @@ import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -76,12 +77,19 @@ final class RedisBuckets {
   private volatile boolean down;
   private volatile boolean closed;
 
-  /** Guards the three fields below, and the order in which the listener is told; never waited for. */
+  /** Guards the two fields below, and the order in which the listener is told; never waited for. */
   private final ReentrantLock changing = new ReentrantLock();
 
-  private @Nullable RedisFuture<List<Object>> probe;
-  private long probeSentAt;
+  private @Nullable Probe probe;
   private long probedAt;
+
+  /**
+   * A script that nobody waits for.
+   *
+   * @param inTime whether it was answered as fast as a decision must be, which may be looked at long after that
+   */
+  private record Probe(
+      RedisFuture<List<Object>> sent, CompletableFuture<Boolean> inTime, long sentAt) {}
 
   // Connections, so that the builder can be loaded without Lettuce.
   RedisBuckets(
@@ -217,21 +225,20 @@ final class RedisBuckets {
     }
     try {
       long now = System.nanoTime();
-      RedisFuture<List<Object>> sent = probe;
-      if (sent == null) {
+      Probe last = probe;
+      if (last == null) {
         if (down && now - probedAt >= PROBE_EVERY_NANOS) {
-          probe = eval(keys(key, policy), arguments(policy));
-          probeSentAt = now;
+          probe = probe(key, policy, now);
         }
-      } else if (sent.isDone()) {
+      } else if (last.inTime().isDone()) {
         probe = null;
         probedAt = now;
-        if (!sent.toCompletableFuture().isCompletedExceptionally()) {
+        if (last.inTime().join()) {
           failures.set(0);
           change(false, null);
         }
-      } else if (now - probeSentAt > budgetNanos) {
-        sent.cancel(true);
+      } else if (now - last.sentAt() > budgetNanos) {
+        last.sent().cancel(true);
         probe = null;
         probedAt = now;
       }
@@ -242,6 +249,14 @@ final class RedisBuckets {
     } finally {
       changing.unlock();
     }
+  }
+
+  private Probe probe(String key, Policy policy, long now) {
+    RedisFuture<List<Object>> sent = eval(keys(key, policy), arguments(policy));
+    CompletableFuture<Boolean> inTime = sent.handle(
+            (answer, failure) -> failure == null && System.nanoTime() - now <= budgetNanos)
+        .toCompletableFuture();
+    return new Probe(sent, inTime, now);
   }
 
   private void change(boolean nowDown, @Nullable Throwable failure) {

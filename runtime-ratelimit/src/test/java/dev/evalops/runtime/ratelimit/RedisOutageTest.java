@@ -11,6 +11,7 @@ import dev.evalops.runtime.http.HttpFilters;
 import dev.evalops.runtime.ratelimit.RateLimiter.RedisChange;
 import dev.evalops.runtime.redis.Redis;
 import dev.evalops.runtime.startup.Retry;
+import dev.evalops.runtime.testutil.FaultProxy;
 import dev.evalops.runtime.testutil.RedisServer;
 import dev.evalops.runtime.testutil.TestHttp;
 import io.lettuce.core.RedisClient;
@@ -332,6 +333,36 @@ class RedisOutageTest {
         .filter(line -> line.startsWith(command + ":calls="))
         .mapToLong(line -> Long.parseLong(line.substring(line.indexOf('=') + 1, line.indexOf(','))))
         .sum();
+  }
+
+  @Test
+  void aRedisThatStaysSlowIsNotTakenForBack_howeverRareTheRequests() {
+    try (FaultProxy network = FaultProxy.start(server.port());
+        Redis far = Redis.open(network.url(server.url()))) {
+      RateLimiter limiter =
+          limiter().redis(far.connection()).redisTimeout(Duration.ofMillis(100)).open();
+      limiter.decide("a");
+      network.delay(Duration.ofMillis(250));
+      await().atMost(PATIENT).until(() -> {
+        limiter.decide("a");
+        return !changes.isEmpty();
+      });
+      // The answer to a script that was sent with one request is there at the next.
+      await()
+          .pollInterval(Duration.ofMillis(1200))
+          .during(Duration.ofSeconds(5))
+          .atMost(PATIENT)
+          .until(() -> {
+            limiter.decide("a");
+            return changes.size() == 1;
+          });
+      network.heal();
+      await().atMost(PATIENT).until(() -> {
+        limiter.decide("a");
+        return changes.size() == 2;
+      });
+    }
+    assertThat(changes).extracting(RedisChange::available).containsExactly(false, true);
   }
 
   @Test
