@@ -314,7 +314,13 @@ final class Relay implements AutoCloseable {
     int room = room();
     lastFetch = System.nanoTime();
     long bytes = Math.min(pageBytes, MAX_BYTES_IN_MEMORY - bytesInMemory);
-    List<RelayRows.Row> found = rows.fetch(without, pausedLanes.keySet(), room, bytes);
+    List<RelayRows.Row> found;
+    try {
+      found = rows.fetch(without, pausedLanes.keySet(), room, bytes);
+    } catch (SQLException e) { // such as a statement_timeout, which a smaller page may keep
+      pageBytes = Math.max(MIN_PAGE_BYTES, bytes / 2);
+      throw e;
+    }
     databaseAnswered();
     long took = System.nanoTime() - lastFetch;
     limitPages(found, took);

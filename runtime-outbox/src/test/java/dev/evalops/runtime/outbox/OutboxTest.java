@@ -119,6 +119,26 @@ class OutboxTest {
     }
   }
 
+  /** The server counts the time in which it sends the rows, too. */
+  @Test
+  void sendsPagesThatTakeLongerThanAStatementMay(
+      HikariDataSource db, PostgresServer.TestSchema schema) throws Exception {
+    byte[] body = new byte[512 * 1024];
+    for (int i = 0; i < 48; i++) {
+      EncodedEvent small = Broker.event("note/" + i % 24, i);
+      add(db, new EncodedEvent(small.id(), small.subject(), small.headers(), body, small.lane()));
+    }
+    try (FaultProxy network = FaultProxy.start(PostgresServer.shared().port());
+        HikariDataSource slow =
+            Postgres.open(network.url(schema.url()) + "&statement_timeout=600ms")) {
+      network.delay(Duration.ofMillis(8));
+      try (Outbox outbox = Outbox.start(slow, broker)) {
+        await().atMost(Duration.ofSeconds(60)).until(() -> outbox.pending() == 0);
+      }
+    }
+    assertThat(broker.stored).hasSize(48);
+  }
+
   /** As after a long transaction, for which the database keeps millions of rows that were removed. */
   @ParameterizedTest
   @ValueSource(ints = {1, 2})
