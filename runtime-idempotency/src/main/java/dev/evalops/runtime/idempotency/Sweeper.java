@@ -11,6 +11,10 @@ import org.slf4j.LoggerFactory;
 final class Sweeper {
   private static final Logger LOG = LoggerFactory.getLogger(Idempotency.class);
   private static final int BATCH = 1000;
+
+  /** SQLSTATE of a statement_timeout, which fewer rows may keep: each can have an answer of a megabyte. */
+  private static final String CANCELED = "57014";
+
   private static final long PAUSE_NANOS = 5_000_000;
 
   private final IdempotencyStore store;
@@ -40,7 +44,17 @@ final class Sweeper {
 
   private void sweep() {
     try {
-      while (store.sweep(BATCH) >= BATCH) {
+      int batch = BATCH;
+      boolean more = true;
+      while (more) {
+        try {
+          more = store.sweep(batch) >= batch;
+        } catch (SQLException e) {
+          if (batch == 1 || !CANCELED.equals(e.getSQLState())) {
+            throw e;
+          }
+          batch /= 10;
+        }
         LockSupport.parkNanos(PAUSE_NANOS);
       }
     } catch (SQLException | RuntimeException e) {

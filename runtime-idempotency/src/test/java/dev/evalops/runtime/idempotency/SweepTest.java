@@ -11,6 +11,7 @@ import dev.evalops.runtime.testutil.Schema;
 import dev.evalops.runtime.testutil.TestPostgres;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -110,6 +111,35 @@ class SweepTest {
       assertThat(log.messages()).contains("WARN idempotency cleanup failed");
       assertThat(CapturedLog.keyValues(log.events().getFirst()).get("error").toString())
           .contains("SQLException");
+    }
+  }
+
+  /** As the removal of large answers can. */
+  @Test
+  void removesFewerAtATime_whenABatchTakesLongerThanAStatementMay(HikariDataSource db)
+      throws Exception {
+    execute(
+        db,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            + " 'BEGIN PERFORM pg_sleep(0.002); RETURN OLD; END'");
+    execute(
+        db,
+        "CREATE TRIGGER slow BEFORE DELETE ON api_idempotency_keys"
+            + " FOR EACH ROW EXECUTE FUNCTION slow()");
+    execute(
+        db,
+        "INSERT INTO api_idempotency_keys (scope, idempotency_key, request_hash, created_at,"
+            + " expires_at) SELECT 's', 'old' || g, 'h', now() - interval '2 days',"
+            + " now() - interval '1 day' FROM generate_series(1, 1500) g");
+    try (CapturedLog log = new CapturedLog(Idempotency.class);
+        HikariDataSource limited = new HikariDataSource()) {
+      limited.setJdbcUrl(db.getJdbcUrl() + "&options=-c%20statement_timeout=1s");
+      limited.setDataSourceProperties(db.getDataSourceProperties());
+      Idempotency.of(limited).begin("s", "k", "h");
+      await()
+          .atMost(Duration.ofSeconds(30))
+          .until(() -> query(db, "SELECT count(*) FROM api_idempotency_keys").equals(List.of("1")));
+      assertThat(log.messages()).isEmpty();
     }
   }
 
