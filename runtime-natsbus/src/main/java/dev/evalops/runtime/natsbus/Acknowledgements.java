@@ -2,6 +2,7 @@ package dev.evalops.runtime.natsbus;
 
 import io.nats.client.Connection;
 import io.nats.client.impl.AckType;
+import java.time.Instant;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
@@ -47,7 +48,9 @@ final class Acknowledgements {
     try {
       Delivery delivery = waiting.poll();
       while (delivery != null) {
-        send(delivery);
+        if (!send(delivery) && closed) {
+          waiting.clear(); // The client waits for room with each, and closing must end.
+        }
         delivery = waiting.poll();
       }
     } finally {
@@ -55,11 +58,11 @@ final class Acknowledgements {
     }
   }
 
-  private void send(Delivery delivery) {
+  private boolean send(Delivery delivery) {
     try {
-      delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
-    } catch (Throwable failure) {
-      // Such as no memory: the event comes again, and is acknowledged then. Others must be sent.
+      return delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
+    } catch (Throwable failure) { // such as no memory: the event comes again, and is acknowledged then
+      return true;
     }
   }
 
@@ -71,6 +74,11 @@ final class Acknowledgements {
       idle = false;
       LockSupport.unpark(thread);
     }
+  }
+
+  /** Those of a stream that is gone are not sent. */
+  void lose(Instant streamCreated) {
+    waiting.forEach(delivery -> delivery.lose(streamCreated));
   }
 
   /** Sends what is there; what is added later is sent at once. */

@@ -27,21 +27,35 @@ final class Delivery {
     this.message = message;
   }
 
-  void answer(Connection connection, byte[] answer, String failed) {
-    if (!lost) {
-      answer(connection, message, answer, failed);
-    }
+  /** It is not answered any more if it is of a stream that was there before. */
+  void lose(Instant streamCreated) {
+    lost |= place.time().isBefore(streamCreated);
+  }
+
+  /** Returns false if the client has no room for the answer. */
+  boolean answer(Connection connection, byte[] answer, String failed) {
+    return lost || answer(connection, message, answer, failed);
   }
 
   /** A failure is no reason to handle it again: when it comes again it is only acknowledged. */
-  static void answer(Connection connection, Message message, byte[] answer, String failed) {
+  static boolean answer(Connection connection, Message message, byte[] answer, String failed) {
+    boolean interrupted = false;
     try {
-      connection.publish(message.getReplyTo(), answer);
+      do { // The client drops without a word what an interrupted thread publishes.
+        interrupted |= Thread.interrupted();
+        connection.publish(message.getReplyTo(), answer);
+      } while (Thread.currentThread().isInterrupted());
+      return true;
     } catch (RuntimeException failure) {
       LOG.atWarn()
           .addKeyValue("subject", message.getSubject())
           .addKeyValue("error", Secrets.hide(failure.getMessage()))
           .log(failed);
+      return false;
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
     }
   }
 }

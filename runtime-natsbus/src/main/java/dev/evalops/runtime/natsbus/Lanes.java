@@ -8,6 +8,7 @@ import io.nats.client.Message;
 import io.nats.client.impl.AckType;
 import io.nats.client.impl.NatsJetStreamMetaData;
 import java.time.Duration;
+import java.time.Instant;
 import java.time.ZonedDateTime;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -432,14 +433,9 @@ final class Lanes {
 
   /** What is in hand of a stream that is gone is not acknowledged: it would be another event that is. */
   void lose(ZonedDateTime streamCreated) {
-    lock.lock();
-    try {
-      for (Delivery delivery : held.values()) {
-        delivery.lost |= delivery.place.time().isBefore(streamCreated.toInstant());
-      }
-    } finally {
-      lock.unlock();
-    }
+    Instant created = streamCreated.toInstant();
+    held().forEach(delivery -> delivery.lose(created));
+    acknowledgements.lose(created); // after what is in hand, from where they come
   }
 
   List<Delivery> held() {
@@ -494,7 +490,9 @@ final class Lanes {
       lock.unlock();
     }
     for (Delivery delivery : unstarted) {
-      delivery.answer(connection, AckType.AckNak.bytes, "consumer nak failed");
+      if (!delivery.answer(connection, AckType.AckNak.bytes, "consumer nak failed")) {
+        return; // The client waits for room with each.
+      }
     }
   }
 

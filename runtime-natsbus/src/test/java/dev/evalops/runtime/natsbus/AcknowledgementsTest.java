@@ -1,86 +1,208 @@
 package dev.evalops.runtime.natsbus;
 
+import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
 
 import dev.evalops.runtime.events.Change;
-import dev.evalops.runtime.natsbus.Delivery.Place;
 import dev.evalops.runtime.testutil.NatsServer;
 import dev.evalops.runtime.testutil.TestNats;
-import io.nats.client.JetStreamSubscription;
-import io.nats.client.PushSubscribeOptions;
+import io.nats.client.Connection;
+import io.nats.client.Connection.Status;
+import io.nats.client.Message;
+import io.nats.client.Nats;
+import io.nats.client.Subscription;
+import io.nats.client.api.DeliverPolicy;
+import io.nats.client.impl.NatsJetStreamMetaData;
+import io.nats.client.impl.NatsMessage;
 import java.time.Duration;
-import java.time.Instant;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
+import java.time.ZoneOffset;
+import java.time.ZonedDateTime;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-@Timeout(60)
+@Timeout(120)
 @ExtendWith(TestNats.class)
 class AcknowledgementsTest {
-  private NatsBus bus;
-  private JetStreamSubscription subscription;
-  private Acknowledgements acknowledgements;
+  private static final Duration AWHILE = Duration.ofSeconds(30);
+  private static final String ACKNOWLEDGEMENTS = "$JS.ACK.GONE.indexer.>";
 
-  @BeforeEach
-  void subscribe(NatsServer server) throws Exception {
-    bus = Servers.bus(server).open();
-    acknowledgements = new Acknowledgements(bus.connection(), "indexer");
-    subscription = bus.connection()
-        .jetStream()
-        .subscribe(
-            "notes.changes.>",
-            PushSubscribeOptions.builder().stream("NOTES").durable("indexer").build());
+  private static String reply(long sequence) {
+    return "$JS.ACK.GONE.indexer.1." + sequence + "." + sequence + ".1600000000000000000.0";
   }
 
-  @AfterEach
-  void close() {
-    bus.close();
+  private static Message message(long sequence) {
+    return new NatsMessage("notes.changes.note.create", reply(sequence), new byte[0]) {
+      @Override
+      public boolean isJetStream() {
+        return true;
+      }
+
+      @Override
+      public NatsJetStreamMetaData metaData() {
+        return new NatsJetStreamMetaData(this);
+      }
+    };
   }
 
-  /** Publishes an event, and has it delivered. */
-  private Delivery delivery() throws InterruptedException {
-    bus.publish(Change.of("note", "n-1", "create"));
+  private static Delivery delivery(Message message) {
+    NatsJetStreamMetaData meta = message.metaData();
     return new Delivery(
-        new Place(1, Instant.EPOCH), null, false, subscription.nextMessage(Duration.ofSeconds(20)));
+        new Delivery.Place(meta.streamSequence(), meta.timestamp().toInstant()),
+        null,
+        false,
+        message);
   }
 
-  private void awaitAcknowledged(long sequence) {
-    await()
-        .atMost(Duration.ofSeconds(20))
-        .until(() -> subscription.getConsumerInfo().getAckFloor().getStreamSequence() == sequence);
-  }
-
-  @Test
-  void leaveSoon() throws Exception {
-    acknowledgements.start();
-    for (int sequence = 1; sequence <= 3; sequence++) {
-      acknowledgements.add(delivery());
-      acknowledgements.sendSoon();
-
-      awaitAcknowledged(sequence);
+  private static List<String> published(Subscription subscription) throws InterruptedException {
+    List<String> subjects = new ArrayList<>();
+    Message message = subscription.nextMessage(AWHILE);
+    while (!message.getSubject().endsWith(".end")) {
+      subjects.add(message.getSubject());
+      message = subscription.nextMessage(AWHILE);
     }
-    acknowledgements.close();
+    return subjects;
   }
 
   @Test
-  void leaveAtOnce() throws Exception {
-    acknowledgements.add(delivery());
-    acknowledgements.send();
-
-    awaitAcknowledged(1);
+  void sendsSoon(NatsServer server) throws Exception {
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      acknowledgements.start();
+      for (int sequence = 1; sequence <= 3; sequence++) {
+        acknowledgements.add(delivery(message(sequence)));
+        acknowledgements.sendSoon();
+        assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(sequence));
+      }
+      acknowledgements.close();
+    }
   }
 
   @Test
-  void leaveWhenItCloses_andAtOnceAfterThat() throws Exception {
-    acknowledgements.add(delivery());
-    acknowledgements.sendSoon();
-    acknowledgements.close();
-    awaitAcknowledged(1);
+  void sendsWhenItCloses_andAtOnceAfterThat(NatsServer server) throws Exception {
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      acknowledgements.add(delivery(message(1)));
+      acknowledgements.sendSoon();
+      acknowledgements.close();
+      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(1));
 
-    acknowledgements.add(delivery());
-    acknowledgements.sendSoon();
-    awaitAcknowledged(2);
+      acknowledgements.add(delivery(message(2)));
+      acknowledgements.sendSoon();
+      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
+    }
+  }
+
+  @Test
+  void sendsWhatAnInterruptedThreadSends_andKeepsTheInterrupt(NatsServer server) throws Exception {
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      acknowledgements.add(delivery(message(1)));
+      acknowledgements.add(delivery(message(2)));
+
+      Thread.currentThread().interrupt();
+      acknowledgements.send();
+
+      assertThat(Thread.interrupted()).isTrue();
+      connection.publish("$JS.ACK.GONE.indexer.end", null);
+      assertThat(published(subscription)).containsExactly(reply(1), reply(2));
+    }
+  }
+
+  @Test
+  void sendsNothing_toAStreamThatWasMadeAfterwards(NatsServer server) throws Exception {
+    CountDownLatch begun = new CountDownLatch(2);
+    CountDownLatch end = new CountDownLatch(1);
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Lanes lanes = new Lanes(
+          connection,
+          "indexer",
+          2,
+          Thread::new,
+          delivery -> {
+            begun.countDown();
+            if (delivery.place.sequence() == 1) {
+              await().atMost(AWHILE).until(() -> end.getCount() == 0);
+            }
+            acknowledgements.add(delivery);
+            return true;
+          },
+          acknowledgements,
+          () -> 10);
+      lanes.received(message(1));
+      lanes.received(message(2));
+      assertThat(begun.await(30, TimeUnit.SECONDS)).isTrue();
+      await().atMost(AWHILE).until(() -> lanes.size() == 1);
+      lanes.lose(ZonedDateTime.now(ZoneOffset.UTC));
+      end.countDown();
+      assertThat(lanes.awaitIdle(AWHILE)).isTrue();
+      acknowledgements.close();
+
+      connection.publish("$JS.ACK.GONE.indexer.end", null);
+      assertThat(published(subscription)).isEmpty();
+    }
+  }
+
+  @Test
+  void sendsTheNext_whenThereWasNoMemoryForOne(NatsServer server) throws Exception {
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      acknowledgements.start();
+      CountDownLatch failed = new CountDownLatch(1);
+      Delivery failing = delivery(message(1));
+      failing.message = new NatsMessage("notes.changes.note.create", reply(1), new byte[0]) {
+        @Override
+        public String getReplyTo() {
+          failed.countDown();
+          throw new OutOfMemoryError("Java heap space");
+        }
+      };
+      acknowledgements.add(failing);
+      acknowledgements.sendSoon();
+      assertThat(failed.await(30, TimeUnit.SECONDS)).isTrue();
+      Delivery next = delivery(message(2));
+      acknowledgements.add(next);
+      await().atMost(AWHILE).until(() -> {
+        acknowledgements.sendSoon();
+        return subscription.getPendingMessageCount() > 0;
+      });
+      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
+      acknowledgements.close();
+    }
+  }
+
+  @Test
+  void closesInTime_whenTheClientHasNoRoom() {
+    int events = 300;
+    CountDownLatch end = new CountDownLatch(1);
+    try (NatsServer own = NatsServer.start();
+        NatsBus bus = Servers.bus(own)
+            .configure(options -> options.maxMessagesInOutgoingQueue(10))
+            .open()) {
+      for (int i = 0; i < events; i++) {
+        bus.publish(Change.of("note", "n-" + i, "create"));
+      }
+      EventConsumer consumer = bus.consumer("notes.changes.>", "indexer")
+          .deliver(DeliverPolicy.All)
+          .start(event -> end.await());
+      await().atMost(AWHILE).until(() -> consumer.held() == events);
+      own.kill();
+      await().atMost(AWHILE).until(() -> bus.connection().getStatus() != Status.CONNECTED);
+      end.countDown();
+      await().atMost(AWHILE).until(() -> consumer.held() == 0);
+
+      Thread closing = Thread.ofPlatform().start(consumer::close);
+      await().atMost(Duration.ofSeconds(15)).until(() -> !closing.isAlive());
+    }
   }
 }
