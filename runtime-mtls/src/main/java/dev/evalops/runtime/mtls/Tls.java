@@ -5,6 +5,7 @@ import static java.util.Objects.requireNonNull;
 import dev.evalops.runtime.mtls.PemFiles.UnusableException;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
+import java.security.cert.CertificateException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
@@ -143,12 +144,14 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
       try {
         next = files.load(current);
       } catch (UnusableException | RuntimeException e) {
-        String problem =
-            e instanceof UnusableException ? String.valueOf(e.getMessage()) : e.toString();
-        if (!problem.equals(reported)) {
-          reported = problem;
-          report(new CertificateReload(notAfter(), Optional.of(problem)));
-        }
+        refused(e instanceof UnusableException ? String.valueOf(e.getMessage()) : e.toString());
+        return false;
+      }
+      CertifiedKey pair = next.pair();
+      if (pair != null && !isInTime(pair) && isInTime(requireNonNull(current.pair()))) {
+        refused(files.certificate() + ": the certificate is valid from "
+            + pair.leaf().getNotBefore().toInstant() + " to "
+            + pair.leaf().getNotAfter().toInstant());
         return false;
       }
       reported = null;
@@ -166,6 +169,22 @@ abstract sealed class Tls implements AutoCloseable permits ClientTls, ServerTls 
       return true;
     } finally {
       reloading.unlock();
+    }
+  }
+
+  private void refused(String problem) {
+    if (!problem.equals(reported)) {
+      reported = problem;
+      report(new CertificateReload(notAfter(), Optional.of(problem)));
+    }
+  }
+
+  private static boolean isInTime(CertifiedKey pair) {
+    try {
+      pair.leaf().checkValidity();
+      return true;
+    } catch (CertificateException e) {
+      return false;
     }
   }
 

@@ -267,6 +267,41 @@ class MtlsReloadTest {
   }
 
   @Test
+  void keepsACertificateThatIsValid_whileTheNextIsNot() throws Exception {
+    Instant now = Instant.now();
+    Issued good = authority.issue("good");
+    Issued expired = authority
+        .request("CN=expired", Keys.ec())
+        .dns("localhost")
+        .valid(now.minus(Duration.ofDays(2)), now.minus(Duration.ofDays(1)))
+        .issue();
+    Issued tomorrow = authority
+        .request("CN=tomorrow", Keys.ec())
+        .dns("localhost")
+        .valid(now.plus(Duration.ofDays(1)), now.plus(Duration.ofDays(2)))
+        .issue();
+    Store files = store("server", good);
+    try (ServerTls server = server(files).open();
+        ClientTls client = client(store("client", authority.issue("client"))).open();
+        TestServer http = new TestServer(server.sslContext())) {
+      for (Issued bad : List.of(expired, tomorrow)) {
+        files.write(authority, bad);
+        assertThat(server.reload()).isFalse();
+        assertThat(server.reload()).isFalse();
+        assertThat(presented(client, http)).isEqualTo(good.leaf());
+      }
+      assertThat(reloads)
+          .hasSize(2)
+          .extracting(reload -> reload.problem().orElseThrow())
+          .allMatch(problem -> problem.startsWith(files.cert + ": the certificate is valid from "));
+      Issued next = authority.issue("next");
+      files.write(authority, next);
+      assertThat(server.reload()).isTrue();
+      assertThat(presented(client, http)).isEqualTo(next.leaf());
+    }
+  }
+
+  @Test
   void keepsTheLastGoodCertificates_whateverBecomesOfTheFiles() throws Exception {
     Issued good = authority.issue("good");
     Store files = store("server", good);
