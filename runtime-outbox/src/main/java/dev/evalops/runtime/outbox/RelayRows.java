@@ -21,7 +21,9 @@ import org.jspecify.annotations.Nullable;
  * check it again for each. Of one thread.
  */
 final class RelayRows {
-  private static final int MAX_COUNTED = 100_000;
+  static final int MAX_COUNTED = 100_000;
+  private static final int MIN_COUNTED = 100;
+  private static final String CANCELED = "57014"; // SQLSTATE of a statement_timeout
   private static final long KEEP_FOR = TimeUnit.SECONDS.toNanos(10);
 
   /**
@@ -58,8 +60,7 @@ final class RelayRows {
           + " WHERE id = ? AND parked_at IS NULL";
 
   static final String DEPTH =
-      "SELECT (SELECT count(*) FROM (SELECT FROM change_outbox WHERE parked_at IS NULL LIMIT "
-          + MAX_COUNTED
+      "SELECT (SELECT count(*) FROM (SELECT FROM change_outbox WHERE parked_at IS NULL LIMIT ?"
           + ") w), (SELECT count(*) FROM change_outbox WHERE parked_at IS NOT NULL),"
           + " (SELECT " + Rows.AGE
           + " FROM change_outbox WHERE parked_at IS NULL ORDER BY seq LIMIT 1)";
@@ -71,6 +72,7 @@ final class RelayRows {
   private final String fetch;
   private @Nullable Lent lent;
   private long lentAt;
+  private int counted = MAX_COUNTED;
 
   RelayRows(DataSource db, boolean holdParkedLanes) {
     this.db = db;
@@ -212,15 +214,33 @@ final class RelayRows {
     });
   }
 
-  /** Counts no further than {@link #MAX_COUNTED}, so that a long outage does not make it slow. */
+  /**
+   * Counts no further than {@link #MAX_COUNTED}, so that a long outage does not make it slow, and less far the next
+   * time if a {@code statement_timeout} has ended it.
+   */
   Depth depth() throws SQLException {
-    return run(connection -> {
-      try (PreparedStatement statement = Lent.prepare(connection, DEPTH);
-          ResultSet row = statement.executeQuery()) {
-        row.next();
-        return new Depth(row.getLong(1), row.getLong(3), row.getLong(2));
+    int max = counted;
+    Depth depth;
+    try {
+      depth = run(connection -> {
+        try (PreparedStatement statement = Lent.prepare(connection, DEPTH)) {
+          statement.setInt(1, max);
+          try (ResultSet row = statement.executeQuery()) {
+            row.next();
+            return new Depth(row.getLong(1), row.getLong(3), row.getLong(2));
+          }
+        }
+      });
+    } catch (SQLException e) {
+      if (CANCELED.equals(e.getSQLState())) {
+        counted = Math.max(MIN_COUNTED, max / 10);
       }
-    });
+      throw e;
+    }
+    if (depth.pending() < max) {
+      counted = MAX_COUNTED;
+    }
+    return depth;
   }
 
   /** Gives the connection back. */

@@ -139,6 +139,30 @@ class OutboxTest {
     assertThat(broker.stored).hasSize(48);
   }
 
+  @Test
+  void countsLessFar_whenThatTakesLongerThanAStatementMay(
+      HikariDataSource db, PostgresServer.TestSchema schema) throws Exception {
+    try (Connection connection = db.getConnection();
+        Statement statement = connection.createStatement()) {
+      statement.execute("ALTER TABLE change_outbox RENAME TO changes");
+      statement.execute("CREATE VIEW change_outbox AS SELECT * FROM changes"
+          + " WHERE CASE WHEN current_query() LIKE 'SELECT (SELECT count%' AND seq > 0"
+          + " THEN pg_sleep(0.0005)::text END IS DISTINCT FROM '-'"); // for each row
+      statement.execute("INSERT INTO changes (id, lane, subject, headers, body, created_at)"
+          + " SELECT i, 'note/' || i, 's', ARRAY['a', 'b'], '', now() - interval '10 minutes'"
+          + " FROM generate_series(1, 5000) i");
+    }
+    broker.away = true;
+    SimpleMeterRegistry registry = new SimpleMeterRegistry();
+    try (HikariDataSource limited = Postgres.open(schema.url() + "&statement_timeout=2s");
+        Outbox outbox = Outbox.builder(limited, broker).metrics(registry).start()) {
+      await().atMost(Duration.ofSeconds(60)).untilAsserted(() -> {
+        assertThat(registry.get("outbox.pending").gauge().value()).isIn(100.0, 1000.0);
+        assertThat(registry.get("outbox.oldest").gauge().value()).isGreaterThan(600);
+      });
+    }
+  }
+
   /** As after a long transaction, for which the database keeps millions of rows that were removed. */
   @ParameterizedTest
   @ValueSource(ints = {1, 2})
