@@ -8,6 +8,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.LongSupplier;
 
 /**
  * The acknowledgements of a consumer. While other events are in hand they are sent together after a millisecond, so
@@ -16,16 +17,24 @@ import java.util.concurrent.locks.ReentrantLock;
  */
 final class Acknowledgements {
   private static final long PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
+  private static final int FEW = 256; // about as many as are handled in the pause
 
   private final Connection connection;
+  private final LongSupplier maxPending;
   private final Queue<Delivery> waiting = new ConcurrentLinkedQueue<>();
   private final ReentrantLock sending = new ReentrantLock();
   private final Thread thread;
   private volatile boolean idle;
   private volatile boolean closed;
 
-  Acknowledgements(Connection connection, String durable) {
+  /**
+   * None yet.
+   *
+   * @param maxPending as many as the server leaves unacknowledged
+   */
+  Acknowledgements(Connection connection, String durable, LongSupplier maxPending) {
     this.connection = connection;
+    this.maxPending = maxPending;
     this.thread =
         Thread.ofPlatform().daemon().name("natsbus-acks-" + durable).unstarted(this::keepSending);
   }
@@ -34,13 +43,26 @@ final class Acknowledgements {
     thread.start();
   }
 
-  /** Takes it; {@link #send} or {@link #sendSoon} must follow. */
+  /** Takes it; {@link #sendSoon} must follow. */
   void add(Delivery delivery) {
     waiting.add(delivery);
   }
 
-  /** Sends what is there. When it returns the client has all that was added before. */
-  void send() {
+  /**
+   * Has them sent within a millisecond, unless the client is slow to take them; at once if no event is in hand, or the
+   * server gives so few at a time that it would wait for them.
+   */
+  void sendSoon(int inHand) {
+    if (closed || inHand == 0 || maxPending.getAsLong() < FEW) {
+      send();
+    } else if (idle && !waiting.isEmpty()) {
+      idle = false;
+      LockSupport.unpark(thread);
+    }
+  }
+
+  /** When it returns the client has all that was added before. */
+  private void send() {
     if (waiting.isEmpty() && !sending.isLocked()) {
       return;
     }
@@ -64,16 +86,6 @@ final class Acknowledgements {
     } catch (
         Throwable failure) { // such as no memory: the event comes again, and is acknowledged then
       return true;
-    }
-  }
-
-  /** Has it sent within a millisecond, unless the client is slow to take it. */
-  void sendSoon() {
-    if (closed) {
-      send();
-    } else if (idle && !waiting.isEmpty()) {
-      idle = false;
-      LockSupport.unpark(thread);
     }
   }
 

@@ -40,6 +40,7 @@ final class Durable {
   private volatile Duration ackWait;
   private volatile long maxDeliveries;
   private volatile long serverMaxDeliveries = Long.MAX_VALUE;
+  private volatile long maxAckPending = Long.MAX_VALUE;
   private volatile long lag;
 
   private final ReentrantLock lock = new ReentrantLock();
@@ -76,6 +77,11 @@ final class Durable {
     return serverMaxDeliveries;
   }
 
+  /** As many as the server delivers before they are acknowledged. */
+  long maxAckPending() {
+    return maxAckPending;
+  }
+
   /** How many events of the stream it has not delivered, when it was last looked at. */
   long lag() {
     return lag;
@@ -92,6 +98,7 @@ final class Durable {
     lag = info.getNumPending();
     ConsumerConfiguration found = info.getConsumerConfiguration();
     String subject = check(found);
+    maxAckPending = found.getMaxAckPending() < 1 ? Long.MAX_VALUE : found.getMaxAckPending();
     lock.lock();
     try {
       if (found.getAckWait() != null && found.getAckWait().isPositive()) {

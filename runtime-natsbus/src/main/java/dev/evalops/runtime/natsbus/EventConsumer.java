@@ -68,7 +68,7 @@ public final class EventConsumer implements AutoCloseable {
     this.connection = settings.bus.connection();
     this.settings = settings;
     this.handler = handler;
-    this.acknowledgements = new Acknowledgements(connection, settings.durable);
+    this.acknowledgements = new Acknowledgements(connection, settings.durable, this::maxAckPending);
     this.lanes =
         new Lanes(connection, settings, this::handled, acknowledgements, this::maxDeliveries);
     this.durable = new Durable(connection, settings, lanes);
@@ -83,6 +83,10 @@ public final class EventConsumer implements AutoCloseable {
 
   private long maxDeliveries() {
     return durable.maxDeliveries();
+  }
+
+  private long maxAckPending() {
+    return durable.maxAckPending();
   }
 
   private void start() throws IOException, JetStreamApiException {

@@ -355,7 +355,7 @@ final class Lanes {
   private @Nullable Delivery leave(Delivery delivery, boolean done) {
     Delivery mine;
     boolean startable;
-    boolean last;
+    int inHand;
     lock.lock();
     try {
       release(delivery);
@@ -376,15 +376,11 @@ final class Lanes {
         ended(Thread.currentThread());
       }
       startable = startable();
-      last = held.isEmpty();
+      inHand = held.size();
     } finally {
       lock.unlock();
     }
-    if (last) {
-      acknowledgements.send();
-    } else {
-      acknowledgements.sendSoon();
-    }
+    acknowledgements.sendSoon(inHand);
     if (startable) {
       startReady();
     }

@@ -31,6 +31,8 @@ class AcknowledgementsTest {
   private static final Duration AWHILE = Duration.ofSeconds(30);
   private static final String ACKNOWLEDGEMENTS = "$JS.ACK.GONE.indexer.>";
 
+  private static final int MANY = 1000;
+
   private static String reply(long sequence) {
     return "$JS.ACK.GONE.indexer.1." + sequence + "." + sequence + ".1600000000000000000.0";
   }
@@ -72,11 +74,11 @@ class AcknowledgementsTest {
   void sendsSoon(NatsServer server) throws Exception {
     try (Connection connection = Nats.connect(server.url())) {
       Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
       acknowledgements.start();
       for (int sequence = 1; sequence <= 3; sequence++) {
         acknowledgements.add(delivery(message(sequence)));
-        acknowledgements.sendSoon();
+        acknowledgements.sendSoon(MANY);
         assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(sequence));
       }
       acknowledgements.close();
@@ -84,17 +86,38 @@ class AcknowledgementsTest {
   }
 
   @Test
+  void sendsAtOnce_whatTheServerWouldWaitFor(NatsServer server) throws Exception {
+    try (Connection connection = Nats.connect(server.url())) {
+      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+      Acknowledgements few = new Acknowledgements(connection, "indexer", () -> 2);
+      few.add(delivery(message(1)));
+      few.sendSoon(1);
+      // The thread that sends these later is not started here.
+      Acknowledgements many = new Acknowledgements(connection, "indexer", () -> MANY);
+      many.add(delivery(message(2)));
+      many.sendSoon(1);
+      connection.publish("$JS.ACK.GONE.indexer.end", null);
+      assertThat(published(subscription)).containsExactly(reply(1));
+
+      many.add(delivery(message(3)));
+      many.sendSoon(0);
+      connection.publish("$JS.ACK.GONE.indexer.end", null);
+      assertThat(published(subscription)).containsExactly(reply(2), reply(3));
+    }
+  }
+
+  @Test
   void sendsWhenItCloses_andAtOnceAfterThat(NatsServer server) throws Exception {
     try (Connection connection = Nats.connect(server.url())) {
       Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
       acknowledgements.add(delivery(message(1)));
-      acknowledgements.sendSoon();
+      acknowledgements.sendSoon(MANY);
       acknowledgements.close();
       assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(1));
 
       acknowledgements.add(delivery(message(2)));
-      acknowledgements.sendSoon();
+      acknowledgements.sendSoon(MANY);
       assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
     }
   }
@@ -103,12 +126,12 @@ class AcknowledgementsTest {
   void sendsWhatAnInterruptedThreadSends_andKeepsTheInterrupt(NatsServer server) throws Exception {
     try (Connection connection = Nats.connect(server.url())) {
       Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
       acknowledgements.add(delivery(message(1)));
       acknowledgements.add(delivery(message(2)));
 
       Thread.currentThread().interrupt();
-      acknowledgements.send();
+      acknowledgements.sendSoon(0);
 
       assertThat(Thread.interrupted()).isTrue();
       connection.publish("$JS.ACK.GONE.indexer.end", null);
@@ -122,7 +145,7 @@ class AcknowledgementsTest {
     CountDownLatch end = new CountDownLatch(1);
     try (Connection connection = Nats.connect(server.url())) {
       Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
       Lanes lanes = new Lanes(
           connection,
           "indexer",
@@ -156,7 +179,7 @@ class AcknowledgementsTest {
   void sendsTheNext_whenThereWasNoMemoryForOne(NatsServer server) throws Exception {
     try (Connection connection = Nats.connect(server.url())) {
       Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer");
+      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
       acknowledgements.start();
       CountDownLatch failed = new CountDownLatch(1);
       Delivery failing = delivery(message(1));
@@ -168,12 +191,12 @@ class AcknowledgementsTest {
         }
       };
       acknowledgements.add(failing);
-      acknowledgements.sendSoon();
+      acknowledgements.sendSoon(MANY);
       assertThat(failed.await(30, TimeUnit.SECONDS)).isTrue();
       Delivery next = delivery(message(2));
       acknowledgements.add(next);
       await().atMost(AWHILE).until(() -> {
-        acknowledgements.sendSoon();
+        acknowledgements.sendSoon(MANY);
         return subscription.getPendingMessageCount() > 0;
       });
       assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));

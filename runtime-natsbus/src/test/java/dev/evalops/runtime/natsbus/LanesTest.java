@@ -22,7 +22,7 @@ class LanesTest {
   private final AtomicInteger refused = new AtomicInteger();
   private final LinkedBlockingQueue<Long> handled = new LinkedBlockingQueue<>();
   private final Logs logs = new Logs();
-  private final Acknowledgements none = new Acknowledgements(null, "indexer");
+  private final Acknowledgements none = new Acknowledgements(null, "indexer", () -> 1000);
   private final Lanes lanes =
       new Lanes(null, "indexer", 1, this::thread, this::handle, none, () -> 10);
 
