@@ -97,12 +97,12 @@ class OperationsTest {
     String bare = query
         .replaceAll("\\{__name__=~\"\\.\\+(_\\w+)\"[^}]*}", " <prefix>$1 ")
         .replace("${prefix}", "<prefix>")
-        .replaceAll("\\{[^}]*}|\\[[^]]*]|\\b(by|ignoring|on) *\\([^)]*\\)", " ");
+        .replaceAll("\\{[^}]*}|\\[[^]]*]|\"[^\"]*\"|\\b(by|ignoring|on) *\\([^)]*\\)", " ");
     return Pattern.compile("(?:<prefix>)?\\b[a-z_]\\w*(?! *\\()\\b(?! *\\()")
         .matcher(bare)
         .results()
         .map(found -> found.group().replaceFirst("_(bucket|sum|count)$", ""))
-        .filter(name -> !Set.of("and", "or", "by", "group_left").contains(name))
+        .filter(name -> !Set.of("and", "or", "unless", "offset", "by", "group_left").contains(name))
         .collect(Collectors.toSet());
   }
 

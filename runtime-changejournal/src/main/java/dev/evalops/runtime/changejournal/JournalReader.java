@@ -44,8 +44,8 @@ import tools.jackson.databind.util.RawValue;
  * and {@code text} columns may hold, is one node that writes it as it is.
  *
  * <p>A failover to a standby that did not have everything (asynchronous replication) gives the numbers of lost changes
- * again. A reader that is beyond them passes over the new changes, and {@link #lag} does not tell: after such a failover
- * begin again at a position from before it.
+ * again. A reader that is beyond them passes over the new changes, and {@link #lag} does not tell: after such a
+ * failover begin again at a position from before it.
  *
  * <p>Thread-safe: all state is in the {@link Position}.
  */

@@ -441,7 +441,8 @@ public final class HttpService implements AutoCloseable {
      * Sets HTTPS, with TLS 1.3 only.
      *
      * @param context holds the server's key, and the CAs of clients
-     * @param clients whether clients need a certificate; what the context says about that does not count
+     * @param clients whether clients need a certificate; what the context says about that does not count, but one that
+     *     checks clients, as of {@code ServerTls.requireClients}, refuses those without a certificate in any case
      * @return this builder
      */
     public Builder tls(SSLContext context, ClientCertificates clients) {
