@@ -102,7 +102,8 @@ class OperationsTest {
         .matcher(bare)
         .results()
         .map(found -> found.group().replaceFirst("_(bucket|sum|count)$", ""))
-        .filter(name -> !Set.of("and", "or", "unless", "offset", "by", "group_left").contains(name))
+        .filter(
+            name -> !Set.of("and", "or", "unless", "offset", "by", "group_left").contains(name))
         .collect(Collectors.toSet());
   }
 
