@@ -42,6 +42,7 @@ final class ServerProcess implements Backend {
   private static final int FIRST_PORT = 20_000;
   private static final int LAST_PORT = 31_999;
   private static final int PORT_ATTEMPTS = 50;
+  private static final Duration PORT_PATIENCE = Duration.ofSeconds(10);
 
   // Without it the garbage collector may close the input of a watchdog whose server is in use.
   private static final Set<ServerProcess> RUNNING = ConcurrentHashMap.newKeySet();
@@ -201,12 +202,27 @@ final class ServerProcess implements Backend {
         throw new IllegalStateException(
             "the " + command.name() + " is running; kill() it before restart()");
       }
-      launch();
+      relaunch();
     } catch (IOException e) {
       throw new UncheckedIOException(
           "cannot start the " + command.name() + ": " + e.getMessage(), e);
     } finally {
       lock.unlock();
+    }
+  }
+
+  /** Another process that looks for a free port may have this one for a moment. */
+  private void relaunch() throws IOException {
+    long begin = System.nanoTime();
+    while (true) {
+      try {
+        launch();
+        return;
+      } catch (PortTakenException e) {
+        if (System.nanoTime() - begin > PORT_PATIENCE.toNanos()) {
+          throw e;
+        }
+      }
     }
   }
 

@@ -18,7 +18,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -77,6 +79,24 @@ class ServersTest {
       server.kill();
 
       server.restart();
+      assertThat(listens(server)).isTrue();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void restartWaits_whileAnotherHasItsPort(Kind kind) throws Exception {
+    try (TestServer server = kind.start()) {
+      server.kill();
+      CompletableFuture<Void> restarted;
+      try (ServerSocket other =
+          new ServerSocket(server.port(), 1, InetAddress.getLoopbackAddress())) {
+        assertThat(other.isBound()).isTrue();
+        restarted = CompletableFuture.runAsync(server::restart);
+        assertThatThrownBy(() -> restarted.get(1, TimeUnit.SECONDS))
+            .isInstanceOf(TimeoutException.class);
+      }
+      restarted.get(30, TimeUnit.SECONDS);
       assertThat(listens(server)).isTrue();
     }
   }
