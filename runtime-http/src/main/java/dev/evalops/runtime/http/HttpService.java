@@ -107,7 +107,13 @@ public final class HttpService implements AutoCloseable {
 
   private final HttpServer server;
   private final ExecutorService executor;
-  private final @Nullable Handover handover;
+
+  // On one processor each virtual thread that the dispatcher starts takes the processor from it, so
+  // that it finds one request at a time where many are waiting. This thread in between is woken
+  // once
+  // for all of them.
+  private final @Nullable ExecutorService handover;
+
   private final Limits limits;
   private volatile Routes routes;
   private final Duration drainTimeout;
@@ -127,7 +133,8 @@ public final class HttpService implements AutoCloseable {
     this.server = server;
     this.executor = executor(builder.javaFeature);
     this.handover = onVirtualThreads(builder.javaFeature) && builder.processors == 1
-        ? new Handover(executor)
+        ? Executors.newSingleThreadExecutor(
+            Thread.ofPlatform().daemon().name("http-handover").factory())
         : null;
     this.limits = new Limits(builder.maxBody, builder.maxInFlight, builder.lingering());
     this.routes = routes;
@@ -204,14 +211,19 @@ public final class HttpService implements AutoCloseable {
 
   private void execute(Runnable task) {
     tasks.incrementAndGet();
+    Runnable counted = () -> {
+      try {
+        task.run();
+      } finally {
+        tasks.decrementAndGet();
+      }
+    };
     try {
-      (handover == null ? executor : handover).execute(() -> {
-        try {
-          task.run();
-        } finally {
-          tasks.decrementAndGet();
-        }
-      });
+      if (handover == null) {
+        executor.execute(counted);
+      } else {
+        handover.execute(() -> executor.execute(counted));
+      }
     } catch (RejectedExecutionException e) {
       tasks.decrementAndGet();
       if (!limits.draining()) {
@@ -290,10 +302,10 @@ public final class HttpService implements AutoCloseable {
       } catch (InterruptedException e) {
         interrupted = true;
       }
-      executor.shutdownNow();
       if (handover != null) {
-        handover.close();
+        handover.close(); // starts what is waiting, which does not take long
       }
+      executor.shutdownNow();
       limits.lingering().close();
       limits.reportRefused();
       DrainHold holding = hold;

@@ -83,8 +83,8 @@ final class Acknowledgements {
   private boolean send(Delivery delivery) {
     try {
       return delivery.answer(connection, AckType.AckAck.bytes, "consumer ack failed");
-    } catch (
-        Throwable failure) { // such as no memory: the event comes again, and is acknowledged then
+    } catch (Throwable failure) {
+      // Such as no memory: the event comes again, and is acknowledged then.
       return true;
     }
   }

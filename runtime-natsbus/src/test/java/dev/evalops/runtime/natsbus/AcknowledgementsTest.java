@@ -21,6 +21,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -33,22 +35,29 @@ class AcknowledgementsTest {
 
   private static final int MANY = 1000;
 
+  private Connection connection;
+  private Subscription subscription;
+  private Acknowledgements acknowledgements;
+
+  @BeforeEach
+  void connect(NatsServer server) throws Exception {
+    connection = Nats.connect(server.url());
+    subscription = connection.subscribe(ACKNOWLEDGEMENTS);
+    acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
+  }
+
+  @AfterEach
+  void close() throws InterruptedException {
+    acknowledgements.close();
+    connection.close();
+  }
+
   private static String reply(long sequence) {
     return "$JS.ACK.GONE.indexer.1." + sequence + "." + sequence + ".1600000000000000000.0";
   }
 
   private static Message message(long sequence) {
-    return new NatsMessage("notes.changes.note.create", reply(sequence), new byte[0]) {
-      @Override
-      public boolean isJetStream() {
-        return true;
-      }
-
-      @Override
-      public NatsJetStreamMetaData metaData() {
-        return new NatsJetStreamMetaData(this);
-      }
-    };
+    return Servers.delivered(reply(sequence));
   }
 
   private static Delivery delivery(Message message) {
@@ -60,7 +69,8 @@ class AcknowledgementsTest {
         message);
   }
 
-  private static List<String> published(Subscription subscription) throws InterruptedException {
+  private List<String> published() throws InterruptedException {
+    connection.publish("$JS.ACK.GONE.indexer.end", null);
     List<String> subjects = new ArrayList<>();
     Message message = subscription.nextMessage(AWHILE);
     while (!message.getSubject().endsWith(".end")) {
@@ -71,137 +81,109 @@ class AcknowledgementsTest {
   }
 
   @Test
-  void sendsSoon(NatsServer server) throws Exception {
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
-      acknowledgements.start();
-      for (int sequence = 1; sequence <= 3; sequence++) {
-        acknowledgements.add(delivery(message(sequence)));
-        acknowledgements.sendSoon(MANY);
-        assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(sequence));
-      }
-      acknowledgements.close();
-    }
-  }
-
-  @Test
-  void sendsAtOnce_whatTheServerWouldWaitFor(NatsServer server) throws Exception {
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements few = new Acknowledgements(connection, "indexer", () -> 2);
-      few.add(delivery(message(1)));
-      few.sendSoon(1);
-      // The thread that sends these later is not started here.
-      Acknowledgements many = new Acknowledgements(connection, "indexer", () -> MANY);
-      many.add(delivery(message(2)));
-      many.sendSoon(1);
-      connection.publish("$JS.ACK.GONE.indexer.end", null);
-      assertThat(published(subscription)).containsExactly(reply(1));
-
-      many.add(delivery(message(3)));
-      many.sendSoon(0);
-      connection.publish("$JS.ACK.GONE.indexer.end", null);
-      assertThat(published(subscription)).containsExactly(reply(2), reply(3));
-    }
-  }
-
-  @Test
-  void sendsWhenItCloses_andAtOnceAfterThat(NatsServer server) throws Exception {
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
-      acknowledgements.add(delivery(message(1)));
+  void sendsSoon() throws Exception {
+    acknowledgements.start();
+    for (int sequence = 1; sequence <= 3; sequence++) {
+      acknowledgements.add(delivery(message(sequence)));
       acknowledgements.sendSoon(MANY);
-      acknowledgements.close();
-      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(1));
-
-      acknowledgements.add(delivery(message(2)));
-      acknowledgements.sendSoon(MANY);
-      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
+      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(sequence));
     }
+    acknowledgements.close();
   }
 
   @Test
-  void sendsWhatAnInterruptedThreadSends_andKeepsTheInterrupt(NatsServer server) throws Exception {
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
-      acknowledgements.add(delivery(message(1)));
-      acknowledgements.add(delivery(message(2)));
+  void sendsAtOnce_whatTheServerWouldWaitFor() throws Exception {
+    Acknowledgements few = new Acknowledgements(connection, "indexer", () -> 2);
+    few.add(delivery(message(1)));
+    few.sendSoon(1);
+    // The thread that sends these later is not started here.
+    acknowledgements.add(delivery(message(2)));
+    acknowledgements.sendSoon(1);
+    assertThat(published()).containsExactly(reply(1));
 
-      Thread.currentThread().interrupt();
-      acknowledgements.sendSoon(0);
-
-      assertThat(Thread.interrupted()).isTrue();
-      connection.publish("$JS.ACK.GONE.indexer.end", null);
-      assertThat(published(subscription)).containsExactly(reply(1), reply(2));
-    }
+    acknowledgements.add(delivery(message(3)));
+    acknowledgements.sendSoon(0);
+    assertThat(published()).containsExactly(reply(2), reply(3));
   }
 
   @Test
-  void sendsNothing_toAStreamThatWasMadeAfterwards(NatsServer server) throws Exception {
+  void sendsWhenItCloses_andAtOnceAfterThat() throws Exception {
+    acknowledgements.add(delivery(message(1)));
+    acknowledgements.sendSoon(MANY);
+    acknowledgements.close();
+    assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(1));
+
+    acknowledgements.add(delivery(message(2)));
+    acknowledgements.sendSoon(MANY);
+    assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
+  }
+
+  @Test
+  void sendsWhatAnInterruptedThreadSends_andKeepsTheInterrupt() throws Exception {
+    acknowledgements.add(delivery(message(1)));
+    acknowledgements.add(delivery(message(2)));
+
+    Thread.currentThread().interrupt();
+    acknowledgements.sendSoon(0);
+
+    assertThat(Thread.interrupted()).isTrue();
+    assertThat(published()).containsExactly(reply(1), reply(2));
+  }
+
+  @Test
+  void sendsNothing_toAStreamThatWasMadeAfterwards() throws Exception {
     CountDownLatch begun = new CountDownLatch(2);
     CountDownLatch end = new CountDownLatch(1);
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
-      Lanes lanes = new Lanes(
-          connection,
-          "indexer",
-          2,
-          Thread::new,
-          delivery -> {
-            begun.countDown();
-            if (delivery.place.sequence() == 1) {
-              await().atMost(AWHILE).until(() -> end.getCount() == 0);
-            }
-            acknowledgements.add(delivery);
-            return true;
-          },
-          acknowledgements,
-          () -> 10);
-      lanes.received(message(1));
-      lanes.received(message(2));
-      assertThat(begun.await(30, TimeUnit.SECONDS)).isTrue();
-      await().atMost(AWHILE).until(() -> lanes.size() == 1);
-      lanes.lose(ZonedDateTime.now(ZoneOffset.UTC));
-      end.countDown();
-      assertThat(lanes.awaitIdle(AWHILE)).isTrue();
-      acknowledgements.close();
+    Lanes lanes = new Lanes(
+        connection,
+        "indexer",
+        2,
+        Thread::new,
+        delivery -> {
+          begun.countDown();
+          if (delivery.place.sequence() == 1) {
+            await().atMost(AWHILE).until(() -> end.getCount() == 0);
+          }
+          acknowledgements.add(delivery);
+          return true;
+        },
+        acknowledgements,
+        () -> 10);
+    lanes.received(message(1));
+    lanes.received(message(2));
+    assertThat(begun.await(30, TimeUnit.SECONDS)).isTrue();
+    await().atMost(AWHILE).until(() -> lanes.size() == 1);
+    lanes.lose(ZonedDateTime.now(ZoneOffset.UTC));
+    end.countDown();
+    assertThat(lanes.awaitIdle(AWHILE)).isTrue();
+    acknowledgements.close();
 
-      connection.publish("$JS.ACK.GONE.indexer.end", null);
-      assertThat(published(subscription)).isEmpty();
-    }
+    assertThat(published()).isEmpty();
   }
 
   @Test
-  void sendsTheNext_whenThereWasNoMemoryForOne(NatsServer server) throws Exception {
-    try (Connection connection = Nats.connect(server.url())) {
-      Subscription subscription = connection.subscribe(ACKNOWLEDGEMENTS);
-      Acknowledgements acknowledgements = new Acknowledgements(connection, "indexer", () -> MANY);
-      acknowledgements.start();
-      CountDownLatch failed = new CountDownLatch(1);
-      Delivery failing = delivery(message(1));
-      failing.message = new NatsMessage("notes.changes.note.create", reply(1), new byte[0]) {
-        @Override
-        public String getReplyTo() {
-          failed.countDown();
-          throw new OutOfMemoryError("Java heap space");
-        }
-      };
-      acknowledgements.add(failing);
+  void sendsTheNext_whenThereWasNoMemoryForOne() throws Exception {
+    acknowledgements.start();
+    CountDownLatch failed = new CountDownLatch(1);
+    Delivery failing = delivery(message(1));
+    failing.message = new NatsMessage("notes.changes.note.create", reply(1), new byte[0]) {
+      @Override
+      public String getReplyTo() {
+        failed.countDown();
+        throw new OutOfMemoryError("Java heap space");
+      }
+    };
+    acknowledgements.add(failing);
+    acknowledgements.sendSoon(MANY);
+    assertThat(failed.await(30, TimeUnit.SECONDS)).isTrue();
+    Delivery next = delivery(message(2));
+    acknowledgements.add(next);
+    await().atMost(AWHILE).until(() -> {
       acknowledgements.sendSoon(MANY);
-      assertThat(failed.await(30, TimeUnit.SECONDS)).isTrue();
-      Delivery next = delivery(message(2));
-      acknowledgements.add(next);
-      await().atMost(AWHILE).until(() -> {
-        acknowledgements.sendSoon(MANY);
-        return subscription.getPendingMessageCount() > 0;
-      });
-      assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
-      acknowledgements.close();
-    }
+      return subscription.getPendingMessageCount() > 0;
+    });
+    assertThat(subscription.nextMessage(AWHILE).getSubject()).isEqualTo(reply(2));
+    acknowledgements.close();
   }
 
   @Test

@@ -4,8 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.evalops.runtime.natsbus.Delivery.Place;
 import io.nats.client.Message;
-import io.nats.client.impl.NatsJetStreamMetaData;
-import io.nats.client.impl.NatsMessage;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.Set;
@@ -55,17 +53,7 @@ class LanesTest {
   private static Message message(long sequence, long deliveries) {
     String reply = "$JS.ACK.NOTES.indexer." + deliveries + "." + sequence + "." + sequence
         + ".1600000000000000000.0";
-    return new NatsMessage("notes.changes.note.create", reply, new byte[0]) {
-      @Override
-      public boolean isJetStream() {
-        return true;
-      }
-
-      @Override
-      public NatsJetStreamMetaData metaData() {
-        return new NatsJetStreamMetaData(this);
-      }
-    };
+    return Servers.delivered(reply);
   }
 
   @Test

@@ -5,7 +5,10 @@ import dev.evalops.runtime.testutil.NatsServer;
 import io.nats.client.Connection;
 import io.nats.client.JetStreamApiException;
 import io.nats.client.JetStreamManagement;
+import io.nats.client.Message;
 import io.nats.client.api.MessageInfo;
+import io.nats.client.impl.NatsJetStreamMetaData;
+import io.nats.client.impl.NatsMessage;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -25,6 +28,21 @@ public final class Servers {
         .connectTimeout(Duration.ofSeconds(30))
         .configure(options ->
             options.reconnectWait(Duration.ofMillis(50)).reconnectJitter(Duration.ofMillis(10)));
+  }
+
+  /** An empty message of a stream, without a server. */
+  static Message delivered(String reply) {
+    return new NatsMessage("notes.changes.note.create", reply, new byte[0]) {
+      @Override
+      public boolean isJetStream() {
+        return true;
+      }
+
+      @Override
+      public NatsJetStreamMetaData metaData() {
+        return new NatsJetStreamMetaData(this);
+      }
+    };
   }
 
   public static Event event(MessageInfo stored) {
