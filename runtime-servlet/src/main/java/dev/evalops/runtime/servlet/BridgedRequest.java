@@ -115,15 +115,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
   }
 
   private boolean hasType(String type) {
-    String own = getContentType();
-    if (own == null) {
-      return false;
-    }
-    int end = own.indexOf(';');
-    return (end < 0 ? own : own.substring(0, end))
-        .trim()
-        .toLowerCase(Locale.ROOT)
-        .equals(type);
+    return ServletExchange.isOfType(getContentType(), type);
   }
 
   /** Not the container's: it would read a form past the limit of bodies, and past filters that have read it. */
@@ -159,7 +151,7 @@ final class BridgedRequest extends HttpServletRequestWrapper {
 
   private Map<String, List<String>> form(int before) {
     Map<String, List<String>> read = new LinkedHashMap<>();
-    boolean posted = getMethod().equals("POST") && hasType("application/x-www-form-urlencoded");
+    boolean posted = getMethod().equals("POST") && hasType(ServletExchange.FORM);
     if (posted && stream == null && reader == null) {
       try {
         Charset charset = charset(StandardCharsets.UTF_8);

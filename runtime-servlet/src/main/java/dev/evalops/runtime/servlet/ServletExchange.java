@@ -40,12 +40,12 @@ import org.slf4j.LoggerFactory;
  * the beginning: a container may have taken its request back by then.
  */
 final class ServletExchange extends HttpsExchange {
+  static final String FORM = "application/x-www-form-urlencoded";
+
   private static final Logger LOG = LoggerFactory.getLogger(Servlets.class);
   private static final String OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
   private static final Pattern IP_ADDRESS =
       Pattern.compile(OCTET + "(\\." + OCTET + "){3}|[0-9a-fA-F]*+:[0-9a-fA-F:.]*+(%[\\w.-]+)?");
-  private static final Pattern FORM =
-      Pattern.compile("(?is)\\s*application/x-www-form-urlencoded\\s*(;.*)?");
   // Beside what no URI may have: brackets, which only the query may have.
   private static final String QUOTED_IN_PATH = "\"<>\\^`{|}[]#";
   private static final String QUOTED_IN_QUERY = "\"<>\\^`{|}#";
@@ -178,6 +178,18 @@ final class ServletExchange extends HttpsExchange {
         && Character.digit(text.charAt(index + 1), 16) >= 0;
   }
 
+  /** Whether a content type is this one, whatever its parameters. */
+  static boolean isOfType(@Nullable String contentType, String type) {
+    if (contentType == null) {
+      return false;
+    }
+    int end = contentType.indexOf(';');
+    return (end < 0 ? contentType : contentType.substring(0, end))
+        .trim()
+        .toLowerCase(Locale.ROOT)
+        .equals(type);
+  }
+
   /** Whether a filter before ours has read the form, as Spring Security does: its parameters are in the request. */
   boolean formTaken() {
     if (!bodyTaken && hasForm()) {
@@ -187,9 +199,7 @@ final class ServletExchange extends HttpsExchange {
   }
 
   private boolean hasForm() {
-    String type = request.getHeader("Content-Type");
-    return type != null
-        && FORM.matcher(type).matches()
+    return isOfType(request.getHeader("Content-Type"), FORM)
         && (request.getContentLengthLong() > 0 || request.getHeader("Transfer-Encoding") != null);
   }
 
